@@ -1,0 +1,1 @@
+"""Deep latent dynamical models for sequences, in Pyro."""
