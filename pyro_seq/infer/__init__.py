@@ -1,0 +1,1 @@
+"""Methods that fit a model, and verbs that read a fitted one."""

@@ -1,0 +1,126 @@
+"""The training objective: a sum of named terms, each with its own weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.infer.util import is_validation_enabled
+from pyro.poutine.util import prune_subsample_sites
+from pyro.util import check_model_guide_match, check_site_shape
+from torch import Tensor, nn
+
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.model import SequenceModel
+
+Schedule = Callable[[int], float]
+
+
+class Loss(NamedTuple):
+    """A loss and its parts, in nats per series."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    r"""Negative evidence lower bound per series, with weights on its terms.
+
+    .. math::
+        L = \frac1N \Big( -\log p(x \mid z) + \sum_k w_k\, \mathrm{KL}\left[q(z_k) \| p(z_k)\right]
+            + \sum_j w_j\, r_j \Big)
+
+    One term a site, named after it; a latent site's term is its Kullback-Leibler divergence, in closed form where Pyro
+    knows one and `analytic_kl` is set, else by the draw. The regularisers r_j are the model's. Weights other than 1 make
+    it a training objective and no longer a bound.
+
+    Args:
+        model: Holds the parameters; they become this module's.
+        num_particles: Joint draws of all latents per evaluation, vectorised.
+        analytic_kl: Use closed-form divergences where they exist.
+        scales: Weight of a term by name, a number or a function of the step; 1 when absent.
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        *,
+        num_particles: int = 1,
+        analytic_kl: bool = True,
+        scales: Mapping[str, float | Schedule] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.num_particles = num_particles
+        self.analytic_kl = analytic_kl
+        self.scales = dict(scales or {})
+
+    def forward(self, data: Sequences, step: int = 0) -> Loss:
+        """Evaluate at `data`, a minibatch or the whole set; `step` drives the schedules of `scales`."""
+        with pyro.settings.context(module_local_params=True):
+            terms = self._terms(data)
+        unknown = self.scales.keys() - terms.keys()
+        if unknown:
+            raise DataError(
+                f"`scales` names terms that the objective does not have: {sorted(unknown)}. "
+                f"The terms are {sorted(terms)}."
+            )
+        terms = {name: term / (data.total * self.num_particles) for name, term in terms.items()}
+        total = torch.stack([self._scale(name, step) * term for name, term in terms.items()]).sum()
+        return Loss(total, terms)
+
+    def _scale(self, name: str, step: int) -> float:
+        scale = self.scales.get(name, 1.0)
+        return scale(step) if callable(scale) else scale
+
+    def _terms(self, data: Sequences) -> dict[str, Tensor]:
+        model_trace, guide_trace = self._traces(data)
+        terms = {}
+        for name, site in model_trace.nodes.items():
+            if site["type"] != "sample" or site["infer"].get("_deterministic"):
+                continue
+            terms[name] = -site["log_prob_sum"] if site["is_observed"] else self._divergence(name, site, guide_trace)
+        for name, term in self.model.regulariser(data, model_trace, guide_trace).items():
+            terms[name] = term.sum() * data.weight
+        return terms
+
+    def _traces(self, data: Sequences) -> tuple[poutine.Trace, poutine.Trace]:
+        def particles() -> pyro.plate | nullcontext:
+            return pyro.plate("particles", self.num_particles, dim=-2) if self.num_particles > 1 else nullcontext()
+
+        with particles():
+            guide_trace = poutine.trace(self.model.guide).get_trace(data)
+        with particles():
+            model_trace = poutine.trace(poutine.replay(self.model.model, trace=guide_trace)).get_trace(data)
+        guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
+        if is_validation_enabled():
+            check_model_guide_match(model_trace, guide_trace, max_plate_nesting=1)
+        guide_trace.compute_score_parts()
+        model_trace.compute_log_prob()
+        if is_validation_enabled():
+            for trace in (model_trace, guide_trace):
+                for site in trace.nodes.values():
+                    if site["type"] == "sample":
+                        check_site_shape(site, max_plate_nesting=1 + (self.num_particles > 1))
+        return model_trace, guide_trace
+
+    def _divergence(self, name: str, site: dict, guide_trace: poutine.Trace) -> Tensor:
+        guide_site = guide_trace.nodes[name]
+        if not guide_site["fn"].has_rsample:
+            raise UnsupportedError(
+                f"The guide's site {name!r} must be reparametrised. Got {type(guide_site['fn']).__name__} without "
+                "`rsample`. Use a distribution with one, or train with `pyro.infer.SVI`, which has other estimators."
+            )
+        if self.analytic_kl:
+            try:
+                divergence = torch.distributions.kl_divergence(guide_site["fn"], site["fn"])
+                return scale_and_mask(divergence, guide_site["scale"], guide_site["mask"]).sum()
+            except NotImplementedError:
+                pass
+        return guide_site["log_prob_sum"] - site["log_prob_sum"]

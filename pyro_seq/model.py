@@ -1,0 +1,167 @@
+"""``SequenceModel``: what a model promises, and what it gets in return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_seq.data import Sequences
+from pyro_seq.distributions import PathDistribution
+from pyro_seq.errors import ShapeError, UnsupportedError, shape_text
+
+Emission = Callable[[Tensor], pyro.distributions.TorchDistribution]
+
+
+class SequenceModel(nn.Module):
+    """Base of every model: write `model(data)`, `guide(data)` and `dims`, and all verbs and methods work.
+
+    The rules that the generic verbs rely on:
+
+    * The observation site is ``x`` (written by `observe`), its continuation ``x_future``.
+    * ``series`` is the only plate (`series`), and global latents are sampled above it, each as one flat site.
+    * A random path is one site with time in its event (`sample_path`); a path that is a deterministic function of an
+      initial state is a ``pyro.deterministic`` over all of ``data.times``.
+    * `data.times` longer than `data.values` means a horizon; guides run on ``data.seen()``.
+    * Both methods begin with ``self.bind()``, so that plain ``pyro.infer.SVI`` trains the model too.
+
+    Attributes:
+        dims: Names of the event axes of each latent site, for labelled posteriors.
+        is_conditional: True for a model that needs seen frames and therefore cannot be sampled from its prior alone.
+        time_scale: Time stamps per unit of model time (buffer), set by `adapt`.
+
+    See Also:
+        `pyro_seq.testing.check_model`, which holds a model against these rules.
+    """
+
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {}
+    is_conditional: ClassVar[bool] = False
+    time_scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("time_scale", torch.ones((), dtype=torch.float64))
+
+    # ------------------------------------------------------------------ written by the author
+
+    def model(self, data: Sequences) -> None:
+        """Generative process: sample every latent site, then `observe`."""
+        raise NotImplementedError(f"{type(self).__name__} must define `model(self, data)`.")
+
+    def guide(self, data: Sequences) -> None:
+        """Approximate posterior: sample the same latent sites given ``data.seen()``."""
+        raise NotImplementedError(f"{type(self).__name__} must define `guide(self, data)`.")
+
+    def check(self, data: Sequences) -> None:
+        """Refuse data that this model cannot use; called by every verb before work starts. Extend with ``super()``."""
+        expected = getattr(self, "obs_shape", None)
+        if expected is not None and tuple(expected) != data.obs_shape:
+            raise ShapeError(
+                f"`data.values` must have observations of shape {tuple(expected)}, the `obs_shape` of this "
+                f"{type(self).__name__}. Got {shape_text(data.values, ('series', 'time'))}. Check the order of the axes."
+            )
+
+    def adapt(self, data: Sequences) -> None:
+        """Take units from the training data, once, before `fit` starts: here the typical time step."""
+        if data.times.shape[-1] > 1:
+            self.time_scale.copy_(data.times.diff(dim=-1).median())
+
+    def training_view(self, data: Sequences, generator: torch.Generator) -> Sequences:
+        """A random view of a minibatch for one training step; randomness lives here, never inside `model`."""
+        return data
+
+    def regulariser(
+        self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace
+    ) -> dict[str, Tensor]:
+        """Named training terms that are not densities, (..., series) each, on the same latent draw; used by SVI only."""
+        return {}
+
+    # ------------------------------------------------------------------ used by the author
+
+    def bind(self) -> None:
+        """Make the parameters known to Pyro's global store when someone trains outside of `fit`.
+
+        Inside the library parameters stay local to the module and this does nothing.
+        """
+        if pyro.settings.get("module_local_params"):
+            return
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                pyro.param(f"{type(self).__name__}.{id(self)}.{name}", parameter)
+
+    def series(self, data: Sequences) -> pyro.plate:
+        """The plate over independent series, aware of minibatches."""
+        return pyro.plate("series", data.total, subsample=data.index, dim=-1)
+
+    def model_times(self, data: Sequences) -> Tensor:
+        """Time since each series' first step in units of `time_scale`, (time,) or (series, time), in the data's dtype."""
+        times = data.times
+        origin = times[..., :1] if times.shape[-1] else 0.0
+        return ((times - origin) / self.time_scale).to(data.dtype)
+
+    def sample_path(self, name: str, path: PathDistribution, data: Sequences) -> Tensor:
+        """Sample a random path as one site, and its continuation over the horizon as a second, ``<name>_future``."""
+        value = pyro.sample(name, path)
+        if not data.horizon:
+            return value
+        future = pyro.sample(f"{name}_future", path.future(value, data.horizon))
+        return torch.cat([value.expand(future.shape[:-2] + value.shape[-2:]), future], -2)
+
+    def observe(self, emission: Emission, path: Tensor, data: Sequences) -> None:
+        r"""Observe the seen steps of `path` at site ``x``; sample the horizon at ``x_future``.
+
+        Args:
+            emission: Maps states (..., series, time, dim) to a distribution of observations with batch shape
+                (..., series, time, \*obs), or (..., series, time) with the observation as its event.
+            path: States at all of ``data.times``, (..., series, time, dim).
+            data: The data; its mask decides which entries count.
+        """
+        steps = data.num_steps
+        if steps:
+            seen = emission(path[..., :steps, :])
+            pyro.sample("x", _over_time(seen, data, masked=True), obs=data.values)
+        if data.horizon:
+            future = emission(path[..., steps:, :])
+            pyro.sample("x_future", _over_time(future, data, masked=False))
+
+
+def _over_time(
+    emission: pyro.distributions.TorchDistribution, data: Sequences, masked: bool
+) -> pyro.distributions.TorchDistribution:
+    """Move time and the observation axes into the event, and apply the mask on the way."""
+    obs_dim = len(data.obs_shape)
+    if masked and not bool(data.mask.all()):
+        if emission.event_dim == 0:
+            emission = emission.mask(data.entry_mask)
+        elif data.mask.ndim == 2 and emission.event_dim == obs_dim:
+            emission = emission.mask(data.mask)
+        else:
+            raise UnsupportedError(
+                f"`mask` hides single entries, but the emission {type(emission).__name__} scores whole observations "
+                f"(event {tuple(emission.event_shape)}). Mask whole steps, or use an emission with independent entries."
+            )
+    return emission.to_event(1 + obs_dim - emission.event_dim)
+
+
+def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Tensor]) -> Tensor:
+    """Log density of each series, (..., series): its latents in `values` and its observations, not scaled by `total`.
+
+    One vectorised trace; global sites must be among `values` and do not count, for they belong to no single series.
+
+    Args:
+        model: The model whose `model` method is scored.
+        data: Series to score.
+        values: Latent sites, (..., series, event) each; leading axes are independent chains or samples.
+    """
+    conditioned = poutine.condition(model.model, data=values)
+    trace = poutine.trace(conditioned).get_trace(data)
+    total = data.values.new_zeros(data.num_series)
+    for site in trace.nodes.values():
+        if site["type"] == "sample" and any(frame.name == "series" for frame in site["cond_indep_stack"]):
+            # a site's recorded log_prob contains total / num_series, the distribution's own does not
+            total = total + site["fn"].log_prob(site["value"])
+    return total

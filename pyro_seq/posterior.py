@@ -1,0 +1,141 @@
+"""``Posterior``: a fitted model with draws of its latents, and ``Prediction``: what the verbs return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from pyro_seq._random import isolated_rng
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError
+from pyro_seq.model import SequenceModel
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    r"""Predictive draws.
+
+    Attributes:
+        samples: Draws of observations, noise included, (sample, series, time, \*obs).
+        means: Mean of the emission given each latent draw, (sample, series, time, \*obs).
+        latents: Latent sites, (sample, series, \*event), or (sample, \*event) when global.
+        times: Time stamps of the predicted steps, (time,) or (series, time).
+    """
+
+    samples: Tensor
+    means: Tensor
+    latents: Mapping[str, Tensor]
+    times: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        r"""Predictive mean, (series, time, \*obs)."""
+        return self.means.mean(0)
+
+    def quantile(self, levels: float | list[float]) -> Tensor:
+        r"""Quantiles of `samples` over draws: (series, time, \*obs), or with a leading axis for a list of levels."""
+        wanted = torch.as_tensor(levels, dtype=self.samples.dtype, device=self.samples.device)
+        return torch.quantile(self.samples, wanted, dim=0)
+
+
+class Posterior(Protocol):
+    """A model together with a way to draw its latents given data."""
+
+    model: SequenceModel
+
+    def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
+        r"""Latent sites given ``data.seen()``: (sample, series, \*event), global ones (sample, 1, \*event)."""
+        ...
+
+
+@dataclass(eq=False)
+class GuidePosterior:
+    """Amortised posterior: draws come from the model's guide, for any data.
+
+    Attributes:
+        model: The trained model.
+        history: Logged figures by name, one entry a logged step; ``step`` holds the step numbers.
+        status: ``"completed"``, ``"interrupted"`` or ``"stopped early"``.
+    """
+
+    model: SequenceModel
+    history: dict[str, list[float]] = field(default_factory=dict)
+    status: str = "completed"
+
+    def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
+        r"""Latent sites given ``data.seen()``: (sample, series, \*event), global ones (sample, 1, \*event)."""
+        with prediction_context(self.model), isolated_rng(seed):
+            guide = pyro.plate("samples", num_samples, dim=-2)(self.model.guide)
+            trace = poutine.trace(guide).get_trace(data.seen())
+        return {
+            name: site["value"]
+            for name, site in trace.nodes.items()
+            if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
+        }
+
+
+@dataclass(eq=False)
+class StoredPosterior:
+    """Draws from MCMC, which exist for the fitted series only.
+
+    Attributes:
+        model: The model that was sampled.
+        data: The fitted series.
+        sites: Stored draws (chain, draw, ...) by site; per-series sites carry the series axis third.
+        global_sites: Names of the sites that are shared by all series.
+        sample_stats: Sampler diagnostics (chain, draw) by name.
+    """
+
+    model: SequenceModel
+    data: Sequences
+    sites: dict[str, Tensor]
+    global_sites: frozenset[str] = frozenset()
+    sample_stats: dict[str, Tensor] = field(default_factory=dict)
+
+    def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
+        r"""Stored draws, `num_samples` of them: (sample, series, \*event), global ones (sample, 1, \*event).
+
+        Draws are thinned evenly; when more are asked for than are stored, they are drawn again with replacement.
+
+        Raises:
+            DataError: When `data` are not the fitted series.
+        """
+        seen, fitted = data.seen(), self.data.seen()
+        if seen.values.shape != fitted.values.shape or not torch.equal(seen.values, fitted.values):
+            raise DataError(
+                "`data` must be the series that were fitted: draws of MCMC say nothing about others. Got "
+                f"{seen!r} for a posterior of {fitted!r}. Extend the fitted data, or fit with a guide."
+            )
+        stored = next(iter(self.sites.values())).shape[:2].numel()
+        if num_samples <= stored:
+            chosen = torch.linspace(0, stored - 1, num_samples).round().long()
+        else:
+            chosen = torch.randint(stored, (num_samples,), generator=torch.Generator().manual_seed(seed))
+        flat = {name: value.flatten(0, 1)[chosen] for name, value in self.sites.items()}
+        return {name: value[:, None] if name in self.global_sites else value for name, value in flat.items()}
+
+
+class prediction_context:  # noqa: N801  (used like a function)
+    """Run a model for reading: no gradients, evaluation mode, parameters local to the module."""
+
+    def __init__(self, model: SequenceModel) -> None:
+        self._model = model
+        self._contexts = (torch.no_grad(), pyro.settings.context(module_local_params=True))
+
+    def __enter__(self) -> None:
+        self._training = self._model.training
+        self._model.eval()
+        for context in self._contexts:
+            context.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        for context in reversed(self._contexts):
+            context.__exit__(*error)
+        self._model.train(self._training)
