@@ -1,0 +1,215 @@
+"""ODE2VAE: a latent second-order differential equation with a Bayesian acceleration field."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.model import SequenceModel
+from pyro_seq.nn.bayesian import BayesianMLP, VectorField
+from pyro_seq.nn.conv import ConvDecoder, ConvTrunk
+from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
+from pyro_seq.nn.encoder import FrameWindow, InitialStateEncoder
+from pyro_seq.nn.flow import Flow
+from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
+
+
+class ODE2VAE(SequenceModel):
+    r"""Sequences from position and velocity that follow a random second-order differential equation.
+
+    Generative model::
+
+        weights         ~ Normal(0, I)                          one acceleration field f for all series
+        initial         ~ Normal(0, I)                          position s and velocity v at the first time
+        path            = solution of  s' = v,  v' = f(s, v)    at every time stamp
+        x_t | path_t    ~ emission(decoder(s_t))
+
+    Guide::
+
+        weights         ~ Normal(loc, scale)                    mean field
+        initial | x     ~ Normal(encoder(x_0), encoder(x_0..m)) position from one frame, velocity from m
+
+    Symbols of the paper: s_t position, v_t velocity, z_t = (s_t, v_t) a row of `path`, W `weights`, f `vector_field`,
+    q_enc `encoder`, D the size q of `state_dim`.
+
+    With `has_path_kl` the divergence from the prior counts at every observed time, as in the paper, through the density
+    of the path, :math:`\log q(z_t) = \log q(z_0) - \int_0^t \mathrm{tr}\,\partial f/\partial v\; d\tau`; without it, at the
+    initial state only. The path is a function of the initial state and the weights, so the second is already the bound on
+    the evidence, and the tighter one. `has_instant_encoder` adds the paper's penalty that keeps the path near what the
+    encoder says of each frame. As terms of the objective they are called ``path_kl`` and ``instant_encoder``; weigh them,
+    and the divergence ``weights`` of the field, with ``SVI(scales={...})``.
+
+    Args:
+        obs_shape: Shape of one observation; (channel, height, width) gives convolutional parts.
+        state_dim: Size q of the position; the state is `flow.order` times as large.
+        flow: Order and solver of the equation; second order with one Runge-Kutta step an interval when absent.
+            ``Flow(q, order=1)`` makes a neural ODE.
+        vector_field: The random acceleration; a `BayesianMLP` with two hidden layers of 50 when absent.
+        encoder: Initial state from the first frames.
+        emission: Likelihood around a decoder; Bernoulli for images, Gaussian else.
+        num_velocity_frames: Frames that the default encoder's velocity part reads.
+        time_step: Model time of a typical interval between two time stamps.
+        has_path_kl: Count the divergence from the prior at every observed time.
+        has_instant_encoder: Penalise the distance to the encoder's opinion on later frames.
+
+    Raises:
+        DataError: When a size is not positive.
+
+    Example:
+        >>> model = ODE2VAE(obs_shape=(2,), state_dim=3)
+        >>> model.flow.state_names[-1]
+        'velocity_2'
+
+    References:
+        Yildiz, Heinonen, Lahdesmaki, "ODE2VAE: Deep generative second order ODEs with Bayesian neural networks",
+        NeurIPS 2019.
+    """
+
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        "weights": ("weight",),
+        "initial": ("state",),
+        "path": ("time", "state"),
+        "volume": ("time",),
+    }
+
+    def __init__(
+        self,
+        obs_shape: tuple[int, ...],
+        state_dim: int = 8,
+        *,
+        flow: Flow | None = None,
+        vector_field: VectorField | None = None,
+        encoder: InitialStateEncoder | None = None,
+        emission: BernoulliEmission | GaussianEmission | None = None,
+        num_velocity_frames: int = 3,
+        time_step: float = 0.1,
+        has_path_kl: bool = False,
+        has_instant_encoder: bool = False,
+    ) -> None:
+        super().__init__()
+        if state_dim < 1 or num_velocity_frames < 1 or not time_step > 0:
+            raise DataError(
+                "`state_dim`, `num_velocity_frames` and `time_step` must be positive. "
+                f"Got {state_dim}, {num_velocity_frames} and {time_step}."
+            )
+        self.obs_shape = tuple(obs_shape)
+        self.flow = Flow(state_dim) if flow is None else flow
+        self.vector_field = (
+            BayesianMLP(self.flow.state_dim, self.flow.dim) if vector_field is None else vector_field
+        )
+        self.encoder = _encoder(self.obs_shape, self.flow, num_velocity_frames) if encoder is None else encoder
+        self.emission = _emission(self.obs_shape, self.flow.dim) if emission is None else emission
+        self.time_step = time_step
+        self.has_path_kl = has_path_kl
+        self.has_instant_encoder = has_instant_encoder
+
+    def model(self, data: Sequences) -> None:
+        """Draw a field, an initial state for each series, follow the equation, and emit."""
+        self.bind()
+        function = self.vector_field.prior()
+        has_volume = self.has_path_kl or self.has_instant_encoder
+        with self.series(data):
+            zeros = data.values.new_zeros(self.flow.state_dim)
+            initial = pyro.sample("initial", dist.Normal(zeros, 1.0).to_event(1))
+            solution = self.flow(function, initial, self._times(data), has_volume=has_volume)
+            path = pyro.deterministic("path", solution.path, event_dim=2)
+            if has_volume:
+                pyro.deterministic("volume", solution.integral, event_dim=1)
+            self.observe(lambda states: self.emission(self.flow.position(states)), path, data)
+
+    def guide(self, data: Sequences) -> None:
+        """Draw a field from the mean-field posterior, and initial states around what the encoder reads."""
+        self.bind()
+        self.vector_field.posterior()
+        with self.series(data):
+            pyro.sample("initial", self.encode(data))
+
+    def encode(self, data: Sequences) -> dist.TorchDistribution:
+        """Posterior of the initial state given the first frames: batch (series,), event (state,)."""
+        data = data.seen()
+        times = self._times(data).expand(data.num_series, -1)
+        return self.encoder(self.emission.standardise(data.values), data.entry_mask, times)
+
+    def regulariser(
+        self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace
+    ) -> dict[str, Tensor]:
+        r"""The path terms of the paper, (..., series) each.
+
+        .. math::
+            r_\text{path} = \sum_{t > 0} \log q(z_t) - \log p(z_t), \qquad
+            r_\text{instant} = \sum_{t} \log q(z_t) - \log q_\text{enc}(z_t \mid x_t, \dots)
+
+        Only observed times count; the instant encoder needs a whole window of frames, so its last times are left out.
+        """
+        terms: dict[str, Tensor] = {}
+        if not (self.has_path_kl or self.has_instant_encoder):
+            return terms
+        initial, path = guide_trace.nodes["initial"], model_trace.nodes["path"]["value"]
+        log_initial = initial["fn"].log_prob(initial["value"])
+        log_density = log_initial[..., None] - model_trace.nodes["volume"]["value"]
+        observed = data.step_mask
+        if self.has_path_kl:
+            log_prior = dist.Normal(path.new_zeros(()), 1.0).log_prob(path).sum(-1)
+            terms["path_kl"] = torch.where(observed, log_density - log_prior, 0.0)[..., 1:].sum(-1)
+        if self.has_instant_encoder:
+            encoded = self._instant_encoding(data)
+            length = encoded.batch_shape[-1]
+            gap = log_density[..., :length] - encoded.log_prob(path[..., :length, :])
+            terms["instant_encoder"] = torch.where(observed[:, :length], gap, 0.0).sum(-1)
+        return terms
+
+    def check(self, data: Sequences) -> None:
+        """Refuse other observation shapes, inputs, values outside the emission's range, and data without any step."""
+        super().check(data)
+        if data.inputs is not None:
+            raise UnsupportedError("`data.inputs` is given, but ODE2VAE has no inputs. Leave them out.")
+        if data.num_steps == 0:
+            raise DataError("`data` must have at least one seen step, from which the initial state is encoded. Got 0.")
+        self.emission.check(data)
+
+    def adapt(self, data: Sequences) -> None:
+        """Take the unit of time and of the values from the training data."""
+        super().adapt(data)
+        self.emission.adapt(data)
+
+    def _times(self, data: Sequences) -> Tensor:
+        return self.time_step * self.model_times(data)
+
+    def _instant_encoding(self, data: Sequences) -> dist.TorchDistribution:
+        """The encoder's opinion on the state at every time with a whole window after it: batch (series, time)."""
+        length = min(self.encoder.num_frames, data.num_steps)
+
+        def windows(steps: Tensor) -> Tensor:
+            return steps.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1)
+
+        times = self._times(data).expand(data.num_series, -1)
+        values = self.emission.standardise(data.values)
+        encoded = self.encoder(windows(values), windows(data.entry_mask), windows(times))
+        batch_shape = (data.num_series, data.num_steps - length + 1)
+        loc, scale = encoded.base_dist.loc, encoded.base_dist.scale
+        return dist.Normal(loc.unflatten(0, batch_shape), scale.unflatten(0, batch_shape)).to_event(1)
+
+
+def _encoder(obs_shape: tuple[int, ...], flow: Flow, num_frames: int) -> InitialStateEncoder:
+    """Position from one frame, the derivatives from the first few: convolutional for images, else an MLP."""
+    trunk = ConvTrunk if len(obs_shape) == 3 else MLPTrunk
+
+    def window(length: int, dim: int) -> FrameWindow:
+        return FrameWindow(trunk(2 * length, obs_shape), length, dim)
+
+    velocity = window(num_frames, flow.state_dim - flow.dim) if flow.order > 1 else None
+    return InitialStateEncoder(window(1, flow.dim), velocity)
+
+
+def _emission(obs_shape: tuple[int, ...], dim: int) -> BernoulliEmission | GaussianEmission:
+    if len(obs_shape) == 3:
+        return BernoulliEmission(ConvDecoder(dim, obs_shape))
+    decoder: nn.Module = MLPDecoder(dim, obs_shape)
+    return GaussianEmission(decoder)

@@ -1,0 +1,181 @@
+"""Vector fields: a Bayesian multilayer perceptron, and any deterministic module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_seq.errors import DataError
+from pyro_seq.ops.divergence import TANH, Activation, exact_divergence, linear, mlp_divergence
+
+
+class FieldFunction(Protocol):
+    """One function drawn from a random field, held along a whole path."""
+
+    def __call__(self, state: Tensor) -> Tensor:
+        """Right-hand side at `state` (..., series, state)."""
+        ...
+
+    def divergence(self, state: Tensor, inputs: slice) -> Tensor:
+        """Trace of the Jacobian with respect to the entries `inputs` of `state`, (..., series)."""
+        ...
+
+
+class VectorField(Protocol):
+    """A random function: its Pyro prior, used in a `model`, and its variational posterior, used in a `guide`."""
+
+    def prior(self) -> FieldFunction:
+        """Sample a function (outside of any plate)."""
+        ...
+
+    def posterior(self) -> None:
+        """Sample the same sites from the variational posterior."""
+        ...
+
+
+class MLPFunction:
+    """A multilayer perceptron with given weights: one function, or a batch of them along leading sample axes.
+
+    Args:
+        layers: Weight (\\*sample, out, in) and bias (\\*sample, out) of each layer.
+        activation: Between layers, with its derivative.
+    """
+
+    def __init__(self, layers: Sequence[tuple[Tensor, Tensor]], activation: Activation) -> None:
+        self.layers = layers
+        self.activation = activation
+
+    def __call__(self, state: Tensor) -> Tensor:
+        """Evaluate at `state` (..., \\*sample, series, state)."""
+        for weight, bias in self.layers[:-1]:
+            state = self.activation.function(linear(state, weight, bias))
+        return linear(state, *self.layers[-1])
+
+    def divergence(self, state: Tensor, inputs: slice) -> Tensor:
+        """Closed-form trace of the Jacobian with respect to `inputs`, (..., \\*sample, series)."""
+        return mlp_divergence(self.layers, self.activation, state, inputs=inputs)
+
+
+class BayesianMLP(nn.Module):
+    r"""A multilayer perceptron whose weights are random.
+
+    .. math::
+        p(w) = \mathcal N(0, \sigma_0^2 I), \qquad q(w) = \mathcal N(\mu, \mathrm{diag}\, \sigma^2)
+
+    All weights and biases form one flat site, sampled above the series plate, so that one function is drawn per joint
+    sample and held along every path. Several functions are evaluated at once, as one batched matrix product a layer.
+
+    Args:
+        in_dim: Size of the state.
+        out_dim: Size of the right-hand side.
+        hidden_dims: Widths of the hidden layers.
+        activation: Between layers.
+        is_bayesian: False freezes the weights at their location: an ordinary network, without a site.
+        prior_scale: Standard deviation of the prior of every weight and bias.
+        initial_scale: Standard deviation of the posterior at the start.
+        has_tied_scale: One standard deviation for all weights (the original code of the authors) instead of one each.
+        site: Name of the sample site.
+
+    References:
+        Yildiz, Heinonen, Lahdesmaki, "ODE2VAE", NeurIPS 2019, section 3.1.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        hidden_dims: Sequence[int] = (50, 50),
+        *,
+        activation: Activation = TANH,
+        is_bayesian: bool = True,
+        prior_scale: float = 1.0,
+        initial_scale: float = 0.01,
+        has_tied_scale: bool = False,
+        site: str = "weights",
+    ) -> None:
+        super().__init__()
+        if not (prior_scale > 0 and initial_scale > 0):
+            raise DataError(f"`prior_scale` and `initial_scale` must be positive. Got {prior_scale}, {initial_scale}.")
+        self.sizes = (in_dim, *hidden_dims, out_dim)
+        self.activation = activation
+        self.is_bayesian = is_bayesian
+        self.prior_scale = prior_scale
+        self.site = site
+        self.loc = nn.Parameter(self._initial_weights())
+        if is_bayesian:
+            shape = () if has_tied_scale else self.loc.shape
+            self.log_scale = nn.Parameter(torch.full(shape, math.log(initial_scale)))
+
+    @property
+    def num_weights(self) -> int:
+        """Number of weights and biases."""
+        return self.loc.numel()
+
+    def prior(self) -> MLPFunction:
+        """Sample a function from the prior (or return the one there is, when not Bayesian)."""
+        if not self.is_bayesian:
+            return self.mean_function()
+        zeros = torch.zeros_like(self.loc)
+        return self.function(pyro.sample(self.site, dist.Normal(zeros, self.prior_scale).to_event(1)))
+
+    def posterior(self) -> None:
+        """Sample the weights from the mean-field posterior."""
+        if self.is_bayesian:
+            scale = self.log_scale.exp().expand_as(self.loc)
+            pyro.sample(self.site, dist.Normal(self.loc, scale).to_event(1))
+
+    def mean_function(self) -> MLPFunction:
+        """The function at the posterior mean of the weights."""
+        return self.function(self.loc)
+
+    def function(self, weights: Tensor) -> MLPFunction:
+        r"""The function with the given flat weights (weight,), (sample, weight), or with the plate's axis (sample, 1, weight)."""
+        if weights.ndim >= 3 and weights.shape[-2] == 1:
+            weights = weights.squeeze(-2)
+        sample_shape, layers, start = weights.shape[:-1], [], 0
+        for size_in, size_out in zip(self.sizes, self.sizes[1:], strict=False):
+            weight = weights[..., start : start + size_in * size_out].reshape(*sample_shape, size_out, size_in)
+            start += size_in * size_out
+            layers.append((weight, weights[..., start : start + size_out]))
+            start += size_out
+        return MLPFunction(layers, self.activation)
+
+    def _initial_weights(self) -> Tensor:
+        """Glorot-uniform weights and zero biases, flat."""
+        parts = []
+        for size_in, size_out in zip(self.sizes, self.sizes[1:], strict=False):
+            parts += [nn.init.xavier_uniform_(torch.empty(size_out, size_in)).flatten(), torch.zeros(size_out)]
+        return torch.cat(parts)
+
+
+class DeterministicField(nn.Module):
+    """Any module (..., state) -> (..., rate) as a vector field without random weights; its divergence by forward mode.
+
+    Args:
+        module: Applied to the state; must not mix series (no batch normalisation).
+    """
+
+    def __init__(self, module: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.module = module
+
+    def prior(self) -> DeterministicField:
+        """The module itself: there is nothing to sample."""
+        return self
+
+    def posterior(self) -> None:
+        """Sample nothing."""
+
+    def forward(self, state: Tensor) -> Tensor:
+        """Apply the module."""
+        return self.module(state)
+
+    def divergence(self, state: Tensor, inputs: slice) -> Tensor:
+        """Exact trace of the Jacobian with respect to `inputs`, (..., series)."""
+        return exact_divergence(self.module, state, inputs=inputs)

@@ -1,0 +1,101 @@
+"""Encoders of the initial state of a flow."""
+
+from __future__ import annotations
+
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+
+class FrameWindow(nn.Module):
+    r"""Means and log standard deviations from a window of frames, aware of what is missing and when frames were taken.
+
+    The frames enter with the entries that are missing set to zero and with the mask as further channels; the gaps
+    between the time stamps join the features.
+
+    Args:
+        trunk: Maps (batch, 2 * num_frames, \*obs) to features (batch, num_features); has the attribute `num_features`.
+        num_frames: Length of the window.
+        dim: Size of the result.
+        initial_log_scale: Log standard deviation at the start.
+    """
+
+    def __init__(self, trunk: nn.Module, num_frames: int, dim: int, *, initial_log_scale: float = -2.0) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.num_frames = num_frames
+        self.dim = dim
+        self.head = nn.Linear(trunk.num_features + num_frames - 1, 2 * dim)
+        with torch.no_grad():
+            self.head.bias[dim:].fill_(initial_log_scale)
+            self.head.weight[dim:].mul_(0.1)
+
+    def forward(self, frames: Tensor, mask: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Read frames (batch, frame, \*obs) with `mask` of that shape and `gaps` (batch, frame - 1).
+
+        Returns:
+            Mean and log standard deviation, (batch, dim) each.
+        """
+        features = self.trunk(torch.cat([frames, mask], 1))
+        loc, log_scale = self.head(torch.cat([features, gaps], -1)).chunk(2, -1)
+        return loc, log_scale
+
+
+class InitialStateEncoder(nn.Module):
+    r"""Gaussian over the initial state: the position from the first frame, its derivatives from the first few.
+
+    .. math::
+        q(z_0 \mid x) = \mathcal N\left(s_0 \mid \mu_s(x_0), \sigma_s(x_0)\right)\,
+                        \mathcal N\left(v_0 \mid \mu_v(x_{0:m}), \sigma_v(x_{0:m})\right)
+
+    Args:
+        position: Reads one frame.
+        velocity: Reads the first m frames; None when the state is a position only.
+
+    References:
+        Yildiz, Heinonen, Lahdesmaki, "ODE2VAE", NeurIPS 2019, section 3.2.
+    """
+
+    def __init__(self, position: FrameWindow, velocity: FrameWindow | None) -> None:
+        super().__init__()
+        self.position = position
+        self.velocity = velocity
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames read."""
+        return self.position.num_frames if self.velocity is None else self.velocity.num_frames
+
+    def forward(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
+        r"""Distribution of the state at the first of `frames`.
+
+        Args:
+            frames: Standardised frames (batch, frame, \*obs), at least one; those that lack for the window count as missing.
+            mask: True where observed, of the same shape.
+            times: Model times of the frames (batch, frame).
+
+        Returns:
+            A normal with batch shape (batch,) and event shape (state,).
+        """
+        parts = [window(*_window(frames, mask, times, window.num_frames)) for window in self._windows()]
+        loc = torch.cat([part[0] for part in parts], -1)
+        scale = torch.cat([part[1] for part in parts], -1).clamp(-10.0, 5.0).exp()
+        return dist.Normal(loc, scale).to_event(1)
+
+    def _windows(self) -> list[FrameWindow]:
+        return [self.position] if self.velocity is None else [self.position, self.velocity]
+
+
+def _window(frames: Tensor, mask: Tensor, times: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The first `length` frames, hidden entries at zero; frames that lack are missing, one time unit apart."""
+    frames, mask, times = frames[:, :length], mask[:, :length], times[:, :length]
+    lacking = length - frames.shape[1]
+    mask = mask.to(frames.dtype)
+    frames = frames * mask
+    gaps = times.diff(dim=-1)
+    if lacking:
+        empty = frames.new_zeros(frames.shape[0], lacking, *frames.shape[2:])
+        frames, mask = torch.cat([frames, empty], 1), torch.cat([mask, empty], 1)
+        gaps = torch.cat([gaps, gaps.new_zeros(gaps.shape[0], lacking)], -1)
+    return frames, mask, gaps

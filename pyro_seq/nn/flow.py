@@ -1,0 +1,86 @@
+"""A flow: a vector field and a solver make a path out of an initial state."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pyro_seq.errors import DataError
+from pyro_seq.nn.bayesian import FieldFunction
+from pyro_seq.ops.odeint import RK4, Solution, Solver, odeint
+
+_ORDER_NAMES = ("position", "velocity", "acceleration", "jerk")
+
+
+class Flow(nn.Module):
+    r"""A differential equation of a given order, written as a first-order one.
+
+    .. math::
+        \frac{d^n s}{dt^n} = f\left(s, \dot s, \dots, s^{(n-1)}\right), \qquad
+        \frac{d}{dt} \log q(z) = -\mathrm{tr}\, \frac{\partial f}{\partial s^{(n-1)}}
+
+    The state z stacks the derivatives, (position, velocity, ...). Only the last block of the Jacobian has a trace: the
+    rate of every other derivative is the next one. Order 2 is ODE2VAE, order 1 a neural ODE.
+
+    Args:
+        dim: Size of the position.
+        order: Order n of the equation, 1 to 4.
+        solver: How to integrate; one classical Runge-Kutta step per observed interval when absent.
+
+    References:
+        Chen, Rubanova, Bettencourt, Duvenaud, "Neural Ordinary Differential Equations", NeurIPS 2018, theorem 1.
+        Yildiz, Heinonen, Lahdesmaki, "ODE2VAE", NeurIPS 2019, section 3.
+    """
+
+    def __init__(self, dim: int, *, order: int = 2, solver: Solver | None = None) -> None:
+        super().__init__()
+        if dim < 1 or not 1 <= order <= len(_ORDER_NAMES):
+            raise DataError(f"`dim` must be at least 1 and `order` 1 to {len(_ORDER_NAMES)}. Got {dim} and {order}.")
+        self.dim = dim
+        self.order = order
+        self.solver = RK4() if solver is None else solver
+
+    @property
+    def state_dim(self) -> int:
+        """Size of the whole state, ``order * dim``."""
+        return self.order * self.dim
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """A name for each entry of the state."""
+        return tuple(f"{kind}_{i}" for kind in _ORDER_NAMES[: self.order] for i in range(self.dim))
+
+    def position(self, state: Tensor) -> Tensor:
+        """The undifferentiated part of the state, (..., dim): what a decoder sees."""
+        return state[..., : self.dim]
+
+    def rate(self, function: FieldFunction, state: Tensor) -> Tensor:
+        """Time derivative of the state, (..., state)."""
+        highest = function(state)
+        return highest if self.order == 1 else torch.cat([state[..., self.dim :], highest], -1)
+
+    def divergence(self, function: FieldFunction, state: Tensor) -> Tensor:
+        """Trace of the Jacobian of `rate`, (...)."""
+        return function.divergence(state, slice(self.state_dim - self.dim, self.state_dim))
+
+    def forward(self, function: FieldFunction, initial: Tensor, times: Tensor, *, has_volume: bool = False) -> Solution:
+        """Integrate from `initial` (..., series, state) at ``times[..., 0]`` on.
+
+        Args:
+            function: One function, or a batch of them, drawn from a vector field.
+            initial: State at the first time.
+            times: (time,) shared or (series, time).
+            has_volume: Integrate the divergence as well.
+
+        Returns:
+            ``path`` (..., series, time, state), and ``integral`` of the divergence (..., series, time), by which the log
+            density along the path has fallen; None without `has_volume`.
+        """
+
+        def rate(_: Tensor, state: Tensor) -> Tensor:
+            return self.rate(function, state)
+
+        def divergence(_: Tensor, state: Tensor) -> Tensor:
+            return self.divergence(function, state)
+
+        return odeint(rate, initial, times, self.solver, integrand=divergence if has_volume else None)
