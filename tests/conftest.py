@@ -1,0 +1,100 @@
+"""Set-up shared by all tests: one thread, no screen, no leaks of global state."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyro
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+if os.environ.get("PYRO_SEQ_TYPECHECK"):
+    # Wrong shapes then raise jaxtyping's error before the library's own, so tests of error messages need this off.
+    from jaxtyping import install_import_hook
+
+    install_import_hook("pyro_seq", "beartype.beartype")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    data = os.environ.get("PYRO_SEQ_DATA", "")
+    no_data = pytest.mark.skip(reason=f"no data folder: PYRO_SEQ_DATA is {data!r}")
+    no_gpu = pytest.mark.skip(reason="no CUDA device")
+    for item in items:
+        if item.get_closest_marker("data") and not Path(data or "missing").is_dir():
+            item.add_marker(no_data)
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(no_gpu)
+
+
+def _global_state() -> dict[str, object]:
+    return {
+        "names in Pyro's global parameter store": sorted(pyro.get_param_store().keys()),
+        "pyro.settings": pyro.settings.get(),
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "gradients enabled": torch.is_grad_enabled(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "number of threads": torch.get_num_threads(),
+        "Pyro handlers on the stack": len(pyro.poutine.runtime._PYRO_STACK),
+    }
+
+
+def _restore(state: dict[str, object]) -> None:
+    pyro.clear_param_store()
+    pyro.settings.set(**state["pyro.settings"])
+    torch.set_default_dtype(state["default dtype"])
+    torch.set_default_device(None)
+    torch.set_grad_enabled(state["gradients enabled"])
+    torch.use_deterministic_algorithms(state["deterministic algorithms"])
+    torch.set_num_threads(state["number of threads"])
+    pyro.poutine.runtime._PYRO_STACK.clear()
+
+
+@pytest.fixture(autouse=True)
+def no_global_state() -> Iterator[None]:
+    """Seed every test, and fail the one that leaves global state changed."""
+    pyro.set_rng_seed(0)
+    before = _global_state()
+    yield
+    after = _global_state()
+    changed = [f"{name}: {before[name]} became {after[name]}" for name in before if before[name] != after[name]]
+    if changed:
+        _restore(before)
+        pytest.fail("the test left global state changed\n" + "\n".join(changed))
+
+
+@contextmanager
+def _rng_untouched() -> Iterator[None]:
+    def states() -> dict[str, object]:
+        numpy_state = np.random.get_state()
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        return {
+            "torch": torch.get_rng_state().tolist(),
+            "torch.cuda": [state.tolist() for state in cuda],
+            "numpy": [numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]],
+            "random": random.getstate(),
+        }
+
+    before = states()
+    yield
+    after = states()
+    moved = [name for name in before if before[name] != after[name]]
+    assert not moved, f"global random state moved: {', '.join(moved)}"
+
+
+@pytest.fixture
+def assert_rng_untouched() -> Callable[[], AbstractContextManager[None]]:
+    """A context manager that fails when the block draws from or reseeds a global random generator."""
+    return _rng_untouched

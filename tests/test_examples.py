@@ -1,0 +1,30 @@
+"""Every example explains itself and can be run briefly; `.ci/run` runs each one with `--smoke`."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_help_names_smoke_and_out(example: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(example), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--smoke" in done.stdout and "--out" in done.stdout
+    assert not list(tmp_path.iterdir()), "--help must not write files"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example_reads_as_cells(example: Path) -> None:
+    source = example.read_text()
+    assert ast.get_docstring(ast.parse(source)), f"{example.name} has no docstring"
+    assert len(re.findall(r"^# %%", source, flags=re.MULTILINE)) >= 3, f"{example.name} has fewer than three cells"
