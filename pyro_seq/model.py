@@ -158,7 +158,8 @@ def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Ten
         values: Latent sites, (..., series, event) each; leading axes are independent chains or samples.
     """
     conditioned = poutine.condition(model.model, data=values)
-    trace = poutine.trace(conditioned).get_trace(data)
+    with pyro.settings.context(module_local_params=True):
+        trace = poutine.trace(conditioned).get_trace(data)
     total = data.values.new_zeros(data.num_series)
     for site in trace.nodes.values():
         if site["type"] == "sample" and any(frame.name == "series" for frame in site["cond_indep_stack"]):

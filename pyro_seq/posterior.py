@@ -130,7 +130,7 @@ class prediction_context:  # noqa: N801  (used like a function)
         self._contexts = (torch.no_grad(), pyro.settings.context(module_local_params=True))
 
     def __enter__(self) -> None:
-        self._training = self._model.training
+        self._modes = [(part, part.training) for part in self._model.modules()]
         self._model.eval()
         for context in self._contexts:
             context.__enter__()
@@ -138,4 +138,5 @@ class prediction_context:  # noqa: N801  (used like a function)
     def __exit__(self, *error: object) -> None:
         for context in reversed(self._contexts):
             context.__exit__(*error)
-        self._model.train(self._training)
+        for part, training in self._modes:
+            part.training = training
