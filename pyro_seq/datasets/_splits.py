@@ -1,0 +1,15 @@
+"""What every data set function returns."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pyro_seq.data import Sequences
+
+
+class Splits(NamedTuple):
+    """A data set in its parts; `validation` is None where none was asked for or none is published."""
+
+    train: Sequences
+    validation: Sequences | None
+    test: Sequences

@@ -1,0 +1,172 @@
+"""Squared error, PSNR and SSIM against closed forms and scikit-image."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError, ShapeError, UnsupportedError
+from pyro_seq.metrics import mse, psnr, ssim
+
+SERIES, TIME, CHANNEL, HEIGHT, WIDTH = 3, 4, 2, 16, 19
+
+
+def images(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.rand(SERIES, TIME, CHANNEL, HEIGHT, WIDTH, generator=generator, dtype=torch.float64)
+    noise = torch.randn(truth.shape, generator=generator, dtype=torch.float64)
+    return (truth + 0.1 * noise).clamp(0, 1), truth
+
+
+def step_mask() -> torch.Tensor:
+    mask = torch.ones(SERIES, TIME, dtype=torch.bool)
+    mask[0, 1:] = False
+    mask[2, 0] = False
+    return mask
+
+
+def test_mse_by_hand() -> None:
+    truth = torch.zeros(2, 2, 1)
+    prediction = torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])
+    assert mse(prediction, truth) == 7.5
+    assert mse(prediction, truth, keep=0).tolist() == [2.5, 12.5]
+    assert mse(prediction, truth, keep=1).tolist() == [5.0, 10.0]
+    assert mse(prediction, truth, keep=(0, 1)).tolist() == [[1.0, 4.0], [9.0, 16.0]]
+    mask = torch.tensor([[True, False], [True, True]])
+    assert mse(prediction, truth, mask=mask) == pytest.approx(26 / 3)
+    assert mse(prediction, truth, mask=mask, keep=0).tolist() == [1.0, 12.5]
+
+
+@pytest.mark.parametrize("metric", [mse, psnr, ssim])
+def test_mask_equals_leaving_out(metric) -> None:
+    prediction, truth = images()
+    mask = step_mask()
+    spoilt = torch.where(mask[..., None, None, None], prediction, torch.nan)
+    torch.testing.assert_close(metric(spoilt, truth, mask=mask), metric(prediction[mask], truth[mask]))
+    kept = metric(spoilt, truth, mask=mask, keep=0)
+    expected = torch.stack([metric(prediction[i, mask[i]], truth[i, mask[i]]) for i in range(SERIES)])
+    torch.testing.assert_close(kept, expected)
+
+
+@pytest.mark.parametrize("metric", [mse, psnr, ssim])
+def test_sample_axes_are_kept(metric) -> None:
+    prediction, truth = images()
+    samples = torch.stack([prediction, truth, 1 - truth])
+    scores = metric(samples, truth, mask=step_mask(), keep=0)
+    assert scores.shape == (3, SERIES)
+    for score, sample in zip(scores, samples, strict=True):
+        torch.testing.assert_close(score, metric(sample, truth, mask=step_mask(), keep=0))
+
+
+@pytest.mark.parametrize("metric", [mse, psnr, ssim])
+def test_nothing_scored_is_nan(metric) -> None:
+    prediction, truth = images()
+    mask = step_mask()
+    mask[1] = False
+    assert metric(prediction, truth, mask=mask, keep=0).isnan().tolist() == [False, True, False]
+
+
+def test_sequences_fit_as_they_are() -> None:
+    values = torch.tensor([[[1.0, math.nan], [2.0, 3.0]]])
+    data = Sequences(values)
+    assert mse(torch.zeros(1, 2, 2), data.values, mask=data.mask) == pytest.approx(14 / 3)
+
+
+def test_numpy_and_integers() -> None:
+    score = mse(np.full((1, 2, 1), 3), np.full((1, 2, 1), 1))
+    assert score == 4
+    assert score.dtype == torch.float32
+    assert mse(np.zeros((1, 2, 1), np.float32), np.ones((1, 2, 1))).dtype == torch.float64
+
+
+def test_psnr_against_scikit_image() -> None:
+    prediction, truth = images()
+    scores = psnr(255 * prediction, 255 * truth, data_range=255.0, keep=(0, 1, 2))
+    for where in np.ndindex(SERIES, TIME, CHANNEL):
+        expected = peak_signal_noise_ratio(255 * truth[where].numpy(), 255 * prediction[where].numpy(), data_range=255)
+        assert scores[where].item() == pytest.approx(expected, rel=1e-12)
+    torch.testing.assert_close(psnr(prediction, truth), scores.mean())
+
+
+def test_psnr_caps_identical_images() -> None:
+    _, truth = images()
+    assert psnr(truth, truth).item() == pytest.approx(100.0)
+    assert psnr(truth.float(), truth.float(), cap=60.0).item() == pytest.approx(60.0)
+
+
+def test_psnr_ignores_hidden_pixels() -> None:
+    prediction, truth = images()
+    mask = torch.ones_like(truth, dtype=torch.bool)
+    mask[..., :5, :] = False
+    expected = psnr(prediction[..., 5:, :], truth[..., 5:, :])
+    torch.testing.assert_close(psnr(prediction, truth, mask=mask), expected)
+
+
+@pytest.mark.parametrize(("window", "sigma"), [(11, 1.5), (9, 1.0)])
+def test_ssim_against_scikit_image(window: int, sigma: float) -> None:
+    prediction, truth = images()
+    border = window // 2
+    scores = ssim(prediction, truth, window=window, sigma=sigma, keep=(0, 1, 2))
+    for where in np.ndindex(SERIES, TIME, CHANNEL):
+        _, full = structural_similarity(
+            prediction[where].numpy(),
+            truth[where].numpy(),
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=sigma,
+            use_sample_covariance=False,
+            full=True,
+        )
+        expected = full[border:-border, border:-border].mean()
+        assert scores[where].item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_ssim_in_single_precision() -> None:
+    prediction, truth = images()
+    double = ssim(prediction, truth, keep=(0, 1, 2))
+    single = ssim(prediction.float(), truth.float(), keep=(0, 1, 2))
+    # Squares near 1 are subtracted and divided by C2 = 9e-4: about 100 units of the last place.
+    torch.testing.assert_close(single.double(), double, rtol=0, atol=1e3 * torch.finfo(torch.float32).eps)
+
+
+def test_ssim_of_equal_and_of_flat_images() -> None:
+    _, truth = images()
+    torch.testing.assert_close(ssim(truth, truth), torch.tensor(1.0, dtype=torch.float64))
+    dark, bright = torch.full_like(truth, 0.2), torch.full_like(truth, 0.6)
+    expected = (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)
+    assert ssim(dark, bright).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_wrong_arguments() -> None:
+    prediction, truth = images()
+    with pytest.raises(ShapeError, match="nothing is broadcast"):
+        mse(prediction[:, :1], truth)
+    with pytest.raises(ShapeError, match="mask"):
+        mse(prediction, truth, mask=step_mask().T)
+    with pytest.raises(ShapeError, match="mask"):
+        mse(prediction, truth, mask=step_mask().float())
+    for keep in (5, -1, (0, 0)):
+        with pytest.raises(ShapeError, match="keep"):
+            mse(prediction, truth, keep=keep)
+    with pytest.raises(ShapeError, match="keep"):
+        ssim(prediction, truth, keep=3)
+    with pytest.raises(ShapeError, match="channel"):
+        psnr(torch.zeros(4, 4), torch.zeros(4, 4))
+    for window in (10, 17, 0):
+        with pytest.raises(ShapeError, match="window=15"):
+            ssim(prediction, truth, window=window)
+    with pytest.raises(DataError, match="data_range"):
+        psnr(prediction, truth, data_range=0.0)
+    with pytest.raises(DataError, match="sigma"):
+        ssim(prediction, truth, sigma=0.0)
+    mask = torch.ones_like(truth, dtype=torch.bool)
+    mask[0, 0, 0, 0, 0] = False
+    with pytest.raises(UnsupportedError, match="whole images"):
+        ssim(prediction, truth, mask=mask)
+    with pytest.raises(DataError, match=r"data\.values"):
+        mse(Sequences(truth), Sequences(truth))
