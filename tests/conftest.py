@@ -20,12 +20,6 @@ import torch
 
 torch.set_num_threads(1)
 
-if os.environ.get("PYRO_SEQ_TYPECHECK"):
-    # Wrong shapes then raise jaxtyping's error before the library's own, so tests of error messages need this off.
-    from jaxtyping import install_import_hook
-
-    install_import_hook("pyro_seq", "beartype.beartype")
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     data = os.environ.get("PYRO_SEQ_DATA", "")
