@@ -57,12 +57,12 @@ class SequenceModel(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define `guide(self, data)`.")
 
     def check(self, data: Sequences) -> None:
-        """Refuse data that this model cannot use; called by every verb before work starts. Extend with ``super()``."""
+        """Refuse data that this model cannot use; every verb calls it before work starts. Extend with ``super()``."""
         expected = getattr(self, "obs_shape", None)
         if expected is not None and tuple(expected) != data.obs_shape:
             raise ShapeError(
                 f"`data.values` must have observations of shape {tuple(expected)}, the `obs_shape` of this "
-                f"{type(self).__name__}. Got {shape_text(data.values, ('series', 'time'))}. Check the order of the axes."
+                """Refuse data that this model cannot use; called by every verb before it starts. Extend with ``super()``."""
             )
 
     def adapt(self, data: Sequences) -> None:
@@ -74,10 +74,8 @@ class SequenceModel(nn.Module):
         """A random view of a minibatch for one training step; randomness lives here, never inside `model`."""
         return data
 
-    def regulariser(
-        self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace
-    ) -> dict[str, Tensor]:
-        """Named training terms that are not densities, (..., series) each, on the same latent draw; used by SVI only."""
+    def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
+        """Named training terms that are no densities, (..., series) each, on the same latent draw; for SVI only."""
         return {}
 
     # ------------------------------------------------------------------ used by the author
@@ -98,7 +96,7 @@ class SequenceModel(nn.Module):
         return pyro.plate("series", data.total, subsample=data.index, dim=-1)
 
     def model_times(self, data: Sequences) -> Tensor:
-        """Time since each series' first step in units of `time_scale`, (time,) or (series, time), in the data's dtype."""
+        """Time since each series' first step in units of `time_scale`, (time,) or (series, time), as `data.dtype`."""
         times = data.times
         origin = times[..., :1] if times.shape[-1] else 0.0
         return ((times - origin) / self.time_scale).to(data.dtype)
@@ -162,7 +160,8 @@ def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Ten
         trace = poutine.trace(conditioned).get_trace(data)
     total = data.values.new_zeros(data.num_series)
     for site in trace.nodes.values():
-        if site["type"] == "sample" and any(frame.name == "series" for frame in site["cond_indep_stack"]):
+        is_random = site["type"] == "sample" and not site["infer"].get("_deterministic")
+        if is_random and any(frame.name == "series" for frame in site["cond_indep_stack"]):
             # a site's recorded log_prob contains total / num_series, the distribution's own does not
             total = total + site["fn"].log_prob(site["value"])
     return total

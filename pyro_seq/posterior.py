@@ -122,7 +122,7 @@ class StoredPosterior:
         return {name: value[:, None] if name in self.global_sites else value for name, value in flat.items()}
 
 
-class prediction_context:  # noqa: N801  (used like a function)
+class prediction_context:
     """Run a model for reading: no gradients, evaluation mode, parameters local to the module."""
 
     def __init__(self, model: SequenceModel) -> None:

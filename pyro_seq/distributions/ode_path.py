@@ -70,7 +70,7 @@ class ODEPushForward(TorchDistribution):
         initial = self.initial.expand(batch_shape)
         return ODEPushForward(initial, self.rate, self.divergence, self.times, self.solver)
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008  (torch's signature)
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         """Draw initial states and carry them to the last time."""
         start = self.initial.rsample(sample_shape)
         return odeint(self.rate, start, self.times, self.solver).path[..., -1, :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
@@ -9,8 +10,9 @@ from torch import Tensor
 class PathDistribution(TorchDistribution):
     """A distribution over whole paths: time is part of the event, (time, dim); any batch shape in front.
 
-    Subclasses draw with `rsample`, score with `log_prob`, and continue a path with `future`. Ragged series need `valid`,
-    because a site mask cannot reach time inside an event: steps where it is False contribute nothing to `log_prob`.
+    Subclasses draw with `rsample`, score with `log_prob`, and continue a path with `future`. Ragged series need
+    `valid`, because a site mask cannot reach time inside an event: steps where it is False contribute nothing to
+    `log_prob`.
 
     Args:
         batch_shape: Leading shape, usually (series,).
@@ -20,7 +22,13 @@ class PathDistribution(TorchDistribution):
 
     has_rsample = True
 
-    def __init__(self, batch_shape, event_shape, valid: Tensor | None = None, validate_args: bool | None = None) -> None:  # type: ignore[no-untyped-def]
+    def __init__(
+        self,
+        batch_shape: torch.Size,
+        event_shape: torch.Size,
+        valid: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
         self.valid = valid
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
 

@@ -166,9 +166,7 @@ def evaluate(
     Raises:
         DataError: When the task leaves nothing to score.
     """
-    prediction = task.predict(
-        posterior, task.given(data), num_samples=num_samples, chunk_size=chunk_size, seed=seed
-    )
+    prediction = task.predict(posterior, task.given(data), num_samples=num_samples, chunk_size=chunk_size, seed=seed)
     return score(type(posterior.model).__name__, prediction.mean, prediction.samples, data, task)
 
 

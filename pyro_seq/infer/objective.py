@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.infer.schedules import Schedule
 from pyro_seq.model import SequenceModel
-
-Schedule = Callable[[int], float]
 
 
 class Loss(NamedTuple):
@@ -36,13 +35,13 @@ class Objective(nn.Module):
         L = \frac1N \Big( -\log p(x \mid z) + \sum_k w_k\, \mathrm{KL}\left[q(z_k) \| p(z_k)\right]
             + \sum_j w_j\, r_j \Big)
 
-    One term a site, named after it; a latent site's term is its Kullback-Leibler divergence, in closed form where Pyro
-    knows one and `analytic_kl` is set, else by the draw. The regularisers r_j are the model's. Weights other than 1 make
-    it a training objective and no longer a bound.
+    One term a site, named after it; a latent site's term is its Kullback-Leibler divergence, in closed form where
+    there is one and `analytic_kl` is set, else by the draw. The regularisers r_j are the model's. Weights other than 1
+    make it a training objective and no longer a bound.
 
     Args:
         model: Holds the parameters; they become this module's.
-        num_particles: Joint draws of all latents per evaluation, vectorised.
+        num_particles: Joint draws of all latents per evaluation, vectorised, or a function of the step.
         analytic_kl: Use closed-form divergences where they exist.
         scales: Weight of a term by name, a number or a function of the step; 1 when absent.
     """
@@ -51,7 +50,7 @@ class Objective(nn.Module):
         self,
         model: SequenceModel,
         *,
-        num_particles: int = 1,
+        num_particles: int | Schedule = 1,
         analytic_kl: bool = True,
         scales: Mapping[str, float | Schedule] | None = None,
     ) -> None:
@@ -63,15 +62,16 @@ class Objective(nn.Module):
 
     def forward(self, data: Sequences, step: int = 0) -> Loss:
         """Evaluate at `data`, a minibatch or the whole set; `step` drives the schedules of `scales`."""
+        num_particles = int(self.num_particles(step)) if callable(self.num_particles) else self.num_particles
         with pyro.settings.context(module_local_params=True):
-            terms = self._terms(data)
+            terms = self._terms(data, num_particles)
         unknown = self.scales.keys() - terms.keys()
         if unknown:
             raise DataError(
                 f"`scales` names terms that the objective does not have: {sorted(unknown)}. "
                 f"The terms are {sorted(terms)}."
             )
-        terms = {name: term / (data.total * self.num_particles) for name, term in terms.items()}
+        terms = {name: term / (data.total * num_particles) for name, term in terms.items()}
         total = torch.stack([self._scale(name, step) * term for name, term in terms.items()]).sum()
         return Loss(total, terms)
 
@@ -79,8 +79,8 @@ class Objective(nn.Module):
         scale = self.scales.get(name, 1.0)
         return scale(step) if callable(scale) else scale
 
-    def _terms(self, data: Sequences) -> dict[str, Tensor]:
-        model_trace, guide_trace = self._traces(data)
+    def _terms(self, data: Sequences, num_particles: int) -> dict[str, Tensor]:
+        model_trace, guide_trace = self._traces(data, num_particles)
         terms = {}
         for name, site in model_trace.nodes.items():
             if site["type"] != "sample" or site["infer"].get("_deterministic"):
@@ -90,9 +90,9 @@ class Objective(nn.Module):
             terms[name] = term.sum() * data.weight
         return terms
 
-    def _traces(self, data: Sequences) -> tuple[poutine.Trace, poutine.Trace]:
+    def _traces(self, data: Sequences, num_particles: int) -> tuple[poutine.Trace, poutine.Trace]:
         def particles() -> pyro.plate | nullcontext:
-            return pyro.plate("particles", self.num_particles, dim=-2) if self.num_particles > 1 else nullcontext()
+            return pyro.plate("particles", num_particles, dim=-2) if num_particles > 1 else nullcontext()
 
         with particles():
             guide_trace = poutine.trace(self.model.guide).get_trace(data)
@@ -107,7 +107,7 @@ class Objective(nn.Module):
             for trace in (model_trace, guide_trace):
                 for site in trace.nodes.values():
                     if site["type"] == "sample":
-                        check_site_shape(site, max_plate_nesting=1 + (self.num_particles > 1))
+                        check_site_shape(site, max_plate_nesting=1 + (num_particles > 1))
         return model_trace, guide_trace
 
     def _divergence(self, name: str, site: dict, guide_trace: poutine.Trace) -> Tensor:

@@ -1,4 +1,4 @@
-"""The predictive verbs: `forecast`, `impute`, `reconstruct`, `sample`. All run the model on draws; none knows a formula."""
+"""The predictive verbs. All of them run the model on draws of its latents; none knows a formula of its own."""
 
 from __future__ import annotations
 

@@ -39,12 +39,16 @@ class ODE2VAE(SequenceModel):
     Symbols of the paper: s_t position, v_t velocity, z_t = (s_t, v_t) a row of `path`, W `weights`, f `vector_field`,
     q_enc `encoder`, D the size q of `state_dim`.
 
-    With `has_path_kl` the divergence from the prior counts at every observed time, as in the paper, through the density
-    of the path, :math:`\log q(z_t) = \log q(z_0) - \int_0^t \mathrm{tr}\,\partial f/\partial v\; d\tau`; without it, at the
-    initial state only. The path is a function of the initial state and the weights, so the second is already the bound on
-    the evidence, and the tighter one. `has_instant_encoder` adds the paper's penalty that keeps the path near what the
-    encoder says of each frame. As terms of the objective they are called ``path_kl`` and ``instant_encoder``; weigh them,
-    and the divergence ``weights`` of the field, with ``SVI(scales={...})``.
+    With `has_path_kl` the divergence from the prior counts at every observed time, as in the paper, through the
+    density of the path,
+
+    .. math::
+        \log q(z_t) = \log q(z_0) - \int_0^t \mathrm{tr}\,\frac{\partial f}{\partial v}\, d\tau;
+
+    without it, at the initial state only. The path is a function of the initial state and the weights, so the second
+    is already the bound on the evidence, and the tighter one. `has_instant_encoder` adds the paper's penalty that
+    keeps the path near what the encoder says of each frame. As terms of the objective they are called ``path_kl`` and
+    ``instant_encoder``; weigh them, and the divergence ``weights`` of the field, with ``SVI(scales={...})``.
 
     Args:
         obs_shape: Shape of one observation; (channel, height, width) gives convolutional parts.
@@ -101,9 +105,7 @@ class ODE2VAE(SequenceModel):
             )
         self.obs_shape = tuple(obs_shape)
         self.flow = Flow(state_dim) if flow is None else flow
-        self.vector_field = (
-            BayesianMLP(self.flow.state_dim, self.flow.dim) if vector_field is None else vector_field
-        )
+        self.vector_field = BayesianMLP(self.flow.state_dim, self.flow.dim) if vector_field is None else vector_field
         self.encoder = _encoder(self.obs_shape, self.flow, num_velocity_frames) if encoder is None else encoder
         self.emission = _emission(self.obs_shape, self.flow.dim) if emission is None else emission
         self.time_step = time_step
@@ -137,9 +139,7 @@ class ODE2VAE(SequenceModel):
         times = self._times(data).expand(data.num_series, -1)
         return self.encoder(self.emission.standardise(data.values), data.entry_mask, times)
 
-    def regulariser(
-        self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace
-    ) -> dict[str, Tensor]:
+    def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
         r"""The path terms of the paper, (..., series) each.
 
         .. math::

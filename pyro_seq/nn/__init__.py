@@ -1,0 +1,1 @@
+"""Networks and the parts of models that are made of them."""

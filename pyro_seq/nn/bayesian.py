@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_seq.errors import DataError
-from pyro_seq.ops.divergence import TANH, Activation, exact_divergence, linear, mlp_divergence
+from pyro_seq.ops.divergence import exact_divergence, mlp_divergence
+from pyro_seq.ops.mlp import ACTIVATIONS, Activation, Layers, mlp
 
 
 class FieldFunction(Protocol):
@@ -40,25 +41,23 @@ class VectorField(Protocol):
 
 
 class MLPFunction:
-    """A multilayer perceptron with given weights: one function, or a batch of them along leading sample axes.
+    r"""A multilayer perceptron with given weights: one function, or a batch of them along leading sample axes.
 
     Args:
-        layers: Weight (\\*sample, out, in) and bias (\\*sample, out) of each layer.
+        layers: Weight (\*sample, out, in) and bias (\*sample, out) of each layer.
         activation: Between layers, with its derivative.
     """
 
-    def __init__(self, layers: Sequence[tuple[Tensor, Tensor]], activation: Activation) -> None:
+    def __init__(self, layers: Layers, activation: Activation) -> None:
         self.layers = layers
         self.activation = activation
 
     def __call__(self, state: Tensor) -> Tensor:
-        """Evaluate at `state` (..., \\*sample, series, state)."""
-        for weight, bias in self.layers[:-1]:
-            state = self.activation.function(linear(state, weight, bias))
-        return linear(state, *self.layers[-1])
+        r"""Evaluate at `state` (..., \*sample, series, state)."""
+        return mlp(self.layers, self.activation, state)
 
     def divergence(self, state: Tensor, inputs: slice) -> Tensor:
-        """Closed-form trace of the Jacobian with respect to `inputs`, (..., \\*sample, series)."""
+        r"""Closed-form trace of the Jacobian with respect to `inputs`, (..., \*sample, series)."""
         return mlp_divergence(self.layers, self.activation, state, inputs=inputs)
 
 
@@ -75,7 +74,7 @@ class BayesianMLP(nn.Module):
         in_dim: Size of the state.
         out_dim: Size of the right-hand side.
         hidden_dims: Widths of the hidden layers.
-        activation: Between layers.
+        activation: Between layers, one of `pyro_seq.ops.mlp.ACTIVATIONS`.
         is_bayesian: False freezes the weights at their location: an ordinary network, without a site.
         prior_scale: Standard deviation of the prior of every weight and bias.
         initial_scale: Standard deviation of the posterior at the start.
@@ -92,7 +91,7 @@ class BayesianMLP(nn.Module):
         out_dim: int,
         hidden_dims: Sequence[int] = (50, 50),
         *,
-        activation: Activation = TANH,
+        activation: Activation = ACTIVATIONS["tanh"],
         is_bayesian: bool = True,
         prior_scale: float = 1.0,
         initial_scale: float = 0.01,
@@ -135,7 +134,7 @@ class BayesianMLP(nn.Module):
         return self.function(self.loc)
 
     def function(self, weights: Tensor) -> MLPFunction:
-        r"""The function with the given flat weights (weight,), (sample, weight), or with the plate's axis (sample, 1, weight)."""
+        """The function with flat weights (weight,) or (sample, weight); a plate axis (sample, 1, weight) is dropped."""
         if weights.ndim >= 3 and weights.shape[-2] == 1:
             weights = weights.squeeze(-2)
         sample_shape, layers, start = weights.shape[:-1], [], 0

@@ -14,13 +14,13 @@ from pyro_seq.nn.batching import over_batch
 
 
 class BernoulliEmission(nn.Module):
-    """Pixels in [0, 1] with a Bernoulli likelihood on the decoder's logits.
+    r"""Pixels in [0, 1] with a Bernoulli likelihood on the decoder's logits.
 
     Grey levels are allowed: the likelihood is then the usual cross-entropy, which is not a normalised density of them,
     and draws of observations are black or white; read ``Prediction.means``.
 
     Args:
-        decoder: Maps positions (batch, dim) to logits (batch, \\*obs).
+        decoder: Maps positions (batch, dim) to logits (batch, \*obs).
     """
 
     def __init__(self, decoder: nn.Module) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
@@ -71,7 +70,7 @@ class InitialStateEncoder(nn.Module):
         r"""Distribution of the state at the first of `frames`.
 
         Args:
-            frames: Standardised frames (batch, frame, \*obs), at least one; those that lack for the window count as missing.
+            frames: Standardised frames (batch, frame, \*obs), at least one; those that lack for the window are missing.
             mask: True where observed, of the same shape.
             times: Model times of the frames (batch, frame).
 

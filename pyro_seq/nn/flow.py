@@ -73,8 +73,8 @@ class Flow(nn.Module):
             has_volume: Integrate the divergence as well.
 
         Returns:
-            ``path`` (..., series, time, state), and ``integral`` of the divergence (..., series, time), by which the log
-            density along the path has fallen; None without `has_volume`.
+            ``path`` (..., series, time, state), and ``integral`` of the divergence (..., series, time), by which the
+            log density along the path has fallen; None without `has_volume`.
         """
 
         def rate(_: Tensor, state: Tensor) -> Tensor:
