@@ -55,6 +55,6 @@ def cached(name: str, parameters: Mapping[str, object], make: Callable[[], Array
     with unreadable, path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return {field: stored[field] for field in stored.files}
     arrays = make()
-    with suppress(OSError), replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+    with suppress(OSError), replacing(path) as temporary, temporary.open("wb") as target:
+        np.savez(target, **arrays)
     return arrays

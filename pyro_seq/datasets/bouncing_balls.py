@@ -40,7 +40,9 @@ def bouncing_balls(
     sub-steps of length 0.5: move, reflect at the walls, exchange the velocities of touching pairs along their line of
     centres. A pixel at p shows
 
-    $$ \min\Bigl(1, \sum_b \exp\bigl(-(\|p - c_b\|^2 / r^2)^4\bigr)\Bigr) $$
+    .. math::
+
+        \min\Bigl(1, \sum_b \exp\bigl(-(\|p - c_b\|^2 / r^2)^4\bigr)\Bigr)
 
     The set in the literature has 10 000 training, 500 validation and 500 test series of 20 frames: 0.9 GB of memory,
     and about 1 ms a series to make.

@@ -55,7 +55,9 @@ def psnr(
 ) -> Tensor:
     r"""Peak signal-to-noise ratio in decibel, the mean over images and channels.
 
-    $$ \mathrm{PSNR} = 10 \log_{10} \frac{R^2}{\mathrm{MSE}} $$
+    .. math::
+
+        \mathrm{PSNR} = 10 \log_{10} \frac{R^2}{\mathrm{MSE}}
 
     for every channel of every frame, then averaged: a mean of decibels, not the decibel of a mean. Hidden pixels do
     not enter an image's error. Identical images have an infinite ratio, so every image is capped at `cap`.
@@ -96,8 +98,10 @@ def ssim(
 ) -> Tensor:
     r"""Structural similarity of images, the mean over windows, channels and frames.
 
-    $$ \mathrm{SSIM}(x, y) = \frac{(2 \mu_x \mu_y + C_1)(2 \sigma_{xy} + C_2)}
-       {(\mu_x^2 + \mu_y^2 + C_1)(\sigma_x^2 + \sigma_y^2 + C_2)}, \qquad C_i = (K_i R)^2 $$
+    .. math::
+
+        \mathrm{SSIM}(x, y) = \frac{(2 \mu_x \mu_y + C_1)(2 \sigma_{xy} + C_2)}
+        {(\mu_x^2 + \mu_y^2 + C_1)(\sigma_x^2 + \sigma_y^2 + C_2)}, \qquad C_i = (K_i R)^2
 
     with moments under a Gaussian window and K = (0.01, 0.03). Only windows that lie wholly inside the image count:
     there is no padding, so an image gives (height - window + 1) x (width - window + 1) values.

@@ -22,7 +22,9 @@ _MAX_DISTANCES = 2**24  # pairwise distances held at once: 128 MB in double prec
 def crps(samples: Any, truth: Any, *, mask: Any | None = None, keep: Axes = (), is_fair: bool = False) -> Tensor:
     r"""Continuous ranked probability score of every single entry; smaller is better.
 
-    $$ \mathrm{CRPS} = \mathbb{E}|X - y| - \tfrac{1}{2} \mathbb{E}|X - X'| $$
+    .. math::
+
+        \mathrm{CRPS} = \mathbb{E}|X - y| - \tfrac{1}{2} \mathbb{E}|X - X'|
 
     in the units of the data; for one sample the absolute error. Cost: one sort, S log S in the number S of samples.
 
@@ -31,9 +33,9 @@ def crps(samples: Any, truth: Any, *, mask: Any | None = None, keep: Axes = (), 
         truth: (series, time, \*obs).
         mask: True where scored, over leading axes of `truth`.
         keep: Axes of `truth` that are not averaged.
-        is_fair: Average |X - X'| over pairs of different samples only. The score of S samples then has the
-            expectation of the score of their distribution; without it the expectation is too large by E|X - X'| / (2
-            S).
+        is_fair: Average `|X - X'|` over pairs of different samples only. The score of S samples then has the
+            expectation of the score of their distribution; without it the expectation is too large by
+            `E|X - X'| / (2 S)`.
 
     Returns:
         The score.
@@ -58,7 +60,9 @@ def energy_score(
 ) -> Tensor:
     r"""Energy score, the CRPS of vectors: also judges the dependence between the entries of an event.
 
-    $$ \mathrm{ES} = \mathbb{E}\|X - y\| - \tfrac{1}{2} \mathbb{E}\|X - X'\| $$
+    .. math::
+
+        \mathrm{ES} = \mathbb{E}\|X - y\| - \tfrac{1}{2} \mathbb{E}\|X - X'\|
 
     with the Euclidean norm over the last `event_dims` axes. Hidden entries leave the norm, which scores the marginal
     over the seen ones; an event without seen entries is not scored. Cost: S^2 distances an event, computed in chunks.
