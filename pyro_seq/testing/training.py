@@ -1,0 +1,138 @@
+"""Checks on training: gradients, progress, plain Pyro, saved weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pyro
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from torch import Tensor
+
+from pyro_seq._random import isolated_rng
+from pyro_seq.infer.objective import Objective
+from pyro_seq.infer.predict import forecast
+from pyro_seq.model import SequenceModel
+from pyro_seq.testing.case import (
+    HORIZON,
+    NUM_DRAWS,
+    Case,
+    NotApplicable,
+    objective_terms,
+    require,
+    require_equal,
+    require_finite,
+)
+
+_NUM_STEPS = 20
+_LEARNING_RATE = 3e-3
+
+
+def _train(case: Case, num_steps: int, after: Callable[[SequenceModel], None] = lambda model: None) -> None:
+    """Train the model of `case` in place, on all data; `after` looks at it before each update."""
+    model = case.model.train()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise NotApplicable("the model has no parameters to train")
+    optimizer = torch.optim.Adam(trained, lr=_LEARNING_RATE)
+    objective, generator = Objective(model), case.generator()
+    with isolated_rng(case.seed):
+        for _ in range(num_steps):
+            optimizer.zero_grad()
+            loss = objective(model.training_view(case.data, generator)).total
+            require_finite(loss, "The training objective", "Check scales and step sizes at initialisation.")
+            loss.backward()
+            after(model)
+            optimizer.step()
+    model.eval()
+
+
+def parameters_get_gradients(case: Case) -> None:
+    """Every parameter that is to be trained gets a finite gradient, and one that is not zero within a few steps."""
+    alive: set[str] = set()
+
+    def look(model: SequenceModel) -> None:
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                require_finite(parameter.grad, f"The gradient of {name!r}", "Look for 0 times infinity on its way.")
+                if bool((parameter.grad != 0).any()):
+                    alive.add(name)
+
+    _train(case, 3, look)
+    wanted = [name for name, parameter in case.model.named_parameters() if parameter.requires_grad]
+    dead = [name for name in wanted if name not in alive]
+    require(
+        not dead,
+        f"No gradient reaches {dead}. Use these parameters in `model` or `guide`, or remove them; an unused one aborts "
+        "training on several devices.",
+    )
+
+
+def training_lowers_the_objective(case: Case) -> None:
+    """A few steps of Adam lower the objective, at the same random numbers, and move every parameter."""
+    before = _mean_objective(case)
+    start = {name: parameter.detach().clone() for name, parameter in case.model.named_parameters()}
+    _train(case, _NUM_STEPS)
+    trained = {name: value for name, value in case.model.named_parameters() if value.requires_grad}
+    still = [name for name, value in trained.items() if torch.equal(value, start[name])]
+    require(not still, f"{_NUM_STEPS} steps do not move {still}. Use these parameters, or remove them.")
+    after = _mean_objective(case)
+    require(
+        after < before,
+        f"{_NUM_STEPS} steps of Adam with rate {_LEARNING_RATE:g} take the objective from {before:.6g} to {after:.6g} "
+        "nats a series. Look at the sign of the regularisers and at scales at initialisation.",
+    )
+
+
+def _mean_objective(case: Case) -> float:
+    with isolated_rng(case.seed):
+        draws = [Objective(case.model)(case.data).total.detach() for _ in range(8)]
+    return float(torch.stack(draws).mean())
+
+
+def plain_pyro_trains(case: Case) -> None:
+    """`pyro.infer.SVI(model.model, model.guide, ...)` knows the parameters that the library trains, and moves them."""
+    model = case.model.train()
+    start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    with pyro.get_param_store().scope(), isolated_rng(case.seed):
+        svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": _LEARNING_RATE}), Trace_ELBO(max_plate_nesting=1))
+        for _ in range(2):
+            svi.step(case.data)
+        known = {value.data_ptr() for _, value in pyro.get_param_store().named_parameters()}
+    parameters = dict(model.named_parameters())
+    lost = [name for name, value in parameters.items() if value.requires_grad and value.data_ptr() not in known]
+    do = "Begin `model` and `guide` with `self.bind()`."
+    require(not lost, f"Plain Pyro does not know {lost} and never trains them. {do}")
+    moved = [name for name, value in parameters.items() if not torch.equal(value, start[name])]
+    require(bool(moved) or not parameters, f"Plain Pyro moves no parameter. {do}")
+
+
+def state_dict_is_complete(case: Case) -> None:
+    """A trained model's `state_dict`, loaded into a copy with other weights, gives the same predictions."""
+    loose = [
+        f"{path}.{name}".lstrip(".")
+        for path, part in case.model.named_modules()
+        for name, value in vars(part).items()
+        if isinstance(value, Tensor)
+    ]
+    require(not loose, f"{loose} are plain tensors, which neither move nor load. Use `register_buffer`.")
+    twin = case.copy()
+    _train(case, 3)
+    state = copy.deepcopy(case.model.state_dict())
+    twin.model.load_state_dict({name: _perturbed(value) for name, value in state.items()})
+    twin.model.load_state_dict(state)
+    results = []
+    for one in (twin, case):
+        prediction = forecast(one.posterior, one.extended(HORIZON), num_samples=NUM_DRAWS, seed=case.seed)
+        results.append({"x_future": prediction.samples, **prediction.latents, **objective_terms(one, one.data)})
+    require_equal(
+        results[0],
+        results[1],
+        "A copy that loads the `state_dict` predicts differently. Keep state in parameters and buffers only.",
+        rtol=0.0,
+    )
+
+
+def _perturbed(value: Tensor) -> Tensor:
+    return value + 0.5 if value.is_floating_point() else value
