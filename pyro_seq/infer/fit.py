@@ -1,0 +1,98 @@
+"""``fit``: the verb that turns a model and data into a posterior."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pyro_seq._random import isolated_rng
+from pyro_seq._validation import whole_number
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.infer.trainer import Trainer
+from pyro_seq.model import SequenceModel
+from pyro_seq.posterior import Posterior
+
+
+class Method(Protocol):
+    """A way to infer: `SVI`, `MCMC`, `MaximumLikelihood`, or one's own."""
+
+    def run(
+        self, model: SequenceModel, data: Sequences, *, validation: Sequences | None, seed: int, trainer: Trainer
+    ) -> Posterior:
+        """Infer; arguments have been checked and the random state is isolated."""
+        ...
+
+
+def fit(
+    model: SequenceModel,
+    data: Sequences,
+    method: Method,
+    *,
+    validation: Sequences | None = None,
+    seed: int = 0,
+    trainer: Trainer | None = None,
+) -> Posterior:
+    """Infer the latents and parameters of `model` from `data`.
+
+    The model's weights are trained in place. The result is a function of the arguments: the caller's random state,
+    Pyro's parameter store and torch's settings are neither used nor changed. Ctrl-C or SIGTERM ends training after the
+    present step and returns what there is, with ``posterior.status == "interrupted"``; the handlers are restored.
+
+    Args:
+        model: What to fit.
+        data: Training set, without a horizon.
+        method: How to fit, such as ``SVI(num_steps=5_000)``.
+        validation: Held-out series, for ``Trainer(validate_every=...)``.
+        seed: Seed of shuffles, views and noise.
+        trainer: Devices, logs, checkpoints and when to stop.
+
+    Returns:
+        A posterior for `forecast`, `impute`, `reconstruct`, `sample`, `evaluate` and `save`.
+
+    Raises:
+        DataError: When an argument has the wrong type, or data and model do not share a floating type.
+        ShapeError: When data do not fit the model.
+        NumericalError: When numbers stay non-finite for three steps in a row.
+        UnsupportedError: When a parameter never gets a gradient.
+        CheckpointError: When ``trainer.directory`` cannot be written or holds another run.
+
+    Example:
+        >>> posterior = fit(model, train, SVI(num_steps=5_000), validation=test)  # doctest: +SKIP
+    """
+    _require_type("model", model, SequenceModel)
+    if not callable(getattr(method, "run", None)) or isinstance(method, type):
+        raise DataError(f"`method` must be a method object such as `SVI(num_steps=5_000)`. Got {method!r}.")
+    if trainer is not None:
+        _require_type("trainer", trainer, Trainer)
+    whole_number(seed, "seed")
+    _check(model, data, "data")
+    if validation is not None:
+        _check(model, validation, "validation")
+        if validation.obs_shape != data.obs_shape:
+            raise ShapeError(
+                f"`validation` must have observations like `data`, {data.obs_shape}. Got {validation.obs_shape}."
+            )
+    with isolated_rng(seed):
+        return method.run(model, data, validation=validation, seed=seed, trainer=trainer or Trainer())
+
+
+def _check(model: SequenceModel, data: Sequences, name: str) -> None:
+    _require_type(name, data, Sequences)
+    if data.horizon:
+        raise DataError(
+            f"`{name}` must not have a horizon, for there is nothing to learn from. Got {data!r}. Pass `{name}.seen()`."
+        )
+    if data.num_steps == 0:
+        raise DataError(f"`{name}` must have at least one step. Got {data!r}.")
+    for parameter_name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != data.dtype:
+            raise DataError(
+                f"`{name}` and `model` must share a floating type. Got {data.dtype} and {parameter.dtype} "
+                f"(`{parameter_name}`). Convert one: `{name}.to(dtype={parameter.dtype})` or `model.to({data.dtype})`."
+            )
+    model.check(data)
+
+
+def _require_type(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise DataError(f"`{name}` must be a `{kind.__name__}`. Got {type(value).__name__}.")

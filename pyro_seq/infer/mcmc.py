@@ -1,0 +1,248 @@
+"""``MCMC``: draws from the exact posterior of the latents, by Pyro's Hamiltonian kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Protocol
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from pyro_seq._random import isolated_rng
+from pyro_seq._validation import whole_number
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError, NumericalError, UnsupportedError
+from pyro_seq.infer.trainer import Trainer
+from pyro_seq.model import SequenceModel
+from pyro_seq.posterior import StoredPosterior
+
+
+class Kernel(Protocol):
+    """Options of a transition kernel."""
+
+    def build(self, model: SequenceModel) -> MCMCKernel:
+        """The kernel, for one chain."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class NUTS:
+    """The no-U-turn sampler: Hamiltonian paths that end by themselves, with steps adapted in the warm-up.
+
+    One joint path moves all series, so its cost is that of the stiffest one: up to 2^max_tree_depth gradients a draw.
+
+    Args:
+        target_accept: Acceptance that the step size is adapted to; nearer 1 for fewer divergences.
+        max_tree_depth: Largest number of doublings of a path.
+        full_mass: Adapt a dense mass matrix rather than a diagonal one.
+
+    References:
+        Hoffman and Gelman (2014), The no-U-turn sampler.
+    """
+
+    target_accept: float = 0.8
+    max_tree_depth: int = 10
+    full_mass: bool = False
+
+    def __post_init__(self) -> None:
+        _require_probability("target_accept", self.target_accept)
+        whole_number(self.max_tree_depth, "max_tree_depth", 1)
+
+    def build(self, model: SequenceModel) -> MCMCKernel:
+        """The kernel, for one chain."""
+        return pyro.infer.NUTS(
+            model.model,
+            target_accept_prob=self.target_accept,
+            max_tree_depth=self.max_tree_depth,
+            full_mass=self.full_mass,
+            max_plate_nesting=1,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HMC:
+    """Hamiltonian Monte Carlo with paths of fixed length and steps adapted in the warm-up.
+
+    Args:
+        path_length: Length of a path in the unit of the adapted scale, 2 pi being a full turn; Pyro's when absent.
+        target_accept: Acceptance that the step size is adapted to.
+        full_mass: Adapt a dense mass matrix rather than a diagonal one.
+
+    References:
+        Neal (2011), MCMC using Hamiltonian dynamics.
+    """
+
+    path_length: float | None = None
+    target_accept: float = 0.8
+    full_mass: bool = False
+
+    def __post_init__(self) -> None:
+        _require_probability("target_accept", self.target_accept)
+        if self.path_length is not None and not self.path_length > 0:
+            raise DataError(f"`path_length` must be positive. Got {self.path_length!r}.")
+
+    def build(self, model: SequenceModel) -> MCMCKernel:
+        """The kernel, for one chain."""
+        return pyro.infer.HMC(
+            model.model,
+            trajectory_length=self.path_length,
+            target_accept_prob=self.target_accept,
+            full_mass=self.full_mass,
+            max_plate_nesting=1,
+        )
+
+
+@dataclass(frozen=True)
+class MCMC:
+    """Sample all latents, global ones included, given the model's parameters as they are.
+
+    Exact up to Monte Carlo error, and without a guide; but it runs on the whole data set, says nothing about other
+    series, and does not train: networks keep the weights they have. Chains run one after another.
+
+    Args:
+        kernel: `NUTS` or `HMC` with its options.
+        num_samples: Draws kept from each chain.
+        warmup_steps: Steps of adaptation before, which are dropped.
+        num_chains: Independent chains, from different starts; two or more let convergence be judged.
+
+    Example:
+        >>> posterior = fit(model, data, MCMC(NUTS(), num_samples=500, warmup_steps=500))  # doctest: +SKIP
+    """
+
+    kernel: Kernel
+    _: KW_ONLY
+    num_samples: int
+    warmup_steps: int
+    num_chains: int = 1
+
+    def __post_init__(self) -> None:
+        if not callable(getattr(self.kernel, "build", None)) or isinstance(self.kernel, type):
+            raise DataError(f"`kernel` must be a kernel object such as `NUTS()`. Got {self.kernel!r}.")
+        for name, minimum in (("num_samples", 1), ("warmup_steps", 0), ("num_chains", 1)):
+            whole_number(getattr(self, name), name, minimum)
+
+    def run(
+        self, model: SequenceModel, data: Sequences, *, validation: Sequences | None, seed: int, trainer: Trainer
+    ) -> StoredPosterior:
+        """Run the chains; called by `fit`."""
+        _require_whole(data)
+        if validation is not None:
+            raise UnsupportedError("MCMC has no use for `validation`: its draws belong to the fitted series. Leave it out.")
+        if not any(True for _ in model.parameters()):
+            model.adapt(data)  # weights would have been trained in the units they know
+        chains, stats = [], []
+        with _reading(model), pyro.settings.context(module_local_params=True):
+            sites = _latent_sites(model, data)
+            for chain in range(self.num_chains):
+                with isolated_rng(seed, chain):
+                    draws, figures = self._chain(model, data, trainer.progress)
+                chains.append(draws)
+                stats.append(figures)
+        return StoredPosterior(
+            model,
+            data,
+            {name: torch.stack([draws[name] for draws in chains]) for name in sites},
+            frozenset(name for name, is_global in sites.items() if is_global),
+            {name: torch.stack([figures[name] for figures in stats]) for name in stats[0]},
+        )
+
+    def _chain(
+        self, model: SequenceModel, data: Sequences, progress: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        kernel = self.kernel.build(model)
+        monitor = _Monitor()
+        run = pyro.infer.MCMC(
+            kernel,
+            num_samples=self.num_samples,
+            warmup_steps=self.warmup_steps,
+            disable_progbar=not progress,
+            hook_fn=monitor,
+        )
+        try:
+            run.run(data)
+        except ValueError as error:
+            if "initial params" not in str(error):
+                raise
+            raise NumericalError(
+                "No starting point with a finite density was found. Check the scale of the data and of the model's noise."
+            ) from error
+        return {name: value.detach() for name, value in run.get_samples().items()}, monitor.figures()
+
+
+class _Monitor:
+    """Records what a kernel says of itself at each draw."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, float, float, bool]] = []
+        self.divergences = 0
+
+    def __call__(self, kernel: Any, samples: dict[str, Tensor], stage: str, step: int) -> None:
+        if not stage.startswith("Sample"):
+            self.divergences = len(kernel._divergences)
+            return
+        # Pyro keeps the running mean of the acceptance; its increments are the acceptance of each draw
+        mean, count = kernel._mean_accept_prob, len(self.rows) + 1
+        diverged = len(kernel._divergences) > self.divergences
+        self.divergences = len(kernel._divergences)
+        self.rows.append((mean * count, float(kernel._potential_energy_last), float(kernel.step_size), diverged))
+
+    def figures(self) -> dict[str, Tensor]:
+        sums, energies, steps, diverged = (torch.tensor(column) for column in zip(*self.rows, strict=True))
+        accepted = sums.double().diff(prepend=sums.new_zeros(1).double())
+        return {
+            "acceptance_rate": accepted.clamp(0.0, 1.0).float(),
+            "lp": -energies,
+            "step_size": steps,
+            "diverging": diverged,
+        }
+
+
+@contextmanager
+def _reading(model: SequenceModel) -> Iterator[None]:
+    """Freeze the parameters and switch to evaluation mode; gradients by the latents stay on."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    was_training = model.training
+    model.requires_grad_(False)
+    model.eval()
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        model.train(was_training)
+
+
+def _latent_sites(model: SequenceModel, data: Sequences) -> dict[str, bool]:
+    """Names of the latent sites, and whether each is shared by all series."""
+    trace = poutine.trace(model.model).get_trace(data)
+    sites = {}
+    for name, site in trace.nodes.items():
+        if site["type"] != "sample" or site["is_observed"] or site_is_subsample(site):
+            continue
+        if site["fn"].support.is_discrete:
+            raise UnsupportedError(
+                f"Hamiltonian kernels need continuous latents. Got the discrete site {name!r}. Sum it out in the model."
+            )
+        sites[name] = not any(frame.name == "series" for frame in site["cond_indep_stack"])
+    if not sites:
+        raise UnsupportedError(f"{type(model).__name__} has no latent sites, so there is nothing to sample.")
+    return sites
+
+
+def _require_whole(data: Sequences) -> None:
+    if data.total != data.num_series or not torch.equal(data.index.sort().values.cpu(), torch.arange(data.total)):
+        raise DataError(
+            f"MCMC needs the whole data set: on a minibatch its posterior would be wrong. Got {data.num_series} of "
+            f"{data.total} series. Select a data set of its own with `data[index]` rather than `data.minibatch(index)`."
+        )
+
+
+def _require_probability(name: str, value: float) -> None:
+    if not 0.0 < value < 1.0:
+        raise DataError(f"`{name}` must lie between 0 and 1. Got {value!r}.")
