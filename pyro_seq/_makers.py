@@ -127,7 +127,8 @@ def _padded_times(parts: list[Tensor], lengths: Tensor) -> Tensor:
     if all(torch.equal(part, longest[: len(part)]) for part in parts):
         return longest
     padded = _padded(parts, float("nan"))
-    steps = padded.diff(dim=-1).nanmedian(-1, keepdim=True).values.nan_to_num(nan=1.0)
+    gaps = torch.cat([padded.diff(dim=-1), padded.new_full((len(parts), 1), float("nan"))], -1)
+    steps = gaps.nanmedian(-1, keepdim=True).values.nan_to_num(nan=1.0)
     last = lengths[:, None] - 1
     start = torch.where(last >= 0, padded.gather(1, last.clamp(min=0)), -steps)
     beyond = torch.arange(len(longest)) - last
@@ -150,7 +151,7 @@ def _aligned(parts: Any, name: str, lengths: Tensor, axes: int | None = None) ->
     """One array a series, each as long as its series and with the trailing axes of the first."""
     if not isinstance(parts, list | tuple) or len(parts) != len(lengths):
         raise ShapeError(
-            f"`{name}` must be a list with one array for each of the {len(lengths)} series. Got {check.described(parts)}."
+            f"`{name}` must be a list of one array for each of {len(lengths)} series. Got {check.described(parts)}."
         )
     convert = check.as_float if name == "inputs" else check.as_tensor
     tensors = [convert(part, f"{name}[{i}]").cpu() for i, part in enumerate(parts)]

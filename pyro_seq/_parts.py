@@ -35,7 +35,7 @@ def split(data: Sequences, sizes: Sequence[float], *, seed: int) -> tuple[Sequen
         (8, 2)
     """
     counts = _counts(sizes, data.num_series)
-    generator = torch.Generator().manual_seed(check.whole_number(seed, "seed"))
+    generator = torch.Generator().manual_seed(check.whole_number(seed, "seed", 0, 2**63 - 1))
     return tuple(data[part] for part in torch.randperm(data.num_series, generator=generator).split(counts))
 
 

@@ -21,21 +21,19 @@ def series_selector(item: Any, num_series: int, device: torch.device) -> slice |
         try:
             chosen = range(num_series)[item]
         except TypeError as error:
-            raise ShapeError(f"A slice of series must be made of whole numbers. Got {item}.") from error
+            raise ShapeError(f"`index` must be a slice of whole numbers. Got {item}.") from error
         if len(chosen) and chosen.step > 0:
             return item
         item = list(chosen)
     if isinstance(item, tuple):
-        raise ShapeError(f"Only series can be selected. Got {item!r}. Select steps with `take_steps` or `first`.")
+        raise ShapeError(f"`index` must select series only. Got {item!r}. Select steps with `take_steps` or `first`.")
     numbers = as_tensor(list(item) if isinstance(item, range) else item, "index").reshape(-1).cpu()
     if numbers.dtype == torch.bool:
         if numbers.shape != (num_series,):
-            raise ShapeError(
-                f"A boolean `index` must have an entry for each of {num_series} series. Got {len(numbers)}."
-            )
+            raise ShapeError(f"Boolean `index` must have an entry for each of {num_series} series. Got {len(numbers)}.")
         numbers = numbers.nonzero()[:, 0]
     if len(numbers) == 0:
-        raise DataError(f"A selection must keep at least one of the {num_series} series. Got none.")
+        raise DataError(f"`index` must keep at least one of the {num_series} series. Got none.")
     if numbers.is_floating_point():
         raise DataError(f"`index` must hold whole numbers. Got {numbers.dtype}.")
     if int(numbers.min()) < -num_series or int(numbers.max()) >= num_series:

@@ -80,22 +80,24 @@ def as_times(times: Any, device: torch.device) -> Tensor:
     return as_tensor(times, "times").to(device=device, dtype=torch.float64)
 
 
-def whole_number(value: Any, name: str, minimum: int = 0) -> int:
+def whole_number(value: Any, name: str, minimum: int = 0, maximum: int = 10**8) -> int:
     """A whole number given as any numeric type."""
     try:
+        if getattr(value, "ndim", 0):
+            raise TypeError("an array")
         whole = int(value)
-        is_whole = whole == value
+        is_whole = bool(whole == value)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         is_whole = False
-    if not is_whole or whole < minimum:
-        raise DataError(f"`{name}` must be a whole number, {minimum} or more. Got {value!r}.")
+    if not is_whole or not minimum <= whole <= maximum:
+        raise DataError(f"`{name}` must be a whole number from {minimum} to {maximum}. Got {value!r}.")
     return whole
 
 
 def described(value: Any) -> str:
     """Type and length, for a message."""
-    size = f" of {len(value)}" if hasattr(value, "__len__") else ""
-    return f"{type(value).__name__}{size}"
+    sized = hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0
+    return f"{type(value).__name__} of {len(value)}" if sized else type(value).__name__
 
 
 def widen(mask: Tensor, values: Tensor) -> Tensor:
@@ -216,7 +218,7 @@ def checked_context(context: Any, values: Tensor) -> dict[str, Tensor] | None:
 def checked_index(index: Any, total: Any, values: Tensor) -> tuple[Tensor, int]:
     """Place of each series in the data set, and the size of that data set."""
     num_series = values.shape[0]
-    total = num_series if total is None else whole_number(total, "total", 1)
+    total = num_series if total is None else whole_number(total, "total", 1, 2**63 - 1)
     if index is None:
         index = torch.arange(num_series)
     else:
