@@ -179,6 +179,10 @@ class ODE2VAE(SequenceModel):
         super().adapt(data)
         self.emission.adapt(data)
 
+    def coords(self, data: Sequences) -> dict[str, list]:
+        """Names of the state's entries."""
+        return {"state": list(self.flow.state_names)}
+
     def _times(self, data: Sequences) -> Tensor:
         return self.time_step * self.model_times(data)
 
