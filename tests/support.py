@@ -74,7 +74,9 @@ class RandomWalk(PathDistribution):
         return RandomWalk(self.drift.expand(batch_shape + self.event_shape), self.scale, self.valid, self.start)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        noise = torch.randn(sample_shape + self.batch_shape + self.event_shape, dtype=self.drift.dtype)
+        noise = torch.randn(
+            sample_shape + self.batch_shape + self.event_shape, dtype=self.drift.dtype, device=self.drift.device
+        )
         steps = (self.drift + self.scale * noise).cumsum(-2)
         return steps if self.start is None else steps + self.start[..., None, :]
 
@@ -111,7 +113,7 @@ class Walks(SequenceModel):
         return RandomWalk(data.values.new_zeros((*data.values.shape[:2], 1)), self.log_scale.exp(), self.valid(data))
 
     def valid(self, data: Sequences) -> Tensor:
-        return torch.arange(data.num_steps) < data.lengths[:, None]
+        return torch.arange(data.num_steps, device=data.device) < data.lengths[:, None]
 
     def guide(self, data: Sequences) -> None:
         self.bind()

@@ -36,6 +36,7 @@ CHECKS: tuple[Check, ...] = (
     predictions.imputation_keeps_the_seen,
     predictions.prior_can_be_sampled,
     predictions.dtype_follows_the_data,
+    predictions.device_follows_the_data,
     predictions.seeds_decide_the_draw,
     predictions.no_global_state_is_touched,
     predictions.errors_name_the_argument,

@@ -8,6 +8,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import UnsupportedError
 from pyro_seq.infer.objective import Objective
@@ -82,14 +83,10 @@ def unseen_series_is_finite(case: Case) -> None:
 
 def _require_finite_gradients(case: Case, data: Sequences, when: str) -> None:
     model = copy.deepcopy(case.model)
-    torch_state = torch.get_rng_state()
-    try:
-        torch.manual_seed(case.seed)
+    with isolated_rng(case.seed):
         loss = Objective(model)(data).total
         require_finite(loss, f"The objective {when}", "Do not divide by a count of observations that can be zero.")
         loss.backward()
-    finally:
-        torch.set_rng_state(torch_state)
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             require_finite(

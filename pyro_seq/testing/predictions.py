@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from typing import Any
@@ -111,6 +112,24 @@ def dtype_follows_the_data(case: Case) -> None:
                 f"With data in {dtype}, {name} is {value.dtype}. Times are kept in double precision: use "
                 "`model_times`, and build tensors from `data.values.new_zeros(...)`.",
             )
+
+
+def device_follows_the_data(case: Case) -> None:
+    """On an accelerator, where there is one, objective, predictions and prior stay on the device of the data."""
+    if not torch.cuda.is_available():
+        raise NotApplicable("there is no CUDA device")
+    device = torch.device("cuda")
+    moved = dataclasses.replace(case.copy(), data=case.data.to(device))
+    moved.model.to(device)
+    found = objective_terms(moved, moved.data)
+    found["x_future"] = forecast(moved.posterior, moved.extended(HORIZON), num_samples=NUM_DRAWS).samples
+    if not case.model.is_conditional:
+        found["x"] = sample(moved.posterior, moved.data, num_samples=NUM_DRAWS).samples
+    for name, value in found.items():
+        require(
+            value.device.type == device.type,
+            f"With data on {device}, {name!r} is on {value.device}. Build tensors from the data, `new_zeros(...)`.",
+        )
 
 
 def seeds_decide_the_draw(case: Case) -> None:
