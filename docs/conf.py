@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import version as installed_version
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import pyro_seq
 
 project = "pyro_seq"
 author = "the pyro_seq authors"
 copyright = author
-version = release = installed_version("pyro-seq")
+version = release = pyro_seq.__version__
 
 extensions = [
     "myst_parser",
@@ -35,6 +39,7 @@ autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 
 doctest_test_doctest_blocks = ""  # docstrings are run by pytest
 
@@ -68,5 +73,11 @@ def _math_directive(match):
     return "\n".join([f"{indent}.. math::", "", *(f"{indent}    {line}" for line in body), ""])
 
 
+def _skip_fields(app, what, name, obj, skip, options):
+    """Leave the fields of a named tuple to the docstring of its class."""
+    return skip or type(obj).__name__ == "_tuplegetter"
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", _display_math)
+    app.connect("autodoc-skip-member", _skip_fields)

@@ -8,12 +8,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import random
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import numpy as np
 import pyro
 import pytest
 import torch
@@ -69,26 +67,9 @@ def no_global_state() -> Iterator[None]:
         pytest.fail("the test left global state changed\n" + "\n".join(changed))
 
 
-@contextmanager
-def _rng_untouched() -> Iterator[None]:
-    def states() -> dict[str, object]:
-        numpy_state = np.random.get_state()
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-        return {
-            "torch": torch.get_rng_state().tolist(),
-            "torch.cuda": [state.tolist() for state in cuda],
-            "numpy": [numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]],
-            "random": random.getstate(),
-        }
-
-    before = states()
-    yield
-    after = states()
-    moved = [name for name in before if before[name] != after[name]]
-    assert not moved, f"global random state moved: {', '.join(moved)}"
-
-
 @pytest.fixture
 def assert_rng_untouched() -> Callable[[], AbstractContextManager[None]]:
-    """A context manager that fails when the block draws from or reseeds a global random generator."""
-    return _rng_untouched
+    """`pyro_seq.testing.assert_rng_untouched`, a context manager, for tests that need nothing else from there."""
+    from pyro_seq.testing import assert_rng_untouched
+
+    return assert_rng_untouched

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,8 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_help_names_smoke_and_out(example: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(example), "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert "--smoke" in done.stdout and "--out" in done.stdout
     assert not list(tmp_path.iterdir()), "--help must not write files"

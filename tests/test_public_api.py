@@ -29,7 +29,7 @@ def documented_arguments(doc: str) -> set[str]:
     """Names in the ``Args:`` and ``Attributes:`` sections of a Google-style docstring."""
     sections = re.findall(r"^(?:Args|Attributes):\n((?:(?: +.*)?(?:\n|$))*)", doc, flags=re.MULTILINE)
     lines = [line for section in sections for line in section.splitlines()]
-    heads = [match[1] for line in lines if (match := re.match(r" {4}([\w`, *]+?)(?: \([^)]*\))?:", line))]
+    heads = [match[1] for line in lines if (match := re.match(r" {4}([\w`*][\w`, *]*?)(?: \([^)]*\))?:", line))]
     return {name.strip(" `*") for head in heads for name in head.split(",")}
 
 
