@@ -131,7 +131,7 @@ class Stopping(lightning.Callback):
     def __init__(self, options: Trainer) -> None:
         self.deadline = None if options.max_seconds is None else time.monotonic() + options.max_seconds
 
-    def on_fit_start(self, trainer: lightning.Trainer, engine: Engine) -> None:
+    def on_train_start(self, trainer: lightning.Trainer, engine: Engine) -> None:
         if threading.current_thread() is not threading.main_thread():
             return  # signals reach the main thread only
 

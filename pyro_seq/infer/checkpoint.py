@@ -29,6 +29,7 @@ from pyro_seq.posterior import GuidePosterior, Posterior, StoredPosterior
 
 FORMAT_VERSION = 1
 _MAGIC = "pyro_seq checkpoint"
+_ZIP = b"PK"
 _LONGEST_HEADER = 200
 _DATA_FIELDS = ("values", "mask", "times", "inputs", "context", "index", "total")
 
@@ -153,6 +154,8 @@ def read(path: StrPath) -> dict[str, Any]:
     if hashlib.sha256(content).hexdigest() != digest:
         raise CheckpointError(f"{name} was altered: its sha256 sum differs from the recorded one. Copy it again.")
     try:
+        if not content.startswith(_ZIP):  # the formats before it are bare pickles
+            raise pickle.UnpicklingError("not an archive")
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         raise CheckpointError(

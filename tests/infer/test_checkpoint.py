@@ -1,0 +1,194 @@
+"""The file format: round trips, and everything that must be refused."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import hashlib
+import io
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyro_seq.errors import CheckpointError, UnsupportedError
+from pyro_seq.infer.checkpoint import FORMAT_VERSION, describe, load, read, save, write
+from pyro_seq.posterior import GuidePosterior, StoredPosterior
+
+
+@pytest.fixture
+def posterior(toy):
+    model = toy.make_lines()
+    model.adapt(toy.make_data())
+    return GuidePosterior(model, {"step": [1.0, 2.0], "loss": [3.0, float("nan")]}, "interrupted")
+
+
+def test_round_trip(toy, posterior, tmp_path):
+    path = tmp_path / "new" / "ein Name ü.pt"
+    save(posterior, path)
+    save(posterior, str(path))  # a second time, over the first
+    loaded = load(path, toy.make_lines(seed=5))
+    data = toy.make_data()
+    for name, draws in posterior.draws(data, 3).items():
+        assert torch.equal(draws, loaded.draws(data, 3)[name])
+    assert loaded.status == "interrupted" and loaded.history["step"] == [1.0, 2.0]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_round_trip_of_stored_draws(toy, tmp_path):
+    data = toy.make_data(3)
+    sites = {"line": torch.randn(2, 5, 3, 2), "drift": torch.randn(2, 5, 1)}
+    stored = StoredPosterior(toy.make_lines(), data, sites, frozenset({"drift"}), {"diverging": torch.zeros(2, 5).bool()})
+    save(stored, tmp_path / "file")
+    loaded = load(tmp_path / "file", toy.make_lines(seed=2))
+    assert loaded.global_sites == {"drift"} and torch.equal(loaded.data.values, data.values)
+    for name, draws in stored.draws(data, 4).items():
+        assert torch.equal(draws, loaded.draws(data, 4)[name])
+
+
+def test_link_stays_a_link(posterior, tmp_path):
+    save(posterior, tmp_path / "file")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    save(posterior, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_truncated_files_are_refused(posterior, tmp_path, toy):
+    path = tmp_path / "file"
+    save(posterior, path)
+    content = path.read_bytes()
+    for tenth in range(10):
+        path.write_bytes(content[: len(content) * tenth // 10])
+        with pytest.raises(CheckpointError, match="not complete|is empty"):
+            load(path, toy.make_lines())
+    path.write_bytes(content[:40])
+    with pytest.raises(CheckpointError, match="not complete"):
+        load(path, toy.make_lines())
+
+
+def test_flipped_bits_are_refused(posterior, tmp_path):
+    path = tmp_path / "file"
+    save(posterior, path)
+    content = path.read_bytes()
+    for position in [0, 10, 20, 25, 60, *range(150, len(content), len(content) // 40)]:
+        altered = bytearray(content)
+        altered[position] ^= 4
+        path.write_bytes(bytes(altered))
+        with pytest.raises(CheckpointError):
+            read(path)
+
+
+def test_foreign_and_missing_files(tmp_path):
+    path = tmp_path / "file"
+    torch.save({"model": {}}, path)
+    with pytest.raises(CheckpointError, match="not a file of pyro_seq"):
+        read(path)
+    with pytest.raises(CheckpointError, match="could not be read"):
+        read(tmp_path / "absent")
+    with pytest.raises(CheckpointError, match="could not be read"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("version", "age"), [(FORMAT_VERSION + 1, "newer"), (0, "older")])
+def test_other_versions(posterior, tmp_path, version, age):
+    path = tmp_path / "file"
+    save(posterior, path)
+    header, _, content = path.read_bytes().partition(b"\n")
+    words = header.split()
+    words[2] = str(version).encode()
+    path.write_bytes(b" ".join(words) + b"\n" + content)
+    with pytest.raises(CheckpointError, match=age):
+        read(path)
+
+
+class Evil:
+    """Unpickling this creates a file."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+def test_crafted_pickle_runs_no_code(tmp_path):
+    """With the right header and sum, as someone who knows the format would make it."""
+    marker, path = tmp_path / "marker", tmp_path / "file"
+    buffer = io.BytesIO()
+    torch.save({"kind": "guide", "model": Evil(marker)}, buffer)
+    for content in (buffer.getvalue(), pickle.dumps(Evil(marker))):
+        digest = hashlib.sha256(content).hexdigest()
+        path.write_bytes(f"pyro_seq checkpoint {FORMAT_VERSION} {len(content)} {digest}\n".encode() + content)
+        with pytest.raises(CheckpointError, match="could run code"):
+            read(path)
+    assert not marker.exists()
+    pickle.loads(pickle.dumps(Evil(marker)))
+    assert marker.exists()  # the trap does work
+
+
+def test_mismatches_are_listed_and_leave_the_model_alone(toy, posterior, tmp_path):
+    path = tmp_path / "file"
+    save(posterior, path)
+    other = toy.make_lines(seed=3)
+    other.emit = torch.nn.Linear(2, 2, bias=False)
+    other.extra = torch.nn.Parameter(torch.zeros(1))
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(CheckpointError) as caught:
+        load(path, other)
+    message = str(caught.value)
+    assert "missing in the file: extra" in message and "only in the file: emit.bias" in message
+    assert "emit.weight: float32 (2, 1) in the file, float32 (2, 2) here" in message
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+
+    class Renamed(toy.Lines):
+        pass
+
+    with pytest.raises(CheckpointError, match="class: Lines in the file"):
+        load(path, Renamed())
+    with pytest.raises(CheckpointError, match="float32.*float64"):
+        load(path, toy.make_lines().double())
+
+
+def test_a_run_is_not_a_posterior(toy, tmp_path):
+    write({"kind": "run"}, tmp_path / "file")
+    with pytest.raises(CheckpointError, match="resume=True"):
+        load(tmp_path / "file", toy.make_lines())
+
+
+def test_full_disk_keeps_the_old_file(posterior, tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    save(posterior, path)
+    before = path.read_bytes()
+
+    def refuse(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save(posterior, path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_that_cannot_be_made(posterior, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="could not be written"):
+        save(posterior, tmp_path / "file" / "inside")
+
+
+def test_only_plain_data_is_written(tmp_path):
+    with pytest.raises(UnsupportedError, match=r"Path in checkpoint\['a'\]\[0\]"):
+        write({"a": [Path()]}, tmp_path / "file")
+    with pytest.raises(UnsupportedError, match="Odd"):
+        save(object.__new__(type("Odd", (), {"model": torch.nn.Linear(1, 1)})), tmp_path / "file")
+
+
+def test_descriptions_do_not_depend_on_the_process():
+    import functools
+
+    from pyro_seq.infer.schedules import WarmUp
+
+    assert describe(functools.partial(torch.optim.AdamW, lr=1)) == "AdamW[]{lr: 1}"
+    assert describe({"b": WarmUp(3), "a": 1}) == "{a: 1, b: WarmUp{start: 0.0, steps: 3, value: 1.0}}"
+    assert "0x" not in describe(object())
