@@ -1,1 +1,91 @@
-"""Deep latent dynamical models for sequences, in Pyro."""
+"""Deep latent dynamical models for sequences, in Pyro: fit, forecast, impute, and check.
+
+Nouns are the data, the models, the methods and what they return; verbs take a noun and data; parts are what models are
+made of. Everything else is reached by its module path: `pyro_seq.nn`, `pyro_seq.ops`, `pyro_seq.distributions`,
+`pyro_seq.infer`, `pyro_seq.diagnostics`, `pyro_seq.testing`.
+"""
+
+from pyro_seq import datasets, metrics
+from pyro_seq.data import Sequences
+from pyro_seq.errors import (
+    CheckpointError,
+    DataError,
+    NumericalError,
+    PyroSeqError,
+    ShapeError,
+    UnsupportedError,
+)
+from pyro_seq.infer.checkpoint import load, save
+from pyro_seq.infer.evaluate import Forecasting, Imputation, Reconstruction, Scores, evaluate, evaluate_baselines
+from pyro_seq.infer.fit import fit
+from pyro_seq.infer.mcmc import HMC, MCMC, NUTS
+from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
+from pyro_seq.infer.svi import SVI
+from pyro_seq.infer.trainer import Trainer
+from pyro_seq.model import SequenceModel
+from pyro_seq.models import ODE2VAE
+from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
+from pyro_seq.nn.conv import ConvDecoder, ConvTrunk
+from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
+from pyro_seq.nn.encoder import FrameWindow, InitialStateEncoder
+from pyro_seq.nn.flow import Flow
+from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
+from pyro_seq.ops.odeint import RK4, Dopri5, Euler, Midpoint
+from pyro_seq.posterior import GuidePosterior, Prediction, StoredPosterior
+
+__version__ = "0.1.0"
+
+__all__ = [  # noqa: RUF022  (grouped by kind)
+    # nouns: data, models, methods, results
+    "Sequences",
+    "SequenceModel",
+    "ODE2VAE",
+    "SVI",
+    "MCMC",
+    "NUTS",
+    "HMC",
+    "Trainer",
+    "GuidePosterior",
+    "StoredPosterior",
+    "Prediction",
+    "Reconstruction",
+    "Forecasting",
+    "Imputation",
+    "Scores",
+    # verbs
+    "fit",
+    "forecast",
+    "impute",
+    "reconstruct",
+    "sample",
+    "evaluate",
+    "evaluate_baselines",
+    "save",
+    "load",
+    # parts
+    "Flow",
+    "BayesianMLP",
+    "DeterministicField",
+    "InitialStateEncoder",
+    "FrameWindow",
+    "ConvTrunk",
+    "MLPTrunk",
+    "ConvDecoder",
+    "MLPDecoder",
+    "BernoulliEmission",
+    "GaussianEmission",
+    "Euler",
+    "Midpoint",
+    "RK4",
+    "Dopri5",
+    # modules
+    "datasets",
+    "metrics",
+    # errors
+    "PyroSeqError",
+    "ShapeError",
+    "DataError",
+    "UnsupportedError",
+    "NumericalError",
+    "CheckpointError",
+]

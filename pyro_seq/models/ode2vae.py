@@ -159,10 +159,7 @@ class ODE2VAE(SequenceModel):
             log_prior = dist.Normal(path.new_zeros(()), 1.0).log_prob(path).sum(-1)
             terms["path_kl"] = torch.where(observed, log_density - log_prior, 0.0)[..., 1:].sum(-1)
         if self.has_instant_encoder:
-            encoded = self._instant_encoding(data)
-            length = encoded.batch_shape[-1]
-            gap = log_density[..., :length] - encoded.log_prob(path[..., :length, :])
-            terms["instant_encoder"] = torch.where(observed[:, :length], gap, 0.0).sum(-1)
+            terms["instant_encoder"] = self._distance_to_encoder(data, path, log_density)
         return terms
 
     def check(self, data: Sequences) -> None:
@@ -186,19 +183,24 @@ class ODE2VAE(SequenceModel):
     def _times(self, data: Sequences) -> Tensor:
         return self.time_step * self.model_times(data)
 
-    def _instant_encoding(self, data: Sequences) -> dist.TorchDistribution:
-        """The encoder's opinion on the state at every time with a whole window after it: batch (series, time)."""
-        length = min(self.encoder.num_frames, data.num_steps)
+    def _distance_to_encoder(self, data: Sequences, path: Tensor, log_density: Tensor) -> Tensor:
+        """Sum of log q(z_t) - log q_enc(z_t) over observed times t whose window of frames lies inside the series."""
+        length = self.encoder.num_frames
+        if data.num_steps < length:
+            return torch.zeros_like(log_density[..., 0])
 
         def windows(steps: Tensor) -> Tensor:
             return steps.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1)
 
         times = self._times(data).expand(data.num_series, -1)
         values = self.emission.standardise(data.values)
-        encoded = self.encoder(windows(values), windows(data.entry_mask), windows(times))
-        batch_shape = (data.num_series, data.num_steps - length + 1)
-        loc, scale = encoded.base_dist.loc, encoded.base_dist.scale
-        return dist.Normal(loc.unflatten(0, batch_shape), scale.unflatten(0, batch_shape)).to_event(1)
+        encoded = self.encoder(windows(values), windows(data.entry_mask), windows(times)).base_dist
+        starts = torch.arange(data.num_steps - length + 1, device=data.device)
+        shape = (data.num_series, len(starts))
+        opinion = dist.Normal(encoded.loc.unflatten(0, shape), encoded.scale.unflatten(0, shape)).to_event(1)
+        gap = log_density[..., : len(starts)] - opinion.log_prob(path[..., : len(starts), :])
+        counts = data.step_mask[:, : len(starts)] & (starts + length <= data.lengths[:, None])
+        return torch.where(counts, gap, 0.0).sum(-1)
 
 
 def _encoder(obs_shape: tuple[int, ...], flow: Flow, num_frames: int) -> InitialStateEncoder:

@@ -17,6 +17,7 @@ from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
 from pyro_seq.nn.flow import Flow
 from pyro_seq.ops.odeint import RK4
 from pyro_seq.posterior import GuidePosterior
+from pyro_seq.testing import check_model
 
 DAMPING, STIFFNESS = 0.4, 1.3
 
@@ -268,3 +269,16 @@ def test_errors_name_the_argument():
     images = ODE2VAE((1, 8, 8), 2)
     with pytest.raises(DataError, match=r"must lie in \[0, 1\].*Divide 8-bit images by 255"):
         reconstruct(GuidePosterior(images), Sequences(255 * torch.rand(2, 4, 1, 8, 8)))
+
+
+# ---------------------------------------------------------------- the contract
+
+
+@pytest.mark.parametrize("is_bayesian", [True, False])
+@pytest.mark.parametrize("has_path_terms", [True, False])
+@pytest.mark.parametrize("obs_shape", [(3,), (1, 8, 8)])
+def test_contract(obs_shape, has_path_terms, is_bayesian):
+    field = BayesianMLP(4, 2, (6, 5), is_bayesian=is_bayesian)
+    model = ODE2VAE(obs_shape, 2, vector_field=field, has_path_kl=has_path_terms, has_instant_encoder=has_path_terms)
+    report = check_model(model, sequences(num_steps=9, obs_shape=obs_shape, dtype=torch.float32))
+    assert report.names("not applicable") in ((), ("device_follows_the_data",))
