@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
 from collections.abc import Iterator
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,7 @@ FLOORS = {
 } | {path.stem: 0 for path in PACKAGE.glob("_*.py") if path.stem != "__init__"}
 STRANGERS = {"models", "datasets"}  # files of these folders do not see each other
 ONLY_IN = {"lightning": "infer", "arviz": "diagnostics/arviz.py", "torchdiffeq": "ops/"}
+DISTRIBUTIONS = {"pyro": "pyro-ppl", "sklearn": "scikit-learn"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 
@@ -106,6 +110,16 @@ def test_third_party_packages_stay_in_their_room(file: Path) -> None:
     assert not strays, f"{file} imports {strays}; allowed: {ONLY_IN}"
     if file.parts[0] == "ops":
         assert "pyro" not in heads and "Module" not in words(file), f"{file}: ops take tensors and return tensors"
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_every_import_is_a_declared_dependency(file: Path) -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    declared = set(re.findall(r"^([\w-]+)", setup["options"]["install_requires"], flags=re.MULTILINE))
+    heads = {name.split(".")[0] for name in imported_modules(file)} - sys.stdlib_module_names - {"pyro_seq"}
+    missing = {DISTRIBUTIONS.get(head, head) for head in heads} - declared
+    assert not missing, f"{file} imports {sorted(missing)}, which setup.cfg does not require"
 
 
 def test_every_folder_is_a_package() -> None:
