@@ -83,7 +83,7 @@ def _counts(sizes: Sequence[float], num_series: int) -> list[int]:
         ends = (parts.double().cumsum(0) * num_series).round().long()
         whole, counts = abs(float(parts.sum()) - 1.0) < 1e-6, ends.diff(prepend=ends.new_zeros(1))
     else:
-        whole, counts = int(parts.sum()) == num_series, parts
+        whole, counts = int(parts.sum()) == num_series, parts.long()
     if not whole or bool((counts < 1).any()):
         raise DataError(
             f"`sizes` must be fractions that sum to 1 or whole numbers that sum to {num_series}, with at least one "

@@ -565,6 +565,27 @@ def test_a_selection_checks_nothing_twice():
     assert passes_over((20, 10, 8), lambda: dataclasses.replace(batch)) != []
 
 
+@pytest.mark.gpu
+def test_every_view_works_on_the_device_of_the_data():
+    host, device = full_example(), full_example().to("cuda")
+    views = [
+        lambda data: data[[3, 1]],
+        lambda data: data[torch.tensor([True, False] * 3, device=data.device)],
+        lambda data: data.minibatch(torch.tensor([4, 2])),
+        lambda data: data.take_steps(torch.tensor([0, 2])),
+        lambda data: data.take_steps(torch.tensor([[0, 2]]).expand(6, 2)),
+        lambda data: data.hide(torch.eye(6, 5)),
+        lambda data: data.extend(2, inputs=torch.ones(6, 2, 3)),
+        lambda data: data.windows(2),
+        lambda data: data.split([4, 2], seed=0)[1],
+        lambda data: dataclasses.replace(data, inputs=data.inputs.cpu(), times=data.times.tolist()),
+    ]
+    for view in views:
+        moved = view(device)
+        assert moved.values.device == moved.mask.device == moved.times.device == moved.index.device == device.device
+        assert_same(moved.to("cpu"), view(host))
+
+
 # ---------------------------------------------------------------------- splits and windows
 
 

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis.extra import numpy as hnp
 
 from pyro_seq.data import Sequences
@@ -209,6 +209,7 @@ def test_nonsense_works_or_raises_our_error(values, mask, times, inputs, index, 
 
 
 @thorough
+@example(mask=None, times=None, inputs=None, item=np.array([True, True]))
 @given(mask=anything, times=anything, inputs=anything, item=anything)
 def test_nonsense_beside_good_values_works_or_raises_our_error(mask, times, inputs, item):
     data = Sequences(torch.ones(2, 3, 2))
