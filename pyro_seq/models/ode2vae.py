@@ -208,7 +208,7 @@ def _encoder(obs_shape: tuple[int, ...], flow: Flow, num_frames: int) -> Initial
     trunk = ConvTrunk if len(obs_shape) == 3 else MLPTrunk
 
     def window(length: int, dim: int) -> FrameWindow:
-        return FrameWindow(trunk(2 * length, obs_shape), length, dim)
+        return FrameWindow(trunk(length, obs_shape), length, dim)
 
     velocity = window(num_frames, flow.state_dim - flow.dim) if flow.order > 1 else None
     return InitialStateEncoder(window(1, flow.dim), velocity)

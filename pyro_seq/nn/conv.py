@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from pyro_seq.errors import ShapeError
@@ -18,12 +20,12 @@ def _halvings(size: int, times: int) -> list[int]:
 
 
 class ConvTrunk(nn.Module):
-    """Features of a stack of images by convolutions of kernel 5 and stride 2.
+    """Features of a window of images by convolutions of kernel 5 and stride 2; frames and masks are the channels.
 
     Without batch normalisation: masked frames share a batch with seen ones, and series must stay independent.
 
     Args:
-        num_frames: Images (and masks) in the stack.
+        num_frames: Length of the window.
         obs_shape: (channel, height, width) of one image.
         channels: Channels after each convolution.
         activation: After each convolution.
@@ -33,32 +35,35 @@ class ConvTrunk(nn.Module):
         self,
         num_frames: int,
         obs_shape: Sequence[int],
-        channels: Sequence[int] = (16, 32, 64),
+        channels: Sequence[int] = (8, 16, 32),
         activation: type[nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
         colours, height, width = _image_shape(obs_shape)
         layers: list[nn.Module] = [nn.Flatten(1, 2)]
-        size_in = num_frames * colours
+        size_in = 2 * num_frames * colours
         for size_out in channels:
             layers += [nn.Conv2d(size_in, size_out, 5, stride=2, padding=2), activation()]
             size_in = size_out
         self.layers = nn.Sequential(*layers, nn.Flatten())
         depth = len(channels)
-        self.num_features = size_in * _halvings(height, depth)[-1] * _halvings(width, depth)[-1]
+        self.num_features = size_in * _halvings(height, depth)[-1] * _halvings(width, depth)[-1] + num_frames - 1
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features (batch, feature) of frames (batch, frame, channel, height, width)."""
-        return self.layers(frames)
+    def forward(self, frames: Tensor, mask: Tensor, gaps: Tensor) -> Tensor:
+        """Features (batch, feature) of images and mask (batch, frame, *obs), `gaps` (batch, frame - 1) apart."""
+        return torch.cat([self.layers(torch.cat([frames, mask], 1)), gaps], -1)
 
 
 class ConvDecoder(nn.Module):
-    """Images from a latent position by transposed convolutions of kernel 5 and stride 2; the mirror of `ConvTrunk`.
+    """Images from a latent position: two linear layers, then transposed convolutions of kernel 4 that double the size.
+
+    Most of its time goes into the last layers, where the images are largest: keep their channels few.
 
     Args:
         dim: Size of the position.
-        obs_shape: (channel, height, width) of one image.
+        obs_shape: (channel, height, width) of one image; what doubling makes too large is cut off.
         channels: Channels before each transposed convolution.
+        hidden_dim: Width of the first linear layer.
         activation: Between the layers.
     """
 
@@ -66,30 +71,27 @@ class ConvDecoder(nn.Module):
         self,
         dim: int,
         obs_shape: Sequence[int],
-        channels: Sequence[int] = (64, 32, 16),
+        channels: Sequence[int] = (32, 16),
+        *,
+        hidden_dim: int = 256,
         activation: type[nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
-        colours, height, width = _image_shape(obs_shape)
-        heights, widths = _halvings(height, len(channels))[::-1], _halvings(width, len(channels))[::-1]
+        colours, self.height, self.width = _image_shape(obs_shape)
+        height, width = _halvings(self.height, len(channels))[-1], _halvings(self.width, len(channels))[-1]
         layers: list[nn.Module] = [
-            nn.Linear(dim, channels[0] * heights[0] * widths[0]),
+            nn.Linear(dim, hidden_dim),
             activation(),
-            nn.Unflatten(1, (channels[0], heights[0], widths[0])),
+            nn.Linear(hidden_dim, channels[0] * height * width),
+            nn.Unflatten(1, (channels[0], height, width)),
         ]
-        for level, size_in in enumerate(channels):
-            size_out = channels[level + 1] if level + 1 < len(channels) else colours
-            # stride 2 makes 2 n - 1 of n; output padding adds the odd one where the target is 2 n
-            padding = tuple(sizes[level + 1] - (2 * sizes[level] - 1) for sizes in (heights, widths))
-            layers += [
-                nn.ConvTranspose2d(size_in, size_out, 5, stride=2, padding=2, output_padding=padding),
-                activation(),
-            ]
-        self.layers = nn.Sequential(*layers[:-1])
+        for size_in, size_out in itertools.pairwise([*channels, colours]):
+            layers += [activation(), nn.ConvTranspose2d(size_in, size_out, 4, stride=2, padding=1)]
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, position: Tensor) -> Tensor:
         """Images (batch, channel, height, width) of positions (batch, dim)."""
-        return self.layers(position)
+        return self.layers(position)[..., : self.height, : self.width]
 
 
 def _image_shape(obs_shape: Sequence[int]) -> tuple[int, int, int]:

@@ -10,11 +10,9 @@ from torch import Tensor, nn
 class FrameWindow(nn.Module):
     r"""Means and log standard deviations from a window of frames, aware of what is missing and when frames were taken.
 
-    The frames enter with the entries that are missing set to zero and with the mask as further channels; the gaps
-    between the time stamps join the features.
-
     Args:
-        trunk: Maps (batch, 2 * num_frames, \*obs) to features (batch, num_features); has the attribute `num_features`.
+        trunk: Maps frames and mask (batch, frame, \*obs) and the gaps between the frames (batch, frame - 1) to features
+            (batch, num_features); has the attribute `num_features`. Missing entries of the frames are zero.
         num_frames: Length of the window.
         dim: Size of the result.
         initial_log_scale: Log standard deviation at the start.
@@ -25,19 +23,18 @@ class FrameWindow(nn.Module):
         self.trunk = trunk
         self.num_frames = num_frames
         self.dim = dim
-        self.head = nn.Linear(trunk.num_features + num_frames - 1, 2 * dim)
+        self.head = nn.Linear(trunk.num_features, 2 * dim)
         with torch.no_grad():
             self.head.bias[dim:].fill_(initial_log_scale)
             self.head.weight[dim:].mul_(0.1)
 
     def forward(self, frames: Tensor, mask: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Read frames (batch, frame, \*obs) with `mask` of that shape and `gaps` (batch, frame - 1).
+        r"""Read frames (batch, frame, \*obs) with `mask` of that shape, `gaps` (batch, frame - 1) apart in model time.
 
         Returns:
             Mean and log standard deviation, (batch, dim) each.
         """
-        features = self.trunk(torch.cat([frames, mask], 1))
-        loc, log_scale = self.head(torch.cat([features, gaps], -1)).chunk(2, -1)
+        loc, log_scale = self.head(self.trunk(frames, mask, gaps)).chunk(2, -1)
         return loc, log_scale
 
 

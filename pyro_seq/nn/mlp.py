@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 
@@ -18,35 +19,55 @@ def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.Tanh) -> nn.Seque
 
 
 class MLPTrunk(nn.Module):
-    r"""Features of a stack of frames (batch, channel, \*obs) flattened.
+    r"""Features of a window of frames: the first frame, and the rates of change from it to each later one.
+
+    Rates, :math:`(x_k - x_0) / (t_k - t_0)`, say of a velocity what frames that differ little hide. Rates to or from a
+    missing entry are zero; the mask and the gaps between the frames are inputs too.
 
     Args:
-        num_channels: Frames (and masks) in the stack.
+        num_frames: Length of the window.
         obs_shape: Shape of one frame.
         hidden_dims: Widths of the hidden layers; the last is the number of features.
         activation: After each layer.
+        noise: Standard deviation of noise on frames and rates while training, in units of the data's deviation; it
+            keeps an encoder that has seen few series from learning them by heart.
     """
 
     def __init__(
         self,
-        num_channels: int,
+        num_frames: int,
         obs_shape: Sequence[int],
         hidden_dims: Sequence[int] = (60, 60),
+        *,
         activation: type[nn.Module] = nn.Tanh,
+        noise: float = 0.0,
     ) -> None:
         super().__init__()
+        self.noise = noise
         self.num_features = hidden_dims[-1]
-        self.layers = nn.Sequential(
-            nn.Flatten(), mlp((num_channels * math.prod(obs_shape), *hidden_dims), activation), activation()
-        )
+        size_in = 2 * num_frames * math.prod(obs_shape) + num_frames - 1
+        self.layers = nn.Sequential(mlp((size_in, *hidden_dims), activation), activation())
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features (batch, feature)."""
-        return self.layers(frames)
+    def forward(self, frames: Tensor, mask: Tensor, gaps: Tensor) -> Tensor:
+        r"""Features (batch, feature) of frames and mask (batch, frame, \*obs), `gaps` (batch, frame - 1) apart."""
+        frames, mask = frames.flatten(2), mask.flatten(2)
+        elapsed = gaps.cumsum(-1)[..., None]
+        rates = (frames[:, 1:] - frames[:, :1]) / elapsed.clamp(min=torch.finfo(frames.dtype).tiny)
+        motion = torch.cat([frames[:, :1], rates * mask[:, 1:] * mask[:, :1] * (elapsed > 0)], 1)
+        if self.training and self.noise:
+            motion = motion + self.noise * torch.randn_like(motion)
+        return self.layers(torch.cat([motion.flatten(1), mask.flatten(1), gaps], -1))
 
 
 class MLPDecoder(nn.Module):
-    r"""Means or logits (batch, \*obs) of an observation given a latent position (batch, dim)."""
+    r"""Means or logits (batch, \*obs) of an observation given a latent position (batch, dim).
+
+    Args:
+        dim: Size of the position.
+        obs_shape: Shape of one observation.
+        hidden_dims: Widths of the hidden layers.
+        activation: Between the layers.
+    """
 
     def __init__(
         self,

@@ -55,7 +55,11 @@ class FixedStep:
 
 @dataclass(frozen=True)
 class Euler(FixedStep):
-    """Euler's method: order 1, one evaluation a step. Options: see :class:`FixedStep`."""
+    """Euler's method: order 1, one evaluation a step.
+
+    Args:
+        step_size: The longest step, in the unit of the times; None takes one step an interval.
+    """
 
     nodes: ClassVar[tuple[float, ...]] = (0.0,)
     weights: ClassVar[tuple[float, ...]] = (1.0,)
@@ -63,7 +67,11 @@ class Euler(FixedStep):
 
 @dataclass(frozen=True)
 class Midpoint(FixedStep):
-    """The explicit midpoint rule: order 2, two evaluations a step. Options: see :class:`FixedStep`."""
+    """The explicit midpoint rule: order 2, two evaluations a step.
+
+    Args:
+        step_size: The longest step, in the unit of the times; None takes one step an interval.
+    """
 
     nodes: ClassVar[tuple[float, ...]] = (0.0, 0.5)
     weights: ClassVar[tuple[float, ...]] = (0.0, 1.0)
@@ -71,7 +79,11 @@ class Midpoint(FixedStep):
 
 @dataclass(frozen=True)
 class RK4(FixedStep):
-    """The classical Runge-Kutta method: order 4, four evaluations a step. Options: see :class:`FixedStep`."""
+    """The classical Runge-Kutta method: order 4, four evaluations a step.
+
+    Args:
+        step_size: The longest step, in the unit of the times; None takes one step an interval.
+    """
 
     nodes: ClassVar[tuple[float, ...]] = (0.0, 0.5, 0.5, 1.0)
     weights: ClassVar[tuple[float, ...]] = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
