@@ -1,4 +1,4 @@
-"""What happens between steps, each a Lightning callback: validation, history, checkpoints, progress, and stopping."""
+"""What happens between steps: validation, history, checkpoints, progress, and stopping."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,46 @@ from pyro_seq.infer.engine import Engine
 from pyro_seq.infer.trainer import METRICS, Trainer
 
 
-class Validation(lightning.Callback):
+class Part:
+    """Something that happens between steps."""
+
+    def start(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Before the first step."""
+
+    def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """After each step."""
+
+    def end(self) -> None:
+        """After the last step, or an exception."""
+
+
+class BetweenSteps(lightning.Callback):
+    """Calls the parts in their order."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Start every part, once Lightning has set up what it sets up."""
+        for part in self.parts:
+            part.start(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Run every part."""
+        for part in self.parts:
+            part.after_step(trainer, pl_module)
+
+
+class Validation(Part):
     """Evaluate the validation set every so often; keep the best weights, stop when patience ends."""
 
     def __init__(self, options: Trainer) -> None:
         self.options = options
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, engine: Engine, *_: Any) -> None:
+    def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Validate when it is time."""
         every = self.options.validate_every
         if engine.validation is None or every is None or engine.steps_done % every:
             return
@@ -41,7 +74,7 @@ class Validation(lightning.Callback):
             engine.stop_reason = "stopped early"
 
 
-class History(lightning.Callback):
+class History(Part):
     """Collect rows of figures, and pass them on to ``metrics.csv`` and to loggers."""
 
     def __init__(self, options: Trainer) -> None:
@@ -49,7 +82,8 @@ class History(lightning.Callback):
         self.has_listeners = bool(options.callbacks)
         self.columns: list[str] = []
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, engine: Engine, *_: Any) -> None:
+    def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Pass the row of this step on, when there is one."""
         row = engine.row
         if not row:
             return
@@ -57,9 +91,9 @@ class History(lightning.Callback):
         if self.has_listeners:
             figures = {name: value for name, value in row.items() if name != "step"}
             engine.log_dict(figures, logger=False, batch_size=1)
-        if not trainer.is_global_zero:
+        if not driver.is_global_zero:
             return
-        for logger in trainer.loggers:
+        for logger in driver.loggers:
             logger.log_metrics(row, step=engine.steps_done)
         if self.path is not None:
             try:
@@ -78,14 +112,15 @@ class History(lightning.Callback):
             writer.writerows(rows[-1:] if fits else rows)
 
 
-class Checkpoints(lightning.Callback):
+class Checkpoints(Part):
     """Write the state of the run every so often."""
 
     def __init__(self, options: Trainer, facts: Mapping[str, str]) -> None:
         self.path, self.every, self.facts = options.checkpoint, options.checkpoint_every, facts
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, engine: Engine, *_: Any) -> None:
-        if self.every is not None and engine.steps_done % self.every == 0 and trainer.is_global_zero:
+    def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Write when it is time."""
+        if self.every is not None and engine.steps_done % self.every == 0 and driver.is_global_zero:
             self.write(engine)
 
     def write(self, engine: Engine) -> None:
@@ -102,27 +137,30 @@ class Checkpoints(lightning.Callback):
             )
 
 
-class Progress(lightning.Callback):
+class Progress(Part):
     """A bar with the loss."""
 
-    def on_train_start(self, trainer: lightning.Trainer, engine: Engine) -> None:
-        hidden = not trainer.is_global_zero
+    bar: tqdm | None = None
+
+    def start(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Open the bar."""
+        hidden = not driver.is_global_zero
         self.bar = tqdm(total=engine.plan.num_steps, initial=engine.steps_done, unit="step", disable=hidden)
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, engine: Engine, *_: Any) -> None:
+    def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Advance the bar."""
+        assert self.bar is not None
         self.bar.update()
         if "loss" in engine.row:
             self.bar.set_postfix(loss=f"{engine.row['loss']:.4g}", refresh=False)
 
-    def on_train_end(self, trainer: lightning.Trainer, engine: Engine) -> None:
-        self.bar.close()
-
-    def on_exception(self, trainer: lightning.Trainer, engine: Engine, exception: BaseException) -> None:
-        if hasattr(self, "bar"):
+    def end(self) -> None:
+        """Close the bar."""
+        if self.bar is not None:
             self.bar.close()
 
 
-class Stopping(lightning.Callback):
+class Stopping(Part):
     """End the run after the step in which someone asks for it: by Ctrl-C, SIGTERM, the clock, or lost patience.
 
     A second Ctrl-C does not wait for the step. On several devices all end after the same step.
@@ -131,7 +169,8 @@ class Stopping(lightning.Callback):
     def __init__(self, options: Trainer) -> None:
         self.deadline = None if options.max_seconds is None else time.monotonic() + options.max_seconds
 
-    def on_train_start(self, trainer: lightning.Trainer, engine: Engine) -> None:
+    def start(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Replace the handlers that Lightning has put in place by now, which raise or exit."""
         if threading.current_thread() is not threading.main_thread():
             return  # signals reach the main thread only
 
@@ -140,16 +179,16 @@ class Stopping(lightning.Callback):
                 raise KeyboardInterrupt
             engine.stop_reason = "interrupted"
 
-        # Lightning has put its own handlers in place by now, which raise or exit
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, engine: Engine, *_: Any) -> None:
+    def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Ask the driver to stop when someone asked for it."""
         if self.deadline is not None and time.monotonic() > self.deadline and engine.stop_reason is None:
             engine.stop_reason = "interrupted"
-        if trainer.strategy.reduce_boolean_decision(engine.stop_reason is not None, all=False):
+        if driver.strategy.reduce_boolean_decision(engine.stop_reason is not None, all=False):
             engine.stop_reason = engine.stop_reason or "interrupted"
-            trainer.should_stop = True
+            driver.should_stop = True
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -171,4 +210,3 @@ class AtomicCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a file that is no longer wanted."""
         Path(path).unlink(missing_ok=True)
-

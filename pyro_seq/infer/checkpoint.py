@@ -2,8 +2,8 @@
 
 The file is one line of text, ``pyro_seq checkpoint <version> <bytes> <sha256>``, followed by that many bytes of a
 ``torch.save`` archive of tensors, numbers, texts, lists and dictionaries. Reading one can therefore run no code, and a
-file that is cut short or altered by as much as one bit is refused. (The sum guards against accidents, not against someone
-who writes a new file with a new sum; that reading runs no code guards against that.)
+file that is cut short or altered by as much as one bit is refused. (The sum guards against accidents, not against
+someone who writes a new file with a new sum; that reading runs no code guards against that.)
 """
 
 from __future__ import annotations
@@ -64,12 +64,14 @@ def save(posterior: Posterior, path: StrPath) -> None:
         }
     else:
         raise UnsupportedError(
-            f"`save` knows guides and stored draws. Got {type(posterior).__name__}. Save `posterior.model.state_dict()`."
+            f"`save` knows guides and stored draws. Got {type(posterior).__name__}. Save its `model.state_dict()`."
         )
     try:
         write(payload, path)
     except OSError as error:
-        raise CheckpointError(f"{str(path)!r} could not be written ({error}). Free some space or choose another.") from error
+        raise CheckpointError(
+            f"{str(path)!r} could not be written ({error}). Free some space or choose another."
+        ) from error
 
 
 def load(path: StrPath, model: SequenceModel) -> GuidePosterior | StoredPosterior:
@@ -85,7 +87,9 @@ def load(path: StrPath, model: SequenceModel) -> GuidePosterior | StoredPosterio
     """
     payload = read(path)
     if payload.get("kind") not in ("guide", "stored"):
-        raise CheckpointError(f"{str(path)!r} holds a training run, not a posterior. Resume it: `Trainer(resume=True)`.")
+        raise CheckpointError(
+            f"{str(path)!r} holds a training run, not a posterior. Resume it: `Trainer(resume=True)`."
+        )
     problems = differences({"class": payload["class"]}, {"class": class_name(model)})
     problems += differences(payload["model"], model.state_dict())
     refuse(problems, path, "Build the model with the arguments of the saved one.")
@@ -241,4 +245,6 @@ def describe(value: Any) -> str:
 
 
 def _comparable(value: Any) -> str:
-    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}" if isinstance(value, Tensor) else str(value)
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return str(value)

@@ -17,6 +17,7 @@ from pyro_seq.infer.batches import Batches
 from pyro_seq.infer.guard import Guard
 from pyro_seq.infer.objective import Loss
 from pyro_seq.infer.trainer import Plan
+from pyro_seq.model import SequenceModel
 
 _NOISE, _VIEWS, _VALIDATION = 2, 3, 4  # streams of random numbers; the shuffle has the first
 
@@ -48,8 +49,8 @@ class Engine(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.objective = objective
-        self.data, self.validation = data, validation
         self.plan, self.seed = plan, seed
+        self.data, self.validation = data, validation
         self.guard = Guard(objective)
         self.averages = [p.detach().clone() for p in self.guard.trained.values()] if plan.average else []
         self.best = Best()
@@ -106,13 +107,18 @@ class Engine(lightning.LightningModule):
 
     # ------------------------------------------------------------------ a step
 
+    @property
+    def model(self) -> SequenceModel:
+        """The model inside the objective."""
+        return self.objective.model  # type: ignore[return-value]
+
     def _batch(self, step: int) -> Sequences:
         rank = self.trainer.global_rank
         batch = self.batches[step]
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, _VIEWS, step, rank))
         for view in self.plan.views:
             batch = view(batch, step, generator)
-        batch = self.objective.model.training_view(batch, generator)
+        batch = self.model.training_view(batch, generator)
         torch.manual_seed(mixed_seed(self.seed, _NOISE, step, rank))
         return batch
 
@@ -174,7 +180,7 @@ class Engine(lightning.LightningModule):
             parameter.data, average.data = average.data, parameter.data
 
     def validate(self) -> float:
-        """Loss of the validation set per series, with the weights of the last step's terms and the same noise each time."""
+        """Loss of the validation set per series, weighted as in the last step, with the same noise each time."""
         assert self.validation is not None
         total, size = 0.0, self.batches.size
         self.objective.eval()

@@ -133,7 +133,9 @@ class MCMC:
         """Run the chains; called by `fit`."""
         _require_whole(data)
         if validation is not None:
-            raise UnsupportedError("MCMC has no use for `validation`: its draws belong to the fitted series. Leave it out.")
+            raise UnsupportedError(
+                "MCMC has no use for `validation`: its draws belong to the fitted series. Leave it out."
+            )
         if not any(True for _ in model.parameters()):
             model.adapt(data)  # weights would have been trained in the units they know
         chains, stats = [], []
@@ -170,7 +172,7 @@ class MCMC:
             if "initial params" not in str(error):
                 raise
             raise NumericalError(
-                "No starting point with a finite density was found. Check the scale of the data and of the model's noise."
+                "No starting point with a finite density was found. Check the scale of the data and of the noise."
             ) from error
         return {name: value.detach() for name, value in run.get_samples().items()}, monitor.figures()
 

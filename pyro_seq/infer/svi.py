@@ -90,9 +90,7 @@ class SVI:
         """Train `model` in place; called by `fit`, which checks the arguments."""
         from pyro_seq.infer.training import train  # Lightning takes seconds to import
 
-        objective = Objective(
-            model, num_particles=self.num_particles, analytic_kl=self.analytic_kl, scales=self.scales
-        )
+        objective = Objective(model, num_particles=self.num_particles, analytic_kl=self.analytic_kl, scales=self.scales)
         plan = Plan(
             num_steps=self.num_steps,
             batch_size=self.batch_size,

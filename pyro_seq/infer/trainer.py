@@ -41,8 +41,8 @@ class Trainer:
         devices: Number of devices, or what Lightning takes.
         accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``.
         strategy: ``"auto"``, ``"ddp"`` or a Lightning strategy object.
-        precision: ``"32-true"`` leaves all numbers in the type of the model and the data, ``"bf16-mixed"`` lets networks
-            compute in bfloat16.
+        precision: ``"32-true"`` leaves all numbers in the type of the model and the data, ``"bf16-mixed"`` lets
+            networks compute in bfloat16.
         callbacks: Lightning callbacks. Their own state is not part of a checkpoint.
         loggers: Lightning loggers, which receive every row of the history.
         tensorboard: Also log to TensorBoard files in `directory`.
@@ -105,7 +105,9 @@ class Trainer:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise CheckpointError(f"`directory` {str(folder)!r} cannot be written ({error}). Choose another.") from error
+            raise CheckpointError(
+                f"`directory` {str(folder)!r} cannot be written ({error}). Choose another."
+            ) from error
         earlier = [name for name in (CHECKPOINT, METRICS) if (folder / name).exists()]
         if earlier and not self.resume:
             raise CheckpointError(

@@ -9,21 +9,29 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as lightning
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
-from pyro_seq.infer.callbacks import AtomicCheckpointIO, Checkpoints, History, Progress, Stopping, Validation
+from pyro_seq.infer.callbacks import (
+    AtomicCheckpointIO,
+    BetweenSteps,
+    Checkpoints,
+    History,
+    Part,
+    Progress,
+    Stopping,
+    Validation,
+)
 from pyro_seq.infer.checkpoint import class_name, differences, read, refuse
 from pyro_seq.infer.engine import Engine
 from pyro_seq.infer.trainer import Plan, Trainer
+from pyro_seq.model import SequenceModel
 
 
 class Outcome(NamedTuple):
@@ -52,9 +60,9 @@ def train(
         NumericalError: When numbers stay non-finite.
         UnsupportedError: When a parameter never gets a gradient.
     """
-    model = objective.model
+    model: SequenceModel = objective.model  # type: ignore[assignment]
     if not any(parameter.requires_grad for parameter in objective.parameters()):
-        raise DataError(f"{class_name(model)} has no parameters to train. Pass trainable parts, or sample it by `MCMC`.")
+        raise DataError(f"{class_name(model)} has no parameters to train. Pass trainable parts, or use `MCMC`.")
     if trainer.validate_every is not None and validation is None:
         raise DataError("`validate_every` needs data to validate on. Pass `fit(..., validation=...)`.")
     trainer.prepare()
@@ -81,14 +89,15 @@ def train(
 
 
 def _run(engine: Engine, options: Trainer, checkpoints: Checkpoints) -> None:
-    own = [Validation(options), History(options), checkpoints, Stopping(options)]
+    parts: list[Part] = [Validation(options), History(options), checkpoints, Stopping(options)]
+    parts += [Progress()] if options.progress else []
     driver = lightning.Trainer(
         accelerator=options.accelerator,
         devices=options.devices,
         strategy=options.strategy,
-        precision=options.precision,  # type: ignore[arg-type]  # checked by `Trainer`
+        precision=options.precision,  # type: ignore[arg-type]
         max_epochs=1,
-        callbacks=[*options.callbacks, *own, *([Progress()] if options.progress else [])],
+        callbacks=[*options.callbacks, BetweenSteps(parts)],
         logger=_loggers(options) or False,
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in options.callbacks),
@@ -97,7 +106,7 @@ def _run(engine: Engine, options: Trainer, checkpoints: Checkpoints) -> None:
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         log_every_n_steps=options.log_every,
-        default_root_dir=options.directory,
+        default_root_dir=None if options.directory is None else str(options.directory),
     )
     if isinstance(driver.strategy.launcher, _MultiProcessingLauncher):
         raise UnsupportedError(
@@ -111,6 +120,9 @@ def _run(engine: Engine, options: Trainer, checkpoints: Checkpoints) -> None:
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
         engine.stop_reason = "interrupted"
+    finally:
+        for part in parts:
+            part.end()
     if engine.is_between_steps and driver.is_global_zero:
         checkpoints.write(engine)
 

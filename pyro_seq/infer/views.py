@@ -132,10 +132,10 @@ class RandomSteps:
 
 @dataclass(frozen=True)
 class TimeWarp:
-    """Play each series at a random speed between `low` and `high`, log-uniform, by linear interpolation in the step index.
+    """Play each series at a random speed, log-uniform from `low` to `high`, by interpolating in the step index.
 
-    Times keep their stamps, so the content runs faster or slower. A step is observed where all the steps it is
-    interpolated from are; beyond the end of the series it is hidden. Inputs are resampled alike and stay constant there.
+    Interpolation is linear. Times keep their stamps, so the content runs faster or slower. A step is observed where all
+    the steps it is interpolated from are; beyond the end of the series it is hidden, and inputs stay constant.
     """
 
     low: float

@@ -40,7 +40,8 @@ def test_round_trip(toy, posterior, tmp_path):
 def test_round_trip_of_stored_draws(toy, tmp_path):
     data = toy.make_data(3)
     sites = {"line": torch.randn(2, 5, 3, 2), "drift": torch.randn(2, 5, 1)}
-    stored = StoredPosterior(toy.make_lines(), data, sites, frozenset({"drift"}), {"diverging": torch.zeros(2, 5).bool()})
+    stats = {"diverging": torch.zeros(2, 5).bool()}
+    stored = StoredPosterior(toy.make_lines(), data, sites, frozenset({"drift"}), stats)
     save(stored, tmp_path / "file")
     loaded = load(tmp_path / "file", toy.make_lines(seed=2))
     assert loaded.global_sites == {"drift"} and torch.equal(loaded.data.values, data.values)
@@ -61,7 +62,7 @@ def test_truncated_files_are_refused(posterior, tmp_path, toy):
     content = path.read_bytes()
     for tenth in range(10):
         path.write_bytes(content[: len(content) * tenth // 10])
-        with pytest.raises(CheckpointError, match="not complete|is empty"):
+        with pytest.raises(CheckpointError, match=r"not complete|is empty"):
             load(path, toy.make_lines())
     path.write_bytes(content[:40])
     with pytest.raises(CheckpointError, match="not complete"):
@@ -147,7 +148,7 @@ def test_mismatches_are_listed_and_leave_the_model_alone(toy, posterior, tmp_pat
 
     with pytest.raises(CheckpointError, match="class: Lines in the file"):
         load(path, Renamed())
-    with pytest.raises(CheckpointError, match="float32.*float64"):
+    with pytest.raises(CheckpointError, match=r"float32.*float64"):
         load(path, toy.make_lines().double())
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError, NumericalError, PyroSeqError, ShapeError, UnsupportedError
+from pyro_seq.errors import DataError, PyroSeqError, ShapeError, UnsupportedError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.objective import Objective
 from pyro_seq.infer.predict import forecast
@@ -27,7 +27,8 @@ from pyro_seq.infer.views import GrowingLength
 
 
 def same_weights(first, second) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_learns(toy, quiet):
@@ -282,8 +283,9 @@ def test_exception_in_a_callback_is_raised_as_it_is(toy, quiet):
         def on_train_batch_end(self, *_):
             raise ZeroDivisionError("mine")
 
+    trainer = dataclasses.replace(quiet, callbacks=(Fails(),))
     with pytest.raises(ZeroDivisionError, match="mine"):
-        fit(toy.make_lines(), toy.make_data(), SVI(num_steps=4), trainer=dataclasses.replace(quiet, callbacks=(Fails(),)))
+        fit(toy.make_lines(), toy.make_data(), SVI(num_steps=4), trainer=trainer)
 
 
 def test_tensorboard(toy, quiet, tmp_path):
@@ -296,8 +298,6 @@ def test_tensorboard(toy, quiet, tmp_path):
 def test_progress_bar(toy, quiet, capsys):
     fit(toy.make_lines(), toy.make_data(), SVI(num_steps=3), trainer=dataclasses.replace(quiet, progress=True))
     assert "3/3" in capsys.readouterr().err
-
-
 
 
 def test_parameter_without_gradient_is_named(toy, quiet):
@@ -324,7 +324,8 @@ def test_parameter_without_gradient_is_named(toy, quiet):
     ],
 )
 def test_door(toy, quiet, change, error, words):
-    arguments = {"model": toy.make_lines(), "data": toy.make_data(), "method": SVI(num_steps=1), "trainer": quiet} | change
+    arguments = {"model": toy.make_lines(), "data": toy.make_data(), "method": SVI(num_steps=1), "trainer": quiet}
+    arguments |= change
     with pytest.raises(error, match=words):
         fit(arguments.pop("model"), arguments.pop("data"), arguments.pop("method"), **arguments)
 
@@ -391,4 +392,4 @@ def test_directory_is_checked_before_work(toy, quiet, tmp_path):
 
 
 def test_constant_is_the_default_schedule():
-    assert SVI(num_steps=1).schedule == Constant() and NumericalError is not None
+    assert SVI(num_steps=1).schedule == Constant()

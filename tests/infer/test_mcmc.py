@@ -98,8 +98,8 @@ def test_models_that_have_no_use_for_it(toy, quiet):
     class Empty(SequenceModel):
         def model(self, data):
             with self.series(data):
-                scale = data.values.new_ones(())
-                self.observe(lambda s: pyro.distributions.Normal(s, scale), data.values.new_zeros(1, data.num_steps, 2), data)
+                path = data.values.new_zeros(1, data.num_steps, 2)
+                self.observe(lambda states: pyro.distributions.Normal(states, 1.0), path, data)
 
     with pytest.raises(UnsupportedError, match="'coin'"):
         fit(Discrete(), toy.make_data(2), method, trainer=quiet)

@@ -42,7 +42,8 @@ def ctrl_c(engine=None):
 
 
 def same_weights(first, second) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 # ---------------------------------------------------------------------- resuming
@@ -91,9 +92,8 @@ def test_resume_of_a_finished_run_and_longer(toy, quiet, tmp_path):
     again = fit(toy.make_lines(), data, METHOD, trainer=options)
     assert same_weights(first.model, again.model) and again.history == first.history
     longer = dataclasses.replace(METHOD, num_steps=30)
-    assert same_weights(
-        fit(toy.make_lines(), data, longer, trainer=options).model, fit(toy.make_lines(), data, longer, trainer=quiet).model
-    )
+    extended = fit(toy.make_lines(), data, longer, trainer=options)
+    assert same_weights(extended.model, fit(toy.make_lines(), data, longer, trainer=quiet).model)
 
 
 def test_resume_lists_what_differs(toy, quiet, tmp_path):
@@ -104,11 +104,12 @@ def test_resume_lists_what_differs(toy, quiet, tmp_path):
     class Other(toy.Lines):
         pass
 
+    faster = dataclasses.replace(METHOD, learning_rate=0.02)
     wider = toy.make_lines()
     wider.emit = torch.nn.Linear(1, 2, bias=False)
     for model, other_data, method, seed, words in [
         (toy.make_lines(), toy.make_data(seed=1), METHOD, 0, "data: "),
-        (toy.make_lines(), data, dataclasses.replace(METHOD, learning_rate=0.02), 0, "learning_rate: 0.01 in the file, 0.02"),
+        (toy.make_lines(), data, faster, 0, "learning_rate: 0.01 in the file, 0.02 here"),
         (toy.make_lines(), data, METHOD, 1, "seed: 0 in the file, 1 here"),
         (Other(), data, METHOD, 0, "class: Lines in the file"),
         (wider, data, METHOD, 0, r"only in the file: model\.emit\.bias"),
@@ -206,7 +207,11 @@ def test_skipped_step_leaves_weights_alone(toy, quiet):
     """A run with one bad step equals a run in which that step was never taken, but for the noise of the others."""
     states = []
     model = poisoned(toy, {3})
-    spy = [At(step, lambda engine: states.append(engine.objective.model.emit.weight.detach().clone())) for step in (3, 4, 5)]
+
+    def keep(engine):
+        states.append(engine.model.emit.weight.detach().clone())
+
+    spy = [At(step, keep) for step in (3, 4, 5)]
     fit(model, toy.make_data(), SVI(num_steps=5), trainer=dataclasses.replace(quiet, callbacks=spy))
     assert torch.equal(states[0], states[1]) and not torch.equal(states[1], states[2])
 
@@ -229,7 +234,7 @@ def test_error_of_a_distribution_counts_as_a_bad_step(toy, quiet):
             super().guide(data)
             torch.distributions.Normal(torch.tensor(float("nan")), 1.0, validate_args=True)
 
-    with pytest.raises(NumericalError, match="expected parameter|Expected parameter") as caught:
+    with pytest.raises(NumericalError, match="Expected parameter") as caught:
         fit(Fails(), toy.make_data(), SVI(num_steps=10), trainer=quiet)
     assert isinstance(caught.value.__cause__, ValueError)
 

@@ -53,7 +53,7 @@ def test_every_view(view, data):
     by_entry = Sequences(data.values, mask=data.entry_mask, times=data.times, inputs=data.inputs)
     assert torch.equal(view(by_entry, 3, generator()).entry_mask, seen.entry_mask)
     if not isinstance(view, TimeWarp):  # what is seen is what was there, at the time it was there
-        step = ((seen.inputs[..., 0] - 100 * torch.arange(6.0)[:, None])).long()
+        step = (seen.inputs[..., 0] - 100 * torch.arange(6.0)[:, None]).long()
         assert torch.equal(seen.values[..., 0], torch.where(seen.mask, seen.inputs[..., 0], 0))
         assert not (seen.mask & ~data.mask.gather(1, step)).any()
         if not isinstance(view, CyclicShift):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -17,7 +19,7 @@ NOISE = 0.5
 class Lines(SequenceModel):
     """Straight lines: level and slope of each series, and a drift that all share."""
 
-    dims = {"line": ("coefficient",), "drift": ("drift",)}
+    dims: ClassVar = {"line": ("coefficient",), "drift": ("drift",)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +64,7 @@ def make_data(num_series: int = 8, num_steps: int = 9, seed: int = 0) -> Sequenc
 
 
 def exact_posterior(model: Lines, data: Sequences) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of (drift, level_1, slope_1, level_2, ...) given all data, by conditioning one big Gaussian."""
+    """Mean and covariance of (drift, level_1, slope_1, level_2, ...) given all data: one big Gaussian, conditioned."""
     weight, bias = model.emit.weight.detach()[:, 0].double(), model.emit.bias.detach().double()
     times = model.model_times(data).double()
     design = torch.zeros(data.num_series, data.num_steps, 2, 1 + 2 * data.num_series, dtype=torch.float64)
