@@ -53,8 +53,8 @@ class Guard:
         since = "from the first step on" if self.skipped == step + 1 else f"for {self.in_a_row} steps in a row"
         raise NumericalError(
             f"The objective or its gradient was not finite {since}, up to step {step}: {self._blame(loss, cause)}. "
-            "These steps were not taken and the weights are still finite. Lower `learning_rate`, set `clip_norm`, scale "
-            "the data to unit size, or begin with shorter series (`GrowingLength`)."
+            "These steps were not taken and the weights are still finite. Lower `learning_rate`, set `clip_norm`, "
+            "scale the data to unit size, or begin with shorter series (`GrowingLength`)."
         ) from cause
 
     def _blame(self, loss: Loss, cause: Exception | None) -> str:

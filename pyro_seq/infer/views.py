@@ -45,18 +45,21 @@ class RandomWindows:
     """A window of each series, from a start of its own.
 
     A start is the first step with probability `at_start`, so that the initial distribution keeps learning from true
-    beginnings, and otherwise uniform over all steps up to the last observed one of that series. A window that runs past
-    the end is padded and masked, and its times go on at the last spacing.
+    beginnings, and otherwise uniform over the steps that have `shortest` observed ones left. A window that runs past the
+    end is padded and masked, and its times go on at the last spacing.
 
     Args:
         length: Steps in a window, or a function of the training step; no longer than the series.
         at_start: Probability of a window from the first step.
+        shortest: Steps that every window shows, where a series has so many.
     """
 
     length: int | Schedule
     at_start: float = 0.3
+    shortest: int = 1
 
     def __post_init__(self) -> None:
+        _require(self.shortest >= 1, "shortest", "1 or more", self.shortest)
         if not callable(self.length):
             _require(self.length >= 1, "length", "1 or more", self.length)
         _require(0.0 <= self.at_start <= 1.0, "at_start", "a probability", self.at_start)
@@ -66,7 +69,7 @@ class RandomWindows:
         length = int(self.length(step)) if callable(self.length) else self.length
         length = min(max(length, 1), data.num_steps)
         draws = torch.rand(2, data.num_series, generator=generator).to(data.device)
-        start = (draws[1] * data.lengths.clamp(min=1)).long()
+        start = (draws[1] * (data.lengths - self.shortest + 1).clamp(min=1)).long()
         start = torch.where(draws[0] < self.at_start, 0, start)
         return _gather(data, start[:, None] + torch.arange(length, device=data.device))
 
