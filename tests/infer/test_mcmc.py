@@ -20,9 +20,9 @@ from pyro_seq.model import SequenceModel
 def fitted(toy):
     from pyro_seq.infer.trainer import Trainer
 
-    data, model = toy.make_data(3).to(dtype=torch.float64), toy.make_lines().double()
+    data, model = toy.make_data(2).to(dtype=torch.float64), toy.make_lines().double()
     before = copy.deepcopy(model.state_dict())
-    method = MCMC(NUTS(full_mass=True), num_samples=200, warmup_steps=100, num_chains=2)
+    method = MCMC(NUTS(full_mass=True), num_samples=150, warmup_steps=80, num_chains=2)
     posterior = fit(model, data, method, seed=1, trainer=Trainer(progress=False))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -32,7 +32,7 @@ def fitted(toy):
 def test_exact_posterior(toy, fitted):
     mean, cov = toy.exact_posterior(fitted.model, fitted.data)
     drift, line = fitted.sites["drift"], fitted.sites["line"]
-    assert drift.shape == (2, 200, 1) and line.shape == (2, 200, 3, 2) and fitted.global_sites == {"drift"}
+    assert drift.shape == (2, 150, 1) and line.shape == (2, 150, 2, 2) and fitted.global_sites == {"drift"}
     draws = torch.cat([drift, line.flatten(2)], -1)
     for latent in range(draws.shape[-1]):
         values = draws[..., latent].numpy()
@@ -47,7 +47,7 @@ def test_exact_posterior(toy, fitted):
 def test_statistics(fitted):
     stats = fitted.sample_stats
     assert set(stats) == {"acceptance_rate", "lp", "step_size", "diverging"}
-    assert all(value.shape == (2, 200) for value in stats.values())
+    assert all(value.shape == (2, 150) for value in stats.values())
     assert 0.6 < float(stats["acceptance_rate"].mean()) <= 1.0 and not bool(stats["diverging"].any())
     assert not torch.equal(fitted.sites["drift"][0], fitted.sites["drift"][1])
 
@@ -64,10 +64,10 @@ def test_log_density_is_the_model_s(fitted):
 
 def test_verbs(fitted):
     data = fitted.data
-    assert forecast(fitted, data, horizon=2, num_samples=5).samples.shape == (5, 3, 2, 2)
-    assert impute(fitted, data, num_samples=5).samples.shape == (5, 3, 9, 2)
+    assert forecast(fitted, data, horizon=2, num_samples=5).samples.shape == (5, 2, 2, 2)
+    assert impute(fitted, data, num_samples=5).samples.shape == (5, 2, 9, 2)
     with pytest.raises(DataError, match="fitted"):
-        forecast(fitted, data[:2], horizon=2, num_samples=5)
+        forecast(fitted, data[:1], horizon=2, num_samples=5)
 
 
 def test_hmc_and_seeds(toy, quiet, assert_rng_untouched):

@@ -103,6 +103,14 @@ def test_windows_start_where_they_should():
     assert torch.equal(seen.times, starts[:, None] + torch.arange(3.0, dtype=torch.float64))
 
 
+def test_windows_show_enough_steps():
+    data = Sequences(torch.arange(8.0).expand(500, 8)[..., None], mask=torch.arange(8).expand(500, 8) < 6)
+    seen = RandomWindows(length=4, at_start=0.0, shortest=3)(data, 0, generator())
+    assert set(seen.times[:, 0].tolist()) == {0.0, 1.0, 2.0, 3.0} and set(seen.mask.sum(1).tolist()) == {3, 4}
+    short = RandomWindows(length=4, at_start=0.0, shortest=7)(data, 0, generator())
+    assert set(short.times[:, 0].tolist()) == {0.0}
+
+
 def test_thin():
     data = Sequences(torch.arange(10.0)[None, :, None].expand(50, 10, 1))
     assert Thin(stride=3, keep=2)(data, 0, generator()).values[0, :, 0].tolist() == [0, 1, 4, 7]
