@@ -45,7 +45,7 @@ class RandomWindows:
     """A window of each series, from a start of its own.
 
     A start is the first step with probability `at_start`, so that the initial distribution keeps learning from true
-    beginnings, and otherwise uniform over the steps that have `shortest` steps left up to the last observed one. A window
+    beginnings, and otherwise uniform over steps with `shortest` left up to the last observed one. A window
     that runs past the end is padded and masked, and its times go on at the last spacing.
 
     Args:
