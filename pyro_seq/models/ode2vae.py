@@ -19,6 +19,8 @@ from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
 from pyro_seq.nn.encoder import FrameWindow, InitialStateEncoder
 from pyro_seq.nn.flow import Flow
 from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
+from pyro_seq.nn.tempo import SeriesTempo
+from pyro_seq.nn.units import Standardise
 
 
 class ODE2VAE(SequenceModel):
@@ -58,6 +60,7 @@ class ODE2VAE(SequenceModel):
         vector_field: The random acceleration; a `BayesianMLP` with two hidden layers of 50 when absent.
         encoder: Initial state from the first frames.
         emission: Likelihood around a decoder; Bernoulli for images, Gaussian else.
+        tempo: A random speed of each series along the field; all run at the same speed when absent.
         num_velocity_frames: Frames that the default encoder's velocity part reads.
         time_step: Model time of a typical interval between two time stamps.
         has_path_kl: Count the divergence from the prior at every observed time.
@@ -79,6 +82,7 @@ class ODE2VAE(SequenceModel):
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "weights": ("weight",),
         "initial": ("state",),
+        "log_tempo": (),
         "path": ("time", "state"),
         "volume": ("time",),
     }
@@ -92,6 +96,7 @@ class ODE2VAE(SequenceModel):
         vector_field: VectorField | None = None,
         encoder: InitialStateEncoder | None = None,
         emission: BernoulliEmission | GaussianEmission | None = None,
+        tempo: SeriesTempo | None = None,
         num_velocity_frames: int = 3,
         time_step: float = 0.1,
         has_path_kl: bool = False,
@@ -108,6 +113,7 @@ class ODE2VAE(SequenceModel):
         self.vector_field = BayesianMLP(self.flow.state_dim, self.flow.dim) if vector_field is None else vector_field
         self.encoder = _encoder(self.obs_shape, self.flow, num_velocity_frames) if encoder is None else encoder
         self.emission = _emission(self.obs_shape, self.flow.dim) if emission is None else emission
+        self.tempo = tempo
         self.time_step = time_step
         self.has_path_kl = has_path_kl
         self.has_instant_encoder = has_instant_encoder
@@ -120,7 +126,8 @@ class ODE2VAE(SequenceModel):
         with self.series(data):
             zeros = data.values.new_zeros(self.flow.state_dim)
             initial = pyro.sample("initial", dist.Normal(zeros, 1.0).to_event(1))
-            solution = self.flow(function, initial, self._times(data), has_volume=has_volume)
+            speed = None if self.tempo is None else self.tempo.prior(data)
+            solution = self.flow(function, initial, self._times(data), speed=speed, has_volume=has_volume)
             path = pyro.deterministic("path", solution.path, event_dim=2)
             if has_volume:
                 pyro.deterministic("volume", solution.integral, event_dim=1)
@@ -132,12 +139,14 @@ class ODE2VAE(SequenceModel):
         self.vector_field.posterior()
         with self.series(data):
             pyro.sample("initial", self.encode(data))
+            if self.tempo is not None:
+                self.tempo.posterior(data)
 
     def encode(self, data: Sequences) -> dist.TorchDistribution:
         """Posterior of the initial state given the first frames: batch (series,), event (state,)."""
         data = data.seen()
         times = self._times(data).expand(data.num_series, -1)
-        return self.encoder(self.emission.standardise(data.values), data.entry_mask, times)
+        return self.encoder(data.values, data.entry_mask, times)
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
         r"""The path terms of the paper, (..., series) each.
@@ -174,6 +183,7 @@ class ODE2VAE(SequenceModel):
     def adapt(self, data: Sequences) -> None:
         """Take the unit of time and of the values from the training data."""
         super().adapt(data)
+        self.encoder.adapt(data)
         self.emission.adapt(data)
 
     def coords(self, data: Sequences) -> dict[str, list]:
@@ -193,8 +203,7 @@ class ODE2VAE(SequenceModel):
             return steps.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1)
 
         times = self._times(data).expand(data.num_series, -1)
-        values = self.emission.standardise(data.values)
-        encoded = self.encoder(windows(values), windows(data.entry_mask), windows(times)).base_dist
+        encoded = self.encoder(windows(data.values), windows(data.entry_mask), windows(times)).base_dist
         starts = torch.arange(data.num_steps - length + 1, device=data.device)
         shape = (data.num_series, len(starts))
         opinion = dist.Normal(encoded.loc.unflatten(0, shape), encoded.scale.unflatten(0, shape)).to_event(1)
@@ -211,7 +220,8 @@ def _encoder(obs_shape: tuple[int, ...], flow: Flow, num_frames: int) -> Initial
         return FrameWindow(trunk(length, obs_shape), length, dim)
 
     velocity = window(num_frames, flow.state_dim - flow.dim) if flow.order > 1 else None
-    return InitialStateEncoder(window(1, flow.dim), velocity)
+    units = Standardise(() if len(obs_shape) == 3 else obs_shape)
+    return InitialStateEncoder(window(1, flow.dim), velocity, units=units)
 
 
 def _emission(obs_shape: tuple[int, ...], dim: int) -> BernoulliEmission | GaussianEmission:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.nn.batching import over_batch
+from pyro_seq.nn.units import Standardise
 
 
 class BernoulliEmission(nn.Module):
@@ -41,10 +42,6 @@ class BernoulliEmission(nn.Module):
                 "Divide 8-bit images by 255, or use `GaussianEmission`."
             )
 
-    def standardise(self, values: Tensor) -> Tensor:
-        """Values as the encoder should see them: unchanged."""
-        return values
-
     def forward(self, position: Tensor) -> dist.TorchDistribution:
         r"""Distribution of observations given `position` (..., dim); batch shape (..., \*obs)."""
         return dist.Bernoulli(logits=over_batch(self.decoder, position), validate_args=False)
@@ -66,9 +63,6 @@ class GaussianEmission(nn.Module):
         minimum_scale: Floor of the noise scale in the same units, which keeps a likelihood of constant entries bounded.
     """
 
-    centre: Tensor
-    unit: Tensor
-
     def __init__(
         self,
         decoder: nn.Module,
@@ -81,30 +75,20 @@ class GaussianEmission(nn.Module):
         self.decoder = decoder
         self.minimum_scale = minimum_scale
         self.log_scale = nn.Parameter(torch.full(scale_shape, math.log(initial_scale - minimum_scale)))
-        self.register_buffer("centre", torch.zeros(()))
-        self.register_buffer("unit", torch.ones(()))
+        self.units = Standardise()
 
     @property
     def scale(self) -> Tensor:
         """Standard deviation of the noise, in the unit of the data."""
-        return self.unit * (self.minimum_scale + self.log_scale.exp())
+        return self.units.unit * (self.minimum_scale + self.log_scale.exp())
 
     def adapt(self, data: Sequences) -> None:
         """Take centre and unit from the observed entries."""
-        observed = data.values[data.entry_mask].double()
-        if observed.numel() > 1:
-            spread = float(observed.std())
-            self.centre.copy_(observed.mean())
-            self.unit.copy_(torch.as_tensor(spread if spread > 0 else 1.0))
+        self.units.adapt(data)
 
     def check(self, data: Sequences) -> None:
         """Any finite value will do."""
 
-    def standardise(self, values: Tensor) -> Tensor:
-        """Values as the encoder should see them: centred, in units of the training data's deviation."""
-        return (values - self.centre) / self.unit
-
     def forward(self, position: Tensor) -> dist.TorchDistribution:
         r"""Distribution of observations given `position` (..., dim); batch shape (..., \*obs)."""
-        mean = self.centre + self.unit * over_batch(self.decoder, position)
-        return dist.Normal(mean, self.scale)
+        return dist.Normal(self.units.restore(over_batch(self.decoder, position)), self.scale)

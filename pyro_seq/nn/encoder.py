@@ -6,6 +6,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq.data import Sequences
+from pyro_seq.nn.units import Standardise
+
 
 class FrameWindow(nn.Module):
     r"""Means and log standard deviations from a window of frames, aware of what is missing and when frames were taken.
@@ -48,13 +51,17 @@ class InitialStateEncoder(nn.Module):
     Args:
         position: Reads one frame.
         velocity: Reads the first m frames; None when the state is a position only.
+        units: Standardises the frames; one unit for all entries when absent.
 
     References:
         Yildiz, Heinonen, Lahdesmaki, "ODE2VAE", NeurIPS 2019, section 3.2.
     """
 
-    def __init__(self, position: FrameWindow, velocity: FrameWindow | None) -> None:
+    def __init__(
+        self, position: FrameWindow, velocity: FrameWindow | None, *, units: Standardise | None = None
+    ) -> None:
         super().__init__()
+        self.units = Standardise() if units is None else units
         self.position = position
         self.velocity = velocity
 
@@ -63,17 +70,22 @@ class InitialStateEncoder(nn.Module):
         """Number of frames read."""
         return self.position.num_frames if self.velocity is None else self.velocity.num_frames
 
+    def adapt(self, data: Sequences) -> None:
+        """Take the units of the frames from the training data."""
+        self.units.adapt(data)
+
     def forward(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
         r"""Distribution of the state at the first of `frames`.
 
         Args:
-            frames: Standardised frames (batch, frame, \*obs), at least one; those that lack for the window are missing.
+            frames: Frames (batch, frame, \*obs), at least one; those that lack for the window are missing.
             mask: True where observed, of the same shape.
             times: Model times of the frames (batch, frame).
 
         Returns:
             A normal with batch shape (batch,) and event shape (state,).
         """
+        frames = self.units(frames)
         parts = [window(*_window(frames, mask, times, window.num_frames)) for window in self._windows()]
         loc = torch.cat([part[0] for part in parts], -1)
         scale = torch.cat([part[1] for part in parts], -1).clamp(-10.0, 5.0).exp()

@@ -63,13 +63,22 @@ class Flow(nn.Module):
         """Trace of the Jacobian of `rate`, (...)."""
         return function.divergence(state, slice(self.state_dim - self.dim, self.state_dim))
 
-    def forward(self, function: FieldFunction, initial: Tensor, times: Tensor, *, has_volume: bool = False) -> Solution:
+    def forward(
+        self,
+        function: FieldFunction,
+        initial: Tensor,
+        times: Tensor,
+        *,
+        speed: Tensor | None = None,
+        has_volume: bool = False,
+    ) -> Solution:
         """Integrate from `initial` (..., series, state) at ``times[..., 0]`` on.
 
         Args:
             function: One function, or a batch of them, drawn from a vector field.
             initial: State at the first time.
             times: (time,) shared or (series, time).
+            speed: Factor on the whole right-hand side, (..., series).
             has_volume: Integrate the divergence as well.
 
         Returns:
@@ -78,9 +87,11 @@ class Flow(nn.Module):
         """
 
         def rate(_: Tensor, state: Tensor) -> Tensor:
-            return self.rate(function, state)
+            rate = self.rate(function, state)
+            return rate if speed is None else speed[..., None] * rate
 
         def divergence(_: Tensor, state: Tensor) -> Tensor:
-            return self.divergence(function, state)
+            divergence = self.divergence(function, state)
+            return divergence if speed is None else speed * divergence
 
         return odeint(rate, initial, times, self.solver, integrand=divergence if has_volume else None)
