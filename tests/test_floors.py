@@ -31,7 +31,7 @@ FLOORS = {
 } | {path.stem: 0 for path in PACKAGE.glob("_*.py") if path.stem != "__init__"}
 STRANGERS = {"models", "datasets"}  # files of these folders do not see each other
 ONLY_IN = {"lightning": "infer", "arviz": "diagnostics/arviz.py", "torchdiffeq": "ops/"}
-DISTRIBUTIONS = {"pyro": "pyro-ppl", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"PIL": "pillow", "pyro": "pyro-ppl", "sklearn": "scikit-learn"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 

@@ -1,0 +1,22 @@
+"""Figures and animations. Every function returns a figure of its own and leaves pyplot alone."""
+
+from pyro_seq.diagnostics.plots.animation import save_gif
+from pyro_seq.diagnostics.plots.calibration import plot_calibration, plot_ranks
+from pyro_seq.diagnostics.plots.forecasts import plot_forecast_fan
+from pyro_seq.diagnostics.plots.images import frame_rows
+from pyro_seq.diagnostics.plots.latent import plot_phase_portrait
+from pyro_seq.diagnostics.plots.sequences import plot_sequences
+from pyro_seq.diagnostics.plots.traces import plot_trace
+from pyro_seq.diagnostics.plots.training import plot_learning_curve
+
+__all__ = [
+    "frame_rows",
+    "plot_calibration",
+    "plot_forecast_fan",
+    "plot_learning_curve",
+    "plot_phase_portrait",
+    "plot_ranks",
+    "plot_sequences",
+    "plot_trace",
+    "save_gif",
+]
