@@ -7,6 +7,7 @@ made of. Everything else is reached by its module path: `pyro_seq.nn`, `pyro_seq
 
 from pyro_seq import datasets, metrics
 from pyro_seq.data import Sequences
+from pyro_seq.diagnostics.arviz import to_arviz
 from pyro_seq.errors import (
     CheckpointError,
     DataError,
@@ -30,6 +31,8 @@ from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
 from pyro_seq.nn.encoder import FrameWindow, InitialStateEncoder
 from pyro_seq.nn.flow import Flow
 from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
+from pyro_seq.nn.tempo import SeriesTempo
+from pyro_seq.nn.units import Standardise
 from pyro_seq.ops.odeint import RK4, Dopri5, Euler, Midpoint
 from pyro_seq.posterior import GuidePosterior, Prediction, StoredPosterior
 
@@ -62,6 +65,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "evaluate_baselines",
     "save",
     "load",
+    "to_arviz",
     # parts
     "Flow",
     "BayesianMLP",
@@ -74,6 +78,8 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "MLPDecoder",
     "BernoulliEmission",
     "GaussianEmission",
+    "SeriesTempo",
+    "Standardise",
     "Euler",
     "Midpoint",
     "RK4",
