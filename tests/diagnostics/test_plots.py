@@ -248,6 +248,21 @@ def test_phase_portrait_without_turning_shows_the_coordinates(make_posterior, ma
     np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), path[:, 3], rtol=1e-6)
 
 
+def test_phase_portrait_turns_to_the_largest_variance(make_posterior, make_data):
+    posterior = make_posterior()
+    prediction = reconstruct(posterior, make_data(), num_samples=400)
+    states = prediction.latents["path"].reshape(-1, 4)
+    angle = torch.tensor(0.7)
+    turn = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()]).reshape(2, 2)
+    states = torch.randn(len(states), 2) * torch.tensor([1.0, 5.0]) @ turn
+    path = torch.cat([states, states], -1).reshape(400, 5, 6, 4)
+    latents = {**prediction.latents, "path": path}
+    turned = Prediction(prediction.samples, prediction.means, latents, prediction.times)
+    figure = plot_phase_portrait(posterior.model, turned, series=[0], num_paths=400)
+    widths = [np.concatenate([line.get_xdata() for line in axes.get_lines()[:400]]).std() for axes in figure.axes]
+    np.testing.assert_allclose(widths, [5.0, 1.0], rtol=0.1)  # 2400 points: 1.5 % standard error
+
+
 def test_phase_portrait_of_first_order_and_of_one_position(make_posterior, make_data):
     from pyro_seq.nn.bayesian import BayesianMLP
 

@@ -90,8 +90,7 @@ def _planes(model: Any, paths: Tensor, components: Sequence[int], is_principal: 
         raise DataError(f"`components` must lie between 0 and {last}, for {dim} positions. Got {tuple(components)}.")
     directions = torch.eye(dim, dtype=paths.dtype, device=paths.device)
     if is_principal:
-        positions = paths[..., :dim].reshape(-1, dim)
-        directions = torch.linalg.svd(positions - positions.mean(0), full_matrices=True).Vh
+        directions = _principal_directions(paths[..., :dim].reshape(-1, dim))
     kind = "principal " if is_principal else ""
 
     def lift(direction: Tensor, block: int) -> Tensor:
@@ -107,6 +106,14 @@ def _planes(model: Any, paths: Tensor, components: Sequence[int], is_principal: 
     return [
         _Plane(directions[k], directions[k + 1], (f"{kind}component {k}", f"{kind}component {k + 1}")) for k in chosen
     ]
+
+
+def _principal_directions(points: Tensor) -> Tensor:
+    """Orthonormal rows by falling variance, each with a positive largest entry so that pictures do not flip."""
+    centred = points - points.mean(0)
+    directions = torch.linalg.eigh(centred.mT @ centred).eigenvectors.mT.flip(0)
+    largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
+    return directions * largest.sign()
 
 
 def _draw_field(

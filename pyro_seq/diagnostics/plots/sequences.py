@@ -60,7 +60,7 @@ def plot_sequences(
     aspect = next(iter(rows.values())).shape[1] / next(iter(rows.values())).shape[2]
     width, height = frame_size * len(steps), frame_size * aspect * len(rows)
     has_bars = any(name not in shared for name in rows)
-    figure = new_figure(width + 0.1 + 0.075 * max(map(len, rows)) + 0.5 * has_bars, height + 0.25, is_tight=True)
+    figure = new_figure(width + 0.1 + 0.075 * max(map(len, rows)) + 0.5 * has_bars, height + 0.19, is_tight=True)
     axes = figure.subplots(len(rows), len(steps), squeeze=False)
     for row, (name, images) in enumerate(rows.items()):
         scale = limits if name in shared else (0.0, float(np.nanmax(images)) or 1.0)
