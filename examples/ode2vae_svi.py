@@ -1,6 +1,6 @@
 """Train ODE2VAE by variational inference, forecast with uncertainty, score against trivial baselines, draw pictures.
 
-    python examples/ode2vae_svi.py                     rotating digits, nothing to download, a few minutes on two cores
+    python examples/ode2vae_svi.py                     rotating digits, nothing to download, a few minutes
     python examples/ode2vae_svi.py --data mnist        rotating MNIST threes; the first three frames give all sixteen
     python examples/ode2vae_svi.py --data mocap        walking (CMU subject 35); three frames give the next 297
     python examples/ode2vae_svi.py --data mocap-tempo  the same with a latent tempo, learned on train and validation
@@ -268,6 +268,7 @@ def export(recipe: Recipe, posterior: ps.GuidePosterior, out: Path) -> None:
 # %% Run
 def main() -> None:
     options = arguments()
+    torch.set_num_threads(options.threads)
     out = Path(options.out or f"results/ode2vae_{options.data}")
     recipe = RECIPES[options.data]()
     recipe = smoke(recipe) if options.smoke else recipe
@@ -297,6 +298,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=RECIPES, default="digits", help="data set")
     parser.add_argument("--seeds", type=int, help="number of seeds; ten for mocap, else one, when absent")
+    parser.add_argument("--threads", type=int, default=1, help="more than one is slower here: the tensors are small")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", help="folder for pictures, checkpoints, NetCDF; results/ode2vae_<data> when absent")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")

@@ -196,7 +196,9 @@ class Engine(lightning.LightningModule):
             for start in range(0, self.validation.num_series, size):
                 self._seed_noise(_VALIDATION, start)
                 chosen = torch.arange(start, min(start + size, self.validation.num_series), device=self.device)
-                batch = self.validation.minibatch(chosen)
+                # as a part of a set as large as the training set, so that global terms weigh what they weigh there
+                part = self.validation[chosen]
+                batch = part._with(total=max(self.data.total, part.num_series))
                 loss, _ = self._loss(batch, self.plan.num_steps - 1)
                 total += loss.total.item() * batch.num_series / self.validation.num_series
         self.objective.train()

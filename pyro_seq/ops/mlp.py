@@ -37,11 +37,28 @@ def _gelu_derivative(x: Tensor, y: Tensor) -> Tensor:
     return torch.special.ndtr(x) + x * torch.exp(-0.5 * x * x) * (2 * torch.pi) ** -0.5
 
 
+def _tanh_derivative(x: Tensor, y: Tensor) -> Tensor:
+    return 1 - y * y
+
+
+def _sigmoid_derivative(x: Tensor, y: Tensor) -> Tensor:
+    return y * (1 - y)
+
+
+def _relu_derivative(x: Tensor, y: Tensor) -> Tensor:
+    return (x > 0).to(y.dtype)
+
+
+def _softplus_derivative(x: Tensor, y: Tensor) -> Tensor:
+    return torch.sigmoid(x)
+
+
+# named functions, so that models pickle
 ACTIVATIONS: dict[str, Activation] = {
-    "tanh": Activation(torch.tanh, lambda x, y: 1 - y * y),
-    "sigmoid": Activation(torch.sigmoid, lambda x, y: y * (1 - y)),
-    "relu": Activation(functional.relu, lambda x, y: (x > 0).to(y.dtype)),
-    "softplus": Activation(functional.softplus, lambda x, y: torch.sigmoid(x)),
+    "tanh": Activation(torch.tanh, _tanh_derivative),
+    "sigmoid": Activation(torch.sigmoid, _sigmoid_derivative),
+    "relu": Activation(functional.relu, _relu_derivative),
+    "softplus": Activation(functional.softplus, _softplus_derivative),
     "elu": Activation(functional.elu, _elu_derivative),
     "celu": Activation(functional.celu, _elu_derivative),
     "silu": Activation(functional.silu, _silu_derivative),

@@ -226,6 +226,18 @@ def test_validation_does_not_change_training(toy, quiet):
     assert same_weights(plain.model, validated.model)
 
 
+def test_validation_weighs_global_terms_as_training_does(toy, quiet):
+    """A divergence of 5000 nats is 625 for each of 8 training series, however few series validate."""
+    model, data = toy.make_lines(), toy.make_data()
+    with torch.no_grad():
+        model.drift_loc.fill_(100.0)
+    method = SVI(num_steps=1, learning_rate=1e-9, scales={"line": 0.0, "x": 0.0})
+    trainer = dataclasses.replace(quiet, validate_every=1, log_every=1)
+    history = fit(model, data, method, validation=data[:2], trainer=trainer).history
+    assert history["drift"][0] == pytest.approx(625, rel=0.01)
+    assert history["validation_loss"][0] == pytest.approx(history["drift"][0], rel=1e-4)
+
+
 def test_validation_loss_is_the_objective_on_the_whole_set(toy, quiet):
     """In chunks of 3 of 8 series; the noise differs by chunk, so two frozen guides without noise are compared."""
     data, model = toy.make_data(8), toy.make_lines()
