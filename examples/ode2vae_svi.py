@@ -1,10 +1,10 @@
 """Train ODE2VAE by variational inference, forecast with uncertainty, score against trivial baselines, draw pictures.
 
-    python examples/ode2vae_svi.py                     rotating digits, nothing to download, a few minutes
-    python examples/ode2vae_svi.py --data mnist        rotating MNIST threes; the first three frames give all sixteen
-    python examples/ode2vae_svi.py --data mocap        walking (CMU subject 35); three frames give the next 297
-    python examples/ode2vae_svi.py --data mocap-tempo  the same with a latent tempo, learned on train and validation
-    python examples/ode2vae_svi.py --data balls        bouncing balls; three frames give the next ten
+python examples/ode2vae_svi.py                     rotating digits, nothing to download, a few minutes
+python examples/ode2vae_svi.py --data mnist        rotating MNIST threes; the first three frames give all sixteen
+python examples/ode2vae_svi.py --data mocap        walking (CMU subject 35); three frames give the next 297
+python examples/ode2vae_svi.py --data mocap-tempo  the same with a latent tempo, learned on train and validation
+python examples/ode2vae_svi.py --data balls        bouncing balls; three frames give the next ten
 """
 
 # %% Set-up
@@ -39,6 +39,7 @@ class Recipe:
 
     @property
     def is_image(self) -> bool:
+        """Whether observations are images."""
         return len(self.test.obs_shape) == 3
 
 
@@ -53,14 +54,14 @@ def digits() -> Recipe:
         "forecast of 11 after 5": ps.Forecasting(5),
         "imputation of 30 %": ps.Imputation(0.3, num_kept=1),
     }
-    return Recipe(train, test, lambda: image_model(train.obs_shape, 16), image_method(4000), 5, tasks)
+    return Recipe(train, test, lambda: image_model(train.obs_shape, 16), image_method(4000, num_frames=8), 5, tasks)
 
 
 def mnist() -> Recipe:
     """MNIST threes, 500 to train and 100 to test."""
     train, _, test = datasets.rotating_digits(source=datasets.MNIST(), num_train=500, num_test=100)
     tasks = {"all 16 from the first 3": ps.Reconstruction(), "forecast of 13 after 3": ps.Forecasting(3)}
-    return Recipe(train, test, lambda: image_model(train.obs_shape, 24), image_method(6000), 3, tasks)
+    return Recipe(train, test, lambda: image_model(train.obs_shape, 24), image_method(6000, num_frames=4), 3, tasks)
 
 
 def image_model(obs_shape: tuple[int, ...], state_dim: int) -> ps.ODE2VAE:
@@ -71,8 +72,8 @@ def image_model(obs_shape: tuple[int, ...], state_dim: int) -> ps.ODE2VAE:
     return ps.ODE2VAE(obs_shape, flow=flow, vector_field=vector_field, emission=emission, time_step=0.4)
 
 
-def image_method(num_steps: int) -> ps.SVI:
-    """A full turn ends where it began, so any frame may come first; seven of sixteen frames are decoded a step."""
+def image_method(num_steps: int, num_frames: int) -> ps.SVI:
+    """A full turn ends where it began, so any frame may come first; a step decodes the first three and some others."""
     return ps.SVI(
         num_steps=num_steps,
         batch_size=32,
@@ -80,8 +81,8 @@ def image_method(num_steps: int) -> ps.SVI:
         schedule=schedules.Cosine(num_steps, warmup=200),
         clip_norm=5.0,
         average=0.995,
-        scales={"initial": schedules.WarmUp(500), "x": 16 / 7},
-        views=[views.CyclicShift(), views.RandomSteps(4, keep=3)],
+        scales={"initial": schedules.WarmUp(500), "x": 16 / (3 + num_frames)},
+        views=[views.CyclicShift(), views.RandomSteps(num_frames, keep=3)],
     )
 
 
@@ -124,7 +125,9 @@ def mocap_recipe(train: ps.Sequences, test: ps.Sequences, *, num_steps: int, has
             views.Thin(8, keep=3),
         ],
     )
-    return Recipe(train, test, model, method, 3, {"forecast of 297 after 3": ps.Forecasting(3)}, 10, "frames of 1/120 s")
+    return Recipe(
+        train, test, model, method, 3, {"forecast of 297 after 3": ps.Forecasting(3)}, 10, "frames of 1/120 s"
+    )
 
 
 def balls() -> Recipe:
@@ -138,7 +141,7 @@ def balls() -> Recipe:
         return ps.ODE2VAE(train.obs_shape, flow=flow, vector_field=vector_field, time_step=0.2)
 
     method = replace(
-        image_method(5000),
+        image_method(5000, num_frames=10),
         scales={"initial": schedules.WarmUp(500)},
         views=[views.RandomWindows(13, at_start=0.0, shortest=13), views.GrowingLength(5, full_at=2500)],
     )
@@ -260,7 +263,8 @@ def export(recipe: Recipe, posterior: ps.GuidePosterior, out: Path) -> None:
     initial = posterior.draws(given, 1)["initial"][0]
     idata = diagnostics.to_arviz(posterior, given, num_samples=200, sites=["initial", "path"], probes=initial[:2])
     diagnostics.save_netcdf(idata, out / "posterior.nc")
-    diagnostics.plot_trace(idata, ["initial", "field"], max_entries=6).savefig(out / "trace.png", dpi=150)
+    for name in ("initial", "field"):
+        diagnostics.plot_trace(idata, [name], max_entries=4).savefig(out / f"trace_{name}.png", dpi=150)
     print("\nPosterior of the first initial state:")
     print(diagnostics.summary(idata, ["initial"]).head(4).to_string())
 

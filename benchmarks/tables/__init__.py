@@ -1,0 +1,1 @@
+"""Quality tables: errors of trained models beside trivial baselines and published figures."""

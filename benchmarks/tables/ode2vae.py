@@ -1,0 +1,136 @@
+"""Quality of ODE2VAE on every data set of its example, and the page that shows it.
+
+    python -m benchmarks.tables.ode2vae                 train what has no result yet, then write docs/results.md
+    python -m benchmarks.tables.ode2vae --data mocap    only this one
+    python -m benchmarks.tables.ode2vae --page          only the page
+
+Results are kept in benchmarks/results/tables_ode2vae_<data>.json; delete one to train again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "results.md"
+
+TITLES = {
+    "digits": "Rotating digits, all ten classes, 16 x 16 (1400 to train, 200 to test)",
+    "mnist": "Rotating MNIST threes (500 to train, 100 to test)",
+    "mocap": "Walking, CMU subject 35: 3 frames give 297 (16 sequences to train, 4 to test)",
+    "mocap-tempo": "Walking with a latent tempo, learned on the 16 training and 3 validation sequences",
+    "balls": "Three bouncing balls: 3 frames give 10 (3000 to train, 200 to test)",
+}
+NOTES = {
+    "digits": "MSE of intensities in [0, 1]. The forecast frames are never seen: the model is given the first five.",
+    "mnist": (
+        "Other figures on this set: the public PyTorch code stays at 0.066 after ten minutes on one thread; the "
+        "nearest of all 8000 training *frames* at any angle gives 0.030; turning the true first frame by the known "
+        "angle gives 0.0009. Training uses random cyclic shifts of its sequences, which are full turns."
+    ),
+    "mocap": (
+        "MSE in squared degrees, last iterate, ten seeds, no selection. Published on this split: ODE2VAE-KL "
+        "8.09 ± 1.95, latent ODE 5.98, latent SDE 4.03 (the last two: Li et al. 2020). There are four test sequences: "
+        "their spread, not that over seeds, is what limits the comparison."
+    ),
+    "mocap-tempo": (
+        "An addition to the paper, so labelled: each series runs along the field at a speed of its own, whose "
+        "population is learned from 19 sequences, validation included (nothing is selected on them). That tempo "
+        "matters here was first found by looking at errors on the test sequences."
+    ),
+    "balls": (
+        "MSE a pixel over the ten predicted frames. The paper's curve averages 0.0093 after far longer training on "
+        "10,000 sequences; this is a few minutes on one core."
+    ),
+}
+
+
+def path_of(data: str) -> Path:
+    """Where the result of a data set is kept."""
+    return RESULTS / f"tables_ode2vae_{data}.json"
+
+
+def run(data: str, scratch: Path) -> None:
+    """Train by the example, and keep its scores with the command that made them."""
+    out = scratch / data
+    command = [sys.executable, "examples/ode2vae_svi.py", "--data", data, "--quiet", "--resume", "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    record = json.loads((out / "scores.json").read_text())
+    record["command"] = f"python examples/ode2vae_svi.py --data {data}"
+    path_of(data).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def table(record: dict) -> list[str]:
+    """One data set as a Markdown table."""
+    lines = [
+        "| task | predictor | MSE | CRPS | 50 % interval covers | 90 % interval covers |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        error = f"{row['mse']:.4f}" + (f" ± {row['mse_sd']:.4f}" if "mse_sd" in row else "")
+        error = f"**{error}**" if row["predictor"] == "ODE2VAE" else error
+        shares = [f"{100 * row[key]:.0f} %" if row[key] == row[key] else "" for key in ("coverage_50", "coverage_90")]
+        lines.append(
+            f"| {row['task']} | {row['predictor']} | {error} | {row['crps']:.4f} | {shares[0]} | {shares[1]} |"
+        )
+    return lines
+
+
+def section(data: str) -> list[str]:
+    """One data set of the page."""
+    record = json.loads(path_of(data).read_text())
+    seconds = record["seconds"]
+    wall = (
+        f"{seconds[0]:.0f} s"
+        if len(seconds) == 1
+        else f"{sum(seconds) / len(seconds):.0f} s a seed, {len(seconds)} seeds"
+    )
+    lines = [f"## {TITLES[data]}", "", f"`{record['command']}`: training took {wall} of wall time on one "]
+    lines[-1] += (
+        f"{record['device'].upper()} thread, beside other work on the machine." if record["threads"] == 1 else "device."
+    )
+    lines += ["", *table(record), "", NOTES[data], ""]
+    for row in record["rows"]:
+        if 2 <= len(row.get("mse_by_series", [])) <= 10:
+            lines += [f"MSE by test sequence: {', '.join(f'{mse:.1f}' for mse in row['mse_by_series'])}.", ""]
+        if "mse_by_seed" in row:
+            lines += [f"MSE by seed: {', '.join(f'{mse:.2f}' for mse in row['mse_by_seed'])}.", ""]
+    return lines
+
+
+def write_page() -> None:
+    """Write docs/results.md from what is there."""
+    lines = [
+        "# Results",
+        "",
+        "Written by `python -m benchmarks.tables.ode2vae` from the files in `benchmarks/results`; every table has the",
+        "command that made it. CRPS is that of the predictive samples, for point predictions the absolute error.",
+        "",
+    ]
+    for data in TITLES:
+        if path_of(data).exists():
+            lines += section(data)
+    PAGE.write_text("\n".join(lines).rstrip() + "\n")
+
+
+def main() -> None:
+    """Train what is asked for, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=TITLES, action="append", help="data set; all without a result when absent")
+    parser.add_argument("--page", action="store_true", help="write the page only")
+    parser.add_argument("--scratch", type=Path, default=ROOT / "results" / "tables", help="folder for checkpoints")
+    options = parser.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    if not options.page:
+        for data in options.data or [data for data in TITLES if not path_of(data).exists()]:
+            run(data, options.scratch)
+    write_page()
+
+
+if __name__ == "__main__":
+    main()
