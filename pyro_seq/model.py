@@ -62,7 +62,7 @@ class SequenceModel(nn.Module):
         if expected is not None and tuple(expected) != data.obs_shape:
             raise ShapeError(
                 f"`data.values` must have observations of shape {tuple(expected)}, the `obs_shape` of this "
-                """Refuse data that this model cannot use; called by every verb before it starts. Extend with ``super()``."""
+                f"{type(self).__name__}. Got {shape_text(data.values, ('series', 'time'))}. Check the axes."
             )
 
     def adapt(self, data: Sequences) -> None:

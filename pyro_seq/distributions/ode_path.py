@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -38,7 +39,7 @@ class ODEPushForward(TorchDistribution):
     """
 
     has_rsample = True
-    arg_constraints = {}  # noqa: RUF012  (the name and type that torch expects)
+    arg_constraints: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -86,4 +87,5 @@ class ODEPushForward(TorchDistribution):
             return self.divergence(end - elapsed, state)
 
         solution = odeint(backward_rate, value, end - self.times.flip(0), self.solver, integrand=divergence)
+        assert solution.integral is not None
         return self.initial.log_prob(solution.path[..., -1, :]) - solution.integral[..., -1]

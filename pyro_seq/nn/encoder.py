@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
@@ -10,18 +12,27 @@ from pyro_seq.data import Sequences
 from pyro_seq.nn.units import Standardise
 
 
+class Trunk(Protocol):
+    """A module that turns a window of frames into features."""
+
+    num_features: int
+
+    def __call__(self, frames: Tensor, mask: Tensor, gaps: Tensor) -> Tensor:
+        r"""Features (batch, feature) of frames and mask (batch, frame, \*obs), `gaps` (batch, frame - 1) apart."""
+        ...
+
+
 class FrameWindow(nn.Module):
     r"""Means and log standard deviations from a window of frames, aware of what is missing and when frames were taken.
 
     Args:
-        trunk: Maps frames and mask (batch, frame, \*obs) and the gaps between the frames (batch, frame - 1) to features
-            (batch, num_features); has the attribute `num_features`. Missing entries of the frames are zero.
+        trunk: The module that reads the window, such as `MLPTrunk`; missing entries of its frames are zero.
         num_frames: Length of the window.
         dim: Size of the result.
         initial_log_scale: Log standard deviation at the start.
     """
 
-    def __init__(self, trunk: nn.Module, num_frames: int, dim: int, *, initial_log_scale: float = -2.0) -> None:
+    def __init__(self, trunk: Trunk, num_frames: int, dim: int, *, initial_log_scale: float = -2.0) -> None:
         super().__init__()
         self.trunk = trunk
         self.num_frames = num_frames

@@ -93,6 +93,4 @@ def test_a_tempo_table_of_another_size_is_refused():
 def test_models_copy_and_pickle():
     model = tempo_model(3)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert {k: v.shape for k, v in twin.state_dict().items()} == {
-            k: v.shape for k, v in model.state_dict().items()
-        }
+        assert {k: v.shape for k, v in twin.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
