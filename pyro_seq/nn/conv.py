@@ -50,7 +50,7 @@ class ConvTrunk(nn.Module):
         self.num_features = size_in * _halvings(height, depth)[-1] * _halvings(width, depth)[-1] + num_frames - 1
 
     def forward(self, frames: Tensor, mask: Tensor, gaps: Tensor) -> Tensor:
-        """Features (batch, feature) of images and mask (batch, frame, *obs), `gaps` (batch, frame - 1) apart."""
+        r"""Features (batch, feature) of images and mask (batch, frame, \*obs), `gaps` (batch, frame - 1) apart."""
         return torch.cat([self.layers(torch.cat([frames, mask], 1)), gaps], -1)
 
 
