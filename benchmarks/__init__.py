@@ -1,0 +1,1 @@
+"""Speed of the library beside plain implementations: ``python -m benchmarks.<name> [--quick]``."""
