@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.infer.predict import forecast, impute, reconstruct
@@ -96,6 +97,12 @@ class Imputation:
     fraction: float = 0.3
     num_kept: int = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise DataError(f"`fraction` must be a share of the steps, above 0 and at most 1. Got {self.fraction!r}.")
+        whole_number(self.num_kept, "num_kept")
+        whole_number(self.seed, "seed")
 
     def given(self, data: Sequences) -> Sequences:
         """The data with the chosen steps hidden."""

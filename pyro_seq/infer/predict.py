@@ -12,6 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_seq._random import isolated_rng
+from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel
@@ -56,6 +57,7 @@ def forecast(
     Example:
         >>> prediction = forecast(posterior, data, horizon=20)  # doctest: +SKIP
     """
+    _check(posterior, data, num_samples, chunk_size)
     if horizon is not None or times is not None:
         data = data.extend(horizon=horizon, times=times, inputs=inputs)
     draws = _draws(posterior, data, num_samples, seed)
@@ -78,6 +80,7 @@ def reconstruct(
     Returns:
         Draws over the seen steps, hidden entries included: (sample, series, time, \*obs).
     """
+    _check(posterior, data, num_samples, chunk_size)
     data = data.seen()
     draws = _draws(posterior, data, num_samples, seed)
     return _predict(posterior.model, draws, data, _Condition(draws), num_samples, slice(0, None), chunk_size, seed)
@@ -98,8 +101,8 @@ def impute(
     Returns:
         Draws over the seen steps (sample, series, time, \*obs); observed entries are the same in every draw.
     """
-    data = data.seen()
     filled = reconstruct(posterior, data, num_samples=num_samples, chunk_size=chunk_size, seed=seed)
+    data = data.seen()
     samples = torch.where(data.entry_mask, data.values, filled.samples)
     means = torch.where(data.entry_mask, data.values, filled.means)
     return Prediction(samples, means, filled.latents, filled.times)
@@ -126,6 +129,7 @@ def sample(
     Raises:
         UnsupportedError: When the model needs seen frames to start from.
     """
+    _check(posterior, data, num_samples, chunk_size)
     model = posterior.model
     if model.is_conditional:
         raise UnsupportedError(
@@ -154,10 +158,20 @@ class _Condition(Messenger):
             msg["value"], msg["is_observed"] = self.draws[name][self.chunk], True
 
 
-def _draws(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> dict[str, Tensor]:
+def _check(posterior: Posterior, data: Sequences, num_samples: int, chunk_size: int | None) -> None:
+    if not isinstance(getattr(posterior, "model", None), SequenceModel):
+        raise DataError(
+            f"`posterior` must be what `fit` returned. Got {type(posterior).__name__}. Fit the model first."
+        )
+    if not isinstance(data, Sequences):
+        raise DataError(f"`data` must be a `Sequences`. Got {type(data).__name__}. Wrap it: `Sequences(values)`.")
+    whole_number(num_samples, "num_samples", 1)
+    if chunk_size is not None:
+        whole_number(chunk_size, "chunk_size", 1)
     posterior.model.check(data)
-    if int(num_samples) != num_samples or num_samples < 1:
-        raise DataError(f"`num_samples` must be a whole number, 1 or more. Got {num_samples!r}.")
+
+
+def _draws(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> dict[str, Tensor]:
     return posterior.draws(data, num_samples, seed=_stream(seed, _DRAWS))
 
 
