@@ -208,7 +208,7 @@ def main() -> None:
         notes=[
             "Baseline: trace by reverse passes, torchdiffeq rk4 (3/8 rule), a loop over trajectories; tanh, float32.",
             "With the same networks a training step gains the latent part alone: most of it is the decoder.",
-            "Channels-last networks are this benchmark's, at equal values; a plain training loop could use them as well.",
+            "Channels-last networks are this benchmark's, at equal values; a plain loop could use them as well.",
         ],
         packages=("torch", "torchdiffeq", "pyro-ppl"),
     )
