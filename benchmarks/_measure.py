@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 RESULTS = Path(__file__).parent / "results"
+QUICK = RESULTS / "quick"  # sizes of their own, so results of their own; not kept under version control
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -118,7 +119,7 @@ def row(
 
 
 def report(name: str, rows: Sequence[Row], *, notes: Sequence[str] = (), packages: Sequence[str] = ()) -> None:
-    """Print the table and write ``results/<name>.json``."""
+    """Print the table and write ``results/<name>.json``, with ``--quick`` ``results/quick/<name>.json``."""
     print(f"\n{'':44s}{'library':>10s}{'baseline':>10s}{'ratio':>8s}{'cpu ratio':>11s}{'bound':>8s}{'gap':>10s}")
     for entry in rows:
         cpu_ratio = entry.cpu_baseline and entry.cpu_baseline / entry.cpu
@@ -135,8 +136,7 @@ def report(name: str, rows: Sequence[Row], *, notes: Sequence[str] = (), package
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
         "command": " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]]),
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    path = _folder() / f"{name}.json"
     path.write_text(json.dumps([asdict(entry) | facts for entry in rows], indent=1) + "\n")
     print(f"{facts['threads']} thread, {facts['device']}. Seconds are medians of interleaved repeats. Wrote {path}.")
 
@@ -174,9 +174,14 @@ def plot_costs(
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    RESULTS.mkdir(exist_ok=True)
-    figure.savefig(RESULTS / f"{name}.png", dpi=150)
+    figure.savefig(_folder() / f"{name}.png", dpi=150)
     pyplot.close(figure)
+
+
+def _folder() -> Path:
+    folder = QUICK if "--quick" in sys.argv else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _cell(value: float | None, width: int, form: str) -> str:

@@ -233,7 +233,7 @@ def _training_row(name: str, quick: bool, *, is_channels_last: bool) -> Row:
     require_equal(f"{name}, loss", library[:1], baseline[:1], SINGLE)
     difference = require_equal(f"{name}, gradient", library, baseline, SINGLE_LOOSE)
     times = interleave({"library": task.library, "baseline": task.baseline}, repeats)
-    return row(name, times, bound=1.2 if is_channels_last else None, difference=difference)
+    return row(name, times, bound=1.2, difference=difference)
 
 
 def _scaling_rows(quick: bool) -> list[Row]:

@@ -204,9 +204,9 @@ def rows_of(recipe: Recipe, posteriors: list[ps.GuidePosterior], num_samples: in
             row["mse_by_seed"] = [round(float(value), 4) for value in values["mse"]]
         row["mse_by_series"] = [round(float(mse), 4) for mse in torch.stack([score.mse for score in scores]).mean(0)]
         rows.append(row)
-        if name == "reconstruction":
-            continue  # a seen frame is its own last frame
         for baseline in ps.evaluate_baselines(recipe.train, recipe.test, task):
+            if baseline.name == "last frame" and isinstance(task, ps.Reconstruction):
+                continue  # a seen frame is its own last frame
             rows.append({"task": name, "predictor": baseline.name} | baseline.means())
     return rows
 

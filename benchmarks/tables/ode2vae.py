@@ -1,8 +1,8 @@
 """Quality of ODE2VAE on every data set of its example, and the page that shows it.
 
-    python -m benchmarks.tables.ode2vae                 train what has no result yet, then write docs/results.md
+    python -m benchmarks.tables.ode2vae                 train what has no result yet, then write the pages
     python -m benchmarks.tables.ode2vae --data mocap    only this one
-    python -m benchmarks.tables.ode2vae --page          only the page
+    python -m benchmarks.tables.ode2vae --page          only docs/results.md and the README's table
 
 Results are kept in benchmarks/results/tables_ode2vae_<data>.json; delete one to train again.
 """
@@ -18,6 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "results.md"
+README = ROOT / "README.md"
+MARKS = "<!-- results -->", "<!-- end of results -->"
 
 TITLES = {
     "digits": "Rotating digits, all ten classes, 16 x 16 (1400 to train, 200 to test)",
@@ -118,6 +120,27 @@ def write_page() -> None:
     PAGE.write_text("\n".join(lines).rstrip() + "\n")
 
 
+def write_summary() -> None:
+    """Write the table of the README between its two marks."""
+    lines = [
+        "| data | task | MSE of ODE2VAE | best of the trivial baselines | 90 % interval covers |",
+        "|---|---|---|---|---|",
+    ]
+    for data in TITLES:
+        if not path_of(data).exists():
+            continue
+        record = json.loads(path_of(data).read_text())
+        for task in dict.fromkeys(row["task"] for row in record["rows"]):
+            rows = [row for row in record["rows"] if row["task"] == task]
+            own, others = rows[0], sorted(rows[1:], key=lambda row: row["mse"])
+            error = f"{own['mse']:.4f}" if "mse_sd" not in own else f"{own['mse']:.2f} ± {own['mse_sd']:.2f}"
+            best = f"{others[0]['mse']:.{2 if 'mse_sd' in own else 4}f} ({others[0]['predictor']})"
+            lines.append(f"| `--data {data}` | {task} | **{error}** | {best} | {100 * own['coverage_90']:.0f} % |")
+    before, _, rest = README.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    README.write_text("\n".join([f"{before}{MARKS[0]}", "", *lines, "", f"{MARKS[1]}{after}"]))
+
+
 def main() -> None:
     """Train what is asked for, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -130,6 +153,7 @@ def main() -> None:
         for data in options.data or [data for data in TITLES if not path_of(data).exists()]:
             run(data, options.scratch)
     write_page()
+    write_summary()
 
 
 if __name__ == "__main__":
