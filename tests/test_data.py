@@ -162,7 +162,7 @@ def test_the_container_shares_no_memory_with_what_it_was_made_from():
         10**400,
         [[[10**400]]],
     ],
-    ids=str,
+    ids=lambda values: type(values).__name__,
 )
 def test_what_is_no_array_of_numbers_is_refused(values):
     with pytest.raises(PyroSeqError, match="`values` must"):
