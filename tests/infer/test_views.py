@@ -77,7 +77,7 @@ def test_another_seed_another_view(view, data):
         RandomSteps(count=9),
         TimeWarp(1.0, 1.0),
     ],
-    ids=str,
+    ids=lambda view: type(view).__name__,
 )
 def test_identities(view, data):
     seen = view(data, 0, generator())
