@@ -44,7 +44,7 @@ class Recipe:
 
 
 # %% Data and models: one recipe a data set
-def digits() -> Recipe:
+def digits(order: int) -> Recipe:
     """All ten digits of scikit-learn's bundled images, enlarged to 16 x 16; five frames seen, eleven never."""
     train, _, test = datasets.rotating_digits(
         source=datasets.BundledDigits(size=16), digits=range(10), num_train=1400, num_test=200
@@ -54,21 +54,30 @@ def digits() -> Recipe:
         "forecast of 11 after 5": ps.Forecasting(5),
         "imputation of 30 %": ps.Imputation(0.3, num_kept=1),
     }
-    return Recipe(train, test, lambda: image_model(train.obs_shape, 16), image_method(4000, num_frames=8), 5, tasks)
+    return Recipe(
+        train, test, lambda: image_model(train.obs_shape, 16, order), image_method(4000, num_frames=8), 5, tasks
+    )
 
 
-def mnist() -> Recipe:
+def mnist(order: int) -> Recipe:
     """MNIST threes, 500 to train and 100 to test."""
     train, _, test = datasets.rotating_digits(source=datasets.MNIST(), num_train=500, num_test=100)
     tasks = {"all 16 from the first 3": ps.Reconstruction(), "forecast of 13 after 3": ps.Forecasting(3)}
-    return Recipe(train, test, lambda: image_model(train.obs_shape, 24), image_method(6000, num_frames=4), 3, tasks)
+    return Recipe(
+        train, test, lambda: image_model(train.obs_shape, 24, order), image_method(6000, num_frames=4), 3, tasks
+    )
 
 
-def image_model(obs_shape: tuple[int, ...], state_dim: int) -> ps.ODE2VAE:
+def flow_of(state_dim: int, order: int, **options: object) -> ps.Flow:
+    """A flow of the wanted order whose whole state is as large as that of the second order."""
+    return ps.Flow(2 * state_dim // order, order=order, **options)
+
+
+def image_model(obs_shape: tuple[int, ...], state_dim: int, order: int) -> ps.ODE2VAE:
     """Convolutional parts; a frame is 0.4 in model time, so that a turn of 16 frames has the angular speed one."""
-    flow = ps.Flow(state_dim, solver=ps.RK4(step_size=0.8))
-    vector_field = ps.BayesianMLP(flow.state_dim, state_dim, (64, 64))
-    emission = ps.GaussianEmission(ps.ConvDecoder(state_dim, obs_shape))
+    flow = flow_of(state_dim, order, solver=ps.RK4(step_size=0.8))
+    vector_field = ps.BayesianMLP(flow.state_dim, flow.dim, (64, 64))
+    emission = ps.GaussianEmission(ps.ConvDecoder(flow.dim, obs_shape))
     return ps.ODE2VAE(obs_shape, flow=flow, vector_field=vector_field, emission=emission, time_step=0.4)
 
 
@@ -86,23 +95,26 @@ def image_method(num_steps: int, num_frames: int) -> ps.SVI:
     )
 
 
-def mocap() -> Recipe:
+def mocap(order: int) -> Recipe:
     """Walking, 16 sequences of 300 frames; nothing is selected on validation or test."""
     train, _, test = datasets.cmu_walking()
-    return mocap_recipe(train, test, num_steps=600)
+    return mocap_recipe(train, test, order, num_steps=600)
 
 
-def mocap_tempo() -> Recipe:
+def mocap_tempo(order: int) -> Recipe:
     """Walking with a latent tempo; its population is learned on the training and the validation sequences together."""
     train, validation, test = datasets.cmu_walking()
     both = ps.Sequences(torch.cat([train.values, validation.values]))
-    return mocap_recipe(both, test, num_steps=1000, has_tempo=True)
+    return mocap_recipe(both, test, order, num_steps=1000, has_tempo=True)
 
 
-def mocap_recipe(train: ps.Sequences, test: ps.Sequences, *, num_steps: int, has_tempo: bool = False) -> Recipe:
+def mocap_recipe(
+    train: ps.Sequences, test: ps.Sequences, order: int, *, num_steps: int, has_tempo: bool = False
+) -> Recipe:
     def model() -> ps.ODE2VAE:
-        shape, flow = train.obs_shape, ps.Flow(6)
-        windows = [ps.FrameWindow(ps.MLPTrunk(frames, shape, noise=0.6), frames, flow.dim) for frames in (1, 3)]
+        shape, flow = train.obs_shape, flow_of(6, order)
+        lengths = (1, 3) if order == 2 else (3,)
+        windows = [ps.FrameWindow(ps.MLPTrunk(frames, shape, noise=0.6), frames, flow.dim) for frames in lengths]
         return ps.ODE2VAE(
             shape,
             flow=flow,
@@ -130,11 +142,11 @@ def mocap_recipe(train: ps.Sequences, test: ps.Sequences, *, num_steps: int, has
     )
 
 
-def balls() -> Recipe:
+def balls(order: int) -> Recipe:
     """Three balls in a box; three frames seen, ten predicted."""
     train, _, test = datasets.bouncing_balls(num_balls=3, num_train=3000, num_test=200, num_steps=20)
     test = test.first(13)
-    flow = ps.Flow(25)
+    flow = flow_of(25, order)
 
     def model() -> ps.ODE2VAE:
         vector_field = ps.BayesianMLP(flow.state_dim, flow.dim, (100, 100))
@@ -198,7 +210,8 @@ def rows_of(recipe: Recipe, posteriors: list[ps.GuidePosterior], num_samples: in
             for posterior in posteriors
         ]
         values = {key: torch.tensor([score.means()[key] for score in scores]) for key in scores[0].means()}
-        row = {"task": name, "predictor": "ODE2VAE"} | {key: float(value.mean()) for key, value in values.items()}
+        predictor = {1: "neural ODE", 2: "ODE2VAE"}[posteriors[0].model.flow.order]
+        row = {"task": name, "predictor": predictor} | {key: float(value.mean()) for key, value in values.items()}
         if len(scores) > 1:
             row["mse_sd"] = float(values["mse"].std())
             row["mse_by_seed"] = [round(float(value), 4) for value in values["mse"]]
@@ -238,7 +251,7 @@ def draw(recipe: Recipe, posterior: ps.GuidePosterior, out: Path) -> None:
         diagnostics.plot_sequences(rows, num_observed=seen).savefig(out / "forecast.png", dpi=150)
         diagnostics.save_gif(out / "forecast.gif", rows, num_observed=seen)
     else:
-        entries = whole.mean[0].std(0).topk(4).indices.tolist()
+        entries = whole.mean[0].std(0).topk(3).indices.tolist()
         fan = diagnostics.plot_forecast_fan(
             whole, test, entries=entries, num_observed=seen, unit=recipe.unit, value_label="degrees"
         )
@@ -274,7 +287,7 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
     out = Path(options.out or f"results/ode2vae_{options.data}")
-    recipe = RECIPES[options.data]()
+    recipe = RECIPES[options.data](options.order)
     recipe = smoke(recipe) if options.smoke else recipe
     device = device_of(options)
     recipe = replace(recipe, train=recipe.train.to(device), test=recipe.test.to(device))
@@ -301,6 +314,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=RECIPES, default="digits", help="data set")
+    parser.add_argument("--order", type=int, choices=(1, 2), default=2, help="of the equation; 1 is a neural ODE")
     parser.add_argument("--seeds", type=int, help="number of seeds; ten for mocap, else one, when absent")
     parser.add_argument("--threads", type=int, default=1, help="more than one is slower here: the tensors are small")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")

@@ -213,15 +213,24 @@ class ODE2VAE(SequenceModel):
 
 
 def _encoder(obs_shape: tuple[int, ...], flow: Flow, num_frames: int) -> InitialStateEncoder:
-    """Position from one frame, the derivatives from the first few: convolutional for images, else an MLP."""
+    """Position from one frame, the derivatives from the first few: convolutional for images, else an MLP.
+
+    A state of first order has to hold the velocity as well, so all of it is read from the first few frames.
+    """
     trunk = ConvTrunk if len(obs_shape) == 3 else MLPTrunk
 
     def window(length: int, dim: int) -> FrameWindow:
         return FrameWindow(trunk(length, obs_shape), length, dim)
 
-    velocity = window(num_frames, flow.state_dim - flow.dim) if flow.order > 1 else None
-    units = Standardise(() if len(obs_shape) == 3 else obs_shape)
-    return InitialStateEncoder(window(1, flow.dim), velocity, units=units)
+    if flow.order == 1:
+        return InitialStateEncoder(window(num_frames, flow.dim), units=_units(obs_shape))
+    velocity = window(num_frames, flow.state_dim - flow.dim)
+    return InitialStateEncoder(window(1, flow.dim), velocity, units=_units(obs_shape))
+
+
+def _units(obs_shape: tuple[int, ...]) -> Standardise:
+    """One unit for all pixels, one for each variable of a vector."""
+    return Standardise(() if len(obs_shape) == 3 else obs_shape)
 
 
 def _emission(obs_shape: tuple[int, ...], dim: int) -> BernoulliEmission | GaussianEmission:

@@ -69,7 +69,7 @@ class InitialStateEncoder(nn.Module):
     """
 
     def __init__(
-        self, position: FrameWindow, velocity: FrameWindow | None, *, units: Standardise | None = None
+        self, position: FrameWindow, velocity: FrameWindow | None = None, *, units: Standardise | None = None
     ) -> None:
         super().__init__()
         self.units = Standardise() if units is None else units
