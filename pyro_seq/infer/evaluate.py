@@ -12,7 +12,7 @@ from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.infer.predict import forecast, impute, reconstruct
-from pyro_seq.metrics import coverage, crps, last_frame, mse, nearest_series, training_mean
+from pyro_seq.metrics import coverage, crps, mse, nearest_series, training_mean
 from pyro_seq.posterior import Posterior, Prediction
 
 
@@ -226,9 +226,8 @@ def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task
 
 def _last_seen(given: Sequences, fill: Tensor) -> Tensor:
     """The most recent seen frame at every step of the grid; `fill` before the first."""
-    horizon = [last_frame(given.seen(), given.horizon, fill=fill[0, 0])] if given.horizon else []
-    frames, latest = [], fill[:, 0]
+    frames, latest = [], fill[:, 0].to(given.values)
     for step in range(given.num_steps):
-        latest = torch.where(given.entry_mask[:, step], given.values[:, step], latest.to(given.values))
+        latest = torch.where(given.entry_mask[:, step], given.values[:, step], latest)
         frames.append(latest)
-    return torch.cat([torch.stack(frames, 1), *horizon], 1)
+    return torch.stack(frames + [latest] * given.horizon, 1)
