@@ -287,6 +287,8 @@ def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
     out = Path(options.out or f"results/ode2vae_{options.data}")
+    if (out / "seed_0").exists() and not options.resume:
+        raise SystemExit(f"{out} holds an earlier run. Go on with it by --resume, or choose another folder by --out.")
     recipe = RECIPES[options.data](options.order)
     recipe = smoke(recipe) if options.smoke else recipe
     device = device_of(options)
