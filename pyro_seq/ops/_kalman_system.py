@@ -1,0 +1,201 @@
+"""A linear Gaussian state-space model, checked, with missing entries turned into entries without information."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_seq.errors import DataError, ShapeError, shape_text
+
+
+class LinearGaussianParameters(NamedTuple):
+    r"""Parameters of a linear Gaussian state-space model.
+
+    .. math::
+        z_1 \sim N(\mu, \Sigma), \qquad
+        z_t = A_t z_{t-1} + B_t u_t + N(0, Q_t), \qquad
+        a_t = C_t z_t + N(0, R_t)
+
+    Index :math:`t` of :math:`A, B, Q, u` belongs to the move *into* step :math:`t`; there is no move before the first
+    observation, so their first entry along time is never read.
+
+    A matrix of two axes holds for all steps. With more axes the third from the right is time, of the length of the
+    observations, or 1 for a matrix that differs between series but not over time. Axes in front broadcast.
+
+    Attributes:
+        transition: A, ``(state, state)`` or ``(*batch, time, state, state)``.
+        transition_cov: Q, of the same kind; may be singular.
+        observation: C, ``(obs, state)`` or ``(*batch, time, obs, state)``.
+        observation_cov: R, ``(obs, obs)`` or ``(*batch, time, obs, obs)``.
+        initial_mean: Mean of the state at the first observation, ``(*batch, state)``.
+        initial_cov: Its covariance, ``(*batch, state, state)``.
+        input_matrix: B, ``(state, input)`` or ``(*batch, time, state, input)``; None without inputs.
+        inputs: u, ``(*batch, time, input)``; None without inputs.
+    """
+
+    transition: Tensor
+    transition_cov: Tensor
+    observation: Tensor
+    observation_cov: Tensor
+    initial_mean: Tensor
+    initial_cov: Tensor
+    input_matrix: Tensor | None = None
+    inputs: Tensor | None = None
+
+
+class System(NamedTuple):
+    """Checked parameters and observations: vectors are columns, time is the third axis from the right.
+
+    Attributes:
+        transition, transition_cov, observation, observation_cov: As in the parameters, always with a time axis, of
+            length ``time`` or 1.
+        offset: B u, ``(*batch, time, state, 1)``, or None.
+        initial_mean: ``(*batch, state, 1)``.
+        initial_cov: ``(*batch, state, state)``.
+        values: ``(*batch, time, obs, 1)``, 0 where hidden.
+        num_seen: How many entries of a step are observed, ``(*batch, time)``.
+        batch_shape: What all leading axes broadcast to.
+    """
+
+    transition: Tensor
+    transition_cov: Tensor
+    observation: Tensor
+    observation_cov: Tensor
+    offset: Tensor | None
+    initial_mean: Tensor
+    initial_cov: Tensor
+    values: Tensor
+    num_seen: Tensor
+    batch_shape: torch.Size
+
+    @property
+    def num_steps(self) -> int:
+        """Number of observations."""
+        return self.values.shape[-3]
+
+    def after_first(self, name: str) -> Tensor:
+        """A quantity that belongs to the moves, without its entry at the first step, where there is none."""
+        quantity = getattr(self, name)
+        return quantity if quantity.shape[-3] == 1 and self.num_steps > 1 else quantity[..., 1:, :, :]
+
+
+def prepare(values: Tensor, parameters: LinearGaussianParameters, mask: Tensor | None) -> System:
+    """Check all arguments and take missing entries out of the observation equation.
+
+    Row and column of a missing entry leave C and R, and R gets a 1 on the diagonal: the innovation of that entry is 0,
+    independent of all else and of unit variance, so it moves no mean, no covariance, and adds nothing to the
+    likelihood beyond a constant that is left out. This is exact for every pattern, also with correlated noise.
+    """
+    seen = _check_values(values, mask)
+    _check_parameters(values, parameters)
+    transition, transition_cov, observation, observation_cov = (
+        matrix if matrix.ndim > 2 else matrix[None] for matrix in parameters[:4]
+    )
+    offset = None
+    if parameters.input_matrix is not None and parameters.inputs is not None:
+        offset = parameters.input_matrix @ parameters.inputs[..., None]
+    if mask is not None:
+        values = torch.where(seen, values, 0.0)
+        weight = seen.to(values.dtype)
+        observation = weight[..., None] * observation
+        observation_cov = weight[..., None] * observation_cov * weight[..., None, :] + torch.diag_embed(1 - weight)
+    batches = [tensor.shape[:-3] for tensor in (transition, transition_cov, observation, observation_cov)]
+    batches += [values.shape[:-2], parameters.initial_mean.shape[:-1], parameters.initial_cov.shape[:-2]]
+    batches += [] if offset is None else [offset.shape[:-3]]
+    return System(
+        transition,
+        transition_cov,
+        observation,
+        observation_cov,
+        offset,
+        parameters.initial_mean[..., None],
+        parameters.initial_cov,
+        values[..., None],
+        seen.sum(-1),
+        _broadcast(batches),
+    )
+
+
+def _check_values(values: Tensor, mask: Tensor | None) -> Tensor:
+    """True where an entry is observed, in the shape of `values`."""
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
+        raise DataError(f"`values` must be a floating-point tensor. Got {kind}. Convert it with `.to(torch.float64)`.")
+    if values.ndim < 2 or not values.shape[-1] or not values.shape[-2]:
+        raise ShapeError(
+            "`values` must be (*batch, time, obs) with at least one step and one entry. "
+            f"Got the shape {tuple(values.shape)}. Add an axis to scalar observations with `values[..., None]`."
+        )
+    if mask is None:
+        seen = torch.ones_like(values, dtype=torch.bool)
+    elif mask.dtype != torch.bool:
+        raise DataError(f"`mask` must be boolean, True where observed. Got {mask.dtype}. Convert it with `.bool()`.")
+    elif mask.shape == values.shape:
+        seen = mask
+    elif mask.shape == values.shape[:-1]:
+        seen = mask[..., None].expand_as(values)
+    else:
+        raise ShapeError(
+            "`mask` must have the shape of `values`, or that without the last axis. "
+            f"Got {tuple(mask.shape)} for values {tuple(values.shape)}. Expand it over the leading axes."
+        )
+    wrong = seen & ~values.detach().isfinite()
+    if wrong.any():
+        place = wrong.nonzero()[0].tolist()
+        raise DataError(
+            f"`values` must be finite where observed. Got values{place} = {float(values[tuple(place)])}, "
+            f"one of {int(wrong.sum())} such entries. Pass a `mask` that is False there."
+        )
+    return seen
+
+
+def _check_parameters(values: Tensor, parameters: LinearGaussianParameters) -> None:
+    for name, tensor in parameters._asdict().items():
+        if tensor is not None and (tensor.dtype, tensor.device) != (values.dtype, values.device):
+            raise DataError(
+                f"`{name}` must have the dtype and device of `values`, {values.dtype} on {values.device}. "
+                f"Got {tensor.dtype} on {tensor.device}. Convert it with `.to(values)`."
+            )
+    if (parameters.input_matrix is None) != (parameters.inputs is None):
+        raise DataError("`input_matrix` and `inputs` must be given together. Got only one of them. Pass both or none.")
+    time, obs = values.shape[-2:]
+    state = parameters.initial_mean.shape[-1] if parameters.initial_mean.ndim else 0
+    if not state:
+        raise ShapeError(f"`initial_mean` must be (*batch, state). Got {tuple(parameters.initial_mean.shape)}.")
+    _check_matrix("transition", parameters.transition, ("state", state), ("state", state), time)
+    _check_matrix("transition_cov", parameters.transition_cov, ("state", state), ("state", state), time)
+    _check_matrix("observation", parameters.observation, ("obs", obs), ("state", state), time)
+    _check_matrix("observation_cov", parameters.observation_cov, ("obs", obs), ("obs", obs), time)
+    if parameters.initial_cov.ndim < 2 or parameters.initial_cov.shape[-2:] != (state, state):
+        raise ShapeError(
+            f"`initial_cov` must be (*batch, state {state}, state {state}), as `initial_mean` has {state} entries. "
+            f"Got {tuple(parameters.initial_cov.shape)}."
+        )
+    if parameters.input_matrix is not None and parameters.inputs is not None:
+        inputs = parameters.inputs
+        if inputs.ndim < 2 or inputs.shape[-2] not in (1, time):
+            raise ShapeError(f"`inputs` must be (*batch, time {time}, input). Got {tuple(inputs.shape)}.")
+        _check_matrix("input_matrix", parameters.input_matrix, ("state", state), ("input", inputs.shape[-1]), time)
+
+
+def _check_matrix(name: str, matrix: Tensor, rows: tuple[str, int], columns: tuple[str, int], time: int) -> None:
+    shape = (rows[1], columns[1])
+    if matrix.ndim < 2 or matrix.shape[-2:] != shape or (matrix.ndim > 2 and matrix.shape[-3] not in (1, time)):
+        expected = shape_text(shape, (rows[0], columns[0]))
+        raise ShapeError(
+            f"`{name}` must be {expected} or (*batch, time {time} or 1, {expected[1:]}. "
+            f"Got {tuple(matrix.shape)}. A matrix for each series that is constant over time needs a time axis of 1."
+        )
+
+
+def _broadcast(batches: list[torch.Size]) -> torch.Size:
+    try:
+        return torch.broadcast_shapes(*batches)
+    except RuntimeError:
+        found = ", ".join(str(tuple(batch)) for batch in dict.fromkeys(batches) if batch)
+        raise ShapeError(
+            f"The leading axes of `values` and of the parameters must broadcast. Got {found}. "
+            "Time is the third axis from the right of a matrix; everything in front of it is batch."
+        ) from None

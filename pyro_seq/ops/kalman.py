@@ -1,0 +1,336 @@
+"""Linear Gaussian state-space models: Kalman filter, smoother, joint posterior draws, and one step at a time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.ops._kalman_moments import append, filter_states, log_likelihood, smoother_gains, square_root
+from pyro_seq.ops._kalman_scan import backward_by_scan
+from pyro_seq.ops._kalman_steps import Affine, backward_by_loop, predict, symmetrise, update
+from pyro_seq.ops._kalman_system import LinearGaussianParameters, prepare
+
+__all__ = [
+    "FilterResult",
+    "LinearGaussianParameters",
+    "SmootherResult",
+    "kalman_filter",
+    "kalman_smoother",
+    "sample_posterior",
+    "step",
+]
+
+
+class FilterResult(NamedTuple):
+    """States given the observations so far; :func:`step` gives the same without the time axis.
+
+    Attributes:
+        filtered_means: Given the observations up to and with this step, ``(*batch, time, state)``.
+        filtered_covs: ``(*batch, time, state, state)``.
+        predicted_means: Given those before this step, ``(*batch, time, state)``; the first is the initial mean.
+        predicted_covs: ``(*batch, time, state, state)``.
+        log_likelihood: Log density of all observed entries, ``(*batch,)``; in nats.
+    """
+
+    filtered_means: Tensor
+    filtered_covs: Tensor
+    predicted_means: Tensor
+    predicted_covs: Tensor
+    log_likelihood: Tensor
+
+
+class SmootherResult(NamedTuple):
+    """States given all observations.
+
+    Attributes:
+        smoothed_means: ``(*batch, time, state)``.
+        smoothed_covs: ``(*batch, time, state, state)``.
+        cross_covs: Covariance of each state (rows) with the next (columns), ``(*batch, time - 1, state, state)``.
+        log_likelihood: Log density of all observed entries, ``(*batch,)``; in nats.
+    """
+
+    smoothed_means: Tensor
+    smoothed_covs: Tensor
+    cross_covs: Tensor
+    log_likelihood: Tensor
+
+
+def kalman_filter(
+    values: Tensor,
+    parameters: LinearGaussianParameters,
+    mask: Tensor | None = None,
+    *,
+    is_parallel: bool = False,
+) -> FilterResult:
+    r"""Means and covariances of each state given the past, and the log-likelihood.
+
+    .. math::
+        m_{t|t-1} = A_t m_{t-1|t-1} + B_t u_t, \qquad
+        m_{t|t} = m_{t|t-1} + K_t (a_t - C_t m_{t|t-1}), \qquad
+        \log p(a) = \sum_t \log N(a_t; C_t m_{t|t-1}, S_t)
+
+    Missing entries are left out exactly, whatever the noise; steps hidden at the end are a forecast. Covariances that
+    do not depend on the series (shared parameters, no mask) are computed once for all. Differentiable in the values
+    and all parameters.
+
+    Cost: time x (state^3 + obs^3) a series. The sequential form takes one Python iteration a step; the parallel form
+    2 log2(time) rounds with about ten times the arithmetic, for long series. The parallel form also needs
+    :math:`C_t Q_t C_t^T + R_t` positive definite.
+
+    Float32 against float64 on a constant-velocity track with R = 0.03 and initial variance 20: states and covariances
+    to a relative 1e-5 up to 2000 steps, log-likelihood to 1e-5, 4e-5 and 6e-4 after 20, 200 and 2000 steps. When one
+    observation shrinks a variance by 1e7 or more, covariances keep two digits: use float64 there.
+
+    Args:
+        values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
+        parameters: The model; see :class:`LinearGaussianParameters`.
+        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``; None when all are.
+        is_parallel: Whether to run in parallel over time.
+
+    Returns:
+        Filtered and predicted moments, and the log-likelihood.
+
+    Raises:
+        ShapeError: If shapes do not fit.
+        DataError: If an observed value is not finite, or dtypes or devices differ.
+        NumericalError: If the covariance of an innovation is not positive definite.
+
+    Example:
+        >>> one = torch.ones(1, 1)
+        >>> walk = LinearGaussianParameters(one, one, one, one, torch.zeros(1), one)
+        >>> result = kalman_filter(torch.tensor([[2.0], [3.0], [0.0]]), walk, torch.tensor([True, True, False]))
+        >>> result.filtered_means.squeeze(-1)
+        tensor([1.0000, 2.2000, 2.2000])
+
+    References:
+        Durbin, Koopman, "Time Series Analysis by State Space Methods", 2012, chapter 4. Saerkkae,
+        Garcia-Fernandez, "Temporal Parallelization of Bayesian Smoothers", IEEE Trans. Automatic Control, 2021.
+    """
+    system = prepare(values, parameters, mask)
+    filtered = filter_states(system, is_parallel)
+    batch = system.batch_shape
+    return FilterResult(
+        _vectors(filtered.mean, batch),
+        _matrices(filtered.cov, batch),
+        _vectors(filtered.predicted_mean, batch),
+        _matrices(filtered.predicted_cov, batch),
+        filtered.log_likelihood.expand(batch),
+    )
+
+
+def kalman_smoother(
+    values: Tensor,
+    parameters: LinearGaussianParameters,
+    mask: Tensor | None = None,
+    *,
+    is_parallel: bool = False,
+) -> SmootherResult:
+    r"""Means and covariances of each state given all observations (Rauch, Tung, Striebel).
+
+    .. math::
+        G_t = P_{t|t} A_{t+1}^T P_{t+1|t}^{-1}, \qquad
+        m_{t|T} = m_{t|t} + G_t (m_{t+1|T} - m_{t+1|t}), \qquad
+        \operatorname{Cov}(z_t, z_{t+1}) = G_t P_{t+1|T}
+
+    Covariances follow Joseph's form of the recursion and stay positive. The predicted covariances must be positive
+    definite; with a singular Q they are, as long as A is invertible and the filtered ones are not singular.
+
+    Args:
+        values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
+        parameters: The model; see :class:`LinearGaussianParameters`.
+        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``; None when all are.
+        is_parallel: Whether to run in parallel over time.
+
+    Returns:
+        Smoothed moments, covariances of neighbours, and the log-likelihood.
+
+    Raises:
+        ShapeError: If shapes do not fit.
+        DataError: If an observed value is not finite, or dtypes or devices differ.
+        NumericalError: If the covariance of an innovation or of a prediction is not positive definite.
+
+    Example:
+        >>> one = torch.ones(1, 1)
+        >>> walk = LinearGaussianParameters(one, one, one, one, torch.zeros(1), one)
+        >>> result = kalman_smoother(torch.tensor([[0.0], [9.0], [4.0]]), walk, torch.tensor([True, False, True]))
+        >>> result.smoothed_means.squeeze(-1)
+        tensor([0.5714, 1.7143, 2.8571])
+
+    References:
+        Rauch, Tung, Striebel, "Maximum likelihood estimates of linear dynamic systems", AIAA Journal, 1965.
+    """
+    system = prepare(values, parameters, mask)
+    filtered = filter_states(system, is_parallel)
+    gain, rest = smoother_gains(system, filtered)
+    noise = gain @ system.after_first("transition_cov") @ gain.mT
+    noise = symmetrise(rest @ filtered.cov[..., :-1, :, :] @ rest.mT + noise)
+    shift = filtered.mean[..., :-1, :, :] - gain @ filtered.predicted_mean[..., 1:, :, :]
+    moves = Affine(
+        append(gain, torch.zeros_like(filtered.cov[..., -1:, :, :])),
+        append(shift, filtered.mean[..., -1:, :, :]),
+        append(noise, filtered.cov[..., -1:, :, :]),
+    )
+    mean, cov = backward_by_scan(moves) if is_parallel else backward_by_loop(moves)
+    assert cov is not None
+    cov, batch = symmetrise(cov), system.batch_shape
+    cross = gain @ cov[..., 1:, :, :]
+    return SmootherResult(
+        _vectors(mean, batch), _matrices(cov, batch), _matrices(cross, batch), filtered.log_likelihood.expand(batch)
+    )
+
+
+def sample_posterior(
+    values: Tensor,
+    parameters: LinearGaussianParameters,
+    mask: Tensor | None = None,
+    *,
+    num_samples: int,
+    generator: torch.Generator | None = None,
+    is_parallel: bool = False,
+) -> Tensor:
+    r"""Draw whole paths of the state given all observations, with the right dependence between steps.
+
+    Filters forward and draws backward. Given its successor, a state is a draw from the filter, corrected by how far
+    the successor is from where that draw would have gone:
+
+    .. math::
+        z_t = \tilde z_t + G_t (z_{t+1} - A_{t+1} \tilde z_t - B_{t+1} u_{t+1} - \tilde q_{t+1}), \qquad
+        \tilde z_t \sim N(m_{t|t}, P_{t|t}), \quad \tilde q_{t+1} \sim N(0, Q_{t+1})
+
+    so all noise comes from factors of the filter's covariances and of Q, and no difference of covariances is ever
+    factored. Reparameterised: gradients reach the values and all parameters. Factors carry a relative jitter of 8
+    machine epsilons, so that singular Q and noiseless entries are allowed.
+
+    Args:
+        values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
+        parameters: The model; see :class:`LinearGaussianParameters`.
+        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``; None when all are.
+        num_samples: How many joint draws.
+        generator: Source of randomness, on the device of `values`; None is torch's global one.
+        is_parallel: Whether to run in parallel over time.
+
+    Returns:
+        Paths, ``(sample, *batch, time, state)``.
+
+    Raises:
+        ShapeError: If shapes do not fit.
+        DataError: If `num_samples` is negative, an observed value is not finite, or dtypes or devices differ.
+        NumericalError: If the covariance of an innovation or of a prediction is not positive definite.
+
+    Example:
+        >>> one = torch.ones(1, 1)
+        >>> walk = LinearGaussianParameters(one, one, one, one, torch.zeros(1), one)
+        >>> sample_posterior(torch.zeros(5, 3, 1), walk, num_samples=10).shape
+        torch.Size([10, 5, 3, 1])
+
+    References:
+        Fruehwirth-Schnatter, "Data augmentation and dynamic linear models", J. Time Series Analysis, 1994.
+        Doucet, "A note on efficient conditional simulation of Gaussian distributions", 2010.
+    """
+    if num_samples < 0:
+        raise DataError(f"`num_samples` must be at least 0. Got {num_samples}.")
+    system = prepare(values, parameters, mask)
+    filtered = filter_states(system, is_parallel)
+    gain, _ = smoother_gains(system, filtered)
+    state = filtered.mean.shape[-2]
+    noise = torch.randn(
+        (2, num_samples, *system.batch_shape, system.num_steps, state, 1),
+        dtype=values.dtype,
+        device=values.device,
+        generator=generator,
+    )
+    draw = filtered.mean + square_root(filtered.cov) @ noise[0]
+    moved = system.after_first("transition") @ draw[..., :-1, :, :]
+    moved = moved + square_root(system.after_first("transition_cov")) @ noise[1][..., 1:, :, :]
+    if system.offset is not None:
+        moved = moved + system.after_first("offset")
+    last = torch.zeros_like(filtered.cov[..., -1:, :, :])
+    moves = Affine(append(gain, last), append(draw[..., :-1, :, :] - gain @ moved, draw[..., -1:, :, :]))
+    path, _ = backward_by_scan(moves) if is_parallel else backward_by_loop(moves)
+    return path.squeeze(-1)
+
+
+def step(
+    value: Tensor,
+    parameters: LinearGaussianParameters,
+    previous: FilterResult | None = None,
+    mask: Tensor | None = None,
+) -> FilterResult:
+    """Filter one observation: for data that arrive one by one, or parameters that depend on the prediction.
+
+    With `mask` False throughout it only predicts; the parameters of the observation may then be chosen on the
+    prediction, and a second call with the same `previous` takes the observation in.
+
+    Args:
+        value: One observation, ``(*batch, obs)``.
+        parameters: Those of this step: matrices without a time axis, such as ``(*batch, state, state)``, and inputs
+            ``(*batch, input)``.
+        previous: Result of the step before; None at the first observation, where the state is the initial one.
+        mask: True where observed, ``(*batch,)`` or ``(*batch, obs)``; None when all are.
+
+    Returns:
+        Moments ``(*batch, state)`` and ``(*batch, state, state)``, and the log density of this observation given the
+        ones before; the sum over steps is the log-likelihood.
+
+    Raises:
+        ShapeError: If shapes do not fit.
+        DataError: If an observed value is not finite, or dtypes or devices differ.
+        NumericalError: If the covariance of the innovation is not positive definite.
+
+    Example:
+        >>> one = torch.ones(1, 1)
+        >>> walk = LinearGaussianParameters(one, one, one, one, torch.zeros(1), one)
+        >>> first = step(torch.tensor([2.0]), walk)
+        >>> step(torch.tensor([3.0]), walk, first).filtered_means
+        tensor([2.2000])
+    """
+    if not value.ndim:
+        raise ShapeError("`value` must be (*batch, obs). Got a scalar. Add an axis with `value[None]`.")
+    if previous is not None:
+        parameters = parameters._replace(initial_mean=previous.filtered_means, initial_cov=previous.filtered_covs)
+    system = prepare(
+        value.unsqueeze(-2), _with_time(parameters), None if mask is None else _mask_with_time(mask, value)
+    )
+    mean, cov = system.initial_mean, system.initial_cov
+    if previous is not None:
+        offset = None if system.offset is None else system.offset[..., 0, :, :]
+        mean, cov = predict(mean, cov, system.transition[..., 0, :, :], system.transition_cov[..., 0, :, :], offset)
+    observed = update(
+        mean, cov, system.observation[..., 0, :, :], system.observation_cov[..., 0, :, :], system.values[..., 0, :, :]
+    )
+    likelihood = log_likelihood(system, mean[..., None, :, :], cov[..., None, :, :])
+    batch, shape = system.batch_shape, cov.shape[-2:]
+    return FilterResult(
+        observed.mean.squeeze(-1).expand(*batch, -1),
+        observed.cov.expand(*batch, *shape),
+        mean.squeeze(-1).expand(*batch, -1),
+        cov.expand(*batch, *shape),
+        likelihood.expand(batch),
+    )
+
+
+def _with_time(parameters: LinearGaussianParameters) -> LinearGaussianParameters:
+    inputs, input_matrix = parameters.inputs, parameters.input_matrix
+    return parameters._replace(
+        transition=parameters.transition.unsqueeze(-3),
+        transition_cov=parameters.transition_cov.unsqueeze(-3),
+        observation=parameters.observation.unsqueeze(-3),
+        observation_cov=parameters.observation_cov.unsqueeze(-3),
+        input_matrix=None if input_matrix is None else input_matrix.unsqueeze(-3),
+        inputs=None if inputs is None else inputs.unsqueeze(-2),
+    )
+
+
+def _mask_with_time(mask: Tensor, value: Tensor) -> Tensor:
+    return mask.unsqueeze(-2) if mask.ndim == value.ndim else mask.unsqueeze(-1)
+
+
+def _vectors(columns: Tensor, batch: torch.Size) -> Tensor:
+    return columns.squeeze(-1).expand(*batch, *columns.shape[-3:-1])
+
+
+def _matrices(matrices: Tensor, batch: torch.Size) -> Tensor:
+    return matrices.expand(*batch, *matrices.shape[-3:])

@@ -1,0 +1,469 @@
+"""The Kalman filter and smoother against the dense joint Gaussian, statsmodels, and each other."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pyro_seq.errors import DataError, NumericalError, ShapeError
+from pyro_seq.ops.kalman import (
+    LinearGaussianParameters,
+    kalman_filter,
+    kalman_smoother,
+    sample_posterior,
+    step,
+)
+
+STATE, OBS, INPUT, BATCH = 3, 2, 2, (2, 4)
+ROUTES = pytest.mark.parametrize("is_parallel", [False, True], ids=["sequential", "parallel"])
+
+
+class Case(NamedTuple):
+    values: Tensor
+    parameters: LinearGaussianParameters
+    mask: Tensor | None
+
+
+class Dense(NamedTuple):
+    """Exact answers of one series, from the joint Gaussian of all states and observations."""
+
+    mean: Tensor
+    cov: Tensor
+    log_likelihood: Tensor
+
+    def means(self) -> Tensor:
+        return self.mean.unflatten(0, (-1, STATE))
+
+    def block(self, t: int, s: int) -> Tensor:
+        return self.cov[t * STATE : (t + 1) * STATE, s * STATE : (s + 1) * STATE]
+
+
+def random_cov(generator: torch.Generator, *shape: int) -> Tensor:
+    root = torch.randn(*shape, shape[-1], dtype=torch.float64, generator=generator) / math.sqrt(shape[-1])
+    return root @ root.mT + 0.1 * torch.eye(shape[-1], dtype=torch.float64)
+
+
+def random_case(
+    time: int = 6, *, hide: str = "entries", varying: bool = True, inputs: bool = True, seed: int = 0
+) -> Case:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    lead = (*BATCH, time) if varying else ()
+    parameters = LinearGaussianParameters(
+        transition=normal(*lead, STATE, STATE) * 0.6,
+        transition_cov=random_cov(generator, *lead, STATE),
+        observation=normal(*lead, OBS, STATE),
+        observation_cov=random_cov(generator, *lead, OBS),
+        initial_mean=normal(*BATCH, STATE),
+        initial_cov=random_cov(generator, *(BATCH if varying else ()), STATE),
+        input_matrix=normal(*lead, STATE, INPUT) if inputs else None,
+        inputs=normal(*BATCH, time, INPUT) if inputs else None,
+    )
+    shapes = {"nothing": None, "steps": (*BATCH, time), "entries": (*BATCH, time, OBS)}
+    shape = shapes[hide]
+    mask = None if shape is None else torch.rand(*shape, generator=generator) < 0.6
+    return Case(normal(*BATCH, time, OBS), parameters, mask)
+
+
+def of_series(case: Case, place: tuple[int, ...]) -> Case:
+    """One series of a case, every matrix with a time axis."""
+    time = case.values.shape[-2]
+
+    def at(tensor: Tensor | None, num_axes: int) -> Tensor | None:
+        if tensor is None:
+            return None
+        lead = (time,) if num_axes == 3 or tensor is case.parameters.inputs else ()
+        if tensor.ndim < num_axes:
+            tensor = tensor.expand(*lead, *tensor.shape)
+        return tensor.expand(*BATCH, *tensor.shape[-num_axes:])[place]
+
+    axes = [3, 3, 3, 3, 1, 2, 3, 2]
+    parameters = LinearGaussianParameters(*map(at, case.parameters, axes))
+    return Case(case.values[place], parameters, None if case.mask is None else case.mask[place])
+
+
+def dense(case: Case) -> Dense:
+    """Condition the joint Gaussian of all states on the observed entries, which are picked, not masked."""
+    values, parameters, mask = case
+    transition, noise, observation, observation_cov, start, start_cov, input_matrix, inputs = parameters
+    time = len(values)
+    means, covs = [start], [[start_cov]]
+    for t in range(1, time):
+        mean = transition[t] @ means[-1]
+        means.append(mean if inputs is None else mean + input_matrix[t] @ inputs[t])
+        row = [transition[t] @ block for block in covs[-1]]
+        covs.append([*row, row[-1] @ transition[t].T + noise[t]])
+    prior_mean = torch.cat(means)
+    prior_cov = torch.cat(
+        [torch.cat([covs[t][s] if s <= t else covs[s][t].T for s in range(time)], 1) for t in range(time)]
+    )
+    seen = torch.ones_like(values, dtype=torch.bool) if mask is None else mask
+    seen = (seen if seen.ndim == 2 else seen[:, None].expand(-1, OBS)).flatten()
+    see = torch.block_diag(*observation)[seen]
+    joint = see @ prior_cov @ see.T + torch.block_diag(*observation_cov)[seen][:, seen]
+    residual = values.flatten()[seen] - see @ prior_mean
+    gain = torch.linalg.solve(joint, see @ prior_cov).T
+    log_likelihood = -0.5 * (
+        residual @ torch.linalg.solve(joint, residual) + torch.logdet(joint) + len(residual) * math.log(2 * math.pi)
+    )
+    return Dense(prior_mean + gain @ residual, prior_cov - gain @ see @ prior_cov, log_likelihood)
+
+
+def hidden_from(case: Case, step: int) -> Case:
+    mask = torch.ones_like(case.values, dtype=torch.bool) if case.mask is None else case.mask.clone()
+    mask[step:] = False  # over steps or entries alike
+    return case._replace(mask=mask)
+
+
+def largest(difference: Tensor) -> float:
+    return float(difference.abs().max())
+
+
+CASES = [
+    random_case(hide=hide, varying=varying, inputs=inputs, seed=seed)
+    for seed, (hide, varying, inputs) in enumerate(
+        [("nothing", False, False), ("nothing", True, True), ("steps", True, True), ("entries", True, True),
+         ("entries", False, True), ("steps", False, False)]
+    )
+]  # fmt: skip
+
+
+@ROUTES
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+class TestAgainstDenseGaussian:
+    def test_smoother(self, case, is_parallel):
+        result = kalman_smoother(*case, is_parallel=is_parallel)
+        for place in np.ndindex(*BATCH):
+            exact = dense(of_series(case, place))
+            assert largest(result.smoothed_means[place] - exact.means()) < 1e-9
+            assert largest(result.log_likelihood[place] - exact.log_likelihood) < 1e-9
+            for t in range(case.values.shape[-2]):
+                assert largest(result.smoothed_covs[place][t] - exact.block(t, t)) < 1e-9
+            for t, cross in enumerate(result.cross_covs[place]):
+                assert largest(cross - exact.block(t, t + 1)) < 1e-9
+
+    def test_filter(self, case, is_parallel):
+        result = kalman_filter(*case, is_parallel=is_parallel)
+        for place in [(0, 0), (1, 3)]:
+            for t in range(case.values.shape[-2]):
+                before, with_it = (dense(hidden_from(of_series(case, place), t + i)) for i in (0, 1))
+                assert largest(result.predicted_means[place][t] - before.means()[t]) < 1e-9
+                assert largest(result.predicted_covs[place][t] - before.block(t, t)) < 1e-9
+                assert largest(result.filtered_means[place][t] - with_it.means()[t]) < 1e-9
+                assert largest(result.filtered_covs[place][t] - with_it.block(t, t)) < 1e-9
+
+
+@ROUTES
+def test_against_statsmodels(is_parallel):
+    from statsmodels.tsa.statespace.kalman_smoother import KalmanSmoother
+
+    case = random_case(time=40, seed=11)
+    ours = kalman_smoother(*case, is_parallel=is_parallel)
+    filtered = kalman_filter(*case, is_parallel=is_parallel)
+    for place in [(0, 0), (1, 3)]:
+        values, parameters, mask = of_series(case, place)
+        transition, noise, observation, observation_cov, start, start_cov, input_matrix, inputs = parameters
+
+        def along_last(moves, t=1):  # there, entry t leads from step t to t + 1
+            return np.ascontiguousarray(torch.roll(moves, -t, 0).movedim(0, -1).numpy())
+
+        theirs = KalmanSmoother(k_endog=OBS, k_states=STATE, k_posdef=STATE)
+        theirs.bind(torch.where(mask, values, torch.nan).numpy())
+        theirs["transition"], theirs["state_cov"] = along_last(transition), along_last(noise)
+        theirs["state_intercept"] = along_last((input_matrix @ inputs[..., None]).squeeze(-1))
+        theirs["selection"] = np.eye(STATE)
+        theirs["design"], theirs["obs_cov"] = along_last(observation, 0), along_last(observation_cov, 0)
+        theirs.initialize_known(start.numpy(), start_cov.numpy())
+        result = theirs.smooth()
+
+        def their(name, result=result):
+            return torch.as_tensor(np.moveaxis(getattr(result, name), -1, 0).copy())
+
+        assert largest(ours.smoothed_means[place] - their("smoothed_state")) < 1e-9
+        assert largest(ours.smoothed_covs[place] - their("smoothed_state_cov")) < 1e-9
+        assert largest(filtered.filtered_means[place] - their("filtered_state")) < 1e-9
+        assert largest(filtered.predicted_covs[place] - their("predicted_state_cov")[:-1]) < 1e-9
+        assert abs(float(ours.log_likelihood[place]) - result.llf) < 1e-9
+
+
+@ROUTES
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+def test_draws_have_the_exact_joint_posterior(case, is_parallel, monkeypatch):
+    # a draw is an affine map of its noise: no noise gives the mean, unit vectors the columns of a square root
+    time = case.values.shape[-2]
+    size = 2 * time * STATE
+    noise = torch.cat([torch.zeros(1, size), torch.eye(size)]).double().unflatten(-1, (2, time, STATE)).movedim(1, 0)
+    noise = noise[:, :, None, None, :, :, None].expand(-1, -1, *BATCH, -1, -1, -1)
+    monkeypatch.setattr(torch, "randn", lambda shape, **_: noise)
+    paths = sample_posterior(*case, num_samples=size + 1, is_parallel=is_parallel).flatten(-2)
+    for place in np.ndindex(*BATCH):
+        exact = dense(of_series(case, place))
+        columns = paths[1:, *place] - paths[0, *place]
+        assert largest(paths[0, *place] - exact.mean) < 1e-9
+        assert largest(columns.T @ columns - exact.cov) < 1e-9
+
+
+def test_draws_follow_the_generator(assert_rng_untouched):
+    case = CASES[3]
+    with assert_rng_untouched():
+        first, again, other = (
+            sample_posterior(*case, num_samples=7, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert first.shape == (7, *case.values.shape[:-1], STATE)
+    assert sample_posterior(*case, num_samples=0).shape == (0, *case.values.shape[:-1], STATE)
+
+
+def at_step(case: Case, t: int) -> Case:
+    """The arguments of `step`."""
+    values, parameters, mask = case
+    moving = {
+        name: tensor[..., t, :] if name == "inputs" else tensor if tensor.ndim == 2 else tensor[..., t, :, :]
+        for name, tensor in parameters._asdict().items()
+        if tensor is not None and not name.startswith("initial_")
+    }
+    seen = None if mask is None else mask[..., t, :] if mask.ndim == values.ndim else mask[..., t]
+    return Case(values[..., t, :], parameters._replace(**moving), seen)
+
+
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+def test_steps_are_the_filter(case):
+    whole = kalman_filter(*case)
+    result, total = None, 0.0
+    for t in range(case.values.shape[-2]):
+        value, parameters, mask = at_step(case, t)
+        result = step(value, parameters, result, mask)
+        total = total + result.log_likelihood
+        for name in whole._fields[:4]:
+            assert largest(getattr(result, name) - getattr(whole, name).select(len(BATCH), t)) < 1e-12
+    torch.testing.assert_close(total, whole.log_likelihood, rtol=1e-12, atol=1e-12)
+
+
+def test_step_may_first_predict_then_observe():
+    case = CASES[1]
+    first = step(*at_step(case, 0)[:2])
+    value, parameters, _ = at_step(case, 1)
+    hidden = torch.zeros(BATCH, dtype=torch.bool)
+    ahead = step(value * torch.nan, parameters, first, hidden)
+    assert torch.equal(ahead.filtered_means, ahead.predicted_means)
+    assert torch.equal(ahead.log_likelihood, torch.zeros(BATCH, dtype=torch.float64))
+    torch.testing.assert_close(ahead.predicted_means, step(value, parameters, first).predicted_means, rtol=0, atol=0)
+
+
+@ROUTES
+@pytest.mark.parametrize("time", [1, 2, 3])
+@pytest.mark.parametrize("varying", [False, True])
+def test_short_series(time, varying, is_parallel):
+    case = random_case(time, varying=varying, seed=time)
+    result = kalman_smoother(*case, is_parallel=is_parallel)
+    exact = dense(of_series(case, (1, 2)))
+    assert largest(result.smoothed_means[1, 2] - exact.means()) < 1e-9
+    assert largest(result.log_likelihood[1, 2] - exact.log_likelihood) < 1e-9
+    assert result.cross_covs.shape == (*BATCH, time - 1, STATE, STATE)
+    assert sample_posterior(*case, num_samples=2, is_parallel=is_parallel).shape == (2, *BATCH, time, STATE)
+
+
+@ROUTES
+def test_nothing_observed_is_the_prior(is_parallel):
+    case = random_case(seed=5)
+    case = case._replace(mask=torch.zeros((*BATCH, 6), dtype=torch.bool), values=case.values * torch.nan)
+    result = kalman_smoother(*case, is_parallel=is_parallel)
+    assert torch.equal(result.log_likelihood, torch.zeros(BATCH, dtype=torch.float64))
+    assert largest(result.smoothed_means - kalman_filter(*case).predicted_means) < 1e-12
+
+
+@ROUTES
+def test_hidden_entries_change_neither_result_nor_gradient(is_parallel):
+    values, parameters, mask = random_case(seed=6)
+    found = []
+    for fill in (0.0, torch.nan, 1e30):
+        filled = torch.where(mask, values, fill).requires_grad_()
+        result = kalman_smoother(filled, parameters, mask, is_parallel=is_parallel)
+        (gradient,) = torch.autograd.grad(result.log_likelihood.sum() + result.smoothed_means.sum(), filled)
+        assert not gradient[~mask].any()
+        found.append((result.smoothed_means, gradient))
+    for means, gradient in found[1:]:
+        assert torch.equal(means, found[0][0]) and torch.equal(gradient, found[0][1])
+
+
+@ROUTES
+def test_gradients(is_parallel):
+    values, parameters, mask = random_case(time=3, seed=7)
+    one = of_series(Case(values, parameters, mask), (0, 1))
+    leaves = [one.values, *one.parameters]
+
+    def outputs(values, *flat):
+        transition, noise, observation, observation_cov, start, start_cov, input_matrix, inputs = flat
+        model = LinearGaussianParameters(
+            transition, (noise + noise.mT) / 2, observation, (observation_cov + observation_cov.mT) / 2, start,
+            (start_cov + start_cov.mT) / 2, input_matrix, inputs,
+        )  # fmt: skip
+        smoothed = kalman_smoother(values, model, one.mask, is_parallel=is_parallel)
+        generator = torch.Generator().manual_seed(0)
+        draws = sample_posterior(values, model, one.mask, num_samples=1, generator=generator, is_parallel=is_parallel)
+        return smoothed.log_likelihood, smoothed.smoothed_means, smoothed.smoothed_covs, smoothed.cross_covs, draws
+
+    assert torch.autograd.gradcheck(outputs, [leaf.clone().requires_grad_() for leaf in leaves])
+
+
+def tracking(time: int, process: float, noise: float, dtype: torch.dtype = torch.float64) -> Case:
+    """Two points of constant velocity under random accelerations, a tenth of the steps hidden."""
+    dt = 0.2
+    eye = torch.eye(2, dtype=torch.float64)
+    move = torch.tensor([[1.0, dt], [0.0, 1.0]], dtype=torch.float64)
+    push = torch.tensor([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]], dtype=torch.float64)
+    parameters = LinearGaussianParameters(
+        torch.kron(move, eye),
+        process * torch.kron(push, eye),
+        torch.kron(torch.tensor([[1.0, 0.0]], dtype=torch.float64), eye),
+        noise * eye,
+        torch.zeros(4, dtype=torch.float64),
+        20 * torch.eye(4, dtype=torch.float64),
+    )
+    generator = torch.Generator().manual_seed(0)
+    roots = [torch.linalg.cholesky(cov) for cov in (parameters.initial_cov, parameters.transition_cov)]
+    states = [roots[0] @ torch.randn(4, 8, dtype=torch.float64, generator=generator)]
+    for _ in range(time - 1):
+        kick = roots[1] @ torch.randn(4, 8, dtype=torch.float64, generator=generator)
+        states.append(parameters.transition @ states[-1] + kick)
+    values = (parameters.observation @ torch.stack(states)).permute(2, 0, 1)
+    values = values + noise**0.5 * torch.randn(values.shape, dtype=torch.float64, generator=generator)
+    mask = torch.rand(8, time, generator=generator) < 0.9
+    return Case(values.to(dtype), LinearGaussianParameters(*(x.to(dtype) for x in parameters[:6])), mask)
+
+
+def float32_errors(time: int, process: float, noise: float, is_parallel: bool) -> dict[str, float]:
+    """Largest error relative to the largest entry; means also relative to the posterior standard deviation."""
+    exact = kalman_smoother(*tracking(time, process, noise))
+    found = kalman_smoother(*tracking(time, process, noise, torch.float32), is_parallel=is_parallel)
+    errors = {
+        name: largest(getattr(found, name) - getattr(exact, name)) / largest(getattr(exact, name))
+        for name in exact._fields
+    }
+    deviation = exact.smoothed_covs.diagonal(dim1=-2, dim2=-1).sqrt()
+    errors["means in deviations"] = largest((found.smoothed_means - exact.smoothed_means) / deviation)
+    return errors
+
+
+# Bounds are three times what was measured. With R = 1e-6 the first update shrinks the variance 20 by 2e7, about the
+# inverse of float32's epsilon: no covariance filter can keep more than two digits there.
+@ROUTES
+@pytest.mark.parametrize(("process", "noise", "bound"), [(0.1, 0.03, 1e-4), (1e-6, 0.1, 3e-4), (1e-4, 1e-6, 0.1)])
+@pytest.mark.parametrize("time", [20, 200, 2000])
+def test_float32(time, process, noise, bound, is_parallel):
+    errors = float32_errors(time, process, noise, is_parallel)
+    print(f"T={time} Q={process:g} R={noise:g}", {name: f"{error:.1e}" for name, error in errors.items()})
+    growth = max(1, time / 200)  # paths drift: far out the spacing of float32 reaches the posterior deviation
+    assert errors.pop("means in deviations") < 0.3 * growth
+    assert max(errors.values()) < bound * growth
+
+
+@pytest.mark.parametrize("varying", [False, True])
+def test_both_routes_agree_on_long_series(varying):
+    case = tracking(500, 0.1, 0.03)
+    if varying:
+        case = case._replace(
+            parameters=case.parameters._replace(transition=case.parameters.transition.expand(8, 500, 4, 4))
+        )
+    one, other = (kalman_smoother(*case, is_parallel=is_parallel) for is_parallel in (False, True))
+    for name, field in one._asdict().items():
+        torch.testing.assert_close(getattr(other, name), field, rtol=1e-9, atol=1e-9)
+
+
+@ROUTES
+def test_covariances_are_symmetric_and_positive_in_float32(is_parallel):
+    values, parameters, mask = tracking(200, 1e-4, 1e-6, torch.float32)
+    filtered = kalman_filter(values, parameters, mask, is_parallel=is_parallel)
+    smoothed = kalman_smoother(values, parameters, mask, is_parallel=is_parallel)
+    for covs in (filtered.filtered_covs, filtered.predicted_covs, smoothed.smoothed_covs):
+        assert torch.equal(covs, covs.mT)
+        assert (torch.linalg.eigvalsh(covs.double()) > 0).all()
+
+
+@ROUTES
+def test_singular_noise(is_parallel):
+    # a straight line: no noise in the state at all, so that the past is as certain as the end
+    case = tracking(30, 0.1, 0.03)
+    still = case.parameters._replace(transition_cov=torch.zeros(4, 4, dtype=torch.float64))
+    result = kalman_smoother(case.values, still, case.mask, is_parallel=is_parallel)
+    path = result.smoothed_means
+    torch.testing.assert_close(path[:, :-1] @ still.transition.mT, path[:, 1:], rtol=1e-8, atol=1e-8)
+    generator = torch.Generator().manual_seed(0)
+    draws = sample_posterior(case.values, still, case.mask, num_samples=3, generator=generator, is_parallel=is_parallel)
+    # the jitter of the factors is far below the noise of the observations
+    torch.testing.assert_close(draws[..., :-1, :] @ still.transition.mT, draws[..., 1:, :], rtol=0, atol=1e-6)
+
+
+def test_exact_observations():
+    # without observation noise the seen coordinates are known and the filter's covariance is singular
+    case = tracking(10, 0.1, 0.03)
+    exact = case.parameters._replace(observation_cov=torch.zeros(2, 2, dtype=torch.float64))
+    result = kalman_smoother(case.values, exact, case.mask)
+    seen = result.smoothed_means[..., :2][case.mask]
+    torch.testing.assert_close(seen, case.values[case.mask], rtol=0, atol=1e-9)
+
+
+def test_shared_parameters_share_the_covariances():
+    case = tracking(5, 0.1, 0.03)
+    covs = kalman_filter(case.values, case.parameters).filtered_covs
+    assert covs.shape == (8, 5, 4, 4) and covs.stride(0) == 0
+
+
+def test_more_samples_of_values_than_of_parameters():
+    values, parameters, _ = random_case(seed=3)
+    samples = torch.stack([values, values + 1, values - 1])
+    together = kalman_smoother(samples, parameters).smoothed_means
+    alone = kalman_smoother(values - 1, parameters).smoothed_means
+    assert together.shape == (3, *BATCH, 6, STATE) and largest(together[2] - alone) < 1e-12
+
+
+def changed(case: Case, **changes: Tensor | None) -> Case:
+    return case._replace(parameters=case.parameters._replace(**changes))
+
+
+GOOD = random_case(seed=4)
+ZEROS = GOOD.values.new_zeros
+WRONG = {
+    "integers": (GOOD._replace(values=GOOD.values.long()), DataError, "`values` must be a floating-point"),
+    "scalar steps": (GOOD._replace(values=ZEROS(6)), ShapeError, r"must be \(\*batch, time, obs\)"),
+    "no steps": (GOOD._replace(values=ZEROS(0, 2)), ShapeError, "at least one step"),
+    "NaN": (GOOD._replace(values=GOOD.values * torch.nan, mask=None), DataError, r"values\[0, 0, 0, 0\] = nan"),
+    "number mask": (GOOD._replace(mask=ZEROS(*BATCH, 6)), DataError, "`mask` must be boolean"),
+    "short mask": (GOOD._replace(mask=ZEROS(5).bool()), ShapeError, "`mask` must have the shape"),
+    "dtype": (changed(GOOD, transition=GOOD.parameters.transition.float()), DataError, "`transition` must have"),
+    "rows": (changed(GOOD, observation=ZEROS(5, STATE)), ShapeError, r"`observation` must be \(obs 2, state 3\)"),
+    "time": (changed(GOOD, transition_cov=ZEROS(5, 3, 3)), ShapeError, r"`transition_cov` .* time 6 or 1, state 3"),
+    "start": (changed(GOOD, initial_cov=ZEROS(2, 2)), ShapeError, "`initial_cov` must be"),
+    "no start": (changed(GOOD, initial_mean=ZEROS(())), ShapeError, "`initial_mean` must be"),
+    "half an input": (changed(GOOD, inputs=None), DataError, "must be given together"),
+    "input steps": (changed(GOOD, inputs=ZEROS(5, INPUT)), ShapeError, "`inputs` must be"),
+    "batch": (changed(GOOD, initial_mean=ZEROS(3, STATE)), ShapeError, "must broadcast"),
+    "no variance": (changed(GOOD, observation_cov=-torch.eye(2).double()), NumericalError, "innovation .* step 0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_errors(name):
+    case, error, message = WRONG[name]
+    with pytest.raises(error, match=message):
+        kalman_filter(*case)
+
+
+def test_errors_of_the_other_verbs():
+    still = changed(
+        GOOD, transition=ZEROS(STATE, STATE), transition_cov=ZEROS(STATE, STATE), inputs=None, input_matrix=None
+    )
+    with pytest.raises(NumericalError, match=r"prediction must be positive definite. First at step 1"):
+        kalman_smoother(*still)
+    with pytest.raises(DataError, match="`num_samples` must be at least 0"):
+        sample_posterior(*GOOD, num_samples=-1)
+    with pytest.raises(ShapeError, match=r"`value` must be \(\*batch, obs\)"):
+        step(ZEROS(()), GOOD.parameters)
