@@ -1,0 +1,298 @@
+r"""Langevin chains for thousands of independent targets at once, unadjusted (ULA) and Metropolis-adjusted (MALA).
+
+A target has the density :math:`\pi(z) \propto e^{-U(z)}`. With step size :math:`s`, gradient :math:`g = \nabla U(z)`,
+scale :math:`c` (1 unless given) and :math:`\varepsilon \sim \mathcal N(0, I)`, all steps here propose
+
+.. math::
+    z' = z - \tfrac{s^2}{2} c^2 g + s\, c\, \varepsilon
+
+which is one leapfrog step of Hamiltonian Monte Carlo with step size :math:`s`, mass :math:`c^{-2}` and momentum
+:math:`\varepsilon / c`. The convention is that of public code for latent energy-based models. Others
+convert as follows.
+
+* :math:`z - h g + \sqrt{2h}\,\varepsilon` (textbooks, BlackJAX's ``step_size``): :math:`s = \sqrt{2h}`
+* :math:`z - \tfrac h2 g + \sqrt h\,\varepsilon` (diffusions, TensorFlow Probability):
+  :math:`s = \sqrt h`
+* HMC with one leapfrog step of size h (Pyro, Stan): :math:`s = h`
+* a preconditioner, :math:`z - h P g + \sqrt{2 h P}\,\varepsilon`: :math:`s = \sqrt{2h}` and
+  :math:`c = \sqrt{\operatorname{diag} P}`
+
+On a Gaussian of precision :math:`\lambda` ULA is stable for :math:`s^2 \lambda < 4` only, with the stationary
+variance :math:`\lambda^{-1} / (1 - s^2 \lambda / 4)` instead of :math:`\lambda^{-1}`; MALA corrects that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_seq._validation import whole_number
+from pyro_seq.errors import DataError, ShapeError, UnsupportedError
+from pyro_seq.ops._dual_averaging import DualAveraging
+from pyro_seq.ops._langevin_diagnostics import LangevinDiagnostics
+from pyro_seq.ops._langevin_samplers import MALA, ULA, Sampler
+from pyro_seq.ops._langevin_state import (
+    LangevinState,
+    Potential,
+    all_finite,
+    energy_and_gradient,
+    initial_state,
+    spread,
+)
+
+__all__ = [
+    "MALA",
+    "ULA",
+    "LangevinDiagnostics",
+    "LangevinResult",
+    "LangevinState",
+    "Sampler",
+    "initial_state",
+    "refine",
+    "run",
+    "step",
+]
+
+Generators = torch.Generator | Sequence[torch.Generator]
+
+
+class LangevinResult(NamedTuple):
+    """What :func:`run` returns.
+
+    Attributes:
+        draws: Kept values, ``(draw, *target, *event)``; None unless asked for.
+        state: The state after the last step.
+        diagnostics: Acceptance, step sizes, divergences and frozen targets.
+    """
+
+    draws: Tensor | None
+    state: LangevinState
+    diagnostics: LangevinDiagnostics
+
+
+@torch.no_grad()
+def step(
+    potential: Potential, state: LangevinState, sampler: Sampler, noise: Tensor, uniform: Tensor | None = None
+) -> LangevinState:
+    """Take one step of every chain, with noise that the caller draws.
+
+    Each target sees its own energy, gradient, step size and noise only, so removing or permuting targets leaves the
+    others bit-equal, as far as the potential's own arithmetic does not depend on the batch.
+    Zero noise under ULA is a plain gradient step of length ``s^2 / 2``.
+
+    Cost: one call of the potential and its gradient; the state carries both to the next step.
+
+    Args:
+        potential: Energies ``(*target)`` of values ``(*target, *event)``, the one that made the state.
+        state: Where the chains are, from :func:`initial_state` or an earlier step.
+        sampler: ``ULA(...)`` or ``MALA(...)``; its ``step_size`` is not used, the state's is.
+        noise: Standard normal, shaped like the value.
+        uniform: Uniform on [0, 1), shaped like the energies; ULA needs none.
+
+    Returns:
+        The next state.
+
+    Raises:
+        ShapeError: If noise does not fit the state, or energies the values.
+        DataError: If MALA gets no ``uniform``.
+
+    Example:
+        >>> potential = lambda z: 0.5 * z.square().sum(-1)
+        >>> state = initial_state(potential, torch.zeros(4, 1000, 2), step_size=0.5)
+        >>> state = step(potential, state, ULA(0.5), torch.randn(4, 1000, 2))
+        >>> state.energy.shape, bool((state.acceptance > 0.5).all())
+        (torch.Size([4, 1000]), True)
+    """
+    for name, given, like in (("noise", noise, state.value), ("uniform", uniform, state.energy)):
+        if given is not None and given.shape != like.shape:
+            raise ShapeError(f"`{name}` must have the shape {tuple(like.shape)}. Got {tuple(given.shape)}.")
+    length = spread(state.step_size, noise) if state.scale is None else spread(state.step_size, noise) * state.scale
+    kicked = noise - 0.5 * length * state.gradient
+    proposal = torch.where(spread(state.is_frozen, noise), state.value, state.value + length * kicked)
+    energy, gradient = energy_and_gradient(potential, proposal)
+    returned = kicked - 0.5 * length * gradient
+    log_ratio = state.energy - energy + 0.5 * (noise.square() - returned.square()).reshape(*energy.shape, -1).sum(-1)
+    is_finite = all_finite(energy, gradient, proposal)
+    acceptance = torch.where(is_finite & ~state.is_frozen, log_ratio.clamp(max=0).exp(), 0).nan_to_num(0)
+    is_divergent = ~(is_finite & (energy - state.energy <= sampler.max_energy_rise)) & ~state.is_frozen
+    takes, freezes = sampler.decide(acceptance, is_divergent, uniform)
+    return _moved(state, takes & ~state.is_frozen, proposal, energy, gradient)._replace(
+        acceptance=acceptance,
+        num_divergent=state.num_divergent + is_divergent,
+        is_frozen=state.is_frozen | freezes,
+    )
+
+
+def run(
+    potential: Potential,
+    value: Tensor,
+    sampler: Sampler,
+    num_steps: int,
+    generator: Generators,
+    *,
+    adapt_steps: int = 0,
+    step_size: Tensor | None = None,
+    scale: Tensor | None = None,
+    keep_every: int | None = None,
+) -> LangevinResult:
+    """Run all chains: a warm-up that adapts each target's step size, then steps with the sizes found.
+
+    The potential must treat targets apart: no batch normalisation, no solver that shares its steps among series. It
+    should return a number that is not finite where it has no value, rather than raise, so that one bad chain cannot
+    stop the others. It sees the values of frozen targets too.
+
+    Cost: ``1 + adapt_steps + num_steps`` calls of the potential and its gradient; a few elementwise operations each.
+    Gradients of network parameters are neither computed nor touched.
+
+    Args:
+        potential: Energies ``(*target)`` of values ``(*target, *event)``, with at least one leading axis.
+        value: Where the chains start, ``(*target, *event)``, usually ``(chain, series, state)``.
+        sampler: ``ULA(...)`` or ``MALA(...)``.
+        num_steps: Number of steps after the warm-up.
+        generator: Source of the noise, on the value's device. A list has one for each series, the last axis of the
+            energies: then a series gets the draws that it would get in any other company. That costs a Python call a
+            series and step, 10 microseconds.
+        adapt_steps: Number of steps of the warm-up, MALA only. The average of a short one errs on the side of small
+            steps: aimed at 0.574, the acceptance becomes about 0.70, 0.65 and 0.62 after 50, 200 and 500 steps.
+        step_size: First step size of each target instead of the sampler's, broadcasting to ``(*target)``, such as
+            ``diagnostics.step_size`` of an earlier run.
+        scale: Length of a step in each direction, broadcasting to the value: about the standard deviation of the
+            target. None is 1.
+        keep_every: Keep every so manyth value after the warm-up; None keeps the last state only.
+
+    Returns:
+        The kept draws, the last state, and diagnostics.
+
+    Raises:
+        ShapeError: If energies, step sizes, scales or the list of generators do not fit the value.
+        DataError: If an argument has the wrong type or range.
+        UnsupportedError: If ULA is asked to adapt.
+
+    Example:
+        >>> potential = lambda z: 0.5 * z.square().sum(-1)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> result = run(potential, torch.zeros(4, 500, 2), MALA(), 50, generator, adapt_steps=50, keep_every=10)
+        >>> result.draws.shape, bool(0.5 < result.diagnostics.acceptance.mean() < 0.75)
+        (torch.Size([5, 4, 500, 2]), True)
+    """
+    num_steps, adapt_steps = whole_number(num_steps, "num_steps"), whole_number(adapt_steps, "adapt_steps")
+    keep_every = None if keep_every is None else whole_number(keep_every, "keep_every", 1)
+    start = sampler.step_size if step_size is None else step_size
+    state = initial_state(potential, value, start, scale=scale)
+    _check_generator(generator, state.energy)
+    state = _warm_up(potential, state, sampler, adapt_steps, generator)
+    state = state._replace(num_divergent=torch.zeros_like(state.num_divergent))
+    accepted, kept = torch.zeros_like(state.energy), []
+    for index in range(1, num_steps + 1):
+        state = step(potential, state, sampler, *_draw(state, generator))
+        accepted += state.acceptance
+        if keep_every is not None and index % keep_every == 0:
+            kept.append(state.value)
+    diagnostics = LangevinDiagnostics(
+        accepted / max(num_steps, 1), state.step_size, state.num_divergent, state.is_frozen
+    )
+    draws = None
+    if keep_every is not None:
+        draws = torch.stack(kept) if kept else state.value.new_empty(0, *state.value.shape)
+    return LangevinResult(draws, state, diagnostics)
+
+
+@torch.no_grad()
+def refine(
+    potential: Potential, value: Tensor, num_steps: int, *, step_size: float | Tensor, scale: Tensor | None = None
+) -> LangevinState:
+    """Descend each target's potential without noise, towards a mode.
+
+    A gradient step is kept where it lowers the energy; elsewhere the target stays and halves its step size, so energies
+    never rise and no target diverges.
+
+    Cost: ``1 + num_steps`` calls of the potential and its gradient.
+
+    Args:
+        potential: Energies ``(*target)`` of values ``(*target, *event)``.
+        value: Where to start, ``(*target, *event)``, such as ``state.value`` of a run.
+        num_steps: Number of steps.
+        step_size: The first ``s``, never exceeded: gradients are followed for ``s^2 / 2``.
+        scale: Length of a step in each direction, broadcasting to the value; None is 1.
+
+    Returns:
+        The last state, with the step sizes reached; ``acceptance`` tells whether the last step was kept.
+
+    Raises:
+        ShapeError: If energies, step sizes or scales do not fit the value.
+        DataError: If an argument has the wrong type or range.
+
+    Example:
+        >>> potential = lambda z: 0.5 * (z - 3).square().sum(-1)
+        >>> refine(potential, torch.zeros(1, 2, 1), 30, step_size=1.0).value.flatten()
+        tensor([3., 3.])
+    """
+    state = initial_state(potential, value, step_size, scale=scale)
+    for _ in range(whole_number(num_steps, "num_steps")):
+        length = spread(state.step_size, value) * (1 if state.scale is None else state.scale)
+        proposal = state.value - 0.5 * length.square() * state.gradient
+        energy, gradient = energy_and_gradient(potential, proposal)
+        lower = all_finite(energy, gradient, proposal) & (energy <= state.energy) & ~state.is_frozen
+        halved = torch.where(lower | state.is_frozen, state.step_size, 0.5 * state.step_size)
+        state = _moved(state, lower, proposal, energy, gradient)._replace(step_size=halved, acceptance=lower.to(energy))
+    return state
+
+
+def _moved(state: LangevinState, takes: Tensor, proposal: Tensor, energy: Tensor, gradient: Tensor) -> LangevinState:
+    wide = spread(takes, proposal)
+    return state._replace(
+        value=torch.where(wide, proposal, state.value),
+        energy=torch.where(takes, energy, state.energy),
+        gradient=torch.where(wide, gradient, state.gradient),
+    )
+
+
+def _warm_up(
+    potential: Potential, state: LangevinState, sampler: Sampler, num_steps: int, generator: Generators
+) -> LangevinState:
+    if not num_steps:
+        return state
+    if sampler.target_accept is None:
+        raise UnsupportedError(
+            f"{type(sampler).__name__} has no acceptance to adapt to. Got `adapt_steps` = {num_steps}. "
+            "Adapt with MALA and pass its `diagnostics.step_size` as `step_size`, or leave `adapt_steps` at 0."
+        )
+    first = state.step_size
+    averaging = DualAveraging.start(first)
+    for _ in range(num_steps):
+        state = step(potential, state, sampler, *_draw(state, generator))
+        averaging, step_size = averaging.update(sampler.target_accept - state.acceptance)
+        state = state._replace(step_size=step_size)
+    return state._replace(step_size=torch.where(state.is_frozen, first, averaging.log_average.exp()))
+
+
+def _draw(state: LangevinState, generator: Generators) -> tuple[Tensor, Tensor]:
+    value, energy = state.value, state.energy
+    if isinstance(generator, torch.Generator):
+        return (
+            torch.randn(value.shape, dtype=value.dtype, device=value.device, generator=generator),
+            torch.rand(energy.shape, dtype=energy.dtype, device=energy.device, generator=generator),
+        )
+    axis = energy.ndim - 1
+    one, alone = value.select(axis, 0), energy.select(axis, 0)
+    normals = [torch.randn(one.shape, dtype=one.dtype, device=one.device, generator=source) for source in generator]
+    uniforms = [torch.rand(alone.shape, dtype=one.dtype, device=one.device, generator=source) for source in generator]
+    return torch.stack(normals, axis), torch.stack(uniforms, axis)
+
+
+def _check_generator(generator: Generators, energy: Tensor) -> None:
+    if isinstance(generator, torch.Generator):
+        return
+    if not isinstance(generator, Sequence) or not all(isinstance(source, torch.Generator) for source in generator):
+        raise DataError(
+            f"`generator` must be a torch.Generator or a list of them. Got {type(generator).__name__}. "
+            "Pass torch.Generator().manual_seed(0)."
+        )
+    if len(generator) != energy.shape[-1]:
+        raise ShapeError(
+            f"`generator` must have one entry for each of the {energy.shape[-1]} series, the last axis of the energies "
+            f"{tuple(energy.shape)}. Got {len(generator)}. Pass a single one to share it."
+        )
