@@ -44,6 +44,28 @@ class LinearGaussianParameters(NamedTuple):
     input_matrix: Tensor | None = None
     inputs: Tensor | None = None
 
+    @property
+    def num_steps(self) -> int | None:
+        """Length of the time axes, None when nothing changes over time."""
+        matrices = [*self[:4], self.input_matrix, None if self.inputs is None else self.inputs[..., None]]
+        lengths = [matrix.shape[-3] for matrix in matrices if matrix is not None and matrix.ndim > 2]
+        return max((length for length in lengths if length > 1), default=None)
+
+    def between(self, start: int, stop: int) -> LinearGaussianParameters:
+        """Those of the steps from `start` to before `stop`; the initial state stays."""
+
+        def cut(matrix: Tensor) -> Tensor:
+            return matrix if matrix.ndim < 3 or matrix.shape[-3] == 1 else matrix[..., start:stop, :, :]
+
+        return self._replace(
+            transition=cut(self.transition),
+            transition_cov=cut(self.transition_cov),
+            observation=cut(self.observation),
+            observation_cov=cut(self.observation_cov),
+            input_matrix=None if self.input_matrix is None else cut(self.input_matrix),
+            inputs=None if self.inputs is None else cut(self.inputs[..., None]).squeeze(-1),
+        )
+
 
 class System(NamedTuple):
     """Checked parameters and observations: vectors are columns, time is the third axis from the right.

@@ -281,6 +281,20 @@ def test_nothing_observed_is_the_prior(is_parallel):
 
 
 @ROUTES
+def test_there_is_no_move_before_the_first_observation(is_parallel):
+    case = random_case(seed=8)
+    unread = {}
+    for name in ("transition", "transition_cov", "input_matrix", "inputs"):
+        tensor = getattr(case.parameters, name).clone()
+        tensor.select(len(BATCH), 0).fill_(torch.nan)
+        unread[name] = tensor
+    result = kalman_smoother(*changed(case, **unread), is_parallel=is_parallel)
+    expected = kalman_smoother(*case, is_parallel=is_parallel)
+    for found, field in zip(result, expected, strict=True):
+        assert torch.equal(found, field)
+
+
+@ROUTES
 def test_hidden_entries_change_neither_result_nor_gradient(is_parallel):
     values, parameters, mask = random_case(seed=6)
     found = []

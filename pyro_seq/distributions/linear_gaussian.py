@@ -1,0 +1,200 @@
+"""Paths of observations of a linear Gaussian state, with the state integrated out."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from pyro.distributions import constraints
+from torch import Tensor
+
+from pyro_seq.distributions.path import PathDistribution
+from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.ops.kalman import (
+    FilterResult,
+    LinearGaussianParameters,
+    SmootherResult,
+    kalman_filter,
+    kalman_smoother,
+    sample_posterior,
+)
+from pyro_seq.ops.kalman_simulate import simulate
+
+
+class LinearGaussian(PathDistribution):
+    r"""Distribution of whole paths :math:`a_{1:T}` that a hidden linear Gaussian state emits; event (time, obs).
+
+    .. math::
+        z_1 \sim N(\mu, \Sigma), \qquad
+        z_t = A_t z_{t-1} + B_t u_t + N(0, Q_t), \qquad
+        a_t = C_t z_t + N(0, R_t), \qquad
+        \log p(a) = \log \int p(a, z)\, dz
+
+    The density is exact, by the Kalman filter in covariance form. There is no move before the first observation, as
+    opposed to `pyro.distributions.GaussianHMM`. Entries that the mask hides are integrated out as well: `log_prob`
+    does not read them, draws fill them.
+
+    Args:
+        parameters: The model. Its time axes may be longer than `num_steps`; the rest is for :meth:`future`.
+        num_steps: Length of a path; None takes that of the parameters.
+        mask: True where observed, ``(*batch, time, obs)``, or ``(*batch, time, 1)`` for whole steps; None when all
+            are.
+        batch_shape: Leading axes beyond those of the parameters.
+        is_parallel: Whether to run in parallel over time; see :func:`pyro_seq.ops.kalman.kalman_filter`.
+
+    Raises:
+        ShapeError: If the length is unknown or longer than the parameters, or the mask does not fit.
+
+    Example:
+        >>> one = torch.ones(1, 1)
+        >>> walk = LinearGaussianParameters(one, one, one, one, torch.zeros(1), one)
+        >>> paths = LinearGaussian(walk, 3)
+        >>> values = torch.tensor([[2.0], [3.0], [2.0]])
+        >>> paths.future(values, 2).mean.squeeze(-1)
+        tensor([2.0769, 2.0769])
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    support = constraints.independent(constraints.real, 2)
+
+    def __init__(
+        self,
+        parameters: LinearGaussianParameters,
+        num_steps: int | None = None,
+        *,
+        mask: Tensor | None = None,
+        batch_shape: torch.Size = torch.Size(),
+        is_parallel: bool = True,
+        validate_args: bool | None = None,
+    ) -> None:
+        known = parameters.num_steps
+        num_steps = known if num_steps is None else num_steps
+        if num_steps is None or num_steps < 1 or (known is not None and known < num_steps):
+            raise ShapeError(
+                f"`num_steps` must be at least 1 and at most the length of the parameters. Got {num_steps} for "
+                f"{'parameters that are constant' if known is None else f'{known} steps'}. Pass the length of the path."
+            )
+        self.parameters = parameters
+        self.is_parallel = is_parallel
+        batch = _batch_shape(parameters.between(0, num_steps), torch.Size(batch_shape))
+        event = torch.Size((num_steps, parameters.observation.shape[-2]))
+        self.mask_of_entries = None if mask is None else _entry_mask(mask, event)
+        if self.mask_of_entries is not None:
+            batch = torch.broadcast_shapes(batch, self.mask_of_entries.shape[:-2])
+        super().__init__(batch, event, validate_args=validate_args)
+
+    @property
+    def num_steps(self) -> int:
+        """Length of a path."""
+        return self.event_shape[0]
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of each entry, ``(*batch, time, obs)``."""
+        parameters, moments = self._marginals()
+        return (parameters.observation @ moments.predicted_means[..., None]).squeeze(-1)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each entry, ``(*batch, time, obs)``."""
+        parameters, moments = self._marginals()
+        cov = parameters.observation @ moments.predicted_covs @ parameters.observation.mT + parameters.observation_cov
+        return cov.diagonal(dim1=-2, dim2=-1)
+
+    def expand(self, batch_shape: torch.Size, _instance: None = None) -> LinearGaussian:
+        """The same distribution over a larger batch."""
+        if torch.Size(batch_shape) == self.batch_shape:
+            return self
+        return LinearGaussian(
+            self.parameters,
+            self.num_steps,
+            mask=self.mask_of_entries,
+            batch_shape=torch.Size(batch_shape),
+            is_parallel=self.is_parallel,
+            validate_args=False,
+        )
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Exact log density of the observed entries, ``(*batch,)``."""
+        return self.filter(value).log_likelihood
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        """Draw paths, hidden entries included; gradients reach all parameters."""
+        return simulate(
+            self.parameters.between(0, self.num_steps),
+            self.num_steps,
+            sample_shape=sample_shape,
+            batch_shape=self.batch_shape,
+            is_parallel=self.is_parallel,
+        ).values
+
+    def filter(self, value: Tensor) -> FilterResult:
+        """Moments of each state given the path up to it, and before it."""
+        return kalman_filter(*self._arguments(value), is_parallel=self.is_parallel)
+
+    def smooth(self, value: Tensor) -> SmootherResult:
+        """Moments of each state given the whole path."""
+        return kalman_smoother(*self._arguments(value), is_parallel=self.is_parallel)
+
+    def sample_states(self, value: Tensor, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw whole paths of the state given a path, ``(sample, *batch, time, state)``."""
+        return sample_posterior(
+            *self._arguments(value), num_samples=num_samples, generator=generator, is_parallel=self.is_parallel
+        )
+
+    def future(self, value: Tensor, horizon: int) -> LinearGaussian:
+        """Distribution of the next `horizon` observations given those of a path that are not hidden.
+
+        Parameters that change over time must cover the horizon.
+        """
+        start, stop = self.num_steps, self.num_steps + horizon
+        known = self.parameters.num_steps
+        if horizon < 1 or (known is not None and known < stop):
+            raise ShapeError(
+                f"`horizon` must be at least 1, and the parameters must cover it. Got {horizon} after {start} steps, "
+                f"with parameters for {'every step' if known is None else f'{known} steps'}."
+            )
+        last = self.filter(value)
+        parameters = self.parameters.between(start, stop)
+        # one hidden step from the last state on gives the state at the first new observation
+        mean, cov = last.filtered_means[..., -1, :], last.filtered_covs[..., -1, :, :]
+        both = self.parameters.between(start - 1, start + 1)._replace(initial_mean=mean, initial_cov=cov)
+        hidden = value.new_zeros((*mean.shape[:-1], 2, self.event_shape[-1]))
+        ahead = kalman_filter(hidden, both, torch.zeros_like(hidden, dtype=torch.bool))
+        parameters = parameters._replace(
+            initial_mean=ahead.predicted_means[..., 1, :], initial_cov=ahead.predicted_covs[..., 1, :, :]
+        )
+        return LinearGaussian(parameters, horizon, is_parallel=self.is_parallel)
+
+    def _marginals(self) -> tuple[LinearGaussianParameters, FilterResult]:
+        hidden = self.parameters.initial_mean.new_zeros(self.batch_shape + self.event_shape)
+        parameters = self.parameters.between(0, self.num_steps)
+        return parameters, kalman_filter(hidden, parameters, torch.zeros_like(hidden, dtype=torch.bool))
+
+    def _arguments(self, value: Tensor) -> tuple[Tensor, LinearGaussianParameters, Tensor | None]:
+        if value.shape[-2:] != self.event_shape:
+            raise ShapeError(
+                f"A path must be (*batch, time {self.num_steps}, obs {self.event_shape[1]}). Got {tuple(value.shape)}."
+            )
+        value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape))
+        mask = None if self.mask_of_entries is None else self.mask_of_entries.expand(value.shape)
+        return value, self.parameters.between(0, self.num_steps), mask
+
+
+def _batch_shape(parameters: LinearGaussianParameters, batch: torch.Size) -> torch.Size:
+    matrices = [matrix for matrix in (*parameters[:4], parameters.input_matrix) if matrix is not None]
+    shapes = [matrix.shape[:-3] for matrix in matrices]
+    shapes += [parameters.initial_mean.shape[:-1], parameters.initial_cov.shape[:-2]]
+    shapes += [] if parameters.inputs is None else [parameters.inputs.shape[:-2]]
+    return torch.broadcast_shapes(*shapes, batch)
+
+
+def _entry_mask(mask: Tensor, event: torch.Size) -> Tensor:
+    if mask.dtype != torch.bool:
+        raise DataError(f"`mask` must be boolean, True where observed. Got {mask.dtype}. Convert it with `.bool()`.")
+    if mask.ndim < 2 or mask.shape[-2] != event[0] or mask.shape[-1] not in (1, event[1]):
+        raise ShapeError(
+            f"`mask` must be (*batch, time {event[0]}, obs {event[1]} or 1). Got {tuple(mask.shape)}. "
+            "Add an axis to a mask over steps with `mask[..., None]`."
+        )
+    return mask.expand(*mask.shape[:-1], event[1])

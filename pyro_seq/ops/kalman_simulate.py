@@ -1,0 +1,86 @@
+"""Draws from a linear Gaussian state-space model, without conditioning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_seq.errors import ShapeError
+from pyro_seq.ops._kalman_moments import append, square_root
+from pyro_seq.ops._kalman_scan import backward_by_scan
+from pyro_seq.ops._kalman_steps import Affine, backward_by_loop
+from pyro_seq.ops._kalman_system import LinearGaussianParameters, prepare
+
+__all__ = ["Simulation", "simulate"]
+
+
+class Simulation(NamedTuple):
+    """Joint draws.
+
+    Attributes:
+        states: ``(*sample, *batch, time, state)``.
+        values: Observations of them, ``(*sample, *batch, time, obs)``.
+    """
+
+    states: Tensor
+    values: Tensor
+
+
+def simulate(
+    parameters: LinearGaussianParameters,
+    num_steps: int,
+    *,
+    sample_shape: Sequence[int] = (),
+    batch_shape: Sequence[int] = (),
+    generator: torch.Generator | None = None,
+    is_parallel: bool = False,
+) -> Simulation:
+    """Draw paths of the state and their observations. Reparameterised; covariances may be singular.
+
+    Args:
+        parameters: The model; its time axes are as long as the draw, or 1.
+        num_steps: Length of the draw.
+        sample_shape: Leading axes for repeated draws.
+        batch_shape: Broadcast with the leading axes of the parameters.
+        generator: Source of randomness, on the device of the parameters; None is torch's global one.
+        is_parallel: Whether to run in parallel over time.
+
+    Returns:
+        States and observations.
+
+    Raises:
+        ShapeError: If shapes do not fit or `num_steps` is not positive.
+        DataError: If dtypes or devices differ.
+
+    Example:
+        >>> one = torch.ones(1, 1)
+        >>> walk = LinearGaussianParameters(one, one, one, one, torch.zeros(1), one)
+        >>> simulate(walk, 6, sample_shape=(3,)).values.shape
+        torch.Size([3, 6, 1])
+    """
+    if num_steps < 1:
+        raise ShapeError(f"`num_steps` must be at least 1. Got {num_steps}.")
+    like = parameters.initial_mean
+    num_obs = parameters.observation.shape[-2] if parameters.observation.ndim > 1 else 0
+    system = prepare(like.new_zeros(*batch_shape, num_steps, num_obs), parameters, None)
+
+    def normal(size: int) -> Tensor:
+        shape = (*sample_shape, *system.batch_shape, num_steps, size, 1)
+        return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+
+    noise = normal(like.shape[-1])
+    first = system.initial_mean + square_root(system.initial_cov) @ noise[..., 0, :, :]
+    later = square_root(system.after_first("transition_cov")) @ noise[..., 1:, :, :]
+    if system.offset is not None:
+        later = later + system.after_first("offset")
+    transition = system.after_first("transition")
+    gain = transition.expand(*transition.shape[:-3], num_steps - 1, -1, -1)
+    gain = append(torch.zeros_like(system.initial_cov)[..., None, :, :], gain)
+    # the recursion is the smoother's with time reversed
+    moves = Affine(gain.flip(-3), append(first[..., None, :, :], later).flip(-3))
+    states = (backward_by_scan(moves) if is_parallel else backward_by_loop(moves))[0].flip(-3)
+    values = system.observation @ states + square_root(system.observation_cov) @ normal(num_obs)
+    return Simulation(states.squeeze(-1), values.squeeze(-1))
