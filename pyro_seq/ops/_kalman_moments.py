@@ -57,11 +57,12 @@ def log_likelihood(system: System, mean: Tensor, cov: Tensor) -> Tensor:
 def smoother_gains(system: System, filtered: Filtered) -> tuple[Tensor, Tensor]:
     """The gain from the next state, and what it leaves of the filtered one: G and I - G A."""
     transition = system.after_first("transition")
-    factor = _checked_cholesky(
-        filtered.predicted_cov[..., 1:, :, :],
-        "prediction",
-        "Smoothing divides by it: give `transition_cov` a positive diagonal, or use float64.",
-    )
+    # where a coordinate is known exactly the gain meets only differences of 0 in its direction, so jitter is harmless
+    cov = filtered.predicted_cov[..., 1:, :, :]
+    failed = torch.linalg.cholesky_ex(cov.detach())[1] > 0
+    if failed.any():
+        cov = torch.where(failed[..., None, None], _jittered(cov), cov)
+    factor = _checked_cholesky(cov, "prediction", "Smoothing divides by it: check `transition_cov`, or use float64.")
     gain = torch.cholesky_solve(transition @ filtered.cov[..., :-1, :, :], factor).mT
     identity = torch.eye(gain.shape[-1], dtype=gain.dtype, device=gain.device)
     return gain, identity - gain @ transition
@@ -79,11 +80,16 @@ def _checked_cholesky(cov: Tensor, what: str, remedy: str) -> Tensor:
 
 
 def square_root(cov: Tensor) -> Tensor:
-    """Square root of a covariance that may be singular."""
-    size = cov.diagonal(dim1=-2, dim2=-1).detach().amax(-1, keepdim=True)
+    """Cholesky factor of a covariance that may be singular."""
+    return torch.linalg.cholesky_ex(_jittered(cov))[0]
+
+
+def _jittered(cov: Tensor) -> Tensor:
+    """Lift singular covariances by 8 machine epsilons of their largest variance."""
     limits = torch.finfo(cov.dtype)
+    size = cov.diagonal(dim1=-2, dim2=-1).detach().amax(-1, keepdim=True)
     jitter = 8 * limits.eps * size + limits.tiny
-    return torch.linalg.cholesky_ex(cov + torch.diag_embed(jitter.expand(*cov.shape[:-1])))[0]
+    return cov + torch.diag_embed(jitter.expand(*cov.shape[:-1]))
 
 
 def append(first: Tensor, second: Tensor) -> Tensor:

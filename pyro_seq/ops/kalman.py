@@ -135,8 +135,9 @@ def kalman_smoother(
         m_{t|T} = m_{t|t} + G_t (m_{t+1|T} - m_{t+1|t}), \qquad
         \operatorname{Cov}(z_t, z_{t+1}) = G_t P_{t+1|T}
 
-    Covariances follow Joseph's form of the recursion and stay positive. The predicted covariances must be positive
-    definite; with a singular Q they are, as long as A is invertible and the filtered ones are not singular.
+    Covariances follow Joseph's form of the recursion and stay positive. Predicted covariances may be singular, as under
+    coordinates that are known exactly: where their Cholesky factor fails they get a relative jitter of 8 machine
+    epsilons.
 
     Args:
         values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
@@ -150,7 +151,7 @@ def kalman_smoother(
     Raises:
         ShapeError: If shapes do not fit.
         DataError: If an observed value is not finite, or dtypes or devices differ.
-        NumericalError: If the covariance of an innovation or of a prediction is not positive definite.
+        NumericalError: If the covariance of an innovation is not positive definite, or that of a prediction indefinite.
 
     Example:
         >>> one = torch.ones(1, 1)
@@ -218,7 +219,7 @@ def sample_posterior(
     Raises:
         ShapeError: If shapes do not fit.
         DataError: If `num_samples` is negative, an observed value is not finite, or dtypes or devices differ.
-        NumericalError: If the covariance of an innovation or of a prediction is not positive definite.
+        NumericalError: If the covariance of an innovation is not positive definite, or that of a prediction indefinite.
 
     Example:
         >>> one = torch.ones(1, 1)

@@ -425,6 +425,31 @@ def test_exact_observations():
     torch.testing.assert_close(seen, case.values[case.mask], rtol=0, atol=1e-9)
 
 
+@ROUTES
+@pytest.mark.parametrize("noise", [0.0, 1e-13, 1e-3])
+def test_autoregression_without_observation_noise(noise, is_parallel):
+    # once two neighbours are seen the state is known, and so is one direction of its prediction
+    transition = torch.tensor([[0.5, 0.3, -0.2], [1, 0, 0], [0, 1, 0]], dtype=torch.float64)
+    parameters = LinearGaussianParameters(
+        transition,
+        torch.diag(torch.tensor([1.0, 0, 0], dtype=torch.float64)),
+        torch.tensor([[1.0, 0, 0], [1, 0, 0]], dtype=torch.float64),
+        torch.diag(torch.tensor([noise, 1.0], dtype=torch.float64)),
+        torch.zeros(3, dtype=torch.float64),
+        torch.eye(3, dtype=torch.float64),
+    )
+    case = random_case(time=12, seed=12)._replace(parameters=parameters)
+    result = kalman_smoother(*case, is_parallel=is_parallel)
+    draws = sample_posterior(*case, num_samples=4, generator=torch.Generator().manual_seed(0), is_parallel=is_parallel)
+    assert draws.isfinite().all()
+    for place in [(0, 0), (1, 3)]:
+        exact = dense(of_series(case, place))
+        assert largest(result.smoothed_means[place] - exact.means()) < 1e-9
+        assert largest(result.log_likelihood[place] - exact.log_likelihood) < 1e-9
+        for t in range(12):
+            assert largest(result.smoothed_covs[place][t] - exact.block(t, t)) < 1e-9
+
+
 def test_shared_parameters_share_the_covariances():
     case = tracking(5, 0.1, 0.03)
     covs = kalman_filter(case.values, case.parameters).filtered_covs
@@ -472,11 +497,9 @@ def test_errors(name):
 
 
 def test_errors_of_the_other_verbs():
-    still = changed(
-        GOOD, transition=ZEROS(STATE, STATE), transition_cov=ZEROS(STATE, STATE), inputs=None, input_matrix=None
-    )
+    indefinite = changed(GOOD, observation=ZEROS(OBS, STATE), transition_cov=-50 * torch.eye(STATE).double())
     with pytest.raises(NumericalError, match=r"prediction must be positive definite. First at step 1"):
-        kalman_smoother(*still)
+        kalman_smoother(*indefinite)
     with pytest.raises(DataError, match="`num_samples` must be at least 0"):
         sample_posterior(*GOOD, num_samples=-1)
     with pytest.raises(ShapeError, match=r"`value` must be \(\*batch, obs\)"):
