@@ -31,8 +31,8 @@ TITLES = {
 NOTES = {
     "digits": (
         "MSE of intensities in [0, 1]. The forecast frames are never seen: the model is given the first five. The task "
-        "with 27 frames goes on for a second turn, twice as long as any training sequence. The weight of the divergence "
-        "along the path was chosen on 150 further digits; without it the error explodes in the second turn. The number "
+        "with 27 frames goes on for a second turn, twice as long as any training sequence. The weight of the path's "
+        "divergence was chosen on 150 further digits; without it the error explodes in the second turn. The number "
         "of frames that a training step decodes was raised once, from 7 to 11, after a look at the forecast of a test "
         "series. The state of both models has 32 entries; the neural ODE decodes all of them, ODE2VAE the 16 of its "
         "position."
