@@ -271,7 +271,8 @@ def test_float64(toy, quiet):
 
 def test_optimizers(toy, quiet):
     for optimizer in (torch.optim.SGD, functools.partial(torch.optim.AdamW, weight_decay=0.1), torch.optim.RMSprop):
-        fit(toy.make_lines(), toy.make_data(), SVI(num_steps=2, optimizer=optimizer), trainer=quiet)
+        model = fit(toy.make_lines(), toy.make_data(), SVI(num_steps=2, optimizer=optimizer), trainer=quiet).model
+        assert not same_weights(model, toy.make_lines())
 
 
 def test_user_callbacks_see_the_figures(toy, quiet):
