@@ -120,14 +120,14 @@ def row(
 
 def report(name: str, rows: Sequence[Row], *, notes: Sequence[str] = (), packages: Sequence[str] = ()) -> None:
     """Print the table and write ``results/<name>.json``, with ``--quick`` ``results/quick/<name>.json``."""
-    print(f"\n{'':44s}{'library':>10s}{'baseline':>10s}{'ratio':>8s}{'cpu ratio':>11s}{'bound':>8s}{'gap':>10s}")
+    print(f"\n{'':44s}{'library':>10s}{'baseline':>10s}{'ratio':>8s}{'cpu ratio':>11s}{'bound':>15s}{'gap':>10s}")
     for entry in rows:
         cpu_ratio = entry.cpu_baseline and entry.cpu_baseline / entry.cpu
         bound = f">= {entry.bound:g}" if entry.bound else ""
         if entry.ratio and entry.bound and entry.ratio < entry.bound:
             bound += " MISSED"
         numbers = _cell(entry.value, 10, ".4f") + _cell(entry.baseline, 10, ".4f") + _cell(entry.ratio, 8, ".2f")
-        print(f"{entry.name:44s}{numbers}{_cell(cpu_ratio, 11, '.2f')}{bound:>8s}{_cell(entry.difference, 10, '.0e')}")
+        print(f"{entry.name:44s}{numbers}{_cell(cpu_ratio, 11, '.2f')}{bound:>15s}{_cell(entry.difference, 10, '.0e')}")
     for note in notes:
         print(note)
     facts = {
