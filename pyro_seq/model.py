@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -149,6 +149,11 @@ def _over_time(
     return emission.to_event(1 + obs_dim - emission.event_dim)
 
 
+def is_local(site: Mapping[str, Any]) -> bool:
+    """True for a site of a trace, or a message, inside the plate ``series``; a site outside is shared by all series."""
+    return any(frame.name == "series" for frame in site["cond_indep_stack"])
+
+
 def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Tensor]) -> Tensor:
     """Log density of each series, (..., series): its latents in `values` and its observations, not scaled by `total`.
 
@@ -165,7 +170,7 @@ def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Ten
     total = data.values.new_zeros(data.num_series)
     for site in trace.nodes.values():
         is_random = site["type"] == "sample" and not site["infer"].get("_deterministic")
-        if is_random and any(frame.name == "series" for frame in site["cond_indep_stack"]):
+        if is_random and is_local(site):
             # a site's recorded log_prob contains total / num_series, the distribution's own does not
             total = total + site["fn"].log_prob(site["value"])
     return total

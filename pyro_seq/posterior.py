@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -122,21 +123,14 @@ class StoredPosterior:
         return {name: value[:, None] if name in self.global_sites else value for name, value in flat.items()}
 
 
-class prediction_context:
+@contextmanager
+def prediction_context(model: SequenceModel) -> Iterator[None]:
     """Run a model for reading: no gradients, evaluation mode, parameters local to the module."""
-
-    def __init__(self, model: SequenceModel) -> None:
-        self._model = model
-        self._contexts = (torch.no_grad(), pyro.settings.context(module_local_params=True))
-
-    def __enter__(self) -> None:
-        self._modes = [(part, part.training) for part in self._model.modules()]
-        self._model.eval()
-        for context in self._contexts:
-            context.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        for context in reversed(self._contexts):
-            context.__exit__(*error)
-        for part, training in self._modes:
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad(), pyro.settings.context(module_local_params=True):
+            yield
+    finally:
+        for part, training in modes:
             part.training = training

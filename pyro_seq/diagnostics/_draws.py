@@ -15,7 +15,7 @@ from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.infer.predict import forecast, reconstruct
-from pyro_seq.model import SequenceModel
+from pyro_seq.model import SequenceModel, is_local
 from pyro_seq.posterior import Posterior, Prediction, StoredPosterior, prediction_context
 
 _GUIDE_DRAWS = 100
@@ -98,9 +98,7 @@ def _kinds(model: SequenceModel, data: Sequences) -> tuple[dict[str, bool], dict
     with prediction_context(model), isolated_rng(0):
         nodes = poutine.trace(model.model).get_trace(data).nodes
     sites = {name: site for name, site in nodes.items() if site["type"] == "sample" and name != "x"}
-    is_global = {
-        name: not any(frame.name == "series" for frame in site["cond_indep_stack"]) for name, site in sites.items()
-    }
+    is_global = {name: not is_local(site) for name, site in sites.items()}
     return is_global, {name: not site["infer"].get("_deterministic", False) for name, site in sites.items()}
 
 

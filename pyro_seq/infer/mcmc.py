@@ -19,7 +19,7 @@ from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
 from pyro_seq.infer.trainer import Trainer
-from pyro_seq.model import SequenceModel
+from pyro_seq.model import SequenceModel, is_local
 from pyro_seq.posterior import StoredPosterior
 
 
@@ -231,7 +231,7 @@ def _latent_sites(model: SequenceModel, data: Sequences) -> dict[str, bool]:
             raise UnsupportedError(
                 f"Hamiltonian kernels need continuous latents. Got the discrete site {name!r}. Sum it out in the model."
             )
-        sites[name] = not any(frame.name == "series" for frame in site["cond_indep_stack"])
+        sites[name] = not is_local(site)
     if not sites:
         raise UnsupportedError(f"{type(model).__name__} has no latent sites, so there is nothing to sample.")
     return sites

@@ -15,7 +15,7 @@ from pyro_seq._random import isolated_rng
 from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
-from pyro_seq.model import SequenceModel
+from pyro_seq.model import SequenceModel, is_local
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
 
 _DRAWS, _OBSERVATIONS = 0, 1  # streams of random numbers, so that noise does not depend on how latents were drawn
@@ -151,10 +151,9 @@ class _Condition(Messenger):
 
     def _pyro_sample(self, msg: dict) -> None:
         name = msg["name"]
-        is_global = not any(frame.name == "series" for frame in msg["cond_indep_stack"])
         if name == "x":
             msg["is_observed"], msg["value"] = False, None
-        elif name in self.draws and (is_global or not self.only_global):
+        elif name in self.draws and not (self.only_global and is_local(msg)):
             msg["value"], msg["is_observed"] = self.draws[name][self.chunk], True
 
 
@@ -217,8 +216,7 @@ def _read(
             samples.append(value.expand(shape + event))
             means.append(site["fn"].mean.expand(shape + event))
         else:
-            is_global = not any(frame.name == "series" for frame in site["cond_indep_stack"])
-            latents[name] = value[:, 0] if is_global else value.expand(shape + site["fn"].event_shape)
+            latents[name] = value.expand(shape + site["fn"].event_shape) if is_local(site) else value[:, 0]
     if not samples:
         empty = data.values.new_zeros(shape + data.values.shape[1:])
         return empty, empty, latents

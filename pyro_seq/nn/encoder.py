@@ -79,7 +79,7 @@ class InitialStateEncoder(nn.Module):
     @property
     def num_frames(self) -> int:
         """Number of frames read."""
-        return self.position.num_frames if self.velocity is None else self.velocity.num_frames
+        return max(window.num_frames for window in self._windows())
 
     def adapt(self, data: Sequences) -> None:
         """Take the units of the frames from the training data."""
@@ -96,7 +96,7 @@ class InitialStateEncoder(nn.Module):
         Returns:
             A normal with batch shape (batch,) and event shape (state,).
         """
-        frames = self.units(frames)
+        frames = self.units(frames[:, : self.num_frames])
         parts = [window(*_window(frames, mask, times, window.num_frames)) for window in self._windows()]
         loc = torch.cat([part[0] for part in parts], -1)
         scale = torch.cat([part[1] for part in parts], -1).clamp(-10.0, 5.0).exp()
@@ -107,7 +107,7 @@ class InitialStateEncoder(nn.Module):
 
 
 def _window(frames: Tensor, mask: Tensor, times: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The first `length` frames, hidden entries at zero; frames that lack are missing, one time unit apart."""
+    """The first `length` frames, hidden entries at zero; frames that lack are missing, after gaps of zero."""
     frames, mask, times = frames[:, :length], mask[:, :length], times[:, :length]
     lacking = length - frames.shape[1]
     mask = mask.to(frames.dtype)

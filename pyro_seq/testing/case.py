@@ -19,7 +19,7 @@ from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import PyroSeqError
 from pyro_seq.infer.objective import Objective
-from pyro_seq.model import SequenceModel
+from pyro_seq.model import SequenceModel, is_local
 from pyro_seq.posterior import GuidePosterior
 
 NUM_DRAWS = 3
@@ -140,11 +140,6 @@ def density_sites(trace: poutine.Trace) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, site in trace.nodes.items():
         if site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic"):
             yield name, site
-
-
-def is_local(site: dict[str, Any]) -> bool:
-    """True for a site inside the plate ``series``."""
-    return any(frame.name == "series" for frame in site["cond_indep_stack"])
 
 
 def traced(method: Callable, data: Sequences, *, seed: int, num_samples: int | None = None) -> poutine.Trace:

@@ -8,11 +8,11 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_seq.model import is_local
 from pyro_seq.testing.case import (
     HORIZON,
     Case,
     density_sites,
-    is_local,
     latent_sites,
     require,
     require_equal,
