@@ -1,0 +1,62 @@
+"""An encoder of single frames."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_seq.data import Sequences
+from pyro_seq.nn.encoder import Trunk
+from pyro_seq.nn.units import Standardise
+
+
+class FrameEncoder(nn.Module):
+    r"""Gaussian over the code of one frame, whatever the frames before and after it.
+
+    .. math::
+        q(a_t \mid x_t) = \mathcal N\left(a_t \mid \mu(x_t),\ v\, \mathrm{sigmoid}(\rho(x_t))\right)
+
+    The bound v on the variance keeps codes from blurring away what the dynamics could explain.
+
+    Args:
+        trunk: Reads a window of one frame, such as ``ConvTrunk(1, obs_shape)``; missing entries of it are zero.
+        dim: Size of the code.
+        maximum_variance: The bound v.
+        units: Standardises the frames; one unit for all entries when absent.
+
+    References:
+        Fraccaro, Kamronn, Paquet, Winther, "A disentangled recognition and nonlinear dynamics model for unsupervised
+        learning", NeurIPS 2017.
+    """
+
+    def __init__(
+        self, trunk: Trunk, dim: int, *, maximum_variance: float = 0.03, units: Standardise | None = None
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.units = Standardise() if units is None else units
+        self.dim = dim
+        self.maximum_variance = maximum_variance
+        self.head = nn.Linear(trunk.num_features, 2 * dim)
+
+    def adapt(self, data: Sequences) -> None:
+        """Take the units of the frames from the training data."""
+        self.units.adapt(data)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> dist.Normal:
+        r"""Codes of frames.
+
+        Args:
+            frames: Frames (series, time, \*obs).
+            mask: True where observed, of the same shape.
+
+        Returns:
+            A normal with batch shape (series, time, dim).
+        """
+        seen = mask.to(frames.dtype)
+        windows = (self.units(frames) * seen).flatten(0, 1)[:, None]
+        features = self.trunk(windows, seen.flatten(0, 1)[:, None], frames.new_zeros(windows.shape[0], 0))
+        loc, spread = self.head(features).to(frames.dtype).unflatten(0, frames.shape[:2]).chunk(2, -1)
+        variance = self.maximum_variance * torch.sigmoid(spread)
+        return dist.Normal(loc, variance.clamp(min=torch.finfo(variance.dtype).tiny).sqrt(), validate_args=False)

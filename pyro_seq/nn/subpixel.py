@@ -1,0 +1,50 @@
+"""A decoder of images that grows them by sub-pixel convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pyro_seq.errors import ShapeError
+
+
+class SubPixelDecoder(nn.Module):
+    """Images from a latent code: one linear layer, then convolutions of kernel 3 whose channels become pixels.
+
+    Each of `depth` stages computes four times as many channels as it hands on and lays them out as an image of twice
+    the size, which leaves no chequerboard. Most of the time goes into the last stage; cost grows with the square of
+    `channels`.
+
+    Args:
+        dim: Size of the code.
+        obs_shape: (channel, height, width) of one image; what doubling makes too large is cut off.
+        channels: Channels between the stages.
+        depth: Number of doublings.
+
+    Raises:
+        ShapeError: When `obs_shape` is not that of an image.
+
+    References:
+        Shi, Caballero, Huszar and others, "Real-time single image and video super-resolution using an efficient
+        sub-pixel convolutional neural network", CVPR 2016.
+    """
+
+    def __init__(self, dim: int, obs_shape: Sequence[int], channels: int = 32, *, depth: int = 3) -> None:
+        super().__init__()
+        if len(obs_shape) != 3:
+            raise ShapeError(f"`obs_shape` must be (channel, height, width) for convolutions. Got {tuple(obs_shape)}.")
+        colours, self.height, self.width = obs_shape
+        self.seed_shape = (channels, -(-self.height // 2**depth), -(-self.width // 2**depth))
+        self.seed = nn.Linear(dim, channels * self.seed_shape[1] * self.seed_shape[2])
+        stages: list[nn.Module] = []
+        for _ in range(depth):
+            stages += [nn.Conv2d(channels, 4 * channels, 3, padding=1), nn.ReLU(), nn.PixelShuffle(2)]
+        self.stages = nn.Sequential(*stages, nn.Conv2d(channels, colours, 1))
+
+    def forward(self, code: Tensor) -> Tensor:
+        """Images (batch, channel, height, width) of codes (batch, dim)."""
+        image = self.seed(code).unflatten(1, self.seed_shape)
+        image = image.contiguous(memory_format=torch.channels_last)  # twice as fast for few channels
+        return self.stages(image)[..., : self.height, : self.width].contiguous()
