@@ -78,6 +78,10 @@ class SequenceModel(nn.Module):
         """Named training terms that are no densities, (..., series) each, on the same latent draw; for SVI only."""
         return {}
 
+    def integrated_out(self, data: Sequences, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Draws of latents that `model` integrates out, given draws of the others; predictions carry them along."""
+        return {}
+
     def coords(self, data: Sequences) -> dict[str, list]:
         """Labels along the axes named in `dims`, such as the names of the states; counted 0, 1, 2, ... when absent."""
         return {}

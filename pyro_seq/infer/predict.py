@@ -60,6 +60,7 @@ def forecast(
     _check(posterior, data, num_samples, chunk_size)
     if horizon is not None or times is not None:
         data = data.extend(horizon=horizon, times=times, inputs=inputs)
+        posterior.model.check(data)
     draws = _draws(posterior, data, num_samples, seed)
     steps = slice(data.num_steps, None)
     return _predict(posterior.model, draws, data, _Condition(draws), num_samples, steps, chunk_size, seed)
@@ -152,6 +153,8 @@ class _Condition(Messenger):
     def _pyro_sample(self, msg: dict) -> None:
         name = msg["name"]
         if name == "x":
+            if not self.only_global and hasattr(msg["fn"], "replicate"):
+                msg["fn"] = msg["fn"].replicate(msg["value"])  # the latent path is inside the distribution
             msg["is_observed"], msg["value"] = False, None
         elif name in self.draws and not (self.only_global and is_local(msg)):
             msg["value"], msg["is_observed"] = self.draws[name][self.chunk], True
@@ -196,10 +199,11 @@ def _predict(
             condition.chunk = slice(start, start + chunk_size)
             size = min(chunk_size, num_samples - start)
             run: Callable = pyro.plate("samples", size, dim=-2)(condition(model.model))
-            chunks.append(_read(poutine.trace(run).get_trace(data), data, size, steps))
-    samples, means, latents = zip(*chunks, strict=True)
-    joined = {name: torch.cat([latent[name] for latent in latents]) for name in latents[0]}
-    return Prediction(torch.cat(samples), torch.cat(means), joined, data.times[..., steps])
+            samples, means, latents = _read(poutine.trace(run).get_trace(data), data, size, steps)
+            chunks.append((samples, means, {**latents, **model.integrated_out(data, latents)}))
+    all_samples, all_means, all_latents = zip(*chunks, strict=True)
+    joined = {name: torch.cat([latents[name] for latents in all_latents]) for name in all_latents[0]}
+    return Prediction(torch.cat(all_samples), torch.cat(all_means), joined, data.times[..., steps])
 
 
 def _read(

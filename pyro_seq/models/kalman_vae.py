@@ -1,0 +1,215 @@
+"""Kalman VAE: codes of frames that follow a mixture of linear Gaussian dynamics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import pyro
+import torch
+from torch import Tensor
+
+from pyro_seq.data import Sequences
+from pyro_seq.distributions.filled_path import FilledPath
+from pyro_seq.distributions.linear_gaussian import LinearGaussian
+from pyro_seq.distributions.mixed_dynamics import MixedLinearGaussian
+from pyro_seq.distributions.states_given_path import StatesGivenPath
+from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.model import SequenceModel
+from pyro_seq.nn.conv import ConvTrunk
+from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
+from pyro_seq.nn.frame import FrameEncoder
+from pyro_seq.nn.mixture import MixedDynamics
+from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
+from pyro_seq.nn.subpixel import SubPixelDecoder
+from pyro_seq.nn.units import Standardise
+
+_REGULAR = 1e-3  # by which share of a step time stamps may be off an even grid
+
+
+class KalmanVAE(SequenceModel):
+    r"""Frames seen one by one, as codes that a hidden linear Gaussian state emits.
+
+    Generative model::
+
+        states_1                ~ Normal(0, s I)
+        states_t | states_t-1   ~ Normal(A_t states_t-1 + B_t inputs_t, q I)
+        codes_t | states_t      ~ Normal(C_t states_t, r I)
+        x_t | codes_t           ~ emission(codes_t)
+        A_t, B_t, C_t           = modes mixed by weights that depend on codes_1 ... codes_t-1
+
+    Guide::
+
+        codes_t | x_t           ~ Normal(encoder(x_t))          frame by frame
+        codes in gaps           ~ smoother given the seen codes
+        states | codes          ~ smoother, exact
+
+    Symbols of the paper: a_t is `codes`, z_t `states`, u_t ``data.inputs``, alpha_t the weights, gamma_t `dynamics`,
+    K its `num_modes`, Q, R and Sigma its variances q, r and s.
+
+    The states are integrated out by the Kalman filter: the bound has no draw of a state in it,
+
+    .. math::
+        \log p(x) \ge E_{q(a \mid x)}\left[\sum_t \log p(x_t \mid a_t) + \log p(a) - \log q(a \mid x)\right],
+
+    and predictions draw the states afterwards. With `has_states` they are a site of their own, drawn jointly from the
+    smoother, as in the paper; the bound is the same. Times must be evenly spaced: put irregular frames on a grid, with
+    the steps between them hidden.
+
+    The paper weighs the reconstruction by 0.3: ``SVI(scales={"x": 0.3})``.
+
+    Args:
+        obs_shape: Shape of one observation; (channel, height, width) gives convolutional parts.
+        code_dim: Size of a code.
+        state_dim: Size of the state.
+        dynamics: The state-space model; three modes mixed by an LSTM when absent.
+        encoder: Code of one frame.
+        emission: Likelihood around a decoder; Bernoulli for images, Gaussian else.
+        input_dim: Size of the inputs of the data, for the default dynamics.
+        num_sweeps: How often the smoothed path in a gap is fed back to the weights; see `FilledPath`.
+        has_states: Make the states a site, instead of integrating them out.
+
+    Raises:
+        DataError: When a size is not positive, or parts do not fit each other.
+
+    Example:
+        >>> model = KalmanVAE(obs_shape=(1, 16, 16), code_dim=2, state_dim=4)
+        >>> model.dynamics.num_modes
+        3
+
+    References:
+        Fraccaro, Kamronn, Paquet, Winther, "A disentangled recognition and nonlinear dynamics model for unsupervised
+        learning", NeurIPS 2017.
+    """
+
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {"codes": ("time", "code"), "states": ("time", "state")}
+
+    def __init__(
+        self,
+        obs_shape: tuple[int, ...],
+        code_dim: int = 2,
+        state_dim: int = 4,
+        *,
+        dynamics: MixedDynamics | None = None,
+        encoder: FrameEncoder | None = None,
+        emission: BernoulliEmission | GaussianEmission | None = None,
+        input_dim: int = 0,
+        num_sweeps: int = 1,
+        has_states: bool = False,
+    ) -> None:
+        super().__init__()
+        self.obs_shape = tuple(obs_shape)
+        self.dynamics = MixedDynamics(code_dim, state_dim, input_dim=input_dim) if dynamics is None else dynamics
+        code_dim = self.dynamics.code_dim
+        self.encoder = _encoder(self.obs_shape, code_dim) if encoder is None else encoder
+        self.emission = _emission(self.obs_shape, code_dim) if emission is None else emission
+        if self.encoder.dim != code_dim or num_sweeps < 0:
+            raise DataError(
+                f"`encoder` must give codes of the size of the dynamics', {code_dim}, and `num_sweeps` must be at "
+                f"least 0. Got {self.encoder.dim} and {num_sweeps}."
+            )
+        self.num_sweeps = num_sweeps
+        self.has_states = has_states
+
+    def model(self, data: Sequences) -> None:
+        """Draw codes that follow the dynamics, and emit a frame from each."""
+        self.bind()
+        with self.series(data):
+            prior = self.prior(data)
+            codes = self._codes_and_states(prior, data) if self.has_states else self.sample_path("codes", prior, data)
+            self.observe(self.emission, codes, data)
+
+    def guide(self, data: Sequences) -> None:
+        """Draw codes around what the encoder reads in each seen frame; those of hidden frames from the dynamics."""
+        self.bind()
+        data = data.seen()
+        with self.series(data):
+            codes = pyro.sample("codes", self.encode(data))
+            if self.has_states:
+                pyro.sample("states", StatesGivenPath(_linear(self.prior(data), codes), codes))
+
+    def prior(self, data: Sequences) -> MixedLinearGaussian:
+        """Distribution of the codes of the seen steps: batch (series,), event (time, code)."""
+        steps = torch.arange(data.num_steps, device=data.device)
+        return MixedLinearGaussian(
+            self.dynamics,
+            data.num_steps,
+            inputs=data.inputs,
+            valid=steps < data.lengths[:, None],
+            is_counted=not self.has_states,
+        )
+
+    def encode(self, data: Sequences) -> FilledPath:
+        """Posterior of the codes given the seen frames: batch (series,), event (time, code)."""
+        each = self.encoder(data.values, data.entry_mask)
+        return FilledPath(each.loc, each.scale, data.step_mask, self.prior(data), num_sweeps=self.num_sweeps)
+
+    def mixing_weights(self, codes: Tensor) -> Tensor:
+        """Weights of the modes at each step of paths of codes (..., time, code): (..., time, mode)."""
+        start = self.dynamics.start.expand(*codes.shape[:-2], 1, -1)
+        return self.dynamics.weights(torch.cat([start, codes[..., :-1, :]], -2))
+
+    def integrated_out(self, data: Sequences, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Joint draws of the states given the codes, for a model that integrates them out."""
+        if self.has_states:
+            return {}
+        codes = torch.cat([latents[name] for name in ("codes", "codes_future") if name in latents], -2)
+        prior = MixedLinearGaussian(self.dynamics, codes.shape[-2], inputs=data.inputs)
+        states = StatesGivenPath(prior.given(codes), codes).rsample()
+        steps = latents["codes"].shape[-2]
+        future = {"states_future": states[..., steps:, :]} if "codes_future" in latents else {}
+        return {"states": states[..., :steps, :], **future}
+
+    def check(self, data: Sequences) -> None:
+        """Refuse other observation shapes or inputs, uneven times, and data without any step."""
+        super().check(data)
+        size = 0 if data.inputs is None else data.inputs.shape[-1]
+        if size != self.dynamics.input_dim:
+            raise ShapeError(
+                f"`data.inputs` must have {self.dynamics.input_dim} entries a step, the `input_dim` of the dynamics. "
+                f"Got {size}. Make the model with `input_dim={size}`, or leave inputs out."
+            )
+        if data.num_steps == 0:
+            raise DataError("`data` must have at least one seen step, from which codes are read. Got 0.")
+        gaps = data.times.diff(dim=-1)
+        if gaps.numel() and float((gaps / gaps.median() - 1).abs().max()) > _REGULAR:
+            raise DataError(
+                "`data.times` must be evenly spaced, with the same step in all series, because one move of the state "
+                f"belongs to each step. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames "
+                "on an even grid and hide the steps between them, or use a model in continuous time such as `ODE2VAE`."
+            )
+        self.emission.check(data)
+
+    def adapt(self, data: Sequences) -> None:
+        """Take the unit of time and of the values from the training data."""
+        super().adapt(data)
+        self.encoder.adapt(data)
+        self.emission.adapt(data)
+
+    def _codes_and_states(self, prior: MixedLinearGaussian, data: Sequences) -> Tensor:
+        """Sample codes and states as two sites each; the states' density contains that of the codes."""
+        codes = pyro.sample("codes", prior)
+        states = pyro.sample("states", StatesGivenPath(_linear(prior, codes), codes, is_joint=True))
+        if not data.horizon:
+            return codes
+        ahead = prior.future(codes, data.horizon, state=states[..., -1, :])
+        codes_ahead = pyro.sample("codes_future", ahead)
+        pyro.sample("states_future", StatesGivenPath(ahead.given(codes_ahead), codes_ahead, is_joint=True))
+        return torch.cat([codes.expand(codes_ahead.shape[:-2] + codes.shape[-2:]), codes_ahead], -2)
+
+
+def _linear(prior: MixedLinearGaussian, codes: Tensor) -> LinearGaussian:
+    assert prior.valid is not None
+    return prior.given(codes, prior.valid[..., None])
+
+
+def _encoder(obs_shape: tuple[int, ...], code_dim: int) -> FrameEncoder:
+    if len(obs_shape) == 3:
+        return FrameEncoder(ConvTrunk(1, obs_shape, (32, 32, 32)), code_dim)
+    return FrameEncoder(MLPTrunk(1, obs_shape), code_dim, units=Standardise(obs_shape))
+
+
+def _emission(obs_shape: tuple[int, ...], code_dim: int) -> BernoulliEmission | GaussianEmission:
+    if len(obs_shape) == 3:
+        return BernoulliEmission(SubPixelDecoder(code_dim, obs_shape))
+    return GaussianEmission(MLPDecoder(code_dim, obs_shape))

@@ -1,0 +1,179 @@
+"""``RecurrentVAE``: codes of single frames, and a recurrent network that predicts the next code."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from pyro_seq.data import Sequences
+from pyro_seq.distributions.recurrent import RecurrentPath, Transition
+from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.model import SequenceModel
+from pyro_seq.nn.conv import ConvTrunk
+from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
+from pyro_seq.nn.frame import FrameEncoder
+from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
+from pyro_seq.nn.recurrent import LSTMTransition
+from pyro_seq.nn.subpixel import SubPixelDecoder
+from pyro_seq.nn.units import Standardise
+
+
+class CodeTransition(Transition, Protocol):
+    """Where codes start and how they go on, a module; `LSTMTransition` is one."""
+
+    code_dim: int
+
+    def initial(self, num_series: int) -> dist.Normal:
+        """Distribution of the first code, batch shape (series, code)."""
+        ...
+
+
+class RecurrentVAE(SequenceModel):
+    r"""An auto-encoder of single frames with a recurrent network over its codes: the baselines AE-RNN and VAE-RNN.
+
+    Generative model::
+
+        encodings_1         ~ Normal(m_1, s_1)                  N(0, I) until the transition is trained
+        encodings_t | <t    ~ Normal(LSTM(encodings_<t), s)     one site for the whole path
+        x_t | encodings_t   ~ emission(decoder(encodings_t))
+
+    Guide::
+
+        encodings_t | x_t   ~ Normal(encoder(x_t))              where a frame is seen
+        encodings_t | <t    ~ Normal(LSTM(encodings_<t), s)     where it is hidden
+
+    Symbols of the paper: a_t the step t of `encodings`, q(a_t | x_t) `encoder`, p(x_t | a_t) `emission`.
+
+    Forecasts feed the network its own output; imputations feed it the code of the frame where there is one and its own
+    output elsewhere. So a hidden frame is filled from what came before it only, by filtering. Steps are counted: time
+    stamps are not read.
+
+    Train it in two phases, as in the paper; freezing is plain torch, and `fit` leaves frozen parts alone.
+
+    1. Encoder and emission on single frames, each a series of its own, while the transition is frozen. The prior of a
+       code is then N(0, I). For AE-RNN bound the encoder's variance to next to nothing and take the divergence out of
+       the objective; for VAE-RNN leave both as they are.
+    2. The transition on whole sequences, while encoder and emission are frozen.
+
+    Trained all at once it is one bound on the evidence of whole sequences, which is neither of the paper's baselines.
+
+    Args:
+        obs_shape: Shape of one observation; (channel, height, width) gives convolutional parts.
+        code_dim: Size of a code.
+        hidden_dim: Size of the recurrent network's memory.
+        maximum_variance: Bound on the variance of the default encoder: 1, that of the prior, for VAE-RNN; next to
+            nothing, such as 1e-6, for AE-RNN.
+        encoder: Gaussian over the code of a frame.
+        emission: Likelihood around a decoder; Bernoulli for images, Gaussian else.
+        transition: Where codes start and how they go on; an `LSTMTransition` when absent.
+
+    Raises:
+        DataError: When a size is not positive, or parts have codes of other sizes.
+
+    Example:
+        An AE-RNN, in its two phases; for a VAE-RNN leave out the two options.
+
+        >>> from pyro_seq import SVI, Sequences, fit
+        >>> train = Sequences(torch.rand(4, 6, 3))
+        >>> model = RecurrentVAE((3,), 2, maximum_variance=1e-6)
+        >>> _ = model.transition.requires_grad_(False)
+        >>> _ = fit(model, train.windows(1), SVI(num_steps=2, scales={"encodings": 0.0}))
+        >>> _ = model.requires_grad_(False).transition.requires_grad_(True)
+        >>> posterior = fit(model, train, SVI(num_steps=2))
+
+    References:
+        Fraccaro, Kamronn, Paquet, Winther, "A disentangled recognition and nonlinear dynamics model for unsupervised
+        learning", NeurIPS 2017, section 5.1.
+    """
+
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {"encodings": ("time", "code")}
+
+    def __init__(
+        self,
+        obs_shape: tuple[int, ...],
+        code_dim: int = 2,
+        *,
+        hidden_dim: int = 64,
+        maximum_variance: float = 1.0,
+        encoder: FrameEncoder | None = None,
+        emission: BernoulliEmission | GaussianEmission | None = None,
+        transition: CodeTransition | None = None,
+    ) -> None:
+        super().__init__()
+        if code_dim < 1 or not maximum_variance > 0:
+            raise DataError(
+                f"`code_dim` and `maximum_variance` must be positive. Got {code_dim} and {maximum_variance}."
+            )
+        self.obs_shape = tuple(obs_shape)
+        self.encoder = _encoder(self.obs_shape, code_dim, maximum_variance) if encoder is None else encoder
+        self.emission = _emission(self.obs_shape, code_dim) if emission is None else emission
+        self.transition: Any = LSTMTransition(code_dim, hidden_dim) if transition is None else transition
+        if not self.encoder.dim == self.transition.code_dim == code_dim:
+            raise DataError(
+                f"`encoder` and `transition` must have codes of size `code_dim` = {code_dim}. Got {self.encoder.dim} "
+                f"and {self.transition.code_dim}."
+            )
+
+    def model(self, data: Sequences) -> None:
+        """Draw the codes of all steps, one after the other, and emit each."""
+        self.bind()
+        with self.series(data):
+            path = self.sample_path("encodings", self.prior(data), data)
+            self.observe(self.emission, path, data)
+
+    def guide(self, data: Sequences) -> None:
+        """Encode the seen frames one by one, and predict the codes of the hidden ones from those before."""
+        self.bind()
+        data = data.seen()
+        with self.series(data):
+            pyro.sample("encodings", self.encode(data))
+
+    def prior(self, data: Sequences) -> RecurrentPath:
+        """Distribution of the codes at the seen steps before any frame is seen, batch (series,), event (time, code)."""
+        initial = self.transition.initial(data.num_series)
+        return RecurrentPath(initial, self.transition, data.num_steps, valid=_valid(data))
+
+    def encode(self, data: Sequences) -> RecurrentPath:
+        """Distribution of the codes given the seen frames, batch (series,), event (time, code)."""
+        data = data.seen()
+        initial, steps = self.transition.initial(data.num_series), data.num_steps
+        encoded = self.encoder(data.values, data.entry_mask)
+        return RecurrentPath(
+            initial, self.transition, steps, valid=_valid(data), encoded=encoded, seen=data.step_mask
+        )
+
+    def check(self, data: Sequences) -> None:
+        """Refuse other observation shapes, inputs, and values outside the emission's range."""
+        super().check(data)
+        if data.inputs is not None:
+            raise UnsupportedError("`data.inputs` is given, but RecurrentVAE has no inputs. Leave them out.")
+        self.emission.check(data)
+
+    def adapt(self, data: Sequences) -> None:
+        """Take the unit of time and of the values from the training data."""
+        super().adapt(data)
+        self.encoder.adapt(data)
+        self.emission.adapt(data)
+
+
+def _valid(data: Sequences) -> Tensor:
+    """True up to the last observed step of each series, (series, time): padding does not count."""
+    return torch.arange(data.num_steps, device=data.device) < data.lengths[:, None]
+
+
+def _encoder(obs_shape: tuple[int, ...], code_dim: int, maximum_variance: float) -> FrameEncoder:
+    """Convolutional for images, with one unit for all pixels; else an MLP with a unit for each variable."""
+    if len(obs_shape) == 3:
+        return FrameEncoder(ConvTrunk(1, obs_shape), code_dim, maximum_variance=maximum_variance)
+    trunk, units = MLPTrunk(1, obs_shape), Standardise(obs_shape)
+    return FrameEncoder(trunk, code_dim, maximum_variance=maximum_variance, units=units)
+
+
+def _emission(obs_shape: tuple[int, ...], code_dim: int) -> BernoulliEmission | GaussianEmission:
+    if len(obs_shape) == 3:
+        return BernoulliEmission(SubPixelDecoder(code_dim, obs_shape))
+    return GaussianEmission(MLPDecoder(code_dim, obs_shape))

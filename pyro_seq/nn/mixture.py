@@ -1,0 +1,218 @@
+"""Dynamics that are a mixture of linear modes, mixed by what was seen before."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pyro_seq.errors import DataError
+from pyro_seq.nn.mlp import mlp
+from pyro_seq.ops.kalman import LinearGaussianParameters
+from pyro_seq.ops.precision import full_precision
+
+
+class MixtureNetwork(Protocol):
+    """A module that reads the codes before each step and says how the modes mix there."""
+
+    num_outputs: int
+    start: Tensor
+
+    def __call__(self, previous: Tensor, memory: Any) -> tuple[Tensor, Any]:
+        """Outputs (..., time, output) for steps whose predecessors are `previous` (..., time, code), and the memory.
+
+        The memory of earlier steps is what an earlier call returned, or None before the first.
+        """
+        ...
+
+
+class Memory(NamedTuple):
+    """What a recurrent network hands to the next step, (..., hidden) each."""
+
+    hidden: Tensor
+    cell: Tensor
+
+
+class LSTMMixture(nn.Module):
+    """Logits of the modes from all codes before a step, by a recurrent network.
+
+    Args:
+        code_dim: Size of a code.
+        num_outputs: Number of modes, plus that of learned inputs.
+        hidden_dim: Size of the network's memory.
+    """
+
+    def __init__(self, code_dim: int, num_outputs: int, hidden_dim: int = 50) -> None:
+        super().__init__()
+        self.num_outputs = num_outputs
+        self.hidden_dim = hidden_dim
+        self.start = nn.Parameter(torch.zeros(code_dim))
+        self.lstm = nn.LSTM(code_dim, hidden_dim, batch_first=True)
+        self.head = nn.Linear(hidden_dim, num_outputs)
+        with torch.no_grad():
+            self.lstm.bias_hh_l0[hidden_dim : 2 * hidden_dim] = (
+                1.0  # remember at the start (Jozefowicz and others, 2015)
+            )
+
+    def forward(self, previous: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """Outputs (..., time, output) for steps whose predecessors are `previous` (..., time, code), and the memory."""
+        batch = previous.shape[:-2]
+        carried = None
+        if memory is not None:
+            hidden, cell = (part.expand(*batch, -1).reshape(1, -1, self.hidden_dim).contiguous() for part in memory)
+            carried = (hidden, cell)
+        features, (hidden, cell) = self.lstm(previous.reshape(-1, *previous.shape[-2:]), carried)
+        outputs = self.head(features).reshape(*previous.shape[:-1], -1)
+        return outputs, Memory(hidden.reshape(*batch, -1), cell.reshape(*batch, -1))
+
+
+class WindowMixture(nn.Module):
+    """Logits of the modes from the last few codes before a step, by a multilayer perceptron.
+
+    Args:
+        code_dim: Size of a code.
+        num_outputs: Number of modes, plus that of learned inputs.
+        length: Number of codes read.
+        hidden_dims: Widths of the hidden layers.
+    """
+
+    def __init__(
+        self, code_dim: int, num_outputs: int, length: int = 1, hidden_dims: tuple[int, ...] = (50, 50)
+    ) -> None:
+        super().__init__()
+        self.num_outputs = num_outputs
+        self.length = length
+        self.start = nn.Parameter(torch.zeros(code_dim))
+        self.layers = mlp((length * code_dim, *hidden_dims, num_outputs), nn.ReLU)
+
+    def forward(self, previous: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Outputs (..., time, output) for steps whose predecessors are `previous` (..., time, code), and the memory."""
+        shape = (*previous.shape[:-2], self.length - 1, previous.shape[-1])
+        earlier = self.start.expand(shape) if memory is None else memory.expand(shape)
+        codes = torch.cat([earlier, previous], -2)
+        windows = codes.unfold(-2, self.length, 1).flatten(-2)
+        return self.layers(windows), codes[..., codes.shape[-2] - self.length + 1 :, :]
+
+
+class MixedDynamics(nn.Module):
+    r"""Parameters of a linear Gaussian state-space model that change with the codes seen so far.
+
+    .. math::
+        (A_t, B_t, C_t) = \sum_k \alpha_t^k (A^k, B^k, C^k), \qquad
+        \alpha_t = \mathrm{softmax}\, g(a_{0:t-1}), \qquad Q = q I, \quad R = r I, \quad \Sigma_1 = s I
+
+    with a learned code :math:`a_0` before the first step. One mode makes the model linear; its matrices then hold for
+    all series and steps, and covariances are computed once for all.
+
+    Args:
+        code_dim: Size of a code a.
+        state_dim: Size of the state z.
+        num_modes: Number K of modes.
+        mixture: The network g, with ``num_modes + num_learned_inputs`` outputs; an LSTM when absent, and none for one
+            mode without learned inputs.
+        input_dim: Size of the inputs of the data.
+        num_learned_inputs: Size of further inputs that the network gives out.
+        transition_variance: Variance q of the state's noise.
+        observation_variance: Variance r of the codes given the state.
+        initial_variance: Variance s of the state at the first step.
+        has_learned_noise: Learn q and r.
+
+    Raises:
+        DataError: When a size or variance is not positive, or the network does not fit.
+
+    References:
+        Fraccaro, Kamronn, Paquet, Winther, "A disentangled recognition and nonlinear dynamics model for unsupervised
+        learning", NeurIPS 2017, section 3.2.
+    """
+
+    def __init__(
+        self,
+        code_dim: int,
+        state_dim: int,
+        num_modes: int = 3,
+        *,
+        mixture: MixtureNetwork | None = None,
+        input_dim: int = 0,
+        num_learned_inputs: int = 0,
+        transition_variance: float = 0.08,
+        observation_variance: float = 0.03,
+        initial_variance: float = 20.0,
+        has_learned_noise: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_sizes(code_dim, state_dim, num_modes, transition_variance, observation_variance, initial_variance)
+        num_outputs = num_modes + num_learned_inputs
+        if mixture is None and num_outputs > 1:
+            mixture = LSTMMixture(code_dim, num_outputs)
+        if mixture is not None and mixture.num_outputs != num_outputs:
+            raise DataError(
+                f"`mixture` must have num_modes + num_learned_inputs = {num_outputs} outputs. Got one with "
+                f"{mixture.num_outputs}."
+            )
+        self.code_dim, self.state_dim, self.num_modes, self.input_dim = code_dim, state_dim, num_modes, input_dim
+        self.mixture = mixture
+        self.transition = nn.Parameter(torch.eye(state_dim).expand(num_modes, -1, -1).clone())
+        self.observation = nn.Parameter(0.05 * torch.randn(num_modes, code_dim, state_dim))
+        size_in = input_dim + num_learned_inputs
+        self.input_matrix = nn.Parameter(0.05 * torch.randn(num_modes, state_dim, size_in)) if size_in else None
+        noise = torch.tensor([transition_variance, observation_variance]).log()
+        self.log_noise = nn.Parameter(noise, requires_grad=has_learned_noise)
+        self.initial_variance = initial_variance
+
+    @property
+    def start(self) -> Tensor:
+        """The code before the first step, (code,)."""
+        return self.transition.new_zeros(self.code_dim) if self.mixture is None else self.mixture.start
+
+    def weights(self, previous: Tensor) -> Tensor:
+        """Mixing weights (..., time, mode) of steps whose predecessors are `previous` (..., time, code)."""
+        if self.mixture is None:
+            return previous.new_ones((*previous.shape[:-1], 1))
+        return self.mixture(previous, None)[0][..., : self.num_modes].softmax(-1)
+
+    @full_precision
+    def forward(self, previous: Tensor, inputs: Tensor | None, memory: Any) -> tuple[LinearGaussianParameters, Any]:
+        """Parameters of some steps, and the memory for the next ones.
+
+        Args:
+            previous: Codes one step earlier, (..., time, code).
+            inputs: Inputs of the data into these steps, (..., time, input); None without.
+            memory: What the call for the steps before returned; None at the first.
+
+        Returns:
+            Parameters with a time axis, or without where nothing changes, and the memory.
+        """
+        if self.mixture is None:
+            return self._mixed(None, inputs), None
+        outputs, memory = self.mixture(previous, memory)
+        weights, learned = outputs[..., : self.num_modes].softmax(-1), outputs[..., self.num_modes :]
+        if learned.shape[-1]:
+            inputs = learned if inputs is None else torch.cat([inputs.expand(*learned.shape[:-1], -1), learned], -1)
+        return self._mixed(weights, inputs), memory
+
+    def _mixed(self, weights: Tensor | None, inputs: Tensor | None) -> LinearGaussianParameters:
+        def mixed(modes: Tensor) -> Tensor:
+            return modes[0] if weights is None else (weights @ modes.flatten(1)).unflatten(-1, modes.shape[1:])
+
+        state, code = self.transition.new_ones(self.state_dim), self.transition.new_ones(self.code_dim)
+        noise = self.log_noise.exp()
+        return LinearGaussianParameters(
+            transition=mixed(self.transition),
+            transition_cov=(noise[0] * state).diag(),
+            observation=mixed(self.observation),
+            observation_cov=(noise[1] * code).diag(),
+            initial_mean=torch.zeros_like(state),
+            initial_cov=(self.initial_variance * state).diag(),
+            input_matrix=None if self.input_matrix is None else mixed(self.input_matrix),
+            inputs=inputs,
+        )
+
+
+def _check_sizes(code_dim: int, state_dim: int, num_modes: int, *variances: float) -> None:
+    if min(code_dim, state_dim, num_modes) < 1 or not all(0 < v < math.inf for v in variances):
+        raise DataError(
+            "`code_dim`, `state_dim`, `num_modes` and all variances must be positive. "
+            f"Got {code_dim}, {state_dim}, {num_modes} and {variances}."
+        )
