@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-_ROUNDING = 1e-9
-
 
 def draw_balls(frames: np.ndarray, centres: np.ndarray, radius: int) -> None:
     """Set a disc around centres (frame, 2) in frames (frame, size, size), cut at the edges.
@@ -33,17 +31,16 @@ def draw_bars(frames: np.ndarray, x: float, heights: np.ndarray, half_length: in
 
 
 def lines(segments: np.ndarray, size: int) -> np.ndarray:
-    """One image (size, size) of segments (segment, 2, 2), smooth lines: the one or two pixels nearest to each point."""
+    """One image (size, size) of segments (segment, 2, 2), one pixel wide, without smoothing."""
     image = np.zeros((1, size, size), dtype=bool)
-    for ends in np.trunc(segments).astype(int):
-        start, end = ends * (1, -1) + (0, size)  # columns and rows
-        length = int(np.abs(end - start).max())
+    for start, end in np.trunc(segments).astype(int) * (1, -1) + (0, size):  # columns and rows
+        across, along = np.sort(np.abs(end - start))  # the line has one pixel for each step of the longer side
+        steps = np.arange(along + 1)
+        shifts = -((along // 2 - steps * across) // max(along, 1))
         is_steep = abs(end[1] - start[1]) > abs(end[0] - start[0])
-        points = start + (end - start) * (np.arange(length + 1) / max(length, 1))[:, None]
-        major, minor = points.T[::-1] if is_steep else points.T
-        for side in (np.floor(minor + _ROUNDING), np.ceil(minor - _ROUNDING)):
-            row, column = (major, side) if is_steep else (side, major)
-            _set(image, np.zeros(length + 1, dtype=int), np.rint(row).astype(int), np.rint(column).astype(int))
+        moves = np.stack((shifts, steps) if is_steep else (steps, shifts), axis=-1)
+        columns, rows = (start + np.sign(end - start) * moves).T
+        _set(image, np.zeros_like(rows), rows, columns)
     return image[0]
 
 

@@ -34,12 +34,13 @@ def ball_in_world(
 
     The physics engine pymunk (``pip install 'pyro_seq[physics]'``) takes one step of 0.2 s a frame, with the constants
     of the public data sets. A bounce is resolved after up to one step of penetration, so it is not an exact mirror
-    image; the side it leaves to is the engine's. A frame shows the walls, the ball and the paddles.
+    image, and a fast ball may pass a wall: about one in a hundred of the box with gravity falls through its floor.
+    A frame shows the walls, the ball and the paddles as the engine's drawing on pygame does, without the marks at
+    points of contact (0.1 to 0.2 pixels a frame).
 
-    With the default seeds, training and test starts are those of the public data sets (whose Pong training set has no
-    seed); what follows may differ in places by the version of the engine.
-
-    The default sizes take 0.5 GB of memory and about 10 s.
+    With the default seeds, training and test starts are those of the code behind the public data sets (where the
+    training set of Pong has no seed); later frames depend on the version of the engine. The default sizes take about
+    1 GB of memory while they are made, half of it afterwards, and a few seconds.
 
     Args:
         world: `BallWorld.box()`, `BallWorld.box_with_gravity()`, `BallWorld.hexagon()`, `BallWorld.pong()` or your own.
