@@ -9,6 +9,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 
 from pyro_seq.distributions.path import PathDistribution
+from pyro_seq.distributions.replicate import Replicate
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.ops.kalman import (
     FilterResult,
@@ -165,6 +166,13 @@ class LinearGaussian(PathDistribution):
             initial_mean=ahead.predicted_means[..., 1, :], initial_cov=ahead.predicted_covs[..., 1, :, :]
         )
         return LinearGaussian(parameters, horizon, is_parallel=self.is_parallel)
+
+    def replicate(self, value: Tensor) -> Replicate:
+        """Distribution of second observations of the hidden path, given the first: imputations where these are hidden.
+
+        The predictive verbs draw a site ``x`` from it, see :class:`pyro_seq.distributions.replicate.Replicate`.
+        """
+        return Replicate(self, value)
 
     def _marginals(self) -> tuple[LinearGaussianParameters, FilterResult]:
         hidden = self.parameters.initial_mean.new_zeros(self.batch_shape + self.event_shape)
