@@ -64,6 +64,8 @@ def take_draws(
     seen = reconstruct(posterior, data, num_samples=count, chunk_size=chunk_size, seed=seed)
     future = forecast(posterior, data, num_samples=count, chunk_size=chunk_size, seed=seed) if data.horizon else None
     is_global, is_random = _kinds(posterior.model, data.seen())
+    for name in seen.latents.keys() - is_global.keys():  # latents that the model integrates out follow from the others
+        is_global[name], is_random[name] = False, False
     likelihood = None
     if has_likelihood and data.num_steps:
         latents = {
