@@ -15,6 +15,7 @@ from pyro_seq._random import isolated_rng
 from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.infer.causal import CausalCopies
 from pyro_seq.model import SequenceModel, is_local
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
 
@@ -88,13 +89,22 @@ def reconstruct(
 
 
 def impute(
-    posterior: Posterior, data: Sequences, *, num_samples: int = 100, chunk_size: int | None = None, seed: int = 0
+    posterior: Posterior,
+    data: Sequences,
+    *,
+    is_causal: bool = False,
+    num_samples: int = 100,
+    chunk_size: int | None = None,
+    seed: int = 0,
 ) -> Prediction:
     r"""Draw the hidden entries given the observed ones, which are kept as they are.
 
     Args:
         posterior: What `fit` returned.
         data: Series with missing entries.
+        is_causal: Draw each gap given what came before it only, as one must who works on-line (filtering), not given
+            what follows as well (smoothing). Costs one more copy of a series for each of its gaps; latents at seen
+            steps are then those given all up to the next gap.
         num_samples: Number of draws.
         chunk_size: Draws computed at a time; all at once when absent.
         seed: Seed of the draws.
@@ -102,8 +112,12 @@ def impute(
     Returns:
         Draws over the seen steps (sample, series, time, \*obs); observed entries are the same in every draw.
     """
-    filled = reconstruct(posterior, data, num_samples=num_samples, chunk_size=chunk_size, seed=seed)
+    _check(posterior, data, num_samples, chunk_size)
     data = data.seen()
+    copies = CausalCopies.of(data) if is_causal else None
+    given = data if copies is None else copies.data
+    filled = reconstruct(posterior, given, num_samples=num_samples, chunk_size=chunk_size, seed=seed)
+    filled = filled if copies is None else copies.gathered(filled, posterior.model.dims)
     samples = torch.where(data.entry_mask, data.values, filled.samples)
     means = torch.where(data.entry_mask, data.values, filled.means)
     return Prediction(samples, means, filled.latents, filled.times)
