@@ -31,6 +31,7 @@ FLOORS = {
 } | {path.stem: 0 for path in PACKAGE.glob("_*.py") if path.stem != "__init__"}
 STRANGERS = {"models", "datasets"}  # files of these folders do not see each other
 ONLY_IN = {"lightning": "infer", "arviz": "diagnostics/arviz.py", "torchdiffeq": "ops/"}
+EXTRAS = {"datasets/_ball_world.py": "physics"}  # files that import from an extra, and say so when it is missing
 DISTRIBUTIONS = {"PIL": "pillow", "pyro": "pyro-ppl", "sklearn": "scikit-learn"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
@@ -116,7 +117,10 @@ def test_third_party_packages_stay_in_their_room(file: Path) -> None:
 def test_every_import_is_a_declared_dependency(file: Path) -> None:
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    declared = set(re.findall(r"^([\w-]+)", setup["options"]["install_requires"], flags=re.MULTILINE))
+    required = setup["options"]["install_requires"]
+    if extra := EXTRAS.get(file.as_posix()):
+        required += setup["options.extras_require"][extra]
+    declared = set(re.findall(r"^([\w-]+)", required, flags=re.MULTILINE))
     heads = {name.split(".")[0] for name in imported_modules(file)} - sys.stdlib_module_names - {"pyro_seq"}
     missing = {DISTRIBUTIONS.get(head, head) for head in heads} - declared
     assert not missing, f"{file} imports {sorted(missing)}, which setup.cfg does not require"

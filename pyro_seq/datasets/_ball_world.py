@@ -79,7 +79,7 @@ class BallWorld:
 
     @classmethod
     def pong(cls) -> BallWorld:
-        """Floor, roof and two paddles; bounces lose speed, and a ball that a paddle misses leaves the image."""
+        """Floor, roof and two paddles; bounces lose a tenth of the speed across the wall."""
         walls = (((0.0, 1.0), (32.0, 1.0)), ((0.0, 32.0), (32.0, 32.0)))
         return cls(walls, 3.0, speeds=(10.0, 10.0), ball_elasticity=0.9, wall_elasticity=0.99, has_paddles=True)
 

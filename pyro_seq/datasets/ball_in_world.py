@@ -65,6 +65,10 @@ def ball_in_world(
     References:
         Fraccaro, Kamronn, Paquet and Winther (2017), A disentangled recognition and nonlinear dynamics model for
         unsupervised learning.
+
+    Example:
+        >>> ball_in_world(BallWorld.hexagon(), num_train=4, num_test=2).train
+        Sequences((series 4, time 20, obs 1, obs 32, obs 32), 0 % missing, total 4)
     """
     if not isinstance(world, BallWorld):
         raise DataError(f"`world` must be a world such as `BallWorld.box()`. Got {world!r}.")
@@ -83,21 +87,24 @@ def ball_in_world(
 
     setting = {"version": _VERSION, "world": asdict(world), "series": counts, "num_steps": num_steps, "seeds": seeds}
     arrays = cached("ball_in_world", setting, make) if cache else make()
-    states_and_paddles = ((arrays[part], arrays[f"{part}_paddles"]) for part in Splits._fields)
-    return Splits(*(_sequences(world, *both) if len(both[0]) else None for both in states_and_paddles))
+
+    def sequences(part: str) -> Sequences:
+        states, paddles = arrays[part], arrays[f"{part}_paddles"]
+        context = {"state": torch.from_numpy(states).float()}
+        if world.has_paddles:
+            context["paddles"] = torch.from_numpy(paddles).float()
+        return Sequences(torch.from_numpy(render(world, states, paddles)), context=context)
+
+    return Splits(sequences("train"), sequences("validation") if num_validation else None, sequences("test"))
 
 
 def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    if len(seeds) != len(Splits._fields) or len(set(seeds)) != len(seeds):
-        raise DataError(f"`seeds` must be three different ones, of training, validation and test. Got {seeds!r}.")
-    return tuple(whole_number(seed, "seeds", 0, _MAX_SEED) for seed in seeds)
-
-
-def _sequences(world: BallWorld, states: np.ndarray, paddles: np.ndarray) -> Sequences:
-    context = {"state": torch.from_numpy(states).float()}
-    if world.has_paddles:
-        context["paddles"] = torch.from_numpy(paddles).float()
-    return Sequences(torch.from_numpy(render(world, states, paddles)), context=context)
+    if not isinstance(seeds, Sequence) or len(seeds) != len(Splits._fields):
+        raise DataError(f"`seeds` must be three, of the training, validation and test series. Got {seeds!r}.")
+    numbers = tuple(whole_number(seed, "seeds", 0, _MAX_SEED) for seed in seeds)
+    if len(set(numbers)) != len(numbers):
+        raise DataError(f"`seeds` must differ, or two parts would hold the same series. Got {seeds!r}.")
+    return numbers
 
 
 def render(world: BallWorld, states: np.ndarray, paddles: np.ndarray) -> np.ndarray:

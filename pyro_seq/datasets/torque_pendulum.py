@@ -127,8 +127,8 @@ def torque_pendulum(
         values, inputs = torch.from_numpy(render(states[..., 0], size)), torch.from_numpy(torque[..., None])
         return Sequences(values, inputs=inputs.float(), context={"state": torch.from_numpy(states).float()})
 
-    streams = (np.random.default_rng(child) for child in children)
-    return Splits(*(part(count, rng) if count else None for count, rng in zip(counts, streams, strict=True)))
+    train, validation, test = zip(counts, map(np.random.default_rng, children), strict=True)
+    return Splits(part(*train), part(*validation) if num_validation else None, part(*test))
 
 
 def simulate(pendulum: Pendulum, start: np.ndarray, torque: np.ndarray) -> np.ndarray:
