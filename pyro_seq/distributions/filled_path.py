@@ -21,10 +21,10 @@ class FilledPath(PathDistribution):
         q(a \mid x) = \prod_{t\ \text{seen}} N(a_t; \mu_t, \sigma_t^2)\;
             p\left(a_\text{gaps} \mid a_\text{seen};\ \hat\gamma\right)
 
-    The parameters of the dynamics depend on the path, also where it is hidden. They are estimated,
-    :math:`\hat\gamma`, by the filter, which puts the predicted mean in place of a hidden code, and then again by the
-    smoother, `num_sweeps` times. The estimate is a function of the seen codes, so that q has a density, and with one
-    mode q is the exact conditional. Steps after the last seen one are drawn from the prior given all before, and do not
+    The parameters of the dynamics depend on the path, also where it is hidden. There they are estimated,
+    :math:`\hat\gamma`, from the filter's predicted means. The estimate is a function of the seen codes, so that q has a
+    density, and with one mode q is the exact conditional. Feeding the smoothed path back for better parameters makes
+    them worse: what comes before a bounce then reads codes that already know of it. Steps after the last seen one are drawn from the prior given all before, and do not
     count in `log_prob`.
 
     Args:
@@ -32,7 +32,6 @@ class FilledPath(PathDistribution):
         scale: Standard deviations of the same shape.
         seen: True at seen steps, (..., time).
         prior: Distribution of the path, with `valid` False after the last seen step.
-        num_sweeps: How often the smoothed path is fed back for better parameters.
 
     References:
         Fraccaro, Kamronn, Paquet, Winther, "A disentangled recognition and nonlinear dynamics model for unsupervised
@@ -42,10 +41,8 @@ class FilledPath(PathDistribution):
     arg_constraints: ClassVar[dict[str, Any]] = {}
     support = constraints.independent(constraints.real, 2)
 
-    def __init__(
-        self, loc: Tensor, scale: Tensor, seen: Tensor, prior: MixedLinearGaussian, *, num_sweeps: int = 1
-    ) -> None:
-        self.loc, self.scale, self.seen, self.prior, self.num_sweeps = loc, scale, seen, prior, num_sweeps
+    def __init__(self, loc: Tensor, scale: Tensor, seen: Tensor, prior: MixedLinearGaussian) -> None:
+        self.loc, self.scale, self.seen, self.prior = loc, scale, seen, prior
         self.exists = torch.ones_like(seen) if prior.valid is None else prior.valid
         self.has_gaps = bool((self.exists & ~seen).any())
         self.has_tail = not bool(self.exists.all())
@@ -56,8 +53,7 @@ class FilledPath(PathDistribution):
         """The same distribution over a larger batch."""
         if torch.Size(batch_shape) == self.batch_shape:
             return self
-        prior = self.prior.expand(torch.Size(batch_shape))
-        return FilledPath(self.loc, self.scale, self.seen, prior, num_sweeps=self.num_sweeps)
+        return FilledPath(self.loc, self.scale, self.seen, self.prior.expand(torch.Size(batch_shape)))
 
     @full_precision
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
@@ -87,13 +83,6 @@ class FilledPath(PathDistribution):
         return total
 
     def _estimated(self, path: Tensor) -> LinearGaussian:
-        """The linear model of the seen codes, with parameters that belong to their smoothed path."""
+        """The linear model of the seen codes, with parameters that belong to their filtered path."""
         seen = self.seen.expand(path.shape[:-1])
-        mask = seen[..., None]
-        path = self.prior.complete(path, seen, is_mean=True)
-        for _ in range(self.num_sweeps):
-            linear = self.prior.given(path, mask)
-            smoothed = linear.smooth(path).smoothed_means
-            means = (linear.parameters.observation @ smoothed[..., None]).squeeze(-1)
-            path = torch.where(mask, path, means)
-        return self.prior.given(path, mask)
+        return self.prior.given(self.prior.complete(path, seen, is_mean=True), seen[..., None])

@@ -66,7 +66,6 @@ class KalmanVAE(SequenceModel):
         encoder: Code of one frame.
         emission: Likelihood around a decoder; Bernoulli for images, Gaussian else.
         input_dim: Size of the inputs of the data, for the default dynamics.
-        num_sweeps: How often the smoothed path in a gap is fed back to the weights; see `FilledPath`.
         has_states: Make the states a site, instead of integrating them out.
 
     Raises:
@@ -94,7 +93,6 @@ class KalmanVAE(SequenceModel):
         encoder: FrameEncoder | None = None,
         emission: BernoulliEmission | GaussianEmission | None = None,
         input_dim: int = 0,
-        num_sweeps: int = 1,
         has_states: bool = False,
     ) -> None:
         super().__init__()
@@ -103,12 +101,10 @@ class KalmanVAE(SequenceModel):
         code_dim = self.dynamics.code_dim
         self.encoder = _encoder(self.obs_shape, code_dim) if encoder is None else encoder
         self.emission = _emission(self.obs_shape, code_dim) if emission is None else emission
-        if self.encoder.dim != code_dim or num_sweeps < 0:
+        if self.encoder.dim != code_dim:
             raise DataError(
-                f"`encoder` must give codes of the size of the dynamics', {code_dim}, and `num_sweeps` must be at "
-                f"least 0. Got {self.encoder.dim} and {num_sweeps}."
+                f"`encoder` must give codes of the size of the dynamics', {code_dim}. Got {self.encoder.dim}."
             )
-        self.num_sweeps = num_sweeps
         self.has_states = has_states
 
     def model(self, data: Sequences) -> None:
@@ -142,7 +138,7 @@ class KalmanVAE(SequenceModel):
     def encode(self, data: Sequences) -> FilledPath:
         """Posterior of the codes given the seen frames: batch (series,), event (time, code)."""
         each = self.encoder(data.values, data.entry_mask)
-        return FilledPath(each.loc, each.scale, data.step_mask, self.prior(data), num_sweeps=self.num_sweeps)
+        return FilledPath(each.loc, each.scale, data.step_mask, self.prior(data))
 
     def mixing_weights(self, codes: Tensor) -> Tensor:
         """Weights of the modes at each step of paths of codes (..., time, code): (..., time, mode)."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.support import Lines, Walks, binary_series, real_series
 
 from pyro_seq.data import Sequences
 from pyro_seq.infer.causal import CausalCopies
 from pyro_seq.infer.predict import impute
 from pyro_seq.posterior import GuidePosterior
+from tests.support import Lines, Walks, binary_series, real_series
 
 
 def gappy(data: Sequences) -> Sequences:
