@@ -24,7 +24,7 @@ from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.infer.svi import SVI
 from pyro_seq.infer.trainer import Trainer
 from pyro_seq.model import SequenceModel
-from pyro_seq.models import ODE2VAE
+from pyro_seq.models import ODE2VAE, RecurrentVAE
 from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
 from pyro_seq.nn.conv import ConvDecoder, ConvTrunk
 from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
@@ -43,6 +43,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "Sequences",
     "SequenceModel",
     "ODE2VAE",
+    "RecurrentVAE",
     "SVI",
     "MCMC",
     "NUTS",

@@ -21,6 +21,8 @@ from pyro_seq.nn.recurrent import LSTMTransition
 from pyro_seq.nn.subpixel import SubPixelDecoder
 from pyro_seq.nn.units import Standardise
 
+_REGULAR = 1e-3  # by which share of a step time stamps may be off an even grid
+
 
 class CodeTransition(Transition, Protocol):
     """Where codes start and how they go on, a module; `LSTMTransition` is one."""
@@ -37,20 +39,20 @@ class RecurrentVAE(SequenceModel):
 
     Generative model::
 
-        encodings_1         ~ Normal(m_1, s_1)                  N(0, I) until the transition is trained
-        encodings_t | <t    ~ Normal(LSTM(encodings_<t), s)     one site for the whole path
-        x_t | encodings_t   ~ emission(decoder(encodings_t))
+        codes_1             ~ Normal(m_1, s_1)              N(0, I) until the transition is trained
+        codes_t | <t        ~ Normal(LSTM(codes_<t), s)     one site for the whole path
+        x_t | codes_t       ~ emission(codes_t)
 
     Guide::
 
-        encodings_t | x_t   ~ Normal(encoder(x_t))              where a frame is seen
-        encodings_t | <t    ~ Normal(LSTM(encodings_<t), s)     where it is hidden
+        codes_t | x_t       ~ Normal(encoder(x_t))          where a frame is seen
+        codes_t | <t        ~ Normal(LSTM(codes_<t), s)     where it is hidden
 
-    Symbols of the paper: a_t the step t of `encodings`, q(a_t | x_t) `encoder`, p(x_t | a_t) `emission`.
+    Symbols of the paper: a_t is `codes`, q(a_t | x_t) `encoder`, p(x_t | a_t) `emission`.
 
     Forecasts feed the network its own output; imputations feed it the code of the frame where there is one and its own
-    output elsewhere. So a hidden frame is filled from what came before it only, by filtering. Steps are counted: time
-    stamps are not read.
+    output elsewhere. So a hidden frame is filled from what came before it only, by filtering. Times must be evenly
+    spaced: put irregular frames on a grid, with the steps between them hidden.
 
     Train it in two phases, as in the paper; freezing is plain torch, and `fit` leaves frozen parts alone.
 
@@ -81,7 +83,7 @@ class RecurrentVAE(SequenceModel):
         >>> train = Sequences(torch.rand(4, 6, 3))
         >>> model = RecurrentVAE((3,), 2, maximum_variance=1e-6)
         >>> _ = model.transition.requires_grad_(False)
-        >>> _ = fit(model, train.windows(1), SVI(num_steps=2, scales={"encodings": 0.0}))
+        >>> _ = fit(model, train.windows(1), SVI(num_steps=2, scales={"codes": 0.0}))
         >>> _ = model.requires_grad_(False).transition.requires_grad_(True)
         >>> posterior = fit(model, train, SVI(num_steps=2))
 
@@ -90,7 +92,7 @@ class RecurrentVAE(SequenceModel):
         learning", NeurIPS 2017, section 5.1.
     """
 
-    dims: ClassVar[dict[str, tuple[str, ...]]] = {"encodings": ("time", "code")}
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {"codes": ("time", "code")}
 
     def __init__(
         self,
@@ -122,7 +124,7 @@ class RecurrentVAE(SequenceModel):
         """Draw the codes of all steps, one after the other, and emit each."""
         self.bind()
         with self.series(data):
-            path = self.sample_path("encodings", self.prior(data), data)
+            path = self.sample_path("codes", self.prior(data), data)
             self.observe(self.emission, path, data)
 
     def guide(self, data: Sequences) -> None:
@@ -130,7 +132,7 @@ class RecurrentVAE(SequenceModel):
         self.bind()
         data = data.seen()
         with self.series(data):
-            pyro.sample("encodings", self.encode(data))
+            pyro.sample("codes", self.encode(data))
 
     def prior(self, data: Sequences) -> RecurrentPath:
         """Distribution of the codes at the seen steps before any frame is seen, batch (series,), event (time, code)."""
@@ -142,15 +144,20 @@ class RecurrentVAE(SequenceModel):
         data = data.seen()
         initial, steps = self.transition.initial(data.num_series), data.num_steps
         encoded = self.encoder(data.values, data.entry_mask)
-        return RecurrentPath(
-            initial, self.transition, steps, valid=_valid(data), encoded=encoded, seen=data.step_mask
-        )
+        return RecurrentPath(initial, self.transition, steps, valid=_valid(data), encoded=encoded, seen=data.step_mask)
 
     def check(self, data: Sequences) -> None:
-        """Refuse other observation shapes, inputs, and values outside the emission's range."""
+        """Refuse other observation shapes, inputs, uneven times, and values outside the emission's range."""
         super().check(data)
         if data.inputs is not None:
             raise UnsupportedError("`data.inputs` is given, but RecurrentVAE has no inputs. Leave them out.")
+        gaps = data.times.diff(dim=-1)
+        if gaps.numel() and float((gaps / gaps.median() - 1).abs().max()) > _REGULAR:
+            raise DataError(
+                "`data.times` must be evenly spaced, with the same step in all series, because the network counts "
+                f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
+                "and hide the steps between them, or use a model in continuous time such as `ODE2VAE`."
+            )
         self.emission.check(data)
 
     def adapt(self, data: Sequences) -> None:
@@ -168,7 +175,7 @@ def _valid(data: Sequences) -> Tensor:
 def _encoder(obs_shape: tuple[int, ...], code_dim: int, maximum_variance: float) -> FrameEncoder:
     """Convolutional for images, with one unit for all pixels; else an MLP with a unit for each variable."""
     if len(obs_shape) == 3:
-        return FrameEncoder(ConvTrunk(1, obs_shape), code_dim, maximum_variance=maximum_variance)
+        return FrameEncoder(ConvTrunk(1, obs_shape, (32, 32, 32)), code_dim, maximum_variance=maximum_variance)
     trunk, units = MLPTrunk(1, obs_shape), Standardise(obs_shape)
     return FrameEncoder(trunk, code_dim, maximum_variance=maximum_variance, units=units)
 

@@ -1,0 +1,178 @@
+"""Paths whose every step is Gaussian given all steps before it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+import torch
+from pyro.distributions import Normal, constraints
+from torch import Tensor
+
+from pyro_seq.distributions.path import PathDistribution
+from pyro_seq.errors import ShapeError
+
+Memory = tuple[Tensor, ...]
+
+
+class Transition(Protocol):
+    """How a path goes on; `pyro_seq.nn.recurrent.LSTMTransition` is one."""
+
+    def __call__(self, previous: Tensor, memory: Memory) -> tuple[Normal, Memory]:
+        """Distributions (..., time, code) of the steps after `previous` (..., time, code), and what is remembered.
+
+        The memory is what an earlier call returned, tensors (..., hidden) that may lack leading axes of `previous`; it
+        is empty before the first call.
+        """
+        ...
+
+
+class RecurrentPath(PathDistribution):
+    r"""Distribution of whole paths :math:`a_{1:T}` that a recurrent network predicts step by step; event (time, code).
+
+    .. math::
+        a_1 \sim N(m_1, s_1^2), \qquad
+        a_t \mid a_{<t} \sim N\left(m(a_{<t}),\ s(a_{<t})^2\right)
+
+    With `encoded`, the steps that were `seen` follow that Gaussian instead, each by itself, and only the others are
+    predicted from the path before them:
+
+    .. math::
+        q(a) = \prod_{t\ \mathrm{seen}} N(a_t \mid \mu_t, \sigma_t^2) \prod_{t\ \mathrm{hidden}} p(a_t \mid a_{<t})
+
+    A hidden step then has the same density under the path with `encoded` and under that without, so that it cancels
+    in a bound. It knows nothing of the steps after it: this filters, and does not smooth.
+
+    A density costs one call of the transition over all steps, a draw one call for each step, or none when all steps
+    are seen.
+
+    Args:
+        initial: Distribution of the first step, batch shape (..., code).
+        transition: Gives each later step from all before it.
+        num_steps: Length of a path.
+        valid: True where a step exists, (series, time); others do not count in `log_prob`.
+        memory: What the transition remembers of the steps before the first one.
+        encoded: Distribution of the steps that were seen, batch shape (..., time, code).
+        seen: True where `encoded` holds, (..., time); everywhere when absent.
+
+    Raises:
+        ShapeError: When `initial` is a number, or `encoded`, `seen` or `valid` have another length.
+
+    Example:
+        >>> def halve(previous, memory):
+        ...     return Normal(previous / 2, 1.0), memory
+        >>> walk = RecurrentPath(Normal(torch.zeros(1), 1.0), halve, 3)
+        >>> walk.follow(torch.tensor([[4.0], [0.0], [1.0]])).squeeze(-1)
+        tensor([4., 2., 2.])
+
+    References:
+        Fraccaro, Kamronn, Paquet, Winther, "A disentangled recognition and nonlinear dynamics model for unsupervised
+        learning", NeurIPS 2017, section 5.1 (the recurrent baselines).
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    support = constraints.independent(constraints.real, 2)
+
+    def __init__(
+        self,
+        initial: Normal,
+        transition: Transition,
+        num_steps: int,
+        *,
+        valid: Tensor | None = None,
+        memory: Memory = (),
+        encoded: Normal | None = None,
+        seen: Tensor | None = None,
+    ) -> None:
+        if not initial.batch_shape:
+            raise ShapeError("`initial` must have the batch shape (..., code). Got a single number. Add an axis.")
+        steps = {
+            "valid": num_steps if valid is None else valid.shape[-1],
+            "encoded": num_steps if encoded is None else encoded.batch_shape[-2],
+            "seen": num_steps if seen is None else seen.shape[-1],
+        }
+        wrong = {name: length for name, length in steps.items() if length != num_steps}
+        if wrong:
+            raise ShapeError(f"`num_steps` = {num_steps} must be the time axis of all parts. Got {wrong}. Cut them.")
+        self.initial = initial
+        self.transition = transition
+        self.memory = memory
+        self.encoded = encoded
+        self.seen = None if seen is None or encoded is None or bool(seen.all()) else seen
+        event_shape = torch.Size((num_steps, initial.batch_shape[-1]))
+        super().__init__(initial.batch_shape[:-1], event_shape, valid, validate_args=False)
+
+    def expand(self, batch_shape: torch.Size, _instance: None = None) -> RecurrentPath:
+        """The same distribution over a larger batch."""
+        batch_shape = torch.Size(batch_shape)
+        if batch_shape == self.batch_shape:
+            return self
+        return RecurrentPath(
+            self.initial.expand(batch_shape + self.event_shape[-1:]),
+            self.transition,
+            self.event_shape[0],
+            valid=self.valid,
+            memory=self.memory,
+            encoded=self.encoded,
+            seen=self.seen,
+        )
+
+    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        """Draw paths, with gradients."""
+        shape = torch.Size(sample_shape) + self.batch_shape + self.event_shape
+        return self.follow(torch.randn(shape, dtype=self.initial.loc.dtype, device=self.initial.loc.device))
+
+    def follow(self, noise: Tensor) -> Tensor:
+        """The path that `noise` (..., time, code) in units of each step's deviation leads to.
+
+        With zeros every predicted step is the mean given those before it, and is fed back as such.
+        """
+        if self.encoded is not None and self.seen is None:
+            return self.encoded.loc + self.encoded.scale * noise
+        now, memory = self.initial.expand(noise.shape[:-2] + noise.shape[-1:]), self.memory
+        path: list[Tensor] = []
+        for time in range(noise.shape[-2]):
+            if time:
+                after, memory = self.transition(path[-1][..., None, :], memory)
+                now = _step(after, 0)
+            code = now.loc + now.scale * noise[..., time, :]
+            if self.encoded is not None and self.seen is not None:
+                given = _step(self.encoded, time)
+                code = torch.where(self.seen[..., time, None], given.loc + given.scale * noise[..., time, :], code)
+            path.append(code)
+        return torch.stack(path, -2) if path else noise
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density of paths (..., time, code)."""
+        terms = self.conditionals(value).log_prob(value).sum(-1)
+        return (terms if self.valid is None else torch.where(self.valid, terms, 0.0)).sum(-1)
+
+    def conditionals(self, value: Tensor) -> Normal:
+        """Distribution of each step of paths `value` (..., time, code) given those before it, of the same shape."""
+        batch_shape = torch.broadcast_shapes(value.shape[:-2], self.batch_shape)
+        shape = batch_shape + self.event_shape
+        if self.encoded is not None and self.seen is None:
+            return self.encoded.expand(shape)
+        loc, scale = (part[..., None, :] for part in (self.initial.loc, self.initial.scale))
+        if self.event_shape[0] > 1:
+            after, _ = self.transition(value[..., :-1, :].expand((*batch_shape, -1, -1)), self.memory)
+            loc = torch.cat([loc.expand((*batch_shape, 1, -1)), after.loc], -2)
+            scale = torch.cat([scale.expand((*batch_shape, 1, -1)), after.scale], -2)
+        if self.encoded is not None and self.seen is not None:
+            loc = torch.where(self.seen[..., None], self.encoded.loc, loc)
+            scale = torch.where(self.seen[..., None], self.encoded.scale, scale)
+        steps = slice(self.event_shape[0])  # a path without any step has no first one either
+        return Normal(loc[..., steps, :], scale[..., steps, :], validate_args=False).expand(shape)
+
+    def future(self, value: Tensor, horizon: int) -> RecurrentPath:
+        """Distribution of the next `horizon` steps of the paths `value` (..., time, code)."""
+        if not value.shape[-2]:
+            initial, memory = self.initial.expand(value.shape[:-2] + value.shape[-1:]), self.memory
+        else:
+            after, memory = self.transition(value, self.memory)
+            initial = _step(after, -1)
+        return RecurrentPath(initial, self.transition, horizon, memory=memory)
+
+
+def _step(steps: Normal, time: int) -> Normal:
+    """Distribution of one step, (..., code)."""
+    return Normal(steps.loc[..., time, :], steps.scale[..., time, :], validate_args=False)

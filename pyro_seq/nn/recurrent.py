@@ -1,0 +1,66 @@
+"""A recurrent network that predicts the next step of a path."""
+
+from __future__ import annotations
+
+import math
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_seq.distributions.recurrent import Memory
+from pyro_seq.errors import DataError
+
+
+class LSTMTransition(nn.Module):
+    r"""Gaussian steps around what a long short-term memory predicts.
+
+    .. math::
+        a_1 \sim N(m_1, s_1^2), \qquad
+        h_t = \mathrm{LSTM}(a_t, h_{t-1}), \qquad
+        a_{t+1} \sim N\left(W h_t + b,\ s^2\right)
+
+    The first step is standard normal before training; its mean and scale, and the scale s of each entry, are learned.
+
+    Args:
+        code_dim: Size of a step a.
+        hidden_dim: Size of the network's memory h.
+        minimum_scale: Floor of the scales, below 1.
+
+    Raises:
+        DataError: When an argument is out of range.
+    """
+
+    def __init__(self, code_dim: int, hidden_dim: int = 64, *, minimum_scale: float = 1e-3) -> None:
+        super().__init__()
+        if code_dim < 1 or hidden_dim < 1:
+            raise DataError(f"`code_dim` and `hidden_dim` must be positive. Got {code_dim} and {hidden_dim}.")
+        if not 0 <= minimum_scale < 1:
+            raise DataError(f"`minimum_scale` must be at least 0 and below 1, the first scale. Got {minimum_scale}.")
+        self.code_dim = code_dim
+        self.hidden_dim = hidden_dim
+        self.minimum_scale = minimum_scale
+        self.initial_loc = nn.Parameter(torch.zeros(code_dim))
+        self.initial_log_scale = nn.Parameter(torch.full((code_dim,), math.log(1 - minimum_scale)))
+        self.log_scale = nn.Parameter(torch.full((code_dim,), math.log(1 - minimum_scale)))
+        self.lstm = nn.LSTM(code_dim, hidden_dim, batch_first=True)
+        self.head = nn.Linear(hidden_dim, code_dim)
+        forget_bias = dict(self.lstm.named_parameters())["bias_hh_l0"][hidden_dim : 2 * hidden_dim]
+        nn.init.ones_(forget_bias)  # remember at the start (Jozefowicz and others, 2015)
+
+    def initial(self, num_series: int) -> dist.Normal:
+        """Distribution of the first step, batch shape (series, code)."""
+        scale = self.minimum_scale + self.initial_log_scale.exp()
+        return dist.Normal(self.initial_loc, scale, validate_args=False).expand((num_series, self.code_dim))
+
+    def forward(self, previous: Tensor, memory: Memory = ()) -> tuple[dist.Normal, Memory]:
+        """Distributions of the steps after `previous` (..., time, code), and the memory (..., hidden) at the end."""
+        batch = previous.shape[:-2]
+        carried = None
+        if memory:
+            hidden, cell = (part.expand(*batch, -1).reshape(1, -1, self.hidden_dim).contiguous() for part in memory)
+            carried = (hidden, cell)
+        features, remembered = self.lstm(previous.reshape(-1, *previous.shape[-2:]), carried)
+        loc = self.head(features).to(previous.dtype).reshape(previous.shape)
+        scale = (self.minimum_scale + self.log_scale.exp()).expand_as(loc)
+        return dist.Normal(loc, scale, validate_args=False), tuple(part.reshape(*batch, -1) for part in remembered)
