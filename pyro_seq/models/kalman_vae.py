@@ -32,9 +32,9 @@ class KalmanVAE(SequenceModel):
 
     Generative model::
 
-        states_1                ~ Normal(0, s I)
-        states_t | states_t-1   ~ Normal(A_t states_t-1 + B_t inputs_t, q I)
-        codes_t | states_t      ~ Normal(C_t states_t, r I)
+        states_1                ~ Normal(mean, Sigma)
+        states_t | states_t-1   ~ Normal(A_t states_t-1 + B_t inputs_t, Q)
+        codes_t | states_t      ~ Normal(C_t states_t, R)
         x_t | codes_t           ~ emission(codes_t)
         A_t, B_t, C_t           = modes mixed by weights that depend on codes_1 ... codes_t-1
 
@@ -45,7 +45,7 @@ class KalmanVAE(SequenceModel):
         states | codes          ~ smoother, exact
 
     Symbols of the paper: a_t is `codes`, z_t `states`, u_t ``data.inputs``, alpha_t the weights, gamma_t `dynamics`,
-    K its `num_modes`, Q, R and Sigma its variances q, r and s.
+    K its `num_modes`.
 
     The states are integrated out by the Kalman filter: the bound has no draw of a state in it,
 

@@ -101,10 +101,10 @@ class MixedDynamics(nn.Module):
 
     .. math::
         (A_t, B_t, C_t) = \sum_k \alpha_t^k (A^k, B^k, C^k), \qquad
-        \alpha_t = \mathrm{softmax}\, g(a_{0:t-1}), \qquad Q = q I, \quad R = r I, \quad \Sigma_1 = s I
+        \alpha_t = \mathrm{softmax}\, g(a_{0:t-1}), \qquad z_1 \sim N(\mu, \Sigma)
 
     with a learned code :math:`a_0` before the first step. One mode makes the model linear; its matrices then hold for
-    all series and steps, and covariances are computed once for all.
+    all series and steps, and covariances are computed once for all. Q, R and :math:`\Sigma` are diagonal.
 
     Args:
         code_dim: Size of a code a.
@@ -114,10 +114,11 @@ class MixedDynamics(nn.Module):
             mode without learned inputs.
         input_dim: Size of the inputs of the data.
         num_learned_inputs: Size of further inputs that the network gives out.
-        transition_variance: Variance q of the state's noise.
-        observation_variance: Variance r of the codes given the state.
-        initial_variance: Variance s of the state at the first step.
-        has_learned_noise: Learn q and r.
+        transition_variance: Variance Q of the state's noise, at the start of training.
+        observation_variance: Variance R of the codes given the state, likewise.
+        initial_variance: Variance :math:`\Sigma` of the state at the first step, likewise.
+        has_learned_noise: Learn one variance for each entry, and the mean of the first state; False keeps them as they
+            are, as the paper does.
 
     Raises:
         DataError: When a size or variance is not positive, or the network does not fit.
@@ -139,7 +140,7 @@ class MixedDynamics(nn.Module):
         transition_variance: float = 0.08,
         observation_variance: float = 0.03,
         initial_variance: float = 20.0,
-        has_learned_noise: bool = False,
+        has_learned_noise: bool = True,
     ) -> None:
         super().__init__()
         _check_sizes(code_dim, state_dim, num_modes, transition_variance, observation_variance, initial_variance)
@@ -157,9 +158,14 @@ class MixedDynamics(nn.Module):
         self.observation = nn.Parameter(0.05 * torch.randn(num_modes, code_dim, state_dim))
         size_in = input_dim + num_learned_inputs
         self.input_matrix = nn.Parameter(0.05 * torch.randn(num_modes, state_dim, size_in)) if size_in else None
-        noise = torch.tensor([transition_variance, observation_variance]).log()
-        self.log_noise = nn.Parameter(noise, requires_grad=has_learned_noise)
-        self.initial_variance = initial_variance
+
+        def variance(value: float, size: int) -> nn.Parameter:
+            return nn.Parameter(torch.full((size,), math.log(value)), requires_grad=has_learned_noise)
+
+        self.log_transition_variance = variance(transition_variance, state_dim)
+        self.log_observation_variance = variance(observation_variance, code_dim)
+        self.log_initial_variance = variance(initial_variance, state_dim)
+        self.initial_mean = nn.Parameter(torch.zeros(state_dim), requires_grad=has_learned_noise)
 
     @property
     def start(self) -> Tensor:
@@ -196,15 +202,13 @@ class MixedDynamics(nn.Module):
         def mixed(modes: Tensor) -> Tensor:
             return modes[0] if weights is None else (weights @ modes.flatten(1)).unflatten(-1, modes.shape[1:])
 
-        state, code = self.transition.new_ones(self.state_dim), self.transition.new_ones(self.code_dim)
-        noise = self.log_noise.exp()
         return LinearGaussianParameters(
             transition=mixed(self.transition),
-            transition_cov=(noise[0] * state).diag(),
+            transition_cov=self.log_transition_variance.exp().diag(),
             observation=mixed(self.observation),
-            observation_cov=(noise[1] * code).diag(),
-            initial_mean=torch.zeros_like(state),
-            initial_cov=(self.initial_variance * state).diag(),
+            observation_cov=self.log_observation_variance.exp().diag(),
+            initial_mean=self.initial_mean,
+            initial_cov=self.log_initial_variance.exp().diag(),
             input_matrix=None if self.input_matrix is None else mixed(self.input_matrix),
             inputs=inputs,
         )
