@@ -11,6 +11,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
+from pyro.ops.integrator import register_exception_handler
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
@@ -21,6 +22,9 @@ from pyro_seq.errors import DataError, NumericalError, UnsupportedError
 from pyro_seq.infer.trainer import Trainer
 from pyro_seq.model import SequenceModel, is_local
 from pyro_seq.posterior import StoredPosterior
+
+# a path that runs to where a model breaks down is rejected, as Pyro does for singular matrices
+register_exception_handler("pyro_seq", lambda error: isinstance(error, NumericalError), warn_on_overwrite=False)
 
 
 class Kernel(Protocol):
