@@ -8,9 +8,15 @@ import torch
 from torch import Tensor
 
 from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.ops._kalman_moments import append, filter_states, log_likelihood, smoother_gains, square_root
-from pyro_seq.ops._kalman_scan import backward_by_scan
-from pyro_seq.ops._kalman_steps import Affine, backward_by_loop, predict, symmetrise, update
+from pyro_seq.ops._kalman_moments import (
+    affine_path,
+    filter_states,
+    log_likelihood,
+    smoothed_states,
+    smoother_gains,
+    square_root,
+)
+from pyro_seq.ops._kalman_steps import condition, predict
 from pyro_seq.ops._kalman_system import LinearGaussianParameters, prepare
 
 __all__ = [
@@ -165,18 +171,9 @@ def kalman_smoother(
     """
     system = prepare(values, parameters, mask)
     filtered = filter_states(system, is_parallel)
-    gain, rest = smoother_gains(system, filtered)
-    noise = gain @ system.after_first("transition_cov") @ gain.mT
-    noise = symmetrise(rest @ filtered.cov[..., :-1, :, :] @ rest.mT + noise)
-    shift = filtered.mean[..., :-1, :, :] - gain @ filtered.predicted_mean[..., 1:, :, :]
-    moves = Affine(
-        append(gain, torch.zeros_like(filtered.cov[..., -1:, :, :])),
-        append(shift, filtered.mean[..., -1:, :, :]),
-        append(noise, filtered.cov[..., -1:, :, :]),
-    )
-    mean, cov = backward_by_scan(moves) if is_parallel else backward_by_loop(moves)
-    assert cov is not None
-    cov, batch = symmetrise(cov), system.batch_shape
+    gain = smoother_gains(system, filtered)
+    mean, cov = smoothed_states(system, filtered, gain, is_parallel)
+    batch = system.batch_shape
     cross = gain @ cov[..., 1:, :, :]
     return SmootherResult(
         _vectors(mean, batch), _matrices(cov, batch), _matrices(cross, batch), filtered.log_likelihood.expand(batch)
@@ -235,7 +232,7 @@ def sample_posterior(
         raise DataError(f"`num_samples` must be at least 0. Got {num_samples}.")
     system = prepare(values, parameters, mask)
     filtered = filter_states(system, is_parallel)
-    gain, _ = smoother_gains(system, filtered)
+    gain = smoother_gains(system, filtered)
     state = filtered.mean.shape[-2]
     noise = torch.randn(
         (2, num_samples, *system.batch_shape, system.num_steps, state, 1),
@@ -248,10 +245,8 @@ def sample_posterior(
     moved = moved + square_root(system.after_first("transition_cov")) @ noise[1][..., 1:, :, :]
     if system.offset is not None:
         moved = moved + system.after_first("offset")
-    last = torch.zeros_like(filtered.cov[..., -1:, :, :])
-    moves = Affine(append(gain, last), append(draw[..., :-1, :, :] - gain @ moved, draw[..., -1:, :, :]))
-    path, _ = backward_by_scan(moves) if is_parallel else backward_by_loop(moves)
-    return path.squeeze(-1)
+    shift = torch.cat([draw[..., :-1, :, :] - gain @ moved, draw[..., -1:, :, :]], -3)
+    return affine_path(gain.flip(-3), shift.flip(-3), is_parallel).flip(-3).squeeze(-1)
 
 
 def step(
@@ -299,14 +294,14 @@ def step(
     if previous is not None:
         offset = None if system.offset is None else system.offset[..., 0, :, :]
         mean, cov = predict(mean, cov, system.transition[..., 0, :, :], system.transition_cov[..., 0, :, :], offset)
-    observed = update(
-        mean, cov, system.observation[..., 0, :, :], system.observation_cov[..., 0, :, :], system.values[..., 0, :, :]
-    )
+    observation = system.observation[..., 0, :, :]
+    gain, observed_cov = condition(cov, observation, system.observation_cov[..., 0, :, :])
+    observed_mean = mean + gain @ (system.values[..., 0, :, :] - observation @ mean)
     likelihood = log_likelihood(system, mean[..., None, :, :], cov[..., None, :, :])
     batch, shape = system.batch_shape, cov.shape[-2:]
     return FilterResult(
-        observed.mean.squeeze(-1).expand(*batch, -1),
-        observed.cov.expand(*batch, *shape),
+        observed_mean.squeeze(-1).expand(*batch, -1),
+        observed_cov.expand(*batch, *shape),
         mean.squeeze(-1).expand(*batch, -1),
         cov.expand(*batch, *shape),
         likelihood.expand(batch),

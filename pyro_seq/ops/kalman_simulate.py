@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq.errors import ShapeError
-from pyro_seq.ops._kalman_moments import append, square_root
-from pyro_seq.ops._kalman_scan import backward_by_scan
-from pyro_seq.ops._kalman_steps import Affine, backward_by_loop
+from pyro_seq.ops._kalman_moments import affine_path, append, square_root
 from pyro_seq.ops._kalman_system import LinearGaussianParameters, prepare
 
 __all__ = ["Simulation", "simulate"]
@@ -78,9 +76,6 @@ def simulate(
         later = later + system.after_first("offset")
     transition = system.after_first("transition")
     gain = transition.expand(*transition.shape[:-3], num_steps - 1, -1, -1)
-    gain = append(torch.zeros_like(system.initial_cov)[..., None, :, :], gain)
-    # the recursion is the smoother's with time reversed
-    moves = Affine(gain.flip(-3), append(first[..., None, :, :], later).flip(-3))
-    states = (backward_by_scan(moves) if is_parallel else backward_by_loop(moves))[0].flip(-3)
+    states = affine_path(gain, append(first[..., None, :, :], later), is_parallel)
     values = system.observation @ states + square_root(system.observation_cov) @ normal(num_obs)
     return Simulation(states.squeeze(-1), values.squeeze(-1))

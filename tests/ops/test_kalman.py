@@ -308,24 +308,41 @@ def test_hidden_entries_change_neither_result_nor_gradient(is_parallel):
         assert torch.equal(means, found[0][0]) and torch.equal(gradient, found[0][1])
 
 
+def moments_of(leaves: tuple[Tensor, ...], mask: Tensor | None, is_parallel: bool) -> tuple[Tensor, ...]:
+    """All that the operations compute, from parameters of which the symmetric parts count."""
+    values, transition, noise, observation, observation_cov, start, start_cov, *inputs = leaves
+    covs = [(cov + cov.mT) / 2 for cov in (noise, observation_cov, start_cov)]
+    model = LinearGaussianParameters(transition, covs[0], observation, covs[1], start, covs[2], *inputs)
+    filtered = kalman_filter(values, model, mask, is_parallel=is_parallel)
+    smoothed = kalman_smoother(values, model, mask, is_parallel=is_parallel)
+    generator = torch.Generator().manual_seed(0)
+    draws = sample_posterior(values, model, mask, num_samples=1, generator=generator, is_parallel=is_parallel)
+    return (*filtered, *smoothed[:3], draws)
+
+
 @ROUTES
-def test_gradients(is_parallel):
-    values, parameters, mask = random_case(time=3, seed=7)
-    one = of_series(Case(values, parameters, mask), (0, 1))
-    leaves = [one.values, *one.parameters]
+@pytest.mark.parametrize("time", [1, 2, 5])
+@pytest.mark.parametrize("varying", [False, True], ids=["shared", "varying"])
+def test_gradients(varying, time, is_parallel):
+    case = random_case(time=time, varying=varying, seed=7)
+    if varying:
+        case = of_series(case, (0, 1))
+    else:
+        # parameters for both rows of the batch, so that gradients are summed over some leading axes only
+        first = case.parameters._replace(
+            initial_mean=case.parameters.initial_mean[0, 0], inputs=case.parameters.inputs[0, 0]
+        )
+        case = Case(case.values[0, :2], first, case.mask[0, :2])
+    leaves = [leaf.detach().clone().requires_grad_() for leaf in (case.values, *case.parameters)]
+    # along random directions: all entries at once
+    assert torch.autograd.gradcheck(lambda *flat: moments_of(flat, case.mask, is_parallel), leaves, fast_mode=True)
 
-    def outputs(values, *flat):
-        transition, noise, observation, observation_cov, start, start_cov, input_matrix, inputs = flat
-        model = LinearGaussianParameters(
-            transition, (noise + noise.mT) / 2, observation, (observation_cov + observation_cov.mT) / 2, start,
-            (start_cov + start_cov.mT) / 2, input_matrix, inputs,
-        )  # fmt: skip
-        smoothed = kalman_smoother(values, model, one.mask, is_parallel=is_parallel)
-        generator = torch.Generator().manual_seed(0)
-        draws = sample_posterior(values, model, one.mask, num_samples=1, generator=generator, is_parallel=is_parallel)
-        return smoothed.log_likelihood, smoothed.smoothed_means, smoothed.smoothed_covs, smoothed.cross_covs, draws
 
-    assert torch.autograd.gradcheck(outputs, [leaf.clone().requires_grad_() for leaf in leaves])
+@ROUTES
+def test_gradients_of_gradients(is_parallel):
+    case = of_series(random_case(time=3, hide="steps", inputs=False, seed=9), (0, 1))
+    leaves = [leaf.detach().clone().requires_grad_() for leaf in (case.values, *case.parameters[:6])]
+    assert torch.autograd.gradgradcheck(lambda *flat: moments_of(flat, case.mask, is_parallel), leaves, fast_mode=True)
 
 
 def tracking(time: int, process: float, noise: float, dtype: torch.dtype = torch.float64) -> Case:
@@ -390,6 +407,29 @@ def test_both_routes_agree_on_long_series(varying):
     one, other = (kalman_smoother(*case, is_parallel=is_parallel) for is_parallel in (False, True))
     for name, field in one._asdict().items():
         torch.testing.assert_close(getattr(other, name), field, rtol=1e-9, atol=1e-9)
+
+
+@ROUTES
+@pytest.mark.parametrize("size", [1, 12])
+def test_states_of_other_sizes(size, is_parallel):
+    # above 8 the library's batched routines take over
+    generator = torch.Generator().manual_seed(size)
+    unit = torch.eye(size, dtype=torch.float64)
+    turn = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=generator))[0]
+    parameters = LinearGaussianParameters(
+        0.9 * turn, 0.1 * unit, turn.mT, 0.2 * unit, torch.ones(size, dtype=torch.float64), unit
+    )
+    values = torch.randn(3, 7, size, dtype=torch.float64, generator=generator)
+    case = Case(values, parameters, torch.rand(3, 7, generator=generator) < 0.7)
+    found = kalman_smoother(*case, is_parallel=is_parallel)
+    result = None
+    for t in range(7):  # the route of `step` shares no code with the whole filter
+        result = step(case.values[:, t], parameters, result, case.mask[:, t])
+    assert largest(found.smoothed_means[:, -1] - result.filtered_means) < 1e-12
+    assert largest(found.smoothed_covs[:, -1] - result.filtered_covs) < 1e-12
+    backward = kalman_smoother(case.values, parameters, case.mask, is_parallel=not is_parallel)
+    for name, field in backward._asdict().items():
+        torch.testing.assert_close(getattr(found, name), field, rtol=1e-11, atol=1e-11)
 
 
 @ROUTES

@@ -1,0 +1,121 @@
+"""Linear algebra of many small matrices, their axes in front: (row, column, time, *batch).
+
+A kernel then runs along time and batch, which are long, instead of once a matrix: five times faster at size 4. Matrices
+larger than `UNROLLED` go to the batched routines of the library. Everything here is differentiable.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+UNROLLED = 8
+# up to here one product and one sum cost less than a chain of fused products
+SMALL = 2**15
+
+
+def to_front(matrix: Tensor, num_axes: int) -> Tensor:
+    """From (*batch, time, row, column) to (row, column, time, *batch) with `num_axes` axes of batch, in memory too."""
+    matrix = matrix.reshape((1,) * (num_axes + 3 - matrix.ndim) + matrix.shape)
+    return matrix.permute(-2, -1, -3, *range(num_axes)).contiguous()
+
+
+def to_back(matrix: Tensor) -> Tensor:
+    """The way back."""
+    return matrix.permute(*range(3, matrix.ndim), 2, 0, 1).contiguous()
+
+
+def sum_to(matrix: Tensor, shape: torch.Size) -> Tensor:
+    """Sum over the axes along which something of the given shape was expanded."""
+    return matrix if matrix.shape == shape else matrix.sum_to_size(shape)
+
+
+def along_time(first: Tensor, later: Tensor) -> Tensor:
+    """Join along time; the axes of batch are expanded."""
+    batch = torch.broadcast_shapes(first.shape[3:], later.shape[3:])
+    return torch.cat([part.expand(*part.shape[:3], *batch) for part in (first, later)], 2)
+
+
+def zero_step(like: Tensor) -> Tensor:
+    """One step of zeros, to be joined to others."""
+    return like.new_zeros(*like.shape[:2], 1, *like.shape[3:])
+
+
+def transpose(matrix: Tensor) -> Tensor:
+    """Rows and columns exchanged."""
+    return matrix.transpose(0, 1)
+
+
+def symmetric(matrix: Tensor) -> Tensor:
+    """The symmetric part."""
+    return (matrix + transpose(matrix)).mul_(0.5)
+
+
+def plus(fresh: Tensor, term: Tensor) -> Tensor:
+    """A sum, in the memory of the first where that is large enough; nobody else may hold it."""
+    fits = torch.broadcast_shapes(fresh.shape, term.shape) == fresh.shape
+    return fresh.add_(term) if fits else fresh + term
+
+
+def identity(like: Tensor) -> Tensor:
+    """Of the size of a matrix, to be broadcast against it."""
+    eye = torch.eye(like.shape[0], dtype=like.dtype, device=like.device)
+    return eye[(...,) + (None,) * (like.ndim - 2)]
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """Matrix product."""
+    size = left.shape[1]
+    if size > UNROLLED:
+        return (left.movedim((0, 1), (-2, -1)) @ right.movedim((0, 1), (-2, -1))).movedim((-2, -1), (0, 1))
+    if max(left.numel() * right.shape[1], right.numel() * left.shape[0]) <= SMALL:
+        return (left.unsqueeze(2) * right.unsqueeze(0)).sum(1)
+    result = left[:, 0, None] * right[None, 0]
+    for i in range(1, size):
+        result = result.addcmul_(left[:, i, None], right[None, i])
+    return result
+
+
+def sandwich(outer: Tensor, inner: Tensor, *terms: Tensor) -> Tensor:
+    """The symmetric matrix B A B^T of a symmetric A, plus symmetric terms."""
+    result = symmetric(product(product(outer, inner), transpose(outer)))
+    for term in terms:
+        result = plus(result, term)
+    return result
+
+
+def solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solve A X = B with pivoting."""
+    solution, _ = torch.linalg.solve_ex(matrix.movedim((0, 1), (-2, -1)), right.movedim((0, 1), (-2, -1)))
+    return solution.movedim((-2, -1), (0, 1)).contiguous()
+
+
+def solve_positive(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Solve A X = B with A positive definite, by elimination.
+
+    Returns:
+        X, and the pivots (row, time, *batch): all positive if and only if A is, and their product is its determinant.
+    """
+    size = matrix.shape[0]
+    if size > UNROLLED:
+        factor = torch.linalg.cholesky_ex(matrix.movedim((0, 1), (-2, -1)))
+        solution = torch.cholesky_solve(right.movedim((0, 1), (-2, -1)), factor.L)
+        pivots = factor.L.diagonal(dim1=-2, dim2=-1).square().movedim(-1, 0)
+        pivots = torch.where(factor.info > 0, torch.nan, pivots)
+        return solution.movedim((-2, -1), (0, 1)), pivots
+    rest, rows = _joined(matrix, right), []
+    for _ in range(size):
+        rows.append(rest[0])
+        scaled = rest[1:, 0] / rest[0, 0]
+        rest = torch.addcmul(rest[1:, 1:], scaled[:, None], rest[None, 0, 1:], value=-1)
+    solution = rows[-1][None, 1:] / rows[-1][0]
+    for row in rows[-2::-1]:
+        known = solution.shape[0]
+        top = row[1 + known :] - (row[1 : 1 + known, None] * solution).sum(0)
+        solution = torch.cat([(top / row[0])[None], solution])
+    return solution, torch.stack([row[0] for row in rows])
+
+
+def _joined(matrix: Tensor, right: Tensor) -> Tensor:
+    shape = torch.broadcast_shapes(matrix.shape[2:], right.shape[2:])
+    return torch.cat([part.expand(*part.shape[:2], *shape) for part in (matrix, right)], 1)

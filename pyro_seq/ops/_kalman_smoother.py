@@ -1,0 +1,144 @@
+"""Gain and backward pass of the smoother, each a differentiable operation with its adjoint by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_seq.ops._kalman_algebra import (
+    identity,
+    product,
+    sandwich,
+    solve_positive,
+    sum_to,
+    symmetric,
+    to_back,
+    to_front,
+    transpose,
+    zero_step,
+)
+from pyro_seq.ops._kalman_recursions import States, affine_means, affine_states
+
+
+class SmootherGain(torch.autograd.Function):
+    """The gain G_t from the next state, from A_{t+1}, the filtered and the predicted covariance there; and pivots.
+
+    Where the predicted covariance is singular it gets the jitter: there a coordinate is known exactly, and the gain
+    meets only differences of 0 in its direction.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, num_axes: int, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        transition, filtered, predicted = (to_front(x, num_axes) for x in inputs)
+        moved = product(transition, filtered)
+        solution, pivots = solve_positive(predicted, moved)
+        jitter = None
+        if not (pivots > 0).all():
+            failed = ~(pivots > 0).all(0)
+            jitter = to_back(torch.where(failed, relative_jitter(predicted), 0.0))
+            solution, pivots = solve_positive(predicted + to_front(jitter, num_axes), moved)
+        gain, pivots = to_back(transpose(solution)), pivots.amin(0)
+        ctx.num_axes, ctx.jitter = num_axes, jitter
+        ctx.save_for_backward(*inputs, gain)
+        ctx.mark_non_differentiable(pivots)
+        return gain, pivots
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        saved = [to_front(x, ctx.num_axes) for x in ctx.saved_tensors]
+        transition, filtered, predicted, gain = saved
+        if ctx.jitter is not None:
+            predicted = predicted + to_front(ctx.jitter, ctx.num_axes)
+        solved, _ = solve_positive(predicted, transpose(to_front(cotangent, ctx.num_axes)))
+        parts = (
+            product(solved, filtered),
+            symmetric(product(transpose(solved), transition)),
+            -symmetric(product(transpose(gain), transpose(solved))),
+        )
+        gradients = (
+            to_back(sum_to(part, front.shape)).reshape(original.shape)
+            for part, front, original in zip(parts, saved[:3], ctx.saved_tensors[:3], strict=True)
+        )
+        return (None, *gradients)
+
+
+def relative_jitter(cov: Tensor) -> Tensor:
+    """Diagonal matrices of 8 machine epsilons of the largest variance."""
+    limits = torch.finfo(cov.dtype)
+    size = torch.diagonal(cov).amax(-1)
+    return identity(cov) * (8 * limits.eps * size + limits.tiny)
+
+
+class SmoothedStates(torch.autograd.Function):
+    """Means and covariances given all observations.
+
+    The covariances are by Joseph's form, with A and Q; the gradient is that of the equal P + G (P' - P_predicted) G^T,
+    which does without them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, num_axes: int, is_parallel: bool, transition: Tensor, noise: Tensor, *inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        gain, means, covs, predicted_means, _ = (to_front(x, num_axes) for x in inputs)
+        transition, noise = to_front(transition, num_axes), to_front(noise, num_axes)
+        rest = identity(gain) - product(gain, transition)
+        noise = sandwich(rest, covs[:, :, :-1], sandwich(gain, noise))
+        shift = means[:, :, :-1] - product(gain, predicted_means[:, :, 1:])
+        last = States(means[:, :, -1:], covs[:, :, -1:])
+        added = States(shift, noise).joined(last).flip()
+        mean, cov = affine_states(gain.flip(2), added, is_parallel=is_parallel).flip()
+        assert mean is not None and cov is not None
+        results = to_back(mean), to_back(symmetric(cov))
+        ctx.num_axes, ctx.is_parallel = num_axes, is_parallel
+        ctx.save_for_backward(*inputs, *results)
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        gain, _, covs, predicted_means, predicted, smoothed_means, smoothed_covs = (
+            to_front(x, ctx.num_axes) for x in ctx.saved_tensors
+        )
+        mean_part, cov_part = (to_front(x, ctx.num_axes) for x in cotangents)
+        back = transpose(gain)
+        mean, cov = affine_states(back, States(mean_part, symmetric(cov_part)), is_parallel=ctx.is_parallel)
+        assert mean is not None and cov is not None
+        earlier_mean, earlier_cov = mean[:, :, :-1], cov[:, :, :-1]
+        change = smoothed_means[:, :, 1:] - predicted_means[:, :, 1:]
+        spread = product(earlier_cov, gain)
+        gain_part = sum_to(earlier_mean * transpose(change), gain.shape)
+        gain_part = gain_part + 2 * product(spread, smoothed_covs[:, :, 1:] - predicted[:, :, 1:])
+        later = -product(back, earlier_mean), -symmetric(product(back, spread))
+        parts = (gain_part, mean, cov, *(torch.cat([zero_step(part), part], 2) for part in later))
+        fronts = (gain, smoothed_means, covs, predicted_means, predicted)
+        gradients = (
+            to_back(sum_to(part, front.shape)).reshape(original.shape)
+            for part, front, original in zip(parts, fronts, ctx.saved_tensors[:5], strict=True)
+        )
+        return (None, None, None, None, *gradients)
+
+
+class AffineStates(torch.autograd.Function):
+    """States x_t = G_t x_{t-1} + s_t along time from gains (..., time - 1, state, state) and shifts, x_1 = s_1."""
+
+    @staticmethod
+    def forward(ctx: Any, num_axes: int, is_parallel: bool, gain: Tensor, shift: Tensor) -> Tensor:
+        states = affine_means(to_front(gain, num_axes), to_front(shift, num_axes), is_parallel=is_parallel)
+        result = to_back(states)
+        ctx.num_axes, ctx.is_parallel = num_axes, is_parallel
+        ctx.save_for_backward(gain, shift, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        gain, shift, states = ctx.saved_tensors
+        front = to_front(gain, ctx.num_axes)
+        moves = transpose(front).flip(2)
+        given = to_front(cotangent, ctx.num_axes).flip(2)
+        adjoint = affine_means(moves, given, is_parallel=ctx.is_parallel).flip(2)
+        before = to_front(states, ctx.num_axes)[:, :, :-1]
+        gain_part = sum_to(product(adjoint[:, :, 1:], transpose(before)), front.shape)
+        shift_part = sum_to(adjoint, to_front(shift, ctx.num_axes).shape)
+        return None, None, to_back(gain_part).reshape(gain.shape), to_back(shift_part).reshape(shift.shape)
