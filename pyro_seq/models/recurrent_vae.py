@@ -22,12 +22,17 @@ from pyro_seq.nn.subpixel import SubPixelDecoder
 from pyro_seq.nn.units import Standardise
 
 _REGULAR = 1e-3  # by which share of a step time stamps may be off an even grid
+_NUM_ADAPTED = 256  # series, spread over the data, from which the unit of codes is taken
 
 
 class CodeTransition(Transition, Protocol):
     """Where codes start and how they go on, a module; `LSTMTransition` is one."""
 
     code_dim: int
+
+    def adapt(self, codes: Sequences) -> None:
+        """Take units from codes (series, time, code)."""
+        ...
 
     def initial(self, num_series: int) -> dist.Normal:
         """Distribution of the first code, batch shape (series, code)."""
@@ -59,7 +64,8 @@ class RecurrentVAE(SequenceModel):
     1. Encoder and emission on single frames, each a series of its own, while the transition is frozen. The prior of a
        code is then N(0, I). For AE-RNN bound the encoder's variance to next to nothing and take the divergence out of
        the objective; for VAE-RNN leave both as they are.
-    2. The transition on whole sequences, while encoder and emission are frozen.
+    2. The transition on whole sequences, while encoder and emission are frozen. As the codes are given now, `fit` puts
+       the transition in their units, which in an auto-encoder without divergence may be anything.
 
     Trained all at once it is one bound on the evidence of whole sequences, which is neither of the paper's baselines.
 
@@ -161,10 +167,15 @@ class RecurrentVAE(SequenceModel):
         self.emission.check(data)
 
     def adapt(self, data: Sequences) -> None:
-        """Take the unit of time and of the values from the training data."""
+        """Take the unit of time and of the values from the training data, and that of codes from a frozen encoder."""
         super().adapt(data)
         self.encoder.adapt(data)
         self.emission.adapt(data)
+        if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            some = data.seen()[:: -(-data.num_series // _NUM_ADAPTED)]
+            with torch.no_grad():
+                codes = self.encoder(some.values, some.entry_mask).loc
+            self.transition.adapt(Sequences(codes, some.step_mask))
 
 
 def _valid(data: Sequences) -> Tensor:

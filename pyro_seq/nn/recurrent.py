@@ -8,8 +8,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq.data import Sequences
 from pyro_seq.distributions.recurrent import Memory
 from pyro_seq.errors import DataError
+from pyro_seq.nn.units import Standardise
 
 
 class LSTMTransition(nn.Module):
@@ -20,12 +22,13 @@ class LSTMTransition(nn.Module):
         h_t = \mathrm{LSTM}(a_t, h_{t-1}), \qquad
         a_{t+1} \sim N\left(W h_t + b,\ s^2\right)
 
-    The first step is standard normal before training; its mean and scale, and the scale s of each entry, are learned.
+    all in units of the codes, which are 1 unless they are taken from codes by :meth:`adapt`. The first step is standard
+    normal before training; its mean and scale, and the scale s of each entry, are learned.
 
     Args:
         code_dim: Size of a step a.
         hidden_dim: Size of the network's memory h.
-        minimum_scale: Floor of the scales, below 1.
+        minimum_scale: Floor of the scales, in units of the codes, below 1.
 
     Raises:
         DataError: When an argument is out of range.
@@ -45,13 +48,18 @@ class LSTMTransition(nn.Module):
         self.log_scale = nn.Parameter(torch.full((code_dim,), math.log(1 - minimum_scale)))
         self.lstm = nn.LSTM(code_dim, hidden_dim, batch_first=True)
         self.head = nn.Linear(hidden_dim, code_dim)
+        self.units = Standardise((code_dim,))
         forget_bias = dict(self.lstm.named_parameters())["bias_hh_l0"][hidden_dim : 2 * hidden_dim]
         nn.init.ones_(forget_bias)  # remember at the start (Jozefowicz and others, 2015)
 
+    def adapt(self, codes: Sequences) -> None:
+        """Take the units from codes."""
+        self.units.adapt(codes)
+
     def initial(self, num_series: int) -> dist.Normal:
         """Distribution of the first step, batch shape (series, code)."""
-        scale = self.minimum_scale + self.initial_log_scale.exp()
-        return dist.Normal(self.initial_loc, scale, validate_args=False).expand((num_series, self.code_dim))
+        first = self._normal(self.initial_loc, self.initial_log_scale)
+        return first.expand((num_series, self.code_dim))
 
     def forward(self, previous: Tensor, memory: Memory = ()) -> tuple[dist.Normal, Memory]:
         """Distributions of the steps after `previous` (..., time, code), and the memory (..., hidden) at the end."""
@@ -60,7 +68,10 @@ class LSTMTransition(nn.Module):
         if memory:
             hidden, cell = (part.expand(*batch, -1).reshape(1, -1, self.hidden_dim).contiguous() for part in memory)
             carried = (hidden, cell)
-        features, remembered = self.lstm(previous.reshape(-1, *previous.shape[-2:]), carried)
+        features, remembered = self.lstm(self.units(previous).reshape(-1, *previous.shape[-2:]), carried)
         loc = self.head(features).to(previous.dtype).reshape(previous.shape)
-        scale = (self.minimum_scale + self.log_scale.exp()).expand_as(loc)
-        return dist.Normal(loc, scale, validate_args=False), tuple(part.reshape(*batch, -1) for part in remembered)
+        return self._normal(loc, self.log_scale), tuple(part.reshape(*batch, -1) for part in remembered)
+
+    def _normal(self, loc: Tensor, log_scale: Tensor) -> dist.Normal:
+        scale = self.units.unit * (self.minimum_scale + log_scale.exp())
+        return dist.Normal(self.units.restore(loc), scale.expand_as(loc), validate_args=False)

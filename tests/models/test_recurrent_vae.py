@@ -179,6 +179,21 @@ def test_two_phases_learn_a_rotation(variance, scales):
     assert float((ahead - truth).square().mean()) < 0.25 * float(standing)
 
 
+def test_codes_set_the_unit_once_their_encoder_is_frozen():
+    """The unit of an auto-encoder's codes is arbitrary; a prior of N(0, I) is not."""
+    model, data = small_model().double(), sequences()
+    with torch.no_grad():
+        model.encoder.head.weight.mul_(300.0)
+    model.adapt(data)
+    assert torch.equal(model.transition.initial(1).loc, torch.zeros(1, 2, dtype=torch.float64))
+    model.encoder.requires_grad_(False)
+    model.adapt(data)
+    codes = model.encoder(data.values, data.entry_mask).loc.flatten(0, 1)
+    first = model.transition.initial(1)
+    torch.testing.assert_close(first.loc[0], codes.mean(0), rtol=1e-10, atol=0)
+    torch.testing.assert_close(first.scale[0], codes.std(0, correction=0), rtol=1e-6, atol=0)
+
+
 def test_the_whole_model_trains_at_once():
     train = turning_points(20, 0)
     posterior = fit(small_model((2,)), train, SVI(num_steps=30, learning_rate=1e-2))

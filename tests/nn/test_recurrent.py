@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
+from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.nn.recurrent import LSTMTransition
 
@@ -45,6 +48,30 @@ def test_a_memory_is_shared_by_leading_axes():
     together, _ = network(steps, memory)
     alone = torch.stack([network(one, memory)[0].loc for one in steps])
     torch.testing.assert_close(together.loc, alone, rtol=1e-12, atol=1e-12)
+
+
+def test_units_change_codes_and_their_predictions_together():
+    """In units c + u a the same network predicts c + u times what it predicts of a."""
+    network, steps = transition(), path(3, 6)
+    unit, centre = torch.tensor([100.0, 0.01], dtype=torch.float64), torch.tensor([5.0, -3.0], dtype=torch.float64)
+    before, first = network(steps)[0], network.initial(3)
+    moved = copy.deepcopy(network)
+    moved.units.unit.copy_(unit)
+    moved.units.centre.copy_(centre)
+    after, start = moved(centre + unit * steps)[0], moved.initial(3)
+    for got, expected in ((after, before), (start, first)):
+        torch.testing.assert_close(got.loc, centre + unit * expected.loc, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(got.scale, unit * expected.scale, rtol=1e-12, atol=0)
+
+
+def test_units_are_those_of_the_codes():
+    codes = Sequences(5.0 + 3.0 * path(40, 6), torch.rand(40, 6, generator=torch.Generator().manual_seed(1)) < 0.7)
+    network = transition()
+    network.adapt(codes)
+    seen = codes.values[codes.mask]
+    first = network.initial(1)
+    torch.testing.assert_close(first.loc[0], seen.mean(0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(first.scale[0], seen.std(0, correction=0), rtol=1e-6, atol=0)
 
 
 def test_a_step_depends_on_the_steps_before_only():
