@@ -24,13 +24,16 @@ from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.infer.svi import SVI
 from pyro_seq.infer.trainer import Trainer
 from pyro_seq.model import SequenceModel
-from pyro_seq.models import ODE2VAE, RecurrentVAE
+from pyro_seq.models import ODE2VAE, KalmanVAE, RecurrentVAE
 from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
 from pyro_seq.nn.conv import ConvDecoder, ConvTrunk
 from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
 from pyro_seq.nn.encoder import FrameWindow, InitialStateEncoder
 from pyro_seq.nn.flow import Flow
+from pyro_seq.nn.frame import FrameEncoder
+from pyro_seq.nn.mixture import LSTMMixture, MixedDynamics, WindowMixture
 from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
+from pyro_seq.nn.subpixel import SubPixelDecoder
 from pyro_seq.nn.tempo import SeriesTempo
 from pyro_seq.nn.units import Standardise
 from pyro_seq.ops.odeint import RK4, Dopri5, Euler, Midpoint
@@ -43,6 +46,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "Sequences",
     "SequenceModel",
     "ODE2VAE",
+    "KalmanVAE",
     "RecurrentVAE",
     "SVI",
     "MCMC",
@@ -73,9 +77,14 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "DeterministicField",
     "InitialStateEncoder",
     "FrameWindow",
+    "FrameEncoder",
+    "MixedDynamics",
+    "LSTMMixture",
+    "WindowMixture",
     "ConvTrunk",
     "MLPTrunk",
     "ConvDecoder",
+    "SubPixelDecoder",
     "MLPDecoder",
     "BernoulliEmission",
     "GaussianEmission",
