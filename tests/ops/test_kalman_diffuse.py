@@ -141,7 +141,9 @@ def test_dense_least_squares():
     silent = torch.zeros_like(parameters.inputs)
     design = torch.stack([-response(zeros, initial_mean=unit, inputs=silent) for unit in units], -1)
     basis = torch.eye(12, dtype=torch.float64).reshape(12, 6, 2)
-    proper = kalman_filter(torch.cat([zeros[None], basis]), parameters._replace(inputs=silent, initial_mean=units[0] * 0))
+    proper = kalman_filter(
+        torch.cat([zeros[None], basis]), parameters._replace(inputs=silent, initial_mean=units[0] * 0)
+    )
     inner = proper.log_likelihood[0] - proper.log_likelihood[1:]  # half the diagonal of the precision
     pairs = kalman_filter(
         (basis[:, None] + basis[None]).flatten(0, 1), parameters._replace(inputs=silent, initial_mean=units[0] * 0)
