@@ -40,10 +40,14 @@ def options(name: str, description: str | None) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Timing:
-    """Medians over the repeats, in seconds a call: of the wall clock, and of this process's time on the processor."""
+    """Medians over the repeats, in seconds a call: of the wall clock, and of this process's time on the processor.
+
+    `spread` is the range of the middle half of the wall times, relative to their median.
+    """
 
     wall: float
     cpu: float
+    spread: float
 
 
 def interleave(functions: Mapping[str, Callable[[], Any]], repeats: int, *, warmup: int = 1) -> dict[str, Timing]:
@@ -60,7 +64,17 @@ def interleave(functions: Mapping[str, Callable[[], Any]], repeats: int, *, warm
             if repeat >= 0:
                 walls[name].append(wall)
                 cpus[name].append(cpu)
-    return {name: Timing(statistics.median(walls[name]), statistics.median(cpus[name])) for name in names}
+    return {
+        name: Timing(statistics.median(walls[name]), statistics.median(cpus[name]), _spread(walls[name]))
+        for name in names
+    }
+
+
+def _spread(times: Sequence[float]) -> float:
+    if len(times) < 2:
+        return 0.0
+    first, middle, third = statistics.quantiles(times, n=4, method="inclusive")
+    return (third - first) / middle
 
 
 def gap(results: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
@@ -83,7 +97,11 @@ def require_equal(name: str, results: Sequence[Tensor], expected: Sequence[Tenso
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: seconds of the library and of the baseline, their ratio, and the least ratio that is asked for."""
+    """One figure of the library, beside the baseline's.
+
+    For times: seconds, their ratio, the least ratio that is asked for, and the relative spread of the repeats. Figures
+    of other units have no processor time.
+    """
 
     name: str
     value: float
@@ -91,9 +109,11 @@ class Row:
     baseline: float | None
     ratio: float | None
     bound: float | None
-    cpu: float
+    cpu: float | None
     cpu_baseline: float | None
     difference: float | None
+    spread: float | None = None
+    spread_baseline: float | None = None
 
 
 def row(
@@ -115,19 +135,24 @@ def row(
         library.cpu,
         baseline and baseline.cpu,
         difference,
+        library.spread,
+        baseline and baseline.spread,
     )
 
 
 def report(name: str, rows: Sequence[Row], *, notes: Sequence[str] = (), packages: Sequence[str] = ()) -> None:
     """Print the table and write ``results/<name>.json``, with ``--quick`` ``results/quick/<name>.json``."""
-    print(f"\n{'':44s}{'library':>10s}{'baseline':>10s}{'ratio':>8s}{'cpu ratio':>11s}{'bound':>15s}{'gap':>10s}")
+    heads = f"{'library':>10s}{'baseline':>10s}{'ratio':>8s}{'cpu ratio':>11s}{'spread':>8s}{'bound':>15s}{'gap':>10s}"
+    print(f"\n{'':56s}{heads}")
     for entry in rows:
-        cpu_ratio = entry.cpu_baseline and entry.cpu_baseline / entry.cpu
+        cpu_ratio = entry.cpu_baseline / entry.cpu if entry.cpu_baseline and entry.cpu else None
         bound = f">= {entry.bound:g}" if entry.bound else ""
         if entry.ratio and entry.bound and entry.ratio < entry.bound:
             bound += " MISSED"
-        numbers = _cell(entry.value, 10, ".4f") + _cell(entry.baseline, 10, ".4f") + _cell(entry.ratio, 8, ".2f")
-        print(f"{entry.name:44s}{numbers}{_cell(cpu_ratio, 11, '.2f')}{bound:>15s}{_cell(entry.difference, 10, '.0e')}")
+        form = ".4f" if entry.unit == "s" else ".1e"
+        numbers = _cell(entry.value, 10, form) + _cell(entry.baseline, 10, form) + _cell(entry.ratio, 8, ".2f")
+        numbers += _cell(cpu_ratio, 11, ".2f") + _cell(entry.spread, 8, ".0%")
+        print(f"{entry.name:56s}{numbers}{bound:>15s}{_cell(entry.difference, 10, '.0e')}")
     for note in notes:
         print(note)
     facts = {

@@ -1,0 +1,35 @@
+"""All sides of the Kalman benchmark compute the same numbers; no timing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks._kalman_precision import CASES, precision_rows, single_precision_errors
+from benchmarks._measure import gap
+from benchmarks.kalman import DOUBLE, Sizes, make_task, sides
+
+
+@pytest.mark.parametrize("is_shared", [False, True], ids=["per step", "shared"])
+@pytest.mark.parametrize("smooth", [False, True], ids=["log-likelihood", "smoothing"])
+def test_all_sides_agree_in_values_and_gradients(smooth, is_shared):
+    task = make_task(Sizes(7, num_series=3, state_dim=3, is_shared=is_shared), dtype=torch.float64)
+    results = {side: call() for side, call in sides(task, smooth=smooth).items()}
+    assert len(results) == 4
+    for side, result in results.items():
+        # Pyro's factors carry a jitter
+        assert gap(result, results["baseline"]) < (1e-6 if side == "GaussianHMM" else DOUBLE)
+        assert all(part.abs().sum() > 0 for part in result)
+
+
+@pytest.mark.parametrize("is_parallel", [False, True], ids=["sequential", "parallel"])
+def test_errors_of_single_precision_are_those_of_its_epsilon(is_parallel):
+    errors = single_precision_errors(CASES[0], 20, is_parallel=is_parallel)
+    epsilon = torch.finfo(torch.float32).eps
+    # some hundreds of operations on a path, and a variance that the first observation shrinks by 700
+    assert all(0 < error < 1000 * epsilon for name, error in errors.items() if "deviations" not in name)
+
+
+def test_rows_of_precision_name_their_unit():
+    rows = precision_rows((3,), CASES[:1])
+    assert {row.unit for row in rows} == {"relative error", "deviations"} and all(row.cpu is None for row in rows)
