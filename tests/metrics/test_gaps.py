@@ -7,7 +7,10 @@ import itertools
 import pytest
 import torch
 
-from benchmarks.tables._gaps import (
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.metrics import nearest_series
+from pyro_seq.metrics.gaps import (
     LENGTHS,
     NUM_KEPT,
     PROBABILITIES,
@@ -19,9 +22,6 @@ from benchmarks.tables._gaps import (
     trivial_predictions,
     wrong_pixels,
 )
-from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.metrics import nearest_series
 
 
 def images(num_series=7, num_steps=20, seed=0) -> Sequences:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.metrics import training_mean
+from pyro_seq.metrics.baselines import training_mean
 
 NUM_KEPT = 4  # frames at the start that are always seen
 PROBABILITIES = tuple(tenth / 10 for tenth in range(1, 11))
