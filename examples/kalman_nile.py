@@ -298,12 +298,12 @@ def plot_variances(posteriors: dict[str, Tensor], best: Tensor):
             end = float(best[component]) * (2, 6)[component]
             options = {"bins": 40, "range": (0.0, end), "density": True, "histtype": "step"}
             panel.hist(draws[:, component], color=color, label=name, **options)
-        panels[2].loglog(*draws[:500].T, ".", color=color, markersize=2.5, alpha=0.6, label=name)
+        panels[2].semilogy(*draws[:500].T, ".", color=color, markersize=2.5, alpha=0.6, label=name)
     for component, panel in enumerate(panels[:2]):
         panel.axvline(best[component], color=style.TRUTH, linewidth=1, label="maximum likelihood")
         style.tidy(panel, title=f"variance of the {COMPONENTS[component]}")
         panel.set_yticks([])
-    panels[2].loglog(*best, "+", color=style.TRUTH, markersize=9)
+    panels[2].semilogy(*best, "+", color=style.TRUTH, markersize=9)
     style.tidy(panels[2], title="jointly", x=COMPONENTS[0], y=COMPONENTS[1])
     style.add_legend(panels[1])
     return figure
