@@ -1,10 +1,12 @@
 """Linear algebra of many small matrices, their axes in front: (row, column, time, *batch).
 
 A kernel then runs along time and batch, which are long, instead of once a matrix: five times faster at size 4. Matrices
-larger than `UNROLLED` go to the batched routines of the library. Everything here is differentiable.
+larger than `UNROLLED` go to batched routines and stay last in memory. Everything here is differentiable.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +19,48 @@ SMALL = 2**15
 def to_front(matrix: Tensor, num_axes: int) -> Tensor:
     """From (*batch, time, row, column) to (row, column, time, *batch) with `num_axes` axes of batch, in memory too."""
     matrix = matrix.reshape((1,) * (num_axes + 3 - matrix.ndim) + matrix.shape)
-    return matrix.permute(-2, -1, -3, *range(num_axes)).contiguous()
+    if not _is_large(matrix.shape[-2:]):
+        return matrix.permute(-2, -1, -3, *range(num_axes)).contiguous()
+    return to_first(matrix.permute(-3, *range(num_axes), -2, -1).contiguous())
+
+
+def _is_large(sizes: torch.Size) -> bool:
+    return max(sizes) > UNROLLED
+
+
+def to_first(matrix: Tensor) -> Tensor:
+    """Name the axes of matrices first where they stay last in memory, as large ones do."""
+    return matrix.movedim((-2, -1), (0, 1))
+
+
+def to_last(matrix: Tensor) -> Tensor:
+    """The way back."""
+    return matrix.movedim((0, 1), (-2, -1))
+
+
+def join(parts: Sequence[Tensor], axis: int) -> Tensor:
+    """Concatenate along rows, columns or time, 0 to 2, without a change of the order in memory."""
+    if not any(_is_large(part.shape[:2]) for part in parts):
+        return torch.cat(list(parts), axis)
+    return to_first(torch.cat([to_last(part) for part in parts], (-2, -1, 0)[axis]))
+
+
+def layers(steps: Sequence[Tensor]) -> Tensor:
+    """Stack single steps along time."""
+    steps = torch.broadcast_tensors(*steps)
+    if not _is_large(steps[0].shape[:2]):
+        return torch.stack(steps, 2)
+    return to_first(torch.stack([to_last(step) for step in steps]))
+
+
+def interleaved(even: Tensor, odd: Tensor) -> Tensor:
+    """Two series of steps in turn."""
+    batch = torch.broadcast_shapes(even.shape[3:], odd.shape[3:])
+    sizes, steps = even.shape[:2], even.shape[2] + odd.shape[2]
+    is_large = _is_large(sizes)
+    result = to_first(even.new_empty(steps, *batch, *sizes)) if is_large else even.new_empty(*sizes, steps, *batch)
+    result[:, :, 0::2], result[:, :, 1::2] = even, odd
+    return result
 
 
 def to_back(matrix: Tensor) -> Tensor:
@@ -33,7 +76,7 @@ def sum_to(matrix: Tensor, shape: torch.Size) -> Tensor:
 def along_time(first: Tensor, later: Tensor) -> Tensor:
     """Join along time; the axes of batch are expanded."""
     batch = torch.broadcast_shapes(first.shape[3:], later.shape[3:])
-    return torch.cat([part.expand(*part.shape[:3], *batch) for part in (first, later)], 2)
+    return join([part.expand(*part.shape[:3], *batch) for part in (first, later)], 2)
 
 
 def zero_step(like: Tensor) -> Tensor:
@@ -67,7 +110,7 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     """Matrix product."""
     size = left.shape[1]
     if size > UNROLLED:
-        return (left.movedim((0, 1), (-2, -1)) @ right.movedim((0, 1), (-2, -1))).movedim((-2, -1), (0, 1))
+        return to_first(to_last(left) @ to_last(right))
     if max(left.numel() * right.shape[1], right.numel() * left.shape[0]) <= SMALL:
         return (left.unsqueeze(2) * right.unsqueeze(0)).sum(1)
     result = left[:, 0, None] * right[None, 0]
@@ -86,8 +129,8 @@ def sandwich(outer: Tensor, inner: Tensor, *terms: Tensor) -> Tensor:
 
 def solve(matrix: Tensor, right: Tensor) -> Tensor:
     """Solve A X = B with pivoting."""
-    solution, _ = torch.linalg.solve_ex(matrix.movedim((0, 1), (-2, -1)), right.movedim((0, 1), (-2, -1)))
-    return solution.movedim((-2, -1), (0, 1)).contiguous()
+    solution = to_first(torch.linalg.solve_ex(to_last(matrix), to_last(right))[0])
+    return solution if _is_large(matrix.shape[:2]) else solution.contiguous()
 
 
 def solve_positive(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,11 +141,11 @@ def solve_positive(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """
     size = matrix.shape[0]
     if size > UNROLLED:
-        factor = torch.linalg.cholesky_ex(matrix.movedim((0, 1), (-2, -1)))
-        solution = torch.cholesky_solve(right.movedim((0, 1), (-2, -1)), factor.L)
+        factor = torch.linalg.cholesky_ex(to_last(matrix))
+        solution = torch.cholesky_solve(to_last(right), factor.L)
         pivots = factor.L.diagonal(dim1=-2, dim2=-1).square().movedim(-1, 0)
         pivots = torch.where(factor.info > 0, torch.nan, pivots)
-        return solution.movedim((-2, -1), (0, 1)), pivots
+        return to_first(solution), pivots
     rest, rows = _joined(matrix, right), []
     for _ in range(size):
         rows.append(rest[0])
@@ -118,4 +161,4 @@ def solve_positive(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 
 def _joined(matrix: Tensor, right: Tensor) -> Tensor:
     shape = torch.broadcast_shapes(matrix.shape[2:], right.shape[2:])
-    return torch.cat([part.expand(*part.shape[:2], *shape) for part in (matrix, right)], 1)
+    return join([part.expand(*part.shape[:2], *shape) for part in (matrix, right)], 1)

@@ -21,6 +21,7 @@ from torch import Tensor
 from pyro_seq.ops._kalman_algebra import (
     along_time,
     identity,
+    join,
     plus,
     product,
     sandwich,
@@ -89,7 +90,7 @@ def observe(cov: Tensor, observation: Tensor, observation_cov: Tensor) -> Observ
     seen = product(observation, cov)
     innovation_cov = plus(symmetric(product(seen, transpose(observation))), observation_cov)
     unit = identity(innovation_cov).expand_as(innovation_cov)
-    right = torch.cat([seen.expand(*seen.shape[:2], *unit.shape[2:]), unit], 1)
+    right = join([seen.expand(*seen.shape[:2], *unit.shape[2:]), unit], 1)
     solution, pivots = solve_positive(innovation_cov, right)
     gain = transpose(solution[:, : cov.shape[0]])
     return Observed(gain, identity(cov) - product(gain, observation), symmetric(solution[:, cov.shape[0] :]), pivots)
@@ -148,7 +149,7 @@ class FilterStates(torch.autograd.Function):
         covs = filtered_covs(system, is_parallel)
         transition, noise, offset = system.moves()
         moved = sandwich(transition, covs[:, :, :-1], noise)
-        predicted = torch.cat([system.initial_cov.expand(*covs.shape[:2], 1, *covs.shape[3:]), moved], 2)
+        predicted = join([system.initial_cov.expand(*covs.shape[:2], 1, *covs.shape[3:]), moved], 2)
         seen = observe(predicted, system.observation, system.observation_cov)
         start = system.initial_mean
         rest = seen.rest[:, :, 1:]
@@ -259,11 +260,11 @@ def _adjoint(
 
 def _before(moved: Tensor) -> Tensor:
     """What belongs to the moves, at the step before each; 0 at the last step, after which there is none."""
-    return torch.cat([moved, zero_step(moved)], 2)
+    return join([moved, zero_step(moved)], 2)
 
 
 def _after(moved: Tensor, like: Tensor) -> Tensor:
     """What belongs to the moves, at the step after each; 0 at the first step."""
     if like.shape[2] == 1:
         return moved.sum(2, keepdim=True)
-    return torch.cat([zero_step(moved), moved], 2)
+    return join([zero_step(moved), moved], 2)

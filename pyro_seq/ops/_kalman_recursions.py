@@ -8,10 +8,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from pyro_seq.ops._kalman_algebra import along_time, identity, plus, product, sandwich, solve, symmetric, transpose
+from pyro_seq.ops._kalman_algebra import (
+    along_time,
+    identity,
+    interleaved,
+    join,
+    layers,
+    plus,
+    product,
+    sandwich,
+    solve,
+    symmetric,
+    transpose,
+)
 
 
 class Span(NamedTuple):
@@ -34,7 +45,7 @@ class Span(NamedTuple):
     def after(self, before: Span) -> Span:
         """Two spans that meet, as one."""
         size = before.cov.shape[0]
-        solved = _solve_mixed(before.cov, self.precision, torch.cat([transpose(self.gain), self.precision], 1))
+        solved = _solve_mixed(before.cov, self.precision, join([transpose(self.gain), self.precision], 1))
         carry, precision = transpose(solved[:, :size]), symmetric(solved[:, size:])
         return Span(
             product(carry, before.gain),
@@ -59,11 +70,11 @@ def riccati_states(first: Tensor, spans: Span) -> Tensor:
     if not num_spans:
         return first
     if num_spans == 1:
-        return torch.cat([first, spans(first)], 2)
+        return join([first, spans(first)], 2)
     pairs = num_spans // 2
     even = riccati_states(first, spans.every_second(1, pairs).after(spans.every_second(0, pairs)))
     number = (num_spans + 1) // 2
-    return _interleaved(even, spans.every_second(0, number)(even[:, :, :number]))
+    return interleaved(even, spans.every_second(0, number)(even[:, :, :number]))
 
 
 class States(NamedTuple):
@@ -89,7 +100,7 @@ class States(NamedTuple):
 
     def interleaved(self, odd: States) -> States:
         """These at steps 0, 2, ..., the others between."""
-        return States(*(None if a is None or b is None else _interleaved(a, b) for a, b in zip(self, odd, strict=True)))
+        return States(*(None if a is None or b is None else interleaved(a, b) for a, b in zip(self, odd, strict=True)))
 
     def flip(self) -> States:
         """The other way round in time."""
@@ -129,13 +140,13 @@ def _by_loop(gain: Tensor, added: States) -> States:
         means = [shifts[0]]
         for move, shift in zip(gains, shifts[1:], strict=True):
             means.append(product(move, means[-1]) + shift)
-        mean = torch.stack(torch.broadcast_tensors(*means), 2)
+        mean = layers(means)
     if added.cov is not None:
         noises = added.cov.unbind(2)
         covs = [noises[0]]
         for move, noise in zip(gains, noises[1:], strict=True):
             covs.append(product(product(move, covs[-1]), transpose(move)) + noise)
-        cov = torch.stack(torch.broadcast_tensors(*covs), 2)
+        cov = layers(covs)
     return States(mean, cov)
 
 
@@ -149,10 +160,3 @@ def _by_reduction(gain: Tensor, added: States) -> States:
     composed = added.at(slice(0, 1)).joined(odd.at(slice(0, pairs)).moved(second, even))
     states = _by_reduction(product(second, first[:, :, :pairs]), composed)
     return states.interleaved(states.at(slice(0, first.shape[2])).moved(first, odd))
-
-
-def _interleaved(even: Tensor, odd: Tensor) -> Tensor:
-    batch = torch.broadcast_shapes(even.shape[3:], odd.shape[3:])
-    result = even.new_empty(*even.shape[:2], even.shape[2] + odd.shape[2], *batch)
-    result[:, :, 0::2], result[:, :, 1::2] = even, odd
-    return result

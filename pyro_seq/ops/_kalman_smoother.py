@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyro_seq.ops._kalman_algebra import (
     identity,
+    join,
     product,
     sandwich,
     solve_positive,
@@ -111,7 +112,7 @@ class SmoothedStates(torch.autograd.Function):
         gain_part = sum_to(earlier_mean * transpose(change), gain.shape)
         gain_part = gain_part + 2 * product(spread, smoothed_covs[:, :, 1:] - predicted[:, :, 1:])
         later = -product(back, earlier_mean), -symmetric(product(back, spread))
-        parts = (gain_part, mean, cov, *(torch.cat([zero_step(part), part], 2) for part in later))
+        parts = (gain_part, mean, cov, *(join([zero_step(part), part], 2) for part in later))
         fronts = (gain, smoothed_means, covs, predicted_means, predicted)
         gradients = (
             to_back(sum_to(part, front.shape)).reshape(original.shape)
