@@ -49,7 +49,7 @@ def layers(steps: Sequence[Tensor]) -> Tensor:
     """Stack single steps along time."""
     steps = torch.broadcast_tensors(*steps)
     if not _is_large(steps[0].shape[:2]):
-        return torch.stack(steps, 2)
+        return torch.stack(list(steps), 2)
     return to_first(torch.stack([to_last(step) for step in steps]))
 
 
