@@ -31,8 +31,9 @@ FLOORS = {
 } | {path.stem: 0 for path in PACKAGE.glob("_*.py") if path.stem != "__init__"}
 STRANGERS = {"models", "datasets"}  # files of these folders do not see each other
 ONLY_IN = {"lightning": "infer", "arviz": "diagnostics/arviz.py", "torchdiffeq": "ops/"}
-EXTRAS = {"datasets/_ball_world.py": "physics"}  # files that import from an extra, and say so when it is missing
-DISTRIBUTIONS = {"PIL": "pillow", "pyro": "pyro-ppl", "sklearn": "scikit-learn"}
+# Files that import from an extra, and say so when it is missing
+EXTRAS = {"datasets/_ball_world.py": "physics", "datasets/_walkers.py": "mujoco"}
+DISTRIBUTIONS = {"PIL": "pillow", "dm_control": "dm-control", "pyro": "pyro-ppl", "sklearn": "scikit-learn"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 

@@ -59,6 +59,41 @@ def test_centre_of_mass_turns_counter_clockwise_by_the_stated_angle() -> None:
     assert error.abs().max() < 1.0
 
 
+def test_fifteen_angles_and_three_turns() -> None:
+    """Steps of 24 degrees from one of 15 angles: frame 15 is frame 0, and no two of 15 frames are alike."""
+    train, validation, test = rotating_digits(
+        digits=range(10),
+        num_train=60,
+        num_validation=4,
+        num_test=20,
+        num_steps=16,
+        num_test_steps=45,
+        degrees_per_step=24.0,
+        num_start_angles=15,
+    )
+    assert [part.num_steps for part in (train, validation, test)] == [16, 16, 45]
+    torch.testing.assert_close(train.values[:, 15], train.values[:, 0], rtol=0, atol=1e-5)
+    turns = test.values.unflatten(1, (3, 15))
+    torch.testing.assert_close(turns, turns[:, :1].expand_as(turns), rtol=0, atol=1e-5)
+    gaps = (test.values[:, :15, None] - test.values[:, None, :15]).abs().flatten(3).amax(-1)
+    assert (gaps + torch.eye(15)).min() > 1e-2
+    starts = train.context["start_degrees"] / 24
+    assert torch.equal(starts, starts.round())
+    assert (starts.min() >= 0) and (starts.max() <= 14)
+    assert len(starts.unique()) > 10
+    assert len(train.context["label"].unique()) == 10
+
+
+def test_start_angles_are_whole_shifts_of_each_other() -> None:
+    """Every series is a cyclic shift of the same fifteen pictures of its digit."""
+    arguments = {"num_train": 5, "num_test": 1, "num_steps": 15, "degrees_per_step": 24.0, "num_start_angles": 15}
+    first, second = (rotating_digits(seed=seed, **arguments).train for seed in (0, 1))
+    shift = (second.context["start_degrees"] - first.context["start_degrees"]).div(24).round().long()
+    steps = (torch.arange(15) - shift[:, None]) % 15
+    shifted = second.values[torch.arange(5)[:, None], steps]
+    torch.testing.assert_close(shifted, first.values, rtol=0, atol=1e-5)
+
+
 def test_full_turn_comes_back() -> None:
     train, _, _ = rotating_digits(num_train=10, num_test=1, num_steps=17)
     torch.testing.assert_close(train.values[:, 16], train.values[:, 0], rtol=0, atol=1e-5)
@@ -102,6 +137,10 @@ def test_wrong_arguments() -> None:
         rotating_digits(source="mnist")
     with pytest.raises(DataError, match="num_test"):
         rotating_digits(num_test=0)
+    with pytest.raises(DataError, match="num_test_steps"):
+        rotating_digits(num_test_steps=0)
+    with pytest.raises(DataError, match="num_start_angles"):
+        rotating_digits(num_start_angles=0)
     with pytest.raises(DataError, match="degrees_per_step"):
         rotating_digits(degrees_per_step=float("nan"))
 

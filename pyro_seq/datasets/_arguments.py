@@ -1,0 +1,36 @@
+"""Checks of arguments that many data sets share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pyro_seq._validation import whole_number
+from pyro_seq.errors import DataError
+
+
+def real_number(value: Any, name: str, minimum: float, maximum: float = 1e9) -> float:
+    """A finite number within limits."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        number = np.nan
+    if not minimum <= number <= maximum:
+        raise DataError(f"`{name}` must be a number from {minimum:g} to {maximum:g}. Got {value!r}.")
+    return number
+
+
+def part_sizes(num_train: Any, num_validation: Any, num_test: Any) -> tuple[int, int, int]:
+    """Numbers of series; only a validation part may be empty."""
+    return (
+        whole_number(num_train, "num_train", 1),
+        whole_number(num_validation, "num_validation"),
+        whole_number(num_test, "num_test", 1),
+    )
+
+
+def streams(seed: Any, count: int) -> list[np.random.Generator]:
+    """Independent random streams."""
+    children = np.random.SeedSequence(whole_number(seed, "seed")).spawn(count)
+    return [np.random.default_rng(child) for child in children]
