@@ -1,6 +1,6 @@
 """The flow of the Nile: a level that drifts, with and without a slope, by maximum likelihood, SVI and NUTS.
 
-python examples/kalman_nile.py            three minutes on one core; table, pictures and NetCDF in results/kalman_nile
+python examples/kalman_nile.py            some minutes on one core; table, pictures and NetCDF in results/kalman_nile
 python examples/kalman_nile.py --smoke    the same with a few draws
 """
 
