@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.distributions import PathDistribution
-from pyro_seq.errors import ShapeError, UnsupportedError, shape_text
+from pyro_seq.errors import DataError, ShapeError, UnsupportedError, shape_text
+
+_EVEN = 1e-3  # share of a step by which time stamps may be off an even grid
 
 Emission = Callable[[Tensor], pyro.distributions.TorchDistribution]
 
@@ -32,6 +34,7 @@ class SequenceModel(nn.Module):
     Attributes:
         dims: Names of the event axes of each latent site, for labelled posteriors.
         is_conditional: True for a model that needs seen frames and therefore cannot be sampled from its prior alone.
+        has_even_times: True for a model that counts steps and therefore refuses uneven times.
         time_scale: Time stamps per unit of model time (buffer), set by `adapt`.
 
     See Also:
@@ -40,6 +43,7 @@ class SequenceModel(nn.Module):
 
     dims: ClassVar[dict[str, tuple[str, ...]]] = {}
     is_conditional: ClassVar[bool] = False
+    has_even_times: ClassVar[bool] = False
     time_scale: Tensor
 
     def __init__(self) -> None:
@@ -63,6 +67,13 @@ class SequenceModel(nn.Module):
             raise ShapeError(
                 f"`data.values` must have observations of shape {tuple(expected)}, the `obs_shape` of this "
                 f"{type(self).__name__}. Got {shape_text(data.values, ('series', 'time'))}. Check the axes."
+            )
+        gaps = data.times.diff(dim=-1)
+        if self.has_even_times and gaps.numel() and float((gaps / gaps.median() - 1).abs().max()) > _EVEN:
+            raise DataError(
+                f"`data.times` must be evenly spaced, with the same step in all series: {type(self).__name__} counts "
+                f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
+                "and hide the steps between them, or use a model in continuous time such as `ODE2VAE`."
             )
 
     def adapt(self, data: Sequences) -> None:
@@ -102,6 +113,10 @@ class SequenceModel(nn.Module):
     def series(self, data: Sequences) -> pyro.plate:
         """The plate over independent series, aware of minibatches."""
         return pyro.plate("series", data.total, subsample=data.index, dim=-1)
+
+    def valid(self, data: Sequences) -> Tensor:
+        """True up to the last observed step, (series, time): the steps that path distributions count."""
+        return torch.arange(data.num_steps, device=data.device) < data.lengths[:, None]
 
     def model_times(self, data: Sequences) -> Tensor:
         """Time since each series' first step in units of `time_scale`, (time,) or (series, time), as `data.dtype`."""

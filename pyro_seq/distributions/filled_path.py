@@ -24,8 +24,8 @@ class FilledPath(PathDistribution):
     The parameters of the dynamics depend on the path, also where it is hidden. There they are estimated,
     :math:`\hat\gamma`, from the filter's predicted means. The estimate is a function of the seen codes, so that q has a
     density, and with one mode q is the exact conditional. Feeding the smoothed path back for better parameters makes
-    them worse: what comes before a bounce then reads codes that already know of it. Steps after the last seen one are drawn from the prior given all before, and do not
-    count in `log_prob`.
+    them worse: what comes before a bounce then reads codes that already know of it. Steps after the last seen one are
+    drawn from the prior given all before, and do not count in `log_prob`.
 
     Args:
         loc: Means (..., time, code); read where seen.

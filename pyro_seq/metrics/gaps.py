@@ -116,7 +116,6 @@ def trivial_predictions(train: Sequences, data: Sequences, hidden: Tensor, dista
     r"""Predictions that know no dynamics, (series, time, \*obs) by name; `distances` are those of `step_distances`."""
     return {
         "last seen frame": last_seen(data.hide(hidden)),
-        "blank": torch.zeros_like(data.values),
         "mean image": training_mean(train, data.seen()),
         "nearest training sequence": nearest_training(train, distances, hidden),
     }

@@ -16,15 +16,9 @@ from pyro_seq.distributions.mixed_dynamics import MixedLinearGaussian
 from pyro_seq.distributions.states_given_path import StatesGivenPath
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.model import SequenceModel
-from pyro_seq.nn.conv import ConvTrunk
 from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
-from pyro_seq.nn.frame import FrameEncoder
+from pyro_seq.nn.frame import FrameEncoder, frame_emission, frame_encoder
 from pyro_seq.nn.mixture import MixedDynamics
-from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
-from pyro_seq.nn.subpixel import SubPixelDecoder
-from pyro_seq.nn.units import Standardise
-
-_REGULAR = 1e-3  # by which share of a step time stamps may be off an even grid
 
 
 class KalmanVAE(SequenceModel):
@@ -81,6 +75,7 @@ class KalmanVAE(SequenceModel):
         learning", NeurIPS 2017.
     """
 
+    has_even_times: ClassVar[bool] = True
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"codes": ("time", "code"), "states": ("time", "state")}
 
     def __init__(
@@ -99,8 +94,8 @@ class KalmanVAE(SequenceModel):
         self.obs_shape = tuple(obs_shape)
         self.dynamics = MixedDynamics(code_dim, state_dim, input_dim=input_dim) if dynamics is None else dynamics
         code_dim = self.dynamics.code_dim
-        self.encoder = _encoder(self.obs_shape, code_dim) if encoder is None else encoder
-        self.emission = _emission(self.obs_shape, code_dim) if emission is None else emission
+        self.encoder = frame_encoder(self.obs_shape, code_dim) if encoder is None else encoder
+        self.emission = frame_emission(self.obs_shape, code_dim) if emission is None else emission
         if self.encoder.dim != code_dim:
             raise DataError(
                 f"`encoder` must give codes of the size of the dynamics', {code_dim}. Got {self.encoder.dim}."
@@ -126,12 +121,11 @@ class KalmanVAE(SequenceModel):
 
     def prior(self, data: Sequences) -> MixedLinearGaussian:
         """Distribution of the codes of the seen steps: batch (series,), event (time, code)."""
-        steps = torch.arange(data.num_steps, device=data.device)
         return MixedLinearGaussian(
             self.dynamics,
             data.num_steps,
             inputs=data.inputs,
-            valid=steps < data.lengths[:, None],
+            valid=self.valid(data),
             is_counted=not self.has_states,
         )
 
@@ -167,13 +161,6 @@ class KalmanVAE(SequenceModel):
             )
         if data.num_steps == 0:
             raise DataError("`data` must have at least one seen step, from which codes are read. Got 0.")
-        gaps = data.times.diff(dim=-1)
-        if gaps.numel() and float((gaps / gaps.median() - 1).abs().max()) > _REGULAR:
-            raise DataError(
-                "`data.times` must be evenly spaced, with the same step in all series, because one move of the state "
-                f"belongs to each step. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames "
-                "on an even grid and hide the steps between them, or use a model in continuous time such as `ODE2VAE`."
-            )
         self.emission.check(data)
 
     def adapt(self, data: Sequences) -> None:
@@ -197,15 +184,3 @@ class KalmanVAE(SequenceModel):
 def _linear(prior: MixedLinearGaussian, codes: Tensor) -> LinearGaussian:
     assert prior.valid is not None
     return prior.given(codes, prior.valid[..., None])
-
-
-def _encoder(obs_shape: tuple[int, ...], code_dim: int) -> FrameEncoder:
-    if len(obs_shape) == 3:
-        return FrameEncoder(ConvTrunk(1, obs_shape, (32, 32, 32)), code_dim)
-    return FrameEncoder(MLPTrunk(1, obs_shape), code_dim, units=Standardise(obs_shape))
-
-
-def _emission(obs_shape: tuple[int, ...], code_dim: int) -> BernoulliEmission | GaussianEmission:
-    if len(obs_shape) == 3:
-        return BernoulliEmission(SubPixelDecoder(code_dim, obs_shape))
-    return GaussianEmission(MLPDecoder(code_dim, obs_shape))

@@ -7,19 +7,14 @@ from typing import Any, ClassVar, Protocol
 import pyro
 import pyro.distributions as dist
 import torch
-from torch import Tensor
 
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.recurrent import RecurrentPath, Transition
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel
-from pyro_seq.nn.conv import ConvTrunk
 from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
-from pyro_seq.nn.frame import FrameEncoder
-from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
+from pyro_seq.nn.frame import FrameEncoder, frame_emission, frame_encoder
 from pyro_seq.nn.recurrent import LSTMTransition
-from pyro_seq.nn.subpixel import SubPixelDecoder
-from pyro_seq.nn.units import Standardise
 
 _REGULAR = 1e-3  # by which share of a step time stamps may be off an even grid
 _NUM_ADAPTED = 256  # series, spread over the data, from which the unit of codes is taken
@@ -98,6 +93,7 @@ class RecurrentVAE(SequenceModel):
         learning", NeurIPS 2017, section 5.1.
     """
 
+    has_even_times: ClassVar[bool] = True
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"codes": ("time", "code")}
 
     def __init__(
@@ -117,8 +113,8 @@ class RecurrentVAE(SequenceModel):
                 f"`code_dim` and `maximum_variance` must be positive. Got {code_dim} and {maximum_variance}."
             )
         self.obs_shape = tuple(obs_shape)
-        self.encoder = _encoder(self.obs_shape, code_dim, maximum_variance) if encoder is None else encoder
-        self.emission = _emission(self.obs_shape, code_dim) if emission is None else emission
+        self.encoder = frame_encoder(self.obs_shape, code_dim, maximum_variance) if encoder is None else encoder
+        self.emission = frame_emission(self.obs_shape, code_dim) if emission is None else emission
         self.transition: Any = LSTMTransition(code_dim, hidden_dim) if transition is None else transition
         if not self.encoder.dim == self.transition.code_dim == code_dim:
             raise DataError(
@@ -143,27 +139,22 @@ class RecurrentVAE(SequenceModel):
     def prior(self, data: Sequences) -> RecurrentPath:
         """Distribution of the codes at the seen steps before any frame is seen, batch (series,), event (time, code)."""
         initial = self.transition.initial(data.num_series)
-        return RecurrentPath(initial, self.transition, data.num_steps, valid=_valid(data))
+        return RecurrentPath(initial, self.transition, data.num_steps, valid=self.valid(data))
 
     def encode(self, data: Sequences) -> RecurrentPath:
         """Distribution of the codes given the seen frames, batch (series,), event (time, code)."""
         data = data.seen()
         initial, steps = self.transition.initial(data.num_series), data.num_steps
         encoded = self.encoder(data.values, data.entry_mask)
-        return RecurrentPath(initial, self.transition, steps, valid=_valid(data), encoded=encoded, seen=data.step_mask)
+        return RecurrentPath(
+            initial, self.transition, steps, valid=self.valid(data), encoded=encoded, seen=data.step_mask
+        )
 
     def check(self, data: Sequences) -> None:
         """Refuse other observation shapes, inputs, uneven times, and values outside the emission's range."""
         super().check(data)
         if data.inputs is not None:
             raise UnsupportedError("`data.inputs` is given, but RecurrentVAE has no inputs. Leave them out.")
-        gaps = data.times.diff(dim=-1)
-        if gaps.numel() and float((gaps / gaps.median() - 1).abs().max()) > _REGULAR:
-            raise DataError(
-                "`data.times` must be evenly spaced, with the same step in all series, because the network counts "
-                f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
-                "and hide the steps between them, or use a model in continuous time such as `ODE2VAE`."
-            )
         self.emission.check(data)
 
     def adapt(self, data: Sequences) -> None:
@@ -176,22 +167,3 @@ class RecurrentVAE(SequenceModel):
             with torch.no_grad():
                 codes = self.encoder(some.values, some.entry_mask).loc
             self.transition.adapt(Sequences(codes, some.step_mask))
-
-
-def _valid(data: Sequences) -> Tensor:
-    """True up to the last observed step of each series, (series, time): padding does not count."""
-    return torch.arange(data.num_steps, device=data.device) < data.lengths[:, None]
-
-
-def _encoder(obs_shape: tuple[int, ...], code_dim: int, maximum_variance: float) -> FrameEncoder:
-    """Convolutional for images, with one unit for all pixels; else an MLP with a unit for each variable."""
-    if len(obs_shape) == 3:
-        return FrameEncoder(ConvTrunk(1, obs_shape, (32, 32, 32)), code_dim, maximum_variance=maximum_variance)
-    trunk, units = MLPTrunk(1, obs_shape), Standardise(obs_shape)
-    return FrameEncoder(trunk, code_dim, maximum_variance=maximum_variance, units=units)
-
-
-def _emission(obs_shape: tuple[int, ...], code_dim: int) -> BernoulliEmission | GaussianEmission:
-    if len(obs_shape) == 3:
-        return BernoulliEmission(SubPixelDecoder(code_dim, obs_shape))
-    return GaussianEmission(MLPDecoder(code_dim, obs_shape))

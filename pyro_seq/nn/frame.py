@@ -1,4 +1,4 @@
-"""An encoder of single frames."""
+"""Single frames: an encoder of them, and the usual encoder and emission for a shape."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
+from pyro_seq.nn.conv import ConvTrunk
+from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
 from pyro_seq.nn.encoder import Trunk
+from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
+from pyro_seq.nn.subpixel import SubPixelDecoder
 from pyro_seq.nn.units import Standardise
 
 
@@ -60,3 +64,18 @@ class FrameEncoder(nn.Module):
         loc, spread = self.head(features).to(frames.dtype).unflatten(0, frames.shape[:2]).chunk(2, -1)
         variance = self.maximum_variance * torch.sigmoid(spread)
         return dist.Normal(loc, variance.clamp(min=torch.finfo(variance.dtype).tiny).sqrt(), validate_args=False)
+
+
+def frame_encoder(obs_shape: tuple[int, ...], dim: int, maximum_variance: float = 0.03) -> FrameEncoder:
+    """Convolutional for images, with one unit for all pixels; else an MLP with a unit for each variable."""
+    if len(obs_shape) == 3:
+        return FrameEncoder(ConvTrunk(1, obs_shape, (32, 32, 32)), dim, maximum_variance=maximum_variance)
+    trunk, units = MLPTrunk(1, obs_shape), Standardise(obs_shape)
+    return FrameEncoder(trunk, dim, maximum_variance=maximum_variance, units=units)
+
+
+def frame_emission(obs_shape: tuple[int, ...], dim: int) -> BernoulliEmission | GaussianEmission:
+    """Bernoulli around a convolutional decoder for images, Gaussian around an MLP else."""
+    if len(obs_shape) == 3:
+        return BernoulliEmission(SubPixelDecoder(dim, obs_shape))
+    return GaussianEmission(MLPDecoder(dim, obs_shape))

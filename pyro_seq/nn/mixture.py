@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from pyro_seq.distributions.recurrent import Memory
 from pyro_seq.errors import DataError
 from pyro_seq.nn.mlp import mlp
+from pyro_seq.nn.recurrent import Recurrence
 from pyro_seq.ops.kalman import LinearGaussianParameters
 from pyro_seq.ops.precision import full_precision
 
@@ -28,13 +30,6 @@ class MixtureNetwork(Protocol):
         ...
 
 
-class Memory(NamedTuple):
-    """What a recurrent network hands to the next step, (..., hidden) each."""
-
-    hidden: Tensor
-    cell: Tensor
-
-
 class LSTMMixture(nn.Module):
     """Logits of the modes from all codes before a step, by a recurrent network.
 
@@ -47,25 +42,14 @@ class LSTMMixture(nn.Module):
     def __init__(self, code_dim: int, num_outputs: int, hidden_dim: int = 50) -> None:
         super().__init__()
         self.num_outputs = num_outputs
-        self.hidden_dim = hidden_dim
         self.start = nn.Parameter(torch.zeros(code_dim))
-        self.lstm = nn.LSTM(code_dim, hidden_dim, batch_first=True)
+        self.recurrence = Recurrence(code_dim, hidden_dim)
         self.head = nn.Linear(hidden_dim, num_outputs)
-        with torch.no_grad():
-            self.lstm.bias_hh_l0[hidden_dim : 2 * hidden_dim] = (
-                1.0  # remember at the start (Jozefowicz and others, 2015)
-            )
 
     def forward(self, previous: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
         """Outputs (..., time, output) for steps whose predecessors are `previous` (..., time, code), and the memory."""
-        batch = previous.shape[:-2]
-        carried = None
-        if memory is not None:
-            hidden, cell = (part.expand(*batch, -1).reshape(1, -1, self.hidden_dim).contiguous() for part in memory)
-            carried = (hidden, cell)
-        features, (hidden, cell) = self.lstm(previous.reshape(-1, *previous.shape[-2:]), carried)
-        outputs = self.head(features).reshape(*previous.shape[:-1], -1)
-        return outputs, Memory(hidden.reshape(*batch, -1), cell.reshape(*batch, -1))
+        features, memory = self.recurrence(previous, memory or ())
+        return self.head(features), memory
 
 
 class WindowMixture(nn.Module):
@@ -145,15 +129,13 @@ class MixedDynamics(nn.Module):
         super().__init__()
         _check_sizes(code_dim, state_dim, num_modes, transition_variance, observation_variance, initial_variance)
         num_outputs = num_modes + num_learned_inputs
-        if mixture is None and num_outputs > 1:
-            mixture = LSTMMixture(code_dim, num_outputs)
+        self.mixture: Any = LSTMMixture(code_dim, num_outputs) if mixture is None and num_outputs > 1 else mixture
         if mixture is not None and mixture.num_outputs != num_outputs:
             raise DataError(
                 f"`mixture` must have num_modes + num_learned_inputs = {num_outputs} outputs. Got one with "
                 f"{mixture.num_outputs}."
             )
         self.code_dim, self.state_dim, self.num_modes, self.input_dim = code_dim, state_dim, num_modes, input_dim
-        self.mixture = mixture
         self.transition = nn.Parameter(torch.eye(state_dim).expand(num_modes, -1, -1).clone())
         self.observation = nn.Parameter(0.05 * torch.randn(num_modes, code_dim, state_dim))
         size_in = input_dim + num_learned_inputs

@@ -14,6 +14,36 @@ from pyro_seq.errors import DataError
 from pyro_seq.nn.units import Standardise
 
 
+class Recurrence(nn.Module):
+    """A long short-term memory over any leading axes, which can stop and go on later.
+
+    Args:
+        size_in: Size of what it reads at a step.
+        hidden_dim: Size of its memory.
+    """
+
+    def __init__(self, size_in: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.hidden_dim = hidden_dim
+        self.lstm = nn.LSTM(size_in, hidden_dim, batch_first=True)
+        forget_bias = dict(self.lstm.named_parameters())["bias_hh_l0"][hidden_dim : 2 * hidden_dim]
+        nn.init.ones_(forget_bias)  # remember at the start (Jozefowicz and others, 2015)
+
+    def forward(self, steps: Tensor, memory: Memory = ()) -> tuple[Tensor, Memory]:
+        """Features (..., time, hidden) of `steps` (..., time, size_in), and the memory (..., hidden) after the last.
+
+        The memory to start from is that of an earlier call, and may lack leading axes of `steps`.
+        """
+        batch = steps.shape[:-2]
+        carried = None
+        if memory:
+            hidden, cell = (part.expand(*batch, -1).reshape(1, -1, self.hidden_dim).contiguous() for part in memory)
+            carried = (hidden, cell)
+        features, remembered = self.lstm(steps.reshape(-1, *steps.shape[-2:]), carried)
+        features = features.reshape(*steps.shape[:-1], self.hidden_dim)
+        return features, tuple(part.reshape(*batch, -1) for part in remembered)
+
+
 class LSTMTransition(nn.Module):
     r"""Gaussian steps around what a long short-term memory predicts.
 
@@ -46,11 +76,9 @@ class LSTMTransition(nn.Module):
         self.initial_loc = nn.Parameter(torch.zeros(code_dim))
         self.initial_log_scale = nn.Parameter(torch.full((code_dim,), math.log(1 - minimum_scale)))
         self.log_scale = nn.Parameter(torch.full((code_dim,), math.log(1 - minimum_scale)))
-        self.lstm = nn.LSTM(code_dim, hidden_dim, batch_first=True)
+        self.recurrence = Recurrence(code_dim, hidden_dim)
         self.head = nn.Linear(hidden_dim, code_dim)
         self.units = Standardise((code_dim,))
-        forget_bias = dict(self.lstm.named_parameters())["bias_hh_l0"][hidden_dim : 2 * hidden_dim]
-        nn.init.ones_(forget_bias)  # remember at the start (Jozefowicz and others, 2015)
 
     def adapt(self, codes: Sequences) -> None:
         """Take the units from codes."""
@@ -63,14 +91,8 @@ class LSTMTransition(nn.Module):
 
     def forward(self, previous: Tensor, memory: Memory = ()) -> tuple[dist.Normal, Memory]:
         """Distributions of the steps after `previous` (..., time, code), and the memory (..., hidden) at the end."""
-        batch = previous.shape[:-2]
-        carried = None
-        if memory:
-            hidden, cell = (part.expand(*batch, -1).reshape(1, -1, self.hidden_dim).contiguous() for part in memory)
-            carried = (hidden, cell)
-        features, remembered = self.lstm(self.units(previous).reshape(-1, *previous.shape[-2:]), carried)
-        loc = self.head(features).to(previous.dtype).reshape(previous.shape)
-        return self._normal(loc, self.log_scale), tuple(part.reshape(*batch, -1) for part in remembered)
+        features, memory = self.recurrence(self.units(previous), memory)
+        return self._normal(self.head(features).to(previous.dtype), self.log_scale), memory
 
     def _normal(self, loc: Tensor, log_scale: Tensor) -> dist.Normal:
         scale = self.units.unit * (self.minimum_scale + log_scale.exp())

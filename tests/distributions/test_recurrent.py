@@ -135,7 +135,7 @@ def test_hidden_steps_cancel_in_the_bound_and_in_its_gradient():
     gap = guide.log_prob(value) - lstm_path(transition).log_prob(value)
     first = Normal(encoded().loc[:, 0], encoded().scale[:, 0]).log_prob(value[:, 0]) - START.log_prob(value[:, 0])
     torch.testing.assert_close(gap, first.sum(-1), rtol=1e-12, atol=1e-12)
-    trained = [*transition.lstm.parameters(), *transition.head.parameters(), transition.log_scale]
+    trained = [*transition.recurrence.lstm.parameters(), *transition.head.parameters(), transition.log_scale]
     for gradient in torch.autograd.grad(gap.sum(), trained):
         assert float(gradient.abs().max()) < 1e-12
 
