@@ -19,6 +19,7 @@ from pyro_seq.errors import (
 from pyro_seq.infer.checkpoint import load, save
 from pyro_seq.infer.evaluate import Forecasting, Imputation, Reconstruction, Scores, evaluate, evaluate_baselines
 from pyro_seq.infer.fit import fit
+from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.mcmc import HMC, MCMC, NUTS
 from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.infer.svi import SVI
@@ -52,6 +53,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "MCMC",
     "NUTS",
     "HMC",
+    "Langevin",
     "Trainer",
     "GuidePosterior",
     "StoredPosterior",

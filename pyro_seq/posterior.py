@@ -91,7 +91,7 @@ class StoredPosterior:
         data: The fitted series.
         sites: Stored draws (chain, draw, ...) by site; per-series sites carry the series axis third.
         global_sites: Names of the sites that are shared by all series.
-        sample_stats: Sampler diagnostics (chain, draw) by name.
+        sample_stats: Sampler diagnostics by name, (chain, draw), or (chain, draw, series) where series have their own.
     """
 
     model: SequenceModel

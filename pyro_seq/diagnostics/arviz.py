@@ -54,7 +54,7 @@ def to_arviz(
     posterior_predictive  ``x``, the seen steps drawn anew
     predictions           when `data` have a horizon: ``x_future`` and the part of each path over the horizon
     log_likelihood        ``x``, one number a series: the log density of what was observed of it, given each draw
-    sample_stats          MCMC only: divergences, acceptance, log density
+    sample_stats          MCMC only: divergences, acceptance, log density; of Langevin chains for every series
     observed_data         ``x``, NaN where hidden
     constant_data         inputs over all times, and `probes`
     ====================  ==========================================================================================
@@ -108,7 +108,10 @@ def to_arviz(
         "posterior_predictive": {"x": labels.site("x", draws.seen.samples, False)},
         "predictions": _predictions(draws, kept, labels),
         "log_likelihood": {},
-        "sample_stats": {name: Labelled(("chain", "draw"), v.cpu().numpy()) for name, v in draws.sample_stats.items()},
+        "sample_stats": {
+            name: Labelled(("chain", "draw", "series")[: figures.ndim], figures.cpu().numpy())
+            for name, figures in draws.sample_stats.items()
+        },
         "observed_data": _observed(data, labels),
         "constant_data": _constants(data, probes),
     }

@@ -1,26 +1,24 @@
-"""``MCMC``: draws from the exact posterior of the latents, by Pyro's Hamiltonian kernels."""
+"""``MCMC``: draws from the exact posterior of the latents, by Pyro's Hamiltonian kernels or by Langevin chains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Protocol
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from pyro.ops.integrator import register_exception_handler
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_seq._random import isolated_rng
 from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
+from pyro_seq.infer.chains import ChainPlan, Chains, global_names, latent_sites, reading
 from pyro_seq.infer.trainer import Trainer
-from pyro_seq.model import SequenceModel, is_local
+from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import StoredPosterior
 
 # a path that runs to where a model breaks down is rejected, as Pyro does for singular matrices
@@ -28,10 +26,10 @@ register_exception_handler("pyro_seq", lambda error: isinstance(error, Numerical
 
 
 class Kernel(Protocol):
-    """Options of a transition kernel."""
+    """Options of a transition kernel, and how its chains are run."""
 
-    def build(self, model: SequenceModel) -> MCMCKernel:
-        """The kernel, for one chain."""
+    def chains(self, model: SequenceModel, data: Sequences, plan: ChainPlan) -> Chains:
+        """Run all chains on a model whose parameters are frozen."""
         ...
 
 
@@ -68,6 +66,10 @@ class NUTS:
             max_plate_nesting=1,
         )
 
+    def chains(self, model: SequenceModel, data: Sequences, plan: ChainPlan) -> Chains:
+        """Run joint chains, one after another."""
+        return _joint_chains(self.build, model, data, plan)
+
 
 @dataclass(frozen=True, kw_only=True)
 class HMC:
@@ -101,16 +103,21 @@ class HMC:
             max_plate_nesting=1,
         )
 
+    def chains(self, model: SequenceModel, data: Sequences, plan: ChainPlan) -> Chains:
+        """Run joint chains, one after another."""
+        return _joint_chains(self.build, model, data, plan)
+
 
 @dataclass(frozen=True)
 class MCMC:
     """Sample all latents, global ones included, given the model's parameters as they are.
 
     Exact up to Monte Carlo error, and without a guide; but it runs on the whole data set, says nothing about other
-    series, and does not train: networks keep the weights they have. Chains run one after another.
+    series, and does not train: networks keep the weights they have. `NUTS` and `HMC` move all latents jointly, one
+    chain after another; `Langevin` runs chains of every series' own latents, all at once.
 
     Args:
-        kernel: `NUTS` or `HMC` with its options.
+        kernel: `NUTS`, `HMC` or `Langevin` with its options.
         num_samples: Draws kept from each chain.
         warmup_steps: Steps of adaptation before, which are dropped.
         num_chains: Independent chains, from different starts; two or more let convergence be judged.
@@ -126,7 +133,7 @@ class MCMC:
     num_chains: int = 1
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.kernel, "build", None)) or isinstance(self.kernel, type):
+        if not callable(getattr(self.kernel, "chains", None)) or isinstance(self.kernel, type):
             raise DataError(f"`kernel` must be a kernel object such as `NUTS()`. Got {self.kernel!r}.")
         for name, minimum in (("num_samples", 1), ("warmup_steps", 0), ("num_chains", 1)):
             whole_number(getattr(self, name), name, minimum)
@@ -142,43 +149,47 @@ class MCMC:
             )
         if not any(True for _ in model.parameters()):
             model.adapt(data)  # weights would have been trained in the units they know
-        chains, stats = [], []
-        with _reading(model), pyro.settings.context(module_local_params=True):
-            sites = _latent_sites(model, data)
-            for chain in range(self.num_chains):
-                with isolated_rng(seed, chain):
-                    draws, figures = self._chain(model, data, trainer.progress)
-                chains.append(draws)
-                stats.append(figures)
-        return StoredPosterior(
-            model,
-            data,
-            {name: torch.stack([draws[name] for draws in chains]) for name in sites},
-            frozenset(name for name, is_global in sites.items() if is_global),
-            {name: torch.stack([figures[name] for figures in stats]) for name in stats[0]},
-        )
+        plan = ChainPlan(self.num_samples, self.warmup_steps, self.num_chains, seed, trainer.progress)
+        with reading(model):
+            chains = self.kernel.chains(model, data, plan)
+        return StoredPosterior(model, data, *chains)
 
-    def _chain(
-        self, model: SequenceModel, data: Sequences, progress: bool
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        kernel = self.kernel.build(model)
-        monitor = _Monitor()
-        run = pyro.infer.MCMC(
-            kernel,
-            num_samples=self.num_samples,
-            warmup_steps=self.warmup_steps,
-            disable_progbar=not progress,
-            hook_fn=monitor,
-        )
-        try:
-            run.run(data)
-        except ValueError as error:
-            if "initial params" not in str(error):
-                raise
-            raise NumericalError(
-                "No starting point with a finite density was found. Check the scale of the data and of the noise."
-            ) from error
-        return {name: value.detach() for name, value in run.get_samples().items()}, monitor.figures()
+
+def _joint_chains(
+    build: Callable[[SequenceModel], MCMCKernel], model: SequenceModel, data: Sequences, plan: ChainPlan
+) -> Chains:
+    """Chains of all latents together, by Pyro."""
+    sites, draws, stats = latent_sites(model, data), [], []
+    for chain in range(plan.num_chains):
+        with isolated_rng(plan.seed, chain):
+            drawn, figures = _joint_chain(build(model), data, plan)
+        draws.append(drawn)
+        stats.append(figures)
+    return Chains(
+        {name: torch.stack([drawn[name] for drawn in draws]) for name in sites},
+        global_names(sites),
+        {name: torch.stack([figures[name] for figures in stats]) for name in stats[0]},
+    )
+
+
+def _joint_chain(kernel: MCMCKernel, data: Sequences, plan: ChainPlan) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    monitor = _Monitor()
+    run = pyro.infer.MCMC(
+        kernel,
+        num_samples=plan.num_samples,
+        warmup_steps=plan.warmup_steps,
+        disable_progbar=not plan.has_progress,
+        hook_fn=monitor,
+    )
+    try:
+        run.run(data)
+    except ValueError as error:
+        if "initial params" not in str(error):
+            raise
+        raise NumericalError(
+            "No starting point with a finite density was found. Check the scale of the data and of the noise."
+        ) from error
+    return {name: value.detach() for name, value in run.get_samples().items()}, monitor.figures()
 
 
 class _Monitor:
@@ -207,38 +218,6 @@ class _Monitor:
             "step_size": steps,
             "diverging": diverged,
         }
-
-
-@contextmanager
-def _reading(model: SequenceModel) -> Iterator[None]:
-    """Freeze the parameters and switch to evaluation mode; gradients by the latents stay on."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    was_training = model.training
-    model.requires_grad_(False)
-    model.eval()
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
-        model.train(was_training)
-
-
-def _latent_sites(model: SequenceModel, data: Sequences) -> dict[str, bool]:
-    """Names of the latent sites, and whether each is shared by all series."""
-    trace = poutine.trace(model.model).get_trace(data)
-    sites = {}
-    for name, site in trace.nodes.items():
-        if site["type"] != "sample" or site["is_observed"] or site_is_subsample(site):
-            continue
-        if site["fn"].support.is_discrete:
-            raise UnsupportedError(
-                f"Hamiltonian kernels need continuous latents. Got the discrete site {name!r}. Sum it out in the model."
-            )
-        sites[name] = not is_local(site)
-    if not sites:
-        raise UnsupportedError(f"{type(model).__name__} has no latent sites, so there is nothing to sample.")
-    return sites
 
 
 def _require_whole(data: Sequences) -> None:

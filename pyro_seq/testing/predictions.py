@@ -165,7 +165,8 @@ def no_global_state_is_touched(case: Case) -> None:
         "forecast": lambda: forecast(case.posterior, case.extended(HORIZON), num_samples=NUM_DRAWS),
         "impute": lambda: impute(case.posterior, data, num_samples=NUM_DRAWS),
         "reconstruct": lambda: reconstruct(case.posterior, data, num_samples=NUM_DRAWS),
-        "series_log_prob": lambda: series_log_prob(case.model, data, draws),
+        # as it is read: for a gradient by the parameters, an energy-based prior may run chains
+        "series_log_prob": torch.no_grad()(lambda: series_log_prob(case.model, data, draws)),
     }
     case.model.train()
     next(reversed(list(case.model.modules()))).eval()

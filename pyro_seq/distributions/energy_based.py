@@ -1,0 +1,244 @@
+"""A base density tilted by an energy, sampled by Langevin chains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, Protocol
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from pyro_seq._validation import whole_number
+from pyro_seq.distributions.energy_drift import EnergyDrift, energy_drift
+from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.ops.annealing import LogPartition, annealed_log_partition
+from pyro_seq.ops.langevin import MALA, LangevinResult, Sampler, run
+
+_IS_OMITTED: ContextVar[bool] = ContextVar("normaliser_is_omitted", default=False)
+
+
+@contextmanager
+def unnormalised() -> Iterator[None]:
+    """Inside, energy-based densities leave out the surrogate of their normaliser.
+
+    For chains over latents, to which the normaliser is a constant: its own chains would only cost time.
+    """
+    token = _IS_OMITTED.set(True)
+    try:
+        yield
+    finally:
+        _IS_OMITTED.reset(token)
+
+
+class ChainPool(Protocol):
+    """Chains that somebody keeps from call to call, such as `pyro_seq.nn.energy.PersistentChains`."""
+
+    def take(self, fresh: Tensor) -> tuple[Tensor, Tensor]:
+        """Chains to go on with, shaped like `fresh`, and their places."""
+        ...
+
+    def put(self, index: Tensor, values: Tensor) -> None:
+        """Keep where they have come to."""
+        ...
+
+
+class EnergyBased(TorchDistribution):
+    r"""A base density tilted by an energy.
+
+    .. math::
+        p(z) = \frac{1}{Z}\, e^{-E(z)}\, p_0(z), \qquad Z = \int e^{-E(z)}\, p_0(z)\, dz
+
+    **Drawing.** `sample` runs a chain of `num_steps` Langevin steps from a draw of the base: a short run, so what is
+    drawn is as close to p as the chain gets. Draws carry no gradient.
+
+    **Scoring.** Z is unknown, but its gradient is an average over p. `log_prob` therefore is
+
+    .. math::
+        \log p_0(z) - E(z) - \big(S - \lfloor S \rfloor\big), \qquad
+        S = \overline{\log p_0(z^-) - E(z^-)}
+
+    with chains :math:`z^-` and :math:`\lfloor\cdot\rfloor` cut off from gradients. The bracket has the value 0 and the
+    gradient of log Z, so that SVI and maximum likelihood learn the energy alike. The *value* lacks log Z, a constant
+    in z: bounds under different energies cannot be compared without `log_partition`. The bracket costs `num_steps`
+    gradients of the energy for each element of the batch; it is left out where no parameter needs it, under
+    ``torch.no_grad``, and inside `unnormalised`.
+
+    Args:
+        base: What is tilted, with a vector as its event, over real numbers.
+        energy: E, one number (...) for vectors (..., dim). Minus the f of the literature on latent energy-based models.
+        sampler: How chains step: ``MALA(0.4)``, which does not blow up, or ``ULA(0.4)`` as in that literature.
+        num_steps: Steps of a chain.
+        num_negatives: Chains for each element of the batch, averaged in the bracket.
+        chains: Persistent chains that the bracket goes on with, such as a `PersistentChains` kept by the model.
+
+    Raises:
+        ShapeError: When `base` has no vector event, or `energy` does not give one number a vector.
+
+    Example:
+        >>> base = torch.distributions.Normal(torch.zeros(2), 1.0)
+        >>> tilted = EnergyBased(torch.distributions.Independent(base, 1), lambda z: z.square().sum(-1))
+        >>> with torch.random.fork_rng():
+        ...     tilted.sample((3, 5)).shape
+        torch.Size([3, 5, 2])
+
+    References:
+        Pang, Han, Nijkamp, Zhu, Wu (2020), Learning latent space energy-based prior model.
+        Nijkamp, Hill, Zhu, Wu (2019), Learning non-convergent non-persistent short-run MCMC toward energy-based model.
+    """
+
+    has_rsample = False
+    is_normalised = False
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(
+        self,
+        base: TorchDistribution,
+        energy: Callable[[Tensor], Tensor],
+        *,
+        sampler: Sampler = MALA(0.4),
+        num_steps: int = 60,
+        num_negatives: int = 1,
+        chains: ChainPool | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        if len(base.event_shape) != 1:
+            raise ShapeError(
+                f"`base` must have the event shape (dim,). Got {tuple(base.event_shape)}. Use `.to_event(1)`."
+            )
+        self.base = base
+        self.energy = energy
+        self.sampler = sampler
+        self.num_steps = whole_number(num_steps, "num_steps", 1)
+        self.num_negatives = whole_number(num_negatives, "num_negatives", 1)
+        self.chains = chains
+        self._negatives: Tensor | None = None
+        super().__init__(base.batch_shape, base.event_shape, validate_args=validate_args)
+
+    @property
+    def support(self) -> torch.distributions.constraints.Constraint:
+        """That of the base."""
+        return self.base.support
+
+    def expand(self, batch_shape: torch.Size, _instance: None = None) -> EnergyBased:
+        """The same distribution over a larger batch, each element with chains of its own."""
+        if torch.Size(batch_shape) == self.batch_shape:
+            return self
+        return EnergyBased(
+            self.base.expand(batch_shape),
+            self.energy,
+            sampler=self.sampler,
+            num_steps=self.num_steps,
+            num_negatives=self.num_negatives,
+            chains=self.chains,
+            validate_args=False,
+        )
+
+    # ------------------------------------------------------------------ drawing
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        """Run chains from draws of the base, (*sample, *batch, dim)."""
+        with torch.no_grad():
+            start = self.base.sample(torch.Size(sample_shape))
+        return self.run(start).state.value.reshape(start.shape)
+
+    def run(self, start: Tensor, num_steps: int | None = None, *, generator: torch.Generator | None = None) -> Any:
+        """Run chains from `start` (..., dim), and say how they went.
+
+        Args:
+            start: Where they start; the leading axes are independent chains.
+            num_steps: Length, `num_steps` of the distribution when absent.
+            generator: Source of noise; seeded from torch's own when absent.
+
+        Returns:
+            A `LangevinResult`.
+        """
+        if generator is None:
+            generator = torch.Generator(start.device).manual_seed(int(torch.randint(2**62, ())))
+        start = start if start.ndim > 1 else start[None]
+        steps = self.num_steps if num_steps is None else num_steps
+        result: LangevinResult = run(self._potential, start, self.sampler, steps, generator)
+        return result
+
+    # ------------------------------------------------------------------ scoring
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density up to log Z, with the gradient of log Z where it is needed, (..., batch)."""
+        density = self.tilted(value)
+        if _IS_OMITTED.get() or not torch.is_grad_enabled() or not self.tilted(value.detach()).requires_grad:
+            return density
+        return density - self._normaliser()
+
+    def tilted(self, value: Tensor) -> Tensor:
+        """Log density of the base minus the energy, (..., batch): the part that depends on the value."""
+        energy = self.energy(value)
+        if energy.shape != value.shape[:-1]:
+            raise ShapeError(
+                f"`energy` must return one number a vector, {tuple(value.shape[:-1])}. Got {tuple(energy.shape)}. "
+                "Drop its last axis: `energy(z)[..., 0]`."
+            )
+        return self.base.log_prob(value) - energy
+
+    def _normaliser(self) -> Tensor:
+        with torch.no_grad():
+            start = self.base.sample(torch.Size((self.num_negatives,)))
+            start, index = (start, None) if self.chains is None else self.chains.take(start)
+            negatives = self.run(start).state.value.reshape(start.shape)
+            if self.chains is not None and index is not None:
+                self.chains.put(index, negatives)
+        self._negatives = negatives
+        density = self.tilted(negatives).mean(0)
+        return density - density.detach()
+
+    def _potential(self, value: Tensor) -> Tensor:
+        # a base that validates would raise for all chains where one leaves the finite numbers
+        is_finite = value.isfinite().all(-1)
+        density = self.tilted(torch.where(is_finite[..., None], value, 0))
+        return torch.where(is_finite, -density, torch.inf)
+
+    # ------------------------------------------------------------------ learning in good order
+
+    @property
+    def negatives(self) -> Tensor:
+        """The prior chains that the last `log_prob` with a gradient ended with, (negative, *batch, dim)."""
+        if self._negatives is None:
+            raise DataError(
+                "There are no prior chains yet: they belong to a `log_prob` that needs the gradient of the normaliser."
+            )
+        return self._negatives
+
+    def penalty(self, value: Tensor) -> Tensor:
+        r"""Squared energies at posterior draws and at prior chains, (..., batch), to be kept small in training.
+
+        .. math::
+            E(z)^2 + \overline{E(z^-)^2}
+
+        A model adds it by its `regulariser`, for the energy of the site in the model's trace.
+        """
+        return self.energy(value).square() + self.energy(self.negatives).square().mean(0)
+
+    def drift(self, value: Tensor) -> EnergyDrift:
+        """Posterior draws (..., dim) beside the prior chains; its `alarm` says when they have come apart."""
+        return energy_drift(self.energy, value, self.negatives, loc=self.base.mean, scale=self.base.variance.sqrt())
+
+    def log_partition(self, num_temperatures: int = 200, num_particles: int = 1000, *, seed: int = 0) -> LogPartition:
+        """Estimate log Z for each element of the batch, to compare models or to complete `log_prob`.
+
+        Args:
+            num_temperatures: Steps from the base to the tilted density; more where `value` and `upper` disagree.
+            num_particles: Particles for each element of the batch.
+            seed: Of the particles and their noise.
+
+        Returns:
+            Value, upper value, standard error and effective sample size, (*batch) each.
+        """
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            start = self.base.sample(torch.Size((num_particles,)))
+        generator = torch.Generator(start.device).manual_seed(seed)
+        sampler = self.sampler if isinstance(self.sampler, MALA) else MALA(self.sampler.step_size)
+        return annealed_log_partition(
+            self.base.log_prob, self.energy, start, num_temperatures, generator, sampler=sampler
+        )

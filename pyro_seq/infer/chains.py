@@ -1,0 +1,80 @@
+"""What every kernel of `MCMC` is given and gives back, and how a model is read by chains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pyro
+from pyro import poutine
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from pyro_seq.data import Sequences
+from pyro_seq.errors import UnsupportedError
+from pyro_seq.model import SequenceModel, is_local
+
+
+class ChainPlan(NamedTuple):
+    """How long to run, how many chains, and from which seed."""
+
+    num_samples: int
+    warmup_steps: int
+    num_chains: int
+    seed: int
+    has_progress: bool = False
+
+
+class Chains(NamedTuple):
+    r"""Draws of all chains.
+
+    Attributes:
+        sites: Draws by site, (chain, draw, series, \*event), or (chain, draw, \*event) where all series share it.
+        global_sites: Names of the sites that all series share.
+        sample_stats: Figures of the sampler by name, (chain, draw) or, of chains a series, (chain, draw, series).
+    """
+
+    sites: dict[str, Tensor]
+    global_sites: frozenset[str]
+    sample_stats: dict[str, Tensor]
+
+
+@contextmanager
+def reading(model: SequenceModel) -> Iterator[None]:
+    """Freeze the parameters and switch to evaluation mode; gradients by the latents stay on."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    modes = [(part, part.training) for part in model.modules()]
+    model.requires_grad_(False)
+    model.eval()
+    try:
+        with pyro.settings.context(module_local_params=True):
+            yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        for part, training in modes:
+            part.training = training
+
+
+def latent_sites(model: SequenceModel, data: Sequences) -> dict[str, dict]:
+    """The latent sites of a trace of the model, by name; all must be continuous."""
+    trace = poutine.trace(model.model).get_trace(data)
+    sites = {}
+    for name, site in trace.nodes.items():
+        if site["type"] != "sample" or site["is_observed"] or site_is_subsample(site):
+            continue
+        if site["fn"].support.is_discrete:
+            raise UnsupportedError(
+                f"Gradient-based kernels need continuous latents. Got the discrete site {name!r}. Sum it out in the "
+                "model."
+            )
+        sites[name] = site
+    if not sites:
+        raise UnsupportedError(f"{type(model).__name__} has no latent sites, so there is nothing to sample.")
+    return sites
+
+
+def global_names(sites: dict[str, dict]) -> frozenset[str]:
+    """Names of the sites that all series share."""
+    return frozenset(name for name, site in sites.items() if not is_local(site))

@@ -1,0 +1,180 @@
+"""``Langevin``: chains of the latents of every series at once, as a kernel of ``MCMC``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import torch
+from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from pyro_seq._random import isolated_rng, mixed_seed
+from pyro_seq._validation import whole_number
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError, NumericalError
+from pyro_seq.infer.chains import ChainPlan, Chains
+from pyro_seq.infer.langevin_kernel import LangevinKernel
+from pyro_seq.infer.series_target import SeriesTarget
+from pyro_seq.infer.warm_up import WarmUp
+from pyro_seq.model import SequenceModel
+from pyro_seq.ops.langevin import MALA, LangevinDiagnostics, LangevinState, Sampler, initial_state, step
+
+STARTS = ("normal", "prior", "guide")
+_STARTS, _NOISE = 0, 1  # streams of random numbers
+_NUM_TRIES = 20  # starts drawn anew where the density is not finite
+_BLOCK = 2**13  # random numbers that a series draws at a time
+_LOW_ACCEPTANCE = 0.2
+_ACCEPTANCE_NOISE = 0.5  # of one draw; the mean of few tells little
+_SHARE_OF_LOW = 0.05  # of the chains; among thousands some are low by chance
+
+
+@dataclass(frozen=True)
+class Langevin:
+    r"""Langevin chains of each series' own latents: (chain, series) independent targets, all moved at once.
+
+    A step costs one gradient of the whole batch, and each target has a step size of its own, so that thousands of
+    series cost little more time than the slowest one. That needs models without latents that all series share; those
+    are for `NUTS`, which moves all latents jointly.
+
+    With its own random numbers for each series, drawn from the seed and ``data.index``, a series gets the draws that it
+    would get alone. A chain that leaves the finite numbers stops where it is, or rejects the step under MALA, and is
+    counted; the others go on. Figures are kept as ``posterior.sample_stats``, (chain, draw, series): `acceptance_rate`,
+    `lp`, `step_size`, `diverging`, `is_frozen`.
+
+    Args:
+        sampler: ``MALA()``, exact, with step sizes adapted to its acceptance; or ``ULA(step_size)``, biased.
+        start: Where chains start: ``"normal"`` noise in the space of real numbers, as in the literature on latent
+            energy-based models; draws of the ``"prior"`` or the ``"guide"``, which an encoder makes a warm start; or
+            values by site, (chain, series, \*event). Multimodal posteriors depend on it more than on anything else.
+        thinning: Steps between two kept draws.
+        has_scale: Measure the scale of each latent entry in the warm-up, and move by as much.
+
+    Example:
+        >>> posterior = fit(model, data, MCMC(Langevin(), num_samples=500, warmup_steps=500))  # doctest: +SKIP
+
+    References:
+        Roberts and Tweedie (1996), Exponential convergence of Langevin distributions and their discrete approximations.
+        Pang, Han, Nijkamp, Zhu, Wu (2020), Learning latent space energy-based prior model.
+    """
+
+    sampler: Sampler = MALA()
+    _: KW_ONLY
+    start: str | Mapping[str, Tensor] = "normal"
+    thinning: int = 1
+    has_scale: bool = True
+
+    def __post_init__(self) -> None:
+        if not callable(getattr(self.sampler, "decide", None)) or isinstance(self.sampler, type):
+            raise DataError(f"`sampler` must be an object such as `MALA()` or `ULA(0.1)`. Got {self.sampler!r}.")
+        if not isinstance(self.start, Mapping) and self.start not in STARTS:
+            raise DataError(f"`start` must be one of {STARTS}, or values by site. Got {self.start!r}.")
+        whole_number(self.thinning, "thinning", 1)
+
+    def build(self, model: SequenceModel) -> MCMCKernel:
+        """The kernel of one joint chain of all latents, for ``pyro.infer.MCMC``."""
+        return LangevinKernel(model.model, sampler=self.sampler, has_scale=self.has_scale, max_plate_nesting=1)
+
+    def chains(self, model: SequenceModel, data: Sequences, plan: ChainPlan) -> Chains:
+        """Run the chains of all series."""
+        target = SeriesTarget(model, data)
+        state = self._started(target, plan)
+        noise = _Noise(data, state.value, plan.seed)
+        state = self._warmed_up(target, state, noise, plan)
+        draws, rows = [], []
+        for index in _counted(plan.num_samples * self.thinning, "draw", plan):
+            before = state.num_divergent
+            state = step(target, state, self.sampler, *noise.draw())
+            if (index + 1) % self.thinning == 0:
+                draws.append(state.value)
+                rows.append((state.acceptance, -state.energy, state.step_size, state.num_divergent > before))
+        sites, _ = target.split(torch.stack(draws, 1))
+        columns = (torch.stack(column, 1) for column in zip(*rows, strict=True))
+        stats = dict(zip(("acceptance_rate", "lp", "step_size", "diverging"), columns, strict=True))
+        stats["is_frozen"] = state.is_frozen[:, None].expand(-1, plan.num_samples, -1).clone()
+        _report(stats["acceptance_rate"].mean(1), state, _LOW_ACCEPTANCE - _ACCEPTANCE_NOISE / plan.num_samples**0.5)
+        return Chains(sites, frozenset(), stats)
+
+    def _warmed_up(self, target: SeriesTarget, state: LangevinState, noise: _Noise, plan: ChainPlan) -> LangevinState:
+        warm_up = WarmUp(state, self.sampler, plan.warmup_steps, has_scale=self.has_scale)
+        for _ in _counted(plan.warmup_steps, "warm-up", plan):
+            state = warm_up.update(step(target, state, self.sampler, *noise.draw()))
+        return state
+
+    def _started(self, target: SeriesTarget, plan: ChainPlan) -> LangevinState:
+        """Starts with finite energies and gradients, drawn again where they are not."""
+        state = initial_state(target, self._starts(target, plan, 0), self.sampler.step_size)
+        for attempt in range(1, _NUM_TRIES):
+            if isinstance(self.start, Mapping) or not state.is_frozen.any():
+                break
+            again = torch.where(state.is_frozen[..., None], self._starts(target, plan, attempt), state.value)
+            state = initial_state(target, again, self.sampler.step_size)
+        if state.is_frozen.all():
+            raise NumericalError(
+                f"No starting point with a finite density was found, by start = {self.start!r}. Check the scale of the "
+                "data and of the noise, or start from the guide."
+            )
+        return state
+
+    def _starts(self, target: SeriesTarget, plan: ChainPlan, attempt: int) -> Tensor:
+        """Vectors (chain, series, entry) to start from."""
+        if isinstance(self.start, Mapping):
+            start = target.join(self.start).to(target.data.values)
+            if start.shape[:-2] != (plan.num_chains,):
+                raise DataError(
+                    f"`start` must have values (chain {plan.num_chains}, series, *event). Got the leading axes "
+                    f"{tuple(start.shape[:-2])}."
+                )
+            return start
+        if self.start == "normal":
+            values = target.data.values
+            shape = (plan.num_chains, target.num_entries)
+            sources = _generators(target.data, plan.seed, _STARTS, attempt)
+            noise = [torch.randn(shape, dtype=values.dtype, generator=source) for source in sources]
+            return torch.stack(noise, 1).to(values.device)
+        with isolated_rng(plan.seed, _STARTS, attempt):
+            return target.draw(plan.num_chains, from_guide=self.start == "guide")
+
+
+class _Noise:
+    """Random numbers of each series from a generator of its own, many steps at a time."""
+
+    def __init__(self, data: Sequences, value: Tensor, seed: int) -> None:
+        self.sources = _generators(data, seed, _NOISE)
+        self.value = value
+        self.shape = (value.shape[0], *value.shape[2:])
+        self.size = max(1, _BLOCK // max(1, torch.Size(self.shape).numel()))  # must not depend on the other series
+        self.block: list[tuple[Tensor, Tensor]] = []
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Normal (chain, series, entry) and uniform (chain, series) numbers for one step."""
+        if not self.block:
+            dtype, size = self.value.dtype, self.size
+            normals = [torch.randn(size, *self.shape, dtype=dtype, generator=source) for source in self.sources]
+            uniforms = [torch.rand(size, self.shape[0], dtype=dtype, generator=source) for source in self.sources]
+            pair = (torch.stack(part, 2).to(self.value.device) for part in (normals, uniforms))
+            self.block = list(zip(*(part.unbind(0) for part in pair), strict=True))[::-1]
+        return self.block.pop()
+
+
+def _generators(data: Sequences, seed: int, *stream: int) -> list[torch.Generator]:
+    """One for each series, by its place in the data set."""
+    return [torch.Generator().manual_seed(mixed_seed(seed, *stream, index)) for index in data.index.tolist()]
+
+
+def _counted(num_steps: int, stage: str, plan: ChainPlan) -> Any:
+    return tqdm(range(num_steps), desc=stage, unit="step", disable=not plan.has_progress)
+
+
+def _report(acceptance: Tensor, state: LangevinState, low: float) -> None:
+    """Warn of chains that cannot be trusted."""
+    diagnostics = LangevinDiagnostics(acceptance, state.step_size, state.num_divergent, state.is_frozen)
+    if bool(state.is_frozen.any()) or float((acceptance < low).double().mean()) > _SHARE_OF_LOW:
+        warnings.warn(
+            f"Some Langevin chains cannot be trusted. {diagnostics.report(low)}\nIndices are (chain, "
+            "series); look at `sample_stats`, adapt for longer, or start elsewhere.",
+            stacklevel=2,
+        )

@@ -1,0 +1,122 @@
+"""The latents of each series as one vector of real numbers, and their posterior as an energy, for Langevin chains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+from torch.distributions import biject_to
+from torch.distributions.transforms import Transform
+
+from pyro_seq._nonfinite import passing_nonfinite
+from pyro_seq._random import isolated_rng
+from pyro_seq.data import Sequences
+from pyro_seq.distributions.energy_based import unnormalised
+from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.infer.chains import global_names, latent_sites
+from pyro_seq.model import SequenceModel, is_local, series_log_prob
+
+
+@contextmanager
+def _lenient() -> Iterator[None]:
+    """Run a model on latents that may be far out, without a complaint for all where one leaves the finite numbers."""
+    with pyro.settings.context(module_local_params=True), pyro.validation_enabled(False), passing_nonfinite():
+        yield
+
+
+class _Site(NamedTuple):
+    transform: Transform  # from real numbers to the support
+    real_shape: torch.Size
+    event_shape: torch.Size
+
+
+class SeriesTarget:
+    r"""Posterior of the latents of each series given its data, as an energy over vectors of real numbers.
+
+    .. math::
+        U_i(u) = -\log p\big(x_i, z_i\big) - \log \Big|\frac{\partial z_i}{\partial u}\Big|, \qquad z_i = T(u)
+
+    One for each series and chain: series are independent given the parameters, so thousands of targets are one call.
+    An energy that is not finite stays with its own chain: validation of Pyro and errors of fixed-step solvers are off
+    inside. The normaliser of an energy-based prior does not depend on the latents and is left out.
+
+    Cost: one vectorised trace of the model a call. Freeze the parameters around many calls (`chains.reading`), or each
+    builds a graph for their gradients too.
+
+    Args:
+        model: All of its latent sites must be continuous and lie inside the plate ``series``.
+        data: Series to condition on.
+
+    Raises:
+        UnsupportedError: When a site is shared by all series, discrete, or there is none.
+    """
+
+    def __init__(self, model: SequenceModel, data: Sequences) -> None:
+        self.model = model
+        self.data = data
+        with torch.no_grad(), isolated_rng(0), _lenient():
+            sites = latent_sites(model, data)
+        shared = sorted(global_names(sites))
+        if shared:
+            raise UnsupportedError(
+                f"Langevin chains are run for each series apart, but {type(model).__name__} has latents that all "
+                f"series share: {shared}. These have no posterior of a single series: use `MCMC(NUTS(), ...)`, which "
+                "moves all latents together, or replace them by parameters."
+            )
+        self._sites: dict[str, _Site] = {}
+        for name, site in sites.items():
+            transform, event = biject_to(site["fn"].support), site["fn"].event_shape
+            self._sites[name] = _Site(transform, transform.inverse_shape(event), event)
+        self.num_entries = sum(site.real_shape.numel() for site in self._sites.values())
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """Energies (..., series) of vectors (..., series, entry)."""
+        values, log_det = self.split(vector)
+        with unnormalised(), _lenient():
+            return -(series_log_prob(self.model, self.data, values) + log_det)
+
+    def split(self, vector: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        r"""Sites (..., series, \*event) of vectors (..., series, entry), and the log volume ratio (..., series)."""
+        lead = vector.shape[:-1]
+        values, log_det = {}, vector.new_zeros(lead)
+        sizes = [site.real_shape.numel() for site in self._sites.values()]
+        for (name, site), flat in zip(self._sites.items(), vector.split(sizes, -1), strict=True):
+            real = flat.reshape(lead + site.real_shape)
+            values[name] = site.transform(real)
+            terms = site.transform.log_abs_det_jacobian(real, values[name])
+            log_det = log_det + terms.reshape(*lead, -1).sum(-1)
+        return values, log_det
+
+    def join(self, values: Mapping[str, Tensor]) -> Tensor:
+        r"""Vectors (..., series, entry) of sites (..., series, \*event)."""
+        missing = self._sites.keys() - values.keys()
+        if missing:
+            raise DataError(f"`values` must have every latent site, {sorted(self._sites)}. Missing: {sorted(missing)}.")
+        parts = []
+        for name, site in self._sites.items():
+            value = values[name]
+            lead = value.shape[: value.ndim - len(site.event_shape)]
+            if value.shape[len(lead) :] != site.event_shape or lead[-1:] != (self.data.num_series,):
+                raise DataError(
+                    f"`values[{name!r}]` must be (..., series {self.data.num_series}, *{tuple(site.event_shape)}). "
+                    f"Got {tuple(value.shape)}."
+                )
+            parts.append(site.transform.inv(value).reshape(*lead, -1))
+        return torch.cat(parts, -1)
+
+    def draw(self, num_chains: int, *, from_guide: bool) -> Tensor:
+        """Vectors (chain, series, entry) drawn from the guide or the prior, with the global random state."""
+        method = self.model.guide if from_guide else self.model.model
+        with torch.no_grad(), _lenient():
+            trace = poutine.trace(pyro.plate("samples", num_chains, dim=-2)(method)).get_trace(self.data)
+        values = {
+            name: trace.nodes[name]["value"].expand(num_chains, self.data.num_series, *site.event_shape)
+            for name, site in self._sites.items()
+            if name in trace.nodes and is_local(trace.nodes[name])
+        }
+        return self.join(values).detach().clone()

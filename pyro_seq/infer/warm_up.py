@@ -1,0 +1,98 @@
+"""The warm-up of Langevin chains: step sizes by dual averaging, and the scale of each direction from the draws."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_seq.ops._dual_averaging import DualAveraging
+from pyro_seq.ops.langevin import LangevinState, Sampler
+
+# Shares of the warm-up between which scales are measured, each window with the scales of the one before: a direction
+# ten times wider than the rest takes more than one. Before the first, chains find their place.
+_WINDOWS = (0.1, 0.25, 0.5, 0.8)
+_FEWEST_STEPS = 40  # of a warm-up that can measure scales
+
+
+class WarmUp:
+    r"""Adapts a batch of chains from step to step, and says how they go on after it.
+
+    Step sizes follow the acceptance of each target by dual averaging. With `has_scale` the standard deviation of each
+    entry is measured in three windows of the warm-up, and after each a step is that long in that direction. Chains of
+    one target, along the first of three or more axes, measure together.
+
+    Args:
+        state: Where the chains start.
+        sampler: ULA has nothing to adapt to, so that nothing is.
+        num_steps: Length of the warm-up.
+        has_scale: Measure scales.
+    """
+
+    def __init__(self, state: LangevinState, sampler: Sampler, num_steps: int, *, has_scale: bool) -> None:
+        self.num_steps = num_steps
+        self.target = sampler.target_accept
+        self.averaging = DualAveraging.start(state.step_size)
+        self.first_size = state.step_size
+        has_windows = has_scale and self.target is not None and num_steps >= _FEWEST_STEPS
+        self.window_ends = [int(share * num_steps) for share in _WINDOWS] if has_windows else []
+        self.steps_done = 0
+        self._origin: Tensor = state.value
+        self._sums: list[Tensor] = []
+
+    @property
+    def is_over(self) -> bool:
+        """True when all steps have been taken."""
+        return self.steps_done >= self.num_steps
+
+    def update(self, state: LangevinState) -> LangevinState:
+        """Take in one step; the last one puts the averaged step sizes in place and forgets divergences."""
+        self.steps_done += 1
+        if self.target is not None:
+            self.averaging, step_size = self.averaging.update(self.target - state.acceptance)
+            state = state._replace(step_size=torch.where(state.is_frozen, state.step_size, step_size))
+            if self.window_ends and self.window_ends[0] < self.steps_done <= self.window_ends[-1]:
+                self._measure(state)
+                if self.steps_done in self.window_ends:
+                    state = self._with_scale(state)
+        if not self.is_over:
+            return state
+        final = state.step_size
+        if self.target is not None:
+            final = torch.where(state.is_frozen, self.first_size, self.averaging.log_average.exp())
+        return state._replace(step_size=final, num_divergent=torch.zeros_like(state.num_divergent))
+
+    def _measure(self, state: LangevinState) -> None:
+        if not self._sums:
+            self._origin = state.value
+            self._sums = [torch.zeros_like(_pooled(state.value)) for _ in range(3)]
+        alive = (~state.is_frozen).to(state.value)
+        alive = alive.reshape(*alive.shape, *[1] * (state.value.ndim - alive.ndim)).expand_as(state.value)
+        # one origin a target keeps the sums small, and the same for all chains, so that distance between them counts
+        gap = (state.value - _first_chain(self._origin)).nan_to_num(0, 0, 0) * alive
+        for total, term in zip(self._sums, (alive, gap, gap.square()), strict=True):
+            total += _pooled(term)
+
+    def _with_scale(self, state: LangevinState) -> LangevinState:
+        count, first, second = self._sums
+        mean = first / count
+        deviation = (second / count - mean.square()).sqrt()
+        is_usable = deviation.isfinite() & (deviation > 0)
+        scale = torch.where(is_usable, deviation, 1)
+        # in units of the scale a step of d^(-1/6) is about right for a Gaussian; dual averaging starts anew from there
+        dim = state.value[(0,) * state.energy.ndim].numel()
+        step_size = torch.where(state.is_frozen, state.step_size, float(dim) ** (-1 / 6))
+        self.averaging = DualAveraging.start(step_size)
+        self._sums = []
+        return state._replace(scale=scale, step_size=step_size)
+
+
+def _has_chains(value: Tensor) -> bool:
+    return value.ndim >= 3
+
+
+def _pooled(value: Tensor) -> Tensor:
+    return value.sum(0, keepdim=True) if _has_chains(value) else value
+
+
+def _first_chain(value: Tensor) -> Tensor:
+    return value[:1] if _has_chains(value) else value

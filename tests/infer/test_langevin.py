@@ -1,0 +1,289 @@
+"""`MCMC(Langevin())`: chains of every series at once, against exact posteriors and against each other."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import arviz
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pyro_seq as ps
+from pyro_seq.data import Sequences
+from pyro_seq.diagnostics.convergence import summary
+from pyro_seq.errors import DataError, NumericalError, UnsupportedError
+from pyro_seq.infer.chains import ChainPlan, reading
+from pyro_seq.infer.fit import fit
+from pyro_seq.infer.langevin import Langevin
+from pyro_seq.infer.mcmc import MCMC
+from pyro_seq.infer.predict import forecast, impute
+from pyro_seq.infer.series_target import SeriesTarget
+from pyro_seq.infer.trainer import Trainer
+from pyro_seq.model import SequenceModel
+from pyro_seq.ops.langevin import MALA, ULA
+from pyro_seq.ops.odeint import RK4, odeint
+
+F64 = torch.float64
+NOISE = 0.5
+
+
+class Swings(SequenceModel):
+    """A damped swing, and a field that blows up in finite time when `growth` is not zero; elementwise arithmetic."""
+
+    dims: ClassVar = {"start": ("state",)}
+
+    def __init__(self, growth: float = 0.0) -> None:
+        super().__init__()
+        self.obs_shape = (2,)
+        self.growth = growth
+        self.rate = nn.Parameter(torch.tensor([0.1, 1.3], dtype=F64))
+
+    def field(self, _: Tensor, state: Tensor) -> Tensor:
+        place, speed = state[..., :1], state[..., 1:]
+        return torch.cat([speed, -self.rate[1] * place - self.rate[0] * speed], -1) + self.growth * state**3
+
+    def path(self, start: Tensor, data: Sequences) -> Tensor:
+        return odeint(self.field, start, self.model_times(data), RK4()).path
+
+    def model(self, data: Sequences) -> None:
+        self.bind()
+        with self.series(data):
+            start = pyro.sample("start", dist.Normal(data.values.new_zeros(2), 1.0).to_event(1))
+            path = pyro.deterministic("path", self.path(start, data), event_dim=2)
+            self.observe(lambda state: dist.Normal(state, NOISE), path, data)
+
+    def guide(self, data: Sequences) -> None:
+        with self.series(data):
+            pyro.sample("start", dist.Normal(data.values[:, 0], 0.1).to_event(1))
+
+
+def make_data(num_series: int = 5, num_steps: int = 6) -> Sequences:
+    """Noise around zero at irregular times, with hidden entries."""
+    source = torch.Generator().manual_seed(0)
+    values = torch.randn(num_series, num_steps, 2, dtype=F64, generator=source)
+    mask = torch.rand(values.shape, generator=source) < 0.7
+    gaps = 0.1 + 0.5 * torch.rand(num_series, num_steps, dtype=F64, generator=source)
+    return Sequences(values, mask=mask, times=gaps.cumsum(-1))
+
+
+def exact_posterior(model: Swings, data: Sequences) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of each series' start: the solver is linear, so its matrix is read off at unit vectors."""
+    with torch.no_grad():
+        columns = [model.path(unit.expand(len(data), 2), data) for unit in torch.eye(2, dtype=F64)]
+    design = (torch.stack(columns, -1) * data.entry_mask[..., None]).flatten(1, 2)
+    precision = torch.eye(2, dtype=F64) + design.mT @ design / NOISE**2
+    cov = torch.linalg.inv(precision)
+    return (cov @ design.mT @ data.values.flatten(1)[..., None])[..., 0] / NOISE**2, cov
+
+
+def draw(model: SequenceModel, data: Sequences, kernel: Langevin, *, num_chains: int = 2, seed: int = 0, **plan):
+    sizes = {"num_samples": 5, "warmup_steps": 0} | plan
+    with reading(model):
+        return kernel.chains(model, data, ChainPlan(num_chains=num_chains, seed=seed, **sizes))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    method = MCMC(Langevin(MALA(0.5)), num_samples=400, warmup_steps=120, num_chains=4)
+    return fit(Swings(), make_data(), method, seed=1, trainer=Trainer(progress=False))
+
+
+# ---------------------------------------------------------------------- exactness
+
+
+def test_exact_posterior_of_every_series(fitted) -> None:
+    mean, cov = exact_posterior(fitted.model, fitted.data)
+    gap = fitted.sites["start"] - mean
+    assert gap.shape == (4, 400, 5, 2)
+    products = gap[..., [0, 0, 1]] * gap[..., [0, 1, 1]]
+    statistics = torch.cat([gap, products], -1)
+    truth = torch.cat([torch.zeros_like(mean), cov[:, [0, 0, 1], [0, 1, 1]]], -1)
+    scores = []
+    for series in range(5):
+        for entry in range(5):
+            values = statistics[..., series, entry].numpy()
+            size = float(arviz.ess(values))
+            assert size > 150
+            scores.append((values.mean() - float(truth[series, entry])) / (values.std() / size**0.5))
+    scores = torch.tensor(scores)
+    assert scores.abs().max() < 4.5 and 0.3 < scores.square().mean() < 2.5
+
+
+def test_a_positive_latent_has_its_conjugate_posterior(quiet) -> None:
+    class Rates(SequenceModel):
+        dims: ClassVar = {"rate": ()}
+
+        def model(self, data: Sequences) -> None:
+            with self.series(data):
+                rate = pyro.sample("rate", dist.Gamma(data.values.new_tensor(2.0), 0.5))
+                self.observe(lambda level: dist.Poisson(level), rate[..., None, None].expand(*rate.shape, 3, 1), data)
+
+    values = torch.tensor([[0, 1, 0], [4, 7, 5]], dtype=F64)[..., None]
+    method = MCMC(Langevin(), num_samples=500, warmup_steps=150, num_chains=4)
+    posterior = fit(Rates(), Sequences(values), method, seed=2, trainer=quiet)
+    for series, total in enumerate((1, 16)):
+        draws = posterior.sites["rate"][..., series].numpy()
+        size = float(arviz.ess(draws))
+        shape, rate = 2 + total, 3.5
+        assert size > 150 and (draws > 0).all()
+        assert abs(draws.mean() - shape / rate) < 4.5 * shape**0.5 / rate / size**0.5
+
+
+def test_log_density_is_the_model_s(fitted) -> None:
+    value = fitted.sites["start"][1, 7]
+    with pyro.settings.context(module_local_params=True), torch.no_grad():
+        trace = pyro.poutine.trace(pyro.poutine.condition(fitted.model.model, data={"start": value})).get_trace(
+            fitted.data
+        )
+    trace.compute_log_prob()
+    expected = trace.nodes["start"]["log_prob"] + trace.nodes["x"]["log_prob"]
+    torch.testing.assert_close(fitted.sample_stats["lp"][1, 7], expected, rtol=1e-10, atol=1e-10)
+
+
+# ---------------------------------------------------------------------- independence
+
+
+@pytest.mark.parametrize("index", [[3], [0, 1, 3], [4, 2, 0, 3, 1]], ids=["alone", "removed", "permuted"])
+@pytest.mark.parametrize("sampler", [MALA(0.3), ULA(0.1)], ids=["MALA", "ULA"])
+def test_series_get_the_draws_that_they_get_in_any_company(index: list[int], sampler) -> None:
+    data, plan = make_data(), {"num_samples": 30, "warmup_steps": 60, "num_chains": 3}
+    whole = draw(Swings(), data, Langevin(sampler), **plan)
+    part = draw(Swings(), data.minibatch(torch.tensor(index)), Langevin(sampler), **plan)
+    assert torch.equal(part.sites["start"], whole.sites["start"][:, :, index])
+    for name, figures in part.sample_stats.items():
+        assert torch.equal(figures, whole.sample_stats[name][..., index])
+
+
+def test_a_permuted_data_set_gives_permuted_draws(quiet) -> None:
+    data, order = make_data(), torch.tensor([2, 0, 4, 1, 3])
+    method = MCMC(Langevin(), num_samples=10, warmup_steps=50, num_chains=2)
+    first, second = (fit(Swings(), part, method, trainer=quiet) for part in (data, data.minibatch(order)))
+    assert torch.equal(second.sites["start"], first.sites["start"][:, :, order])
+
+
+# ---------------------------------------------------------------------- trouble
+
+
+def test_a_chain_that_blows_up_leaves_the_others_alone() -> None:
+    model, data = Swings(growth=1.0), make_data()
+    start = 0.2 * torch.randn(3, 5, 2, dtype=F64, generator=torch.Generator().manual_seed(1))
+    ill = start.clone()
+    ill[1, 2] = 40.0  # leaves the finite numbers within the first interval
+    plan = {"num_samples": 20, "num_chains": 3}
+    with pytest.raises(NumericalError):
+        model.path(ill, data)
+    clean = draw(model, data, Langevin(MALA(0.05), start={"start": start}), **plan)
+    with pytest.warns(UserWarning, match=r"14 of 15 chains[\s\S]*\[1, 2\]"):
+        spoilt = draw(model, data, Langevin(MALA(0.05), start={"start": ill}), **plan)
+    good = torch.ones(3, 5, dtype=torch.bool)
+    good[1, 2] = False
+    drawn = [chains.sites["start"].transpose(1, 2) for chains in (spoilt, clean)]
+    assert torch.equal(drawn[0][good], drawn[1][good])
+    assert (drawn[0][1, 2] == 40.0).all()
+    assert torch.equal(spoilt.sample_stats["is_frozen"][:, 0], ~good)
+    with pytest.raises(NumericalError, match="No starting point"):
+        draw(model, data, Langevin(start={"start": torch.full_like(start, 40.0)}), **plan)
+
+
+def test_bad_starts_are_drawn_again() -> None:
+    class Cliff(Swings):
+        def path(self, start: Tensor, data: Sequences) -> Tensor:
+            return super().path(torch.where(start[..., :1] < 0, torch.nan, start), data)
+
+    chains = draw(Cliff(), make_data(), Langevin(MALA(0.1)), num_chains=4)
+    assert not chains.sample_stats["is_frozen"].any()
+    assert (chains.sites["start"][..., 0] > 0).all()
+
+
+def test_steps_far_too_large_are_reported() -> None:
+    model, data = Swings(), make_data()
+    with pytest.warns(UserWarning, match=r"10 chains accept less than [\d.]*: adapt or reduce"):
+        adjusted = draw(model, data, Langevin(MALA(50.0)), num_samples=20)
+    assert adjusted.sample_stats["acceptance_rate"].mean() < 0.05
+    with pytest.warns(UserWarning, match="0 of 10 chains ran to the end"):
+        unadjusted = draw(model, data, Langevin(ULA(500.0)), num_samples=20)
+    assert unadjusted.sample_stats["is_frozen"].all()
+    assert (unadjusted.sample_stats["diverging"].sum(1) == 1).all()
+    assert unadjusted.sites["start"].isfinite().all()
+
+
+def test_global_latents_are_refused(toy, quiet) -> None:
+    method = MCMC(Langevin(), num_samples=2, warmup_steps=2)
+    with pytest.raises(UnsupportedError, match=r"\['drift'\][\s\S]*NUTS"):
+        fit(toy.make_lines(), toy.make_data(2), method, trainer=quiet)
+    with pytest.raises(DataError, match="whole data set"):
+        fit(Swings(), make_data().minibatch(torch.arange(2)), method, trainer=quiet)
+
+
+# ---------------------------------------------------------------------- manners
+
+
+def test_statistics_and_export(fitted) -> None:
+    stats = fitted.sample_stats
+    assert set(stats) == {"acceptance_rate", "lp", "step_size", "diverging", "is_frozen"}
+    assert all(figures.shape == (4, 400, 5) for figures in stats.values())
+    assert 0.5 < float(stats["acceptance_rate"].mean()) < 0.75
+    idata = ps.to_arviz(fitted, fitted.data)
+    assert idata["sample_stats"]["diverging"].dims == ("chain", "draw", "series")
+    table = summary(idata, ["start"])
+    assert len(table) == 10 and (table["rhat"] < 1.05).all() and (table["ess_bulk"] > 100).all()
+
+
+def test_verbs(fitted) -> None:
+    data = fitted.data
+    assert forecast(fitted, data, horizon=2, num_samples=6).samples.shape == (6, 5, 2, 2)
+    filled = impute(fitted, data, num_samples=6).samples
+    assert torch.equal(filled[:, data.entry_mask], data.values[data.entry_mask].expand(6, -1))
+
+
+def test_model_and_random_state_stay_as_they_were(quiet, assert_rng_untouched) -> None:
+    model = Swings().train()
+    model.rate.requires_grad_(False)
+    method = MCMC(Langevin(start="prior"), num_samples=3, warmup_steps=3, num_chains=2)
+    with assert_rng_untouched():
+        first, again, other = (fit(model, make_data(), method, seed=seed, trainer=quiet) for seed in (3, 3, 4))
+    assert model.training and not model.rate.requires_grad and model.rate.grad is None
+    assert torch.equal(first.sites["start"], again.sites["start"])
+    assert not torch.equal(first.sites["start"], other.sites["start"])
+    assert len(pyro.get_param_store()) == 0
+
+
+def test_starts_and_thinning() -> None:
+    model, data = Swings(), make_data()
+    still = MALA(1e-9)
+    given = torch.randn(2, 5, 2, dtype=F64, generator=torch.Generator().manual_seed(4))
+    placed = draw(model, data, Langevin(still, start={"start": given}), num_samples=1).sites["start"]
+    torch.testing.assert_close(placed[:, 0], given, rtol=0, atol=1e-6)
+    guided = draw(model, data, Langevin(still, start="guide"), num_samples=1, num_chains=50).sites["start"]
+    assert ((guided[:, 0] - data.values[:, 0]).mean(0).abs() < 5 * 0.1 / 50**0.5).all()
+    full = draw(model, data, Langevin(MALA(0.3)), num_samples=12).sites["start"]
+    thinned = draw(model, data, Langevin(MALA(0.3), thinning=3), num_samples=4).sites["start"]
+    assert torch.equal(thinned, full[:, 2::3])
+
+
+def test_vectors_and_sites() -> None:
+    target = SeriesTarget(Swings(), make_data())
+    vector = torch.randn(3, 5, 2, dtype=F64)
+    values, log_det = target.split(vector)
+    assert torch.equal(target.join(values), vector) and torch.equal(log_det, torch.zeros(3, 5, dtype=F64))
+    with pytest.raises(DataError, match="Missing"):
+        target.join({})
+    with pytest.raises(DataError, match=r"series 5"):
+        target.join({"start": vector[:, :2]})
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Langevin(MALA), lambda: Langevin(start="posterior"), lambda: Langevin(thinning=0)]
+)
+def test_arguments(make) -> None:
+    with pytest.raises(DataError):
+        make()
+
+
+def test_start_must_have_all_chains() -> None:
+    start = {"start": torch.zeros(3, 5, 2, dtype=F64)}
+    with pytest.raises(DataError, match="chain 2"):
+        draw(Swings(), make_data(), Langevin(start=start))
