@@ -11,6 +11,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from pyro_seq._random import isolated_rng
 from pyro_seq._validation import whole_number
 from pyro_seq.distributions.energy_drift import EnergyDrift, energy_drift
 from pyro_seq.errors import DataError, ShapeError
@@ -234,8 +235,7 @@ class EnergyBased(TorchDistribution):
         Returns:
             Value, upper value, standard error and effective sample size, (*batch) each.
         """
-        with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with torch.no_grad(), isolated_rng(seed):
             start = self.base.sample(torch.Size((num_particles,)))
         generator = torch.Generator(start.device).manual_seed(seed)
         sampler = self.sampler if isinstance(self.sampler, MALA) else MALA(self.sampler.step_size)
