@@ -21,11 +21,13 @@ class StatesGivenPath(PathDistribution):
         \log p(z \mid a) = \log p(z_1) + \sum_{t > 1} \log N(z_t;\ A_t z_{t-1} + B_t u_t,\ Q_t)
             + \sum_t \log N(a_t;\ C_t z_t,\ R_t) - \log p(a)
 
-    Draws are joint, with the right dependence between steps.
+    Draws are joint, with the right dependence between steps. Steps after the end of a series do not count in
+    `log_prob`, but draws fit the path there too: it was drawn itself, and what comes after it depends on both.
 
     Args:
-        linear: The model; a mask in it says which steps exist, and must be one of whole steps.
+        linear: The model, without a mask.
         path: What the states emit, (..., time, obs).
+        valid: True where a step exists, (..., time), False after the end of a series; None when all do.
         is_joint: Score :math:`\log p(z, a)` instead, without the last term: for a site that also carries the density of
             the path.
     """
@@ -33,18 +35,20 @@ class StatesGivenPath(PathDistribution):
     arg_constraints: ClassVar[dict[str, Any]] = {}
     support = constraints.independent(constraints.real, 2)
 
-    def __init__(self, linear: LinearGaussian, path: Tensor, *, is_joint: bool = False) -> None:
+    def __init__(
+        self, linear: LinearGaussian, path: Tensor, *, valid: Tensor | None = None, is_joint: bool = False
+    ) -> None:
         self.linear, self.path, self.is_joint = linear, path, is_joint
-        mask = linear.mask_of_entries
-        batch = torch.broadcast_shapes(linear.batch_shape, path.shape[:-2])
+        batch = torch.broadcast_shapes(linear.batch_shape, path.shape[:-2], () if valid is None else valid.shape[:-1])
         event = torch.Size((linear.num_steps, linear.parameters.initial_mean.shape[-1]))
-        super().__init__(batch, event, None if mask is None else mask[..., 0], validate_args=False)
+        super().__init__(batch, event, valid, validate_args=False)
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> StatesGivenPath:
         """The same distribution over a larger batch."""
         if torch.Size(batch_shape) == self.batch_shape:
             return self
-        return StatesGivenPath(self.linear.expand(torch.Size(batch_shape)), self.path, is_joint=self.is_joint)
+        linear = self.linear.expand(torch.Size(batch_shape))
+        return StatesGivenPath(linear, self.path, valid=self.valid, is_joint=self.is_joint)
 
     @full_precision
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
@@ -70,7 +74,14 @@ class StatesGivenPath(PathDistribution):
         if self.valid is not None:
             terms = torch.where(self.valid, terms, 0.0)
         total = terms.sum(-1)
-        return total if self.is_joint else total - self.linear.log_prob(self.path)
+        return total if self.is_joint else total - self._log_prob_of_path()
+
+    def _log_prob_of_path(self) -> Tensor:
+        if self.valid is None:
+            return self.linear.log_prob(self.path)
+        mask, is_parallel = self.valid[..., None], self.linear.is_parallel
+        counted = LinearGaussian(self.linear.parameters, self.linear.num_steps, mask=mask, is_parallel=is_parallel)
+        return counted.log_prob(self.path)
 
 
 def _later(matrix: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.filled_path import FilledPath
-from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.distributions.mixed_dynamics import MixedLinearGaussian
 from pyro_seq.distributions.states_given_path import StatesGivenPath
 from pyro_seq.errors import DataError, ShapeError
@@ -117,7 +116,8 @@ class KalmanVAE(SequenceModel):
         with self.series(data):
             codes = pyro.sample("codes", self.encode(data))
             if self.has_states:
-                pyro.sample("states", StatesGivenPath(_linear(self.prior(data), codes), codes))
+                prior = self.prior(data)
+                pyro.sample("states", StatesGivenPath(prior.given(codes), codes, valid=prior.valid))
 
     def prior(self, data: Sequences) -> MixedLinearGaussian:
         """Distribution of the codes of the seen steps: batch (series,), event (time, code)."""
@@ -172,15 +172,11 @@ class KalmanVAE(SequenceModel):
     def _codes_and_states(self, prior: MixedLinearGaussian, data: Sequences) -> Tensor:
         """Sample codes and states as two sites each; the states' density contains that of the codes."""
         codes = pyro.sample("codes", prior)
-        states = pyro.sample("states", StatesGivenPath(_linear(prior, codes), codes, is_joint=True))
+        linear = prior.given(codes)
+        states = pyro.sample("states", StatesGivenPath(linear, codes, valid=prior.valid, is_joint=True))
         if not data.horizon:
             return codes
         ahead = prior.future(codes, data.horizon, state=states[..., -1, :])
         codes_ahead = pyro.sample("codes_future", ahead)
         pyro.sample("states_future", StatesGivenPath(ahead.given(codes_ahead), codes_ahead, is_joint=True))
         return torch.cat([codes.expand(codes_ahead.shape[:-2] + codes.shape[-2:]), codes_ahead], -2)
-
-
-def _linear(prior: MixedLinearGaussian, codes: Tensor) -> LinearGaussian:
-    assert prior.valid is not None
-    return prior.given(codes, prior.valid[..., None])

@@ -60,12 +60,17 @@ class WindowMixture(nn.Module):
         num_outputs: Number of modes, plus that of learned inputs.
         length: Number of codes read.
         hidden_dims: Widths of the hidden layers.
+
+    Raises:
+        DataError: When `length` is not positive.
     """
 
     def __init__(
         self, code_dim: int, num_outputs: int, length: int = 1, hidden_dims: tuple[int, ...] = (50, 50)
     ) -> None:
         super().__init__()
+        if length < 1:
+            raise DataError(f"`length` must be at least 1. Got {length}.")
         self.num_outputs = num_outputs
         self.length = length
         self.start = nn.Parameter(torch.zeros(code_dim))
@@ -128,12 +133,20 @@ class MixedDynamics(nn.Module):
     ) -> None:
         super().__init__()
         _check_sizes(code_dim, state_dim, num_modes, transition_variance, observation_variance, initial_variance)
+        if min(input_dim, num_learned_inputs) < 0:
+            raise DataError(
+                f"`input_dim` and `num_learned_inputs` must be 0 or more. Got {input_dim} and {num_learned_inputs}."
+            )
         num_outputs = num_modes + num_learned_inputs
         self.mixture: Any = LSTMMixture(code_dim, num_outputs) if mixture is None and num_outputs > 1 else mixture
         if mixture is not None and mixture.num_outputs != num_outputs:
             raise DataError(
                 f"`mixture` must have num_modes + num_learned_inputs = {num_outputs} outputs. Got one with "
                 f"{mixture.num_outputs}."
+            )
+        if mixture is not None and mixture.start.shape != (code_dim,):
+            raise DataError(
+                f"`mixture` must read codes of size {code_dim}, the `code_dim`. Got one for {mixture.start.shape[-1]}."
             )
         self.code_dim, self.state_dim, self.num_modes, self.input_dim = code_dim, state_dim, num_modes, input_dim
         self.transition = nn.Parameter(torch.eye(state_dim).expand(num_modes, -1, -1).clone())
