@@ -46,6 +46,7 @@ class FilledPath(PathDistribution):
         self.exists = torch.ones_like(seen) if prior.valid is None else prior.valid
         self.has_gaps = bool((self.exists & ~seen).any())
         self.has_tail = not bool(self.exists.all())
+        self._last: tuple[Tensor, LinearGaussian] | None = None  # a draw, and the linear model of its seen codes
         batch = torch.broadcast_shapes(loc.shape[:-2], prior.batch_shape)
         super().__init__(batch, prior.event_shape, prior.valid, validate_args=False)
 
@@ -67,7 +68,10 @@ class FilledPath(PathDistribution):
             factor = torch.linalg.cholesky(parameters.observation_cov)
             drawn = parameters.observation @ states[..., None] + factor @ torch.randn_like(path)[..., None]
             path = torch.where(self.seen[..., None], path, drawn.squeeze(-1))
-        return self.prior.complete(path, self.exists.expand(path.shape[:-1])) if self.has_tail else path
+        if self.has_tail:
+            path = self.prior.complete(path, self.exists.expand(path.shape[:-1]))
+        self._last = (path, linear) if self.has_gaps else None
+        return path
 
     @full_precision
     def log_prob(self, value: Tensor) -> Tensor:
@@ -75,7 +79,9 @@ class FilledPath(PathDistribution):
         each = torch.distributions.Normal(self.loc, self.scale, validate_args=False).log_prob(value).sum(-1)
         total = torch.where(self.seen, each, 0.0).sum(-1)
         if self.has_gaps:
-            linear = self._estimated(value)
+            # the usual value is the draw just made, whose parameters are at hand
+            is_last = self._last is not None and self._last[0] is value
+            linear = self._last[1] if self._last is not None and is_last else self._estimated(value)
             both = LinearGaussian(
                 linear.parameters, self.prior.num_steps, mask=self.exists[..., None], is_parallel=False
             )

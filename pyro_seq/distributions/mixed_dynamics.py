@@ -11,7 +11,8 @@ from torch import Tensor
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.distributions.path import PathDistribution
 from pyro_seq.errors import ShapeError
-from pyro_seq.ops.kalman import FilterResult, LinearGaussianParameters, kalman_filter, step
+from pyro_seq.ops._kalman_steps import condition, predict
+from pyro_seq.ops.kalman import LinearGaussianParameters, kalman_filter
 from pyro_seq.ops.precision import full_precision
 
 
@@ -35,12 +36,14 @@ class Past(NamedTuple):
     """All that the future of a path depends on.
 
     Attributes:
-        state: The filter after the last step.
+        mean: Mean of the state at the last step, given the path up to it, (..., state).
+        cov: Its covariance, (..., state, state).
         code: The path at the last step, (..., code).
         memory: What the dynamics remember.
     """
 
-    state: FilterResult
+    mean: Tensor
+    cov: Tensor
     code: Tensor
     memory: Any
 
@@ -157,22 +160,27 @@ class MixedLinearGaussian(PathDistribution):
             Paths (..., time, code).
         """
         path: list[Tensor] = []
-        past = self.past
-        state, memory = (None, None) if past is None else (past.state, past.memory)
-        previous = self._first(value.shape[:-2])
+        past, memory, previous = (
+            self.past,
+            None if self.past is None else self.past.memory,
+            self._first(value.shape[:-2]),
+        )
+        mean, cov = (None, None) if past is None else (past.mean[..., None], past.cov)
         for t in range(self.num_steps):
             inputs = None if self.inputs is None else self.inputs[..., t : t + 1, :]
             parameters, memory = self.dynamics(previous[..., None, :], inputs, memory)
             parameters = _single(parameters)
-            ahead = step(torch.zeros_like(previous), parameters, state, torch.zeros_like(known[..., t]))
-            expected = (parameters.observation @ ahead.predicted_means[..., None]).squeeze(-1)
+            mean, cov = _moved(mean, cov, parameters)
+            expected = parameters.observation @ mean
+            gain, observed_cov = condition(cov, parameters.observation, parameters.observation_cov)
+            guess = expected
             if not is_mean:
-                cov = parameters.observation @ ahead.predicted_covs @ parameters.observation.mT
-                factor = torch.linalg.cholesky(cov + parameters.observation_cov)
-                expected = expected + (factor @ torch.randn_like(expected)[..., None]).squeeze(-1)
-            previous = torch.where(known[..., t, None], value[..., t, :], expected)
+                spread = parameters.observation @ cov @ parameters.observation.mT + parameters.observation_cov
+                guess = expected + torch.linalg.cholesky(spread) @ torch.randn_like(value[..., t, :, None])
+            previous = torch.where(known[..., t, None], value[..., t, :], guess.squeeze(-1))
+            mean = mean + gain @ (previous[..., None] - expected)
+            cov = torch.where(known[..., t, None, None], observed_cov, cov) if is_mean else observed_cov
             path.append(previous)
-            state = step(previous, parameters, state, known[..., t] if is_mean else None)
         return torch.stack(path, -2)
 
     @full_precision
@@ -181,15 +189,15 @@ class MixedLinearGaussian(PathDistribution):
         value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape))
         parameters, memory = self._advance(value)
         if state is None:
-            result = kalman_filter(value, parameters)
-            mean, cov = result.filtered_means[..., -1, :], result.filtered_covs[..., -1, :, :]
+            filtered = kalman_filter(value, parameters)
+            mean, cov = filtered.filtered_means[..., -1, :], filtered.filtered_covs[..., -1, :, :]
         else:
             mean, cov = state, state.new_zeros((*state.shape, state.shape[-1]))
         return MixedLinearGaussian(
             self.dynamics,
             horizon,
             inputs=None if self.inputs is None else self.inputs[..., self.num_steps :, :],
-            past=Past(FilterResult(mean, cov, mean, cov, mean.new_zeros(mean.shape[:-1])), value[..., -1, :], memory),
+            past=Past(mean, cov, value[..., -1, :], memory),
             is_counted=self.is_counted,
         )
 
@@ -207,10 +215,19 @@ class MixedLinearGaussian(PathDistribution):
         inputs = None if self.inputs is None else self.inputs[..., : self.num_steps, :]
         parameters, memory = self.dynamics(previous, inputs, None if self.past is None else self.past.memory)
         if self.past is not None:
-            nothing = torch.zeros(batch, dtype=torch.bool, device=path.device)
-            ahead = step(torch.zeros_like(previous[..., 0, :]), _single(parameters), self.past.state, nothing)
-            parameters = parameters._replace(initial_mean=ahead.predicted_means, initial_cov=ahead.predicted_covs)
+            mean, cov = _moved(self.past.mean[..., None], self.past.cov, _single(parameters))
+            parameters = parameters._replace(initial_mean=mean.squeeze(-1), initial_cov=cov)
         return parameters, memory
+
+
+def _moved(mean: Tensor | None, cov: Tensor | None, parameters: LinearGaussianParameters) -> tuple[Tensor, ...]:
+    """The state before a step is seen: moved on from the step before, or the first; the mean is a column."""
+    if mean is None or cov is None:
+        return parameters.initial_mean[..., None], parameters.initial_cov
+    offset = None
+    if parameters.input_matrix is not None and parameters.inputs is not None:
+        offset = parameters.input_matrix @ parameters.inputs[..., None]
+    return predict(mean, cov, parameters.transition, parameters.transition_cov, offset)
 
 
 def _single(parameters: LinearGaussianParameters) -> LinearGaussianParameters:
