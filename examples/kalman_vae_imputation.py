@@ -3,7 +3,7 @@
 python examples/kalman_vae_imputation.py                   ball in a box, 5000 sequences, half an hour on one core
 python examples/kalman_vae_imputation.py --world gravity   the same with gravity; also hexagon, pong
 python examples/kalman_vae_imputation.py --missing 0.2     trained with a fifth of the frames missing
-python examples/kalman_vae_imputation.py --only kalman     without the baselines
+python examples/kalman_vae_imputation.py --models "Kalman VAE"   without the recurrent baselines
 
 The data come from a physics engine: pip install 'pyro_seq[physics]'.
 """
@@ -32,6 +32,7 @@ WORLDS = {
     "hexagon": datasets.BallWorld.hexagon,
     "pong": datasets.BallWorld.pong,
 }
+MODELS = "Kalman VAE", "AE-RNN", "VAE-RNN"
 CODE_DIM, STATE_DIM, CHANNELS = 2, 4, 16
 
 # Fraction of wrong pixels in figure 3 of Fraccaro and others (2017), read off the published plots
@@ -52,7 +53,7 @@ PUBLISHED_CONSECUTIVE = {
 # %% Data
 def load(options: argparse.Namespace) -> tuple[ps.Sequences, ps.Sequences]:
     """Training sequences, some of their frames missing if so wished, and test sequences."""
-    size = (64, 16) if options.smoke else (5000, 1000)
+    size = (64, 16) if options.smoke else (5000, options.num_test)
     train, _, test = datasets.ball_in_world(WORLDS[options.world](), num_train=size[0], num_test=size[1], cache=True)
     if options.missing:
         train = train.hide(gaps.random_gaps(train, options.missing, num_kept=3, seed=options.seed))
@@ -83,13 +84,16 @@ class Training:
 
     def phase(self, name: str, model: ps.SequenceModel, data: ps.Sequences, num_steps: int, **method: object):
         """One fit with Adam and a cosine schedule."""
-        num_steps = 8 if self.options.smoke else num_steps
+        num_steps = 8 if self.options.smoke else round(num_steps * self.options.effort)
         trainer = ps.Trainer(
             directory=self.out / name, resume=self.options.resume, progress=not self.options.quiet, log_every=20
         )
         schedule = schedules.Cosine(num_steps, warmup=min(200, num_steps // 2), final=0.01)
         fitted = ps.SVI(num_steps=num_steps, schedule=schedule, clip_norm=150.0, **method)
-        return ps.fit(model, data, fitted, seed=self.options.seed, trainer=trainer)
+        posterior = ps.fit(model, data, fitted, seed=self.options.seed, trainer=trainer)
+        if posterior.status == "interrupted":
+            raise SystemExit(f"Interrupted. Go on with --resume; what there is was saved in {self.out}.")
+        return posterior
 
     def kalman(self) -> ps.GuidePosterior:
         """The mixture starts later than the rest, as in the paper: linear dynamics first."""
@@ -107,18 +111,17 @@ class Training:
         frames = self.train.windows(1)
         self.phase(f"{name}_frames", model, frames, 3000, batch_size=256, learning_rate=3e-3, scales=scales)
         model.requires_grad_(False).transition.requires_grad_(True)
-        return self.phase(name, model, self.train, 3000, batch_size=32, learning_rate=3e-3)
+        return self.phase(name, model, self.train, 2000, batch_size=32, learning_rate=3e-3)
 
     def all(self) -> dict[str, ps.GuidePosterior]:
-        """Every model that was asked for, by name."""
+        """Every model that was asked for."""
         makers: dict[str, Callable[[], ps.GuidePosterior]] = {
             "Kalman VAE": self.kalman,
             "AE-RNN": lambda: self.recurrent("ae_rnn", 1e-6, {"codes": 0.0}),
             "VAE-RNN": lambda: self.recurrent("vae_rnn", 1.0, {}),
         }
-        wanted = list(makers) if self.options.only is None else ["Kalman VAE"]
         posteriors = {}
-        for name in wanted:
+        for name in self.options.models:
             torch.manual_seed(self.options.seed)
             start = time.perf_counter()
             posteriors[name] = makers[name]()
@@ -216,9 +219,12 @@ def draw_frames(posteriors: dict[str, ps.GuidePosterior], test: ps.Sequences, ou
     hidden = gaps.consecutive_gaps(few, 9)
     given = few.hide(hidden)
     rows = {"true": few.values, "seen": given.values + 0.5 * hidden[..., None, None, None]}
-    rows["smoothing"] = imputed(posteriors["Kalman VAE"], given, False, 20)
-    rows["filtering"] = imputed(posteriors["Kalman VAE"], given, True, 20)
-    rows |= {name: imputed(posterior, given, False, 20) for name, posterior in posteriors.items() if "RNN" in name}
+    for name, posterior in posteriors.items():
+        if name == "Kalman VAE":
+            rows["smoothing"] = imputed(posterior, given, False, 20)
+            rows["filtering"] = imputed(posterior, given, True, 20)
+        else:
+            rows[name] = imputed(posterior, given, False, 20)
     for series in range(len(few)):
         frames = {name: values[series] for name, values in rows.items()}
         diagnostics.plot_sequences(frames, num_observed=gaps.NUM_KEPT).savefig(out / f"frames_{series}.png", dpi=150)
@@ -277,16 +283,17 @@ def main() -> None:
     has_published = options.world == "box" and not options.missing
     print_table(table, has_published)
     print(f"\ntraining: {seconds:.0f} s of wall time, {torch.get_num_threads()} thread(s)")
-    record = {"world": options.world, "missing": options.missing, "seed": options.seed, "seconds": round(seconds)}
-    record |= {"threads": torch.get_num_threads(), "probabilities": gaps.PROBABILITIES, "lengths": gaps.LENGTHS}
+    record = {name: getattr(options, name) for name in ("world", "missing", "effort", "num_test", "seed", "threads")}
+    record |= {"seconds": round(seconds), "probabilities": gaps.PROBABILITIES, "lengths": gaps.LENGTHS}
     (out / "scores.json").write_text(json.dumps(record | {"errors": table}, indent=1))
 
-    kalman = posteriors["Kalman VAE"]
-    diagnostics.plot_learning_curve(kalman.history, smoothing=0.9).savefig(out / "learning.png", dpi=150)
     draw_errors(table, has_published, out)
     draw_frames(posteriors, test, out)
-    draw_weights(kalman, test, out)
-    draw_paths(kalman, test, out)
+    if "Kalman VAE" in posteriors:
+        kalman = posteriors["Kalman VAE"]
+        diagnostics.plot_learning_curve(kalman.history, smoothing=0.9).savefig(out / "learning.png", dpi=150)
+        draw_weights(kalman, test, out)
+        draw_paths(kalman, test, out)
     print(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
 
 
@@ -294,7 +301,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", choices=WORLDS, default="box", help="what the ball moves in")
     parser.add_argument("--missing", type=float, default=0.0, help="share of training frames that are missing")
-    parser.add_argument("--only", choices=("kalman",), help="leave out the recurrent baselines")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="which models to train and compare")
+    parser.add_argument("--effort", type=float, default=1.0, help="training steps, as a share of the usual ones")
+    parser.add_argument("--num-test", type=int, default=1000, help="test sequences")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="more than one is slower here: the tensors are small")
     parser.add_argument("--out", help="folder for pictures and checkpoints; results/kalman_vae_<world> when absent")

