@@ -3,7 +3,8 @@
     python -m benchmarks.tables.kalman_vae           train what has no result yet, then write the page
     python -m benchmarks.tables.kalman_vae --page    only the page and the README's table
 
-The pendulum has a command of its own, `benchmarks.tables.kalman_vae_pendulum`. Results are kept in benchmarks/results/tables_kalman_vae_<study>.json; delete one to train again.
+The pendulum has a command of its own, `benchmarks.tables.kalman_vae_pendulum`. Results are kept in
+benchmarks/results/tables_kalman_vae_<study>.json; delete one to train again.
 """
 
 from __future__ import annotations
@@ -41,16 +42,17 @@ MISSING_NOTE = (
 
 PENDULUM = RESULTS / "tables_kalman_vae_pendulum.json"
 PENDULUM_NOTE = (
-    "Settings: *noise*, Gaussian pixel noise of 0.1 added to the pictures, one learned scale; *fixed*, clean pictures, "
-    "variance fixed at 0.1, as the public code's default has it; *floor*, clean pictures and a learned scale for each "
-    "pixel with that floor, which sets the bound: it moves by 674 nats between the two. Published, on data that are not "
-    "public: 810.08 (KVAE, CNN), 807.02 (KVAE, MLP), 798.56 (DVBF). They cannot be compared with ours: pictures, torques, "
-    "time step and the floor of the scale are unknown, and on clean pictures with learned scales the bound has no "
-    "ceiling. With noise it has one: given the torques a series depends on its first angle and velocity alone, so the log "
-    "evidence of the true generator is an integral over two numbers. *First order* has the code for its state, *static* "
-    "has no dynamics. Choices were made by the validation bound. Three came after a look at test figures: the rows with "
-    "four modes were added (and tried on validation first) when two modes hardly used the torque; the weight of one in "
-    "the fixed setting; fixed noise for the static model, which lowered its bound by 4 nats."
+    "Settings: *noise*, Gaussian pixel noise of 0.1 added to the pictures, one learned scale; *fixed*, clean "
+    "pictures, variance fixed at 0.1, as the public code's default has it; *floor*, clean pictures and a learned "
+    "scale for each pixel with that floor, which sets the bound: it moves by 674 nats between the two. Published, "
+    "on data that are not public: 810.08 (KVAE, CNN), 807.02 (KVAE, MLP), 798.56 (DVBF). They cannot be compared "
+    "with ours: pictures, torques, time step and the floor of the scale are unknown, and on clean pictures with "
+    "learned scales the bound has no ceiling. With noise it has one: given the torques a series depends on its "
+    "first angle and velocity alone, so the log evidence of the true generator is an integral over two numbers. "
+    "*First order* has the code for its state, *static* has no dynamics. Choices were made by the validation "
+    "bound. Three came after a look at test figures: the rows with four modes were added (and tried on validation "
+    "first) when two modes hardly used the torque; the weight of one in the fixed setting; fixed noise for the "
+    "static model, which lowered its bound by 4 nats."
 )
 
 
