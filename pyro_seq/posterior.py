@@ -84,7 +84,7 @@ class GuidePosterior:
 
 @dataclass(eq=False)
 class StoredPosterior:
-    """Draws from MCMC, which exist for the fitted series only.
+    """Draws from MCMC; those of latents that belong to a series exist for the fitted series only.
 
     Attributes:
         model: The model that was sampled.
@@ -106,10 +106,11 @@ class StoredPosterior:
         Draws are thinned evenly; when more are asked for than are stored, they are drawn again with replacement.
 
         Raises:
-            DataError: When `data` are not the fitted series.
+            DataError: When `data` are not the fitted series, unless all sites are shared by all series.
         """
         seen, fitted = data.seen(), self.data.seen()
-        if seen.values.shape != fitted.values.shape or not torch.equal(seen.values, fitted.values):
+        is_fitted = seen.values.shape == fitted.values.shape and torch.equal(seen.values, fitted.values)
+        if not is_fitted and self.sites.keys() - self.global_sites:
             raise DataError(
                 "`data` must be the series that were fitted: draws of MCMC say nothing about others. Got "
                 f"{seen!r} for a posterior of {fitted!r}. Extend the fitted data, or fit with a guide."

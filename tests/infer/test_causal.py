@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
 from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError
 from pyro_seq.infer.causal import CausalCopies
 from pyro_seq.infer.predict import impute
-from pyro_seq.posterior import GuidePosterior
+from pyro_seq.model import SequenceModel
+from pyro_seq.posterior import GuidePosterior, StoredPosterior
 from tests.support import Lines, Walks, binary_series, real_series
 
 
@@ -67,3 +71,26 @@ def test_the_future_does_not_reach_back(name: str) -> None:
     assert torch.equal(filled.samples[:, data.entry_mask], data.values[data.entry_mask].expand(4, -1))
     site = "line" if name == "lines" else "walk"
     assert filled.latents[site].shape[:2] == (4, data.num_series)
+
+
+def test_shared_draws_of_chains_serve_any_series() -> None:
+    class Levels(SequenceModel):
+        """All series have the same level."""
+
+        dims = {"level": ("level",)}  # noqa: RUF012
+
+        def model(self, data: Sequences) -> None:
+            self.bind()
+            level = pyro.sample("level", dist.Normal(data.values.new_zeros(1), 1.0).to_event(1))
+            with self.series(data):
+                path = level[..., None, :].expand(*level.shape[:-1], data.times.shape[-1], 1)
+                self.observe(lambda state: dist.Normal(state, 1.0), path, data)
+
+    fitted = Sequences(torch.zeros(3, 5, 1))
+    draws = torch.randn(2, 10, 1, generator=torch.Generator().manual_seed(0))
+    posterior = StoredPosterior(Levels(), fitted, {"level": draws}, frozenset({"level"}))
+    other = Sequences(torch.ones(4, 7, 1)).hide(torch.arange(7).expand(4, -1) == 3)
+    filled = impute(posterior, other, is_causal=True, num_samples=20)
+    assert torch.equal(filled.means[:, :, 3, 0], draws.reshape(20, 1).expand(-1, 4))
+    with pytest.raises(DataError, match="series that were fitted"):
+        StoredPosterior(Levels(), fitted, {"level": draws}).draws(other, 5)
