@@ -302,6 +302,7 @@ def plot_variances(posteriors: dict[str, Tensor], best: Tensor):
     for component, panel in enumerate(panels[:2]):
         panel.axvline(best[component], color=style.TRUTH, linewidth=1, label="maximum likelihood")
         style.tidy(panel, title=f"variance of the {COMPONENTS[component]}")
+        panel.locator_params(axis="x", nbins=4)
         panel.set_yticks([])
     panels[2].semilogy(*best, "+", color=style.TRUTH, markersize=9)
     style.tidy(panels[2], title="jointly", x=COMPONENTS[0], y=COMPONENTS[1])
@@ -331,6 +332,7 @@ def plot_predictive_check(posterior: Posterior, data: ps.Sequences, num_samples:
         panel.hist(drawn, bins=30, color=style.MODEL, alpha=0.5)
         panel.axvline(seen, color=style.TRUTH)
         style.tidy(panel, title=f"{name}\np = {(drawn > seen).mean():.2f}")
+        panel.locator_params(axis="x", nbins=4)
         panel.set_yticks([])
     return figure
 
@@ -385,8 +387,8 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=400, help="kept from each of four chains")
-    parser.add_argument("--warmup", type=int, default=200, help="steps of adaptation of each chain")
+    parser.add_argument("--draws", type=int, default=600, help="kept from each of four chains")
+    parser.add_argument("--warmup", type=int, default=300, help="steps of adaptation of each chain")
     parser.add_argument("--all", action="store_true", help="NUTS for the model with a slope too, some minutes more")
     parser.add_argument("--out", default="results/kalman_nile", help="folder for pictures, table and NetCDF")
     parser.add_argument("--smoke", action="store_true", help="a few draws, to see that it runs")

@@ -6,6 +6,7 @@ larger than `UNROLLED` go to batched routines and stay last in memory. Everythin
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,12 @@ from torch import Tensor
 UNROLLED = 8
 # up to here one product and one sum cost less than a chain of fused products
 SMALL = 2**15
+
+
+@functools.lru_cache(maxsize=1024)
+def common_shape(*shapes: torch.Size) -> torch.Size:
+    """What shapes broadcast to; remembered, for `torch.broadcast_shapes` is slow Python and the same few come again."""
+    return torch.broadcast_shapes(*shapes)
 
 
 def to_front(matrix: Tensor, num_axes: int) -> Tensor:
@@ -55,7 +62,7 @@ def layers(steps: Sequence[Tensor]) -> Tensor:
 
 def interleaved(even: Tensor, odd: Tensor) -> Tensor:
     """Two series of steps in turn."""
-    batch = torch.broadcast_shapes(even.shape[3:], odd.shape[3:])
+    batch = common_shape(even.shape[3:], odd.shape[3:])
     sizes, steps = even.shape[:2], even.shape[2] + odd.shape[2]
     is_large = _is_large(sizes)
     result = to_first(even.new_empty(steps, *batch, *sizes)) if is_large else even.new_empty(*sizes, steps, *batch)
@@ -75,7 +82,7 @@ def sum_to(matrix: Tensor, shape: torch.Size) -> Tensor:
 
 def along_time(first: Tensor, later: Tensor) -> Tensor:
     """Join along time; the axes of batch are expanded."""
-    batch = torch.broadcast_shapes(first.shape[3:], later.shape[3:])
+    batch = common_shape(first.shape[3:], later.shape[3:])
     return join([part.expand(*part.shape[:3], *batch) for part in (first, later)], 2)
 
 
@@ -96,7 +103,7 @@ def symmetric(matrix: Tensor) -> Tensor:
 
 def plus(fresh: Tensor, term: Tensor) -> Tensor:
     """A sum, in the memory of the first where that is large enough; nobody else may hold it."""
-    fits = torch.broadcast_shapes(fresh.shape, term.shape) == fresh.shape
+    fits = common_shape(fresh.shape, term.shape) == fresh.shape
     return fresh.add_(term) if fits else fresh + term
 
 
@@ -160,5 +167,5 @@ def solve_positive(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _joined(matrix: Tensor, right: Tensor) -> Tensor:
-    shape = torch.broadcast_shapes(matrix.shape[2:], right.shape[2:])
+    shape = common_shape(matrix.shape[2:], right.shape[2:])
     return join([part.expand(*part.shape[:2], *shape) for part in (matrix, right)], 1)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pyro_seq.ops._kalman_algebra import (
     along_time,
+    common_shape,
     identity,
     join,
     plus,
@@ -112,7 +113,7 @@ def filtered_covs(system: Front, is_parallel: bool) -> Tensor:
     seen = product(observation, transition)
     spans = Span(product(step.rest, transition), step.cov(noise, observation_cov), _weighted(seen, step.precision))
     steps = system.num_steps - 1
-    batch = torch.broadcast_shapes(*(part.shape[3:] for part in (*spans, first)))
+    batch = common_shape(*(part.shape[3:] for part in (*spans, first)))
     spans = Span(*(part.expand(*part.shape[:2], steps, *batch) for part in spans))
     return riccati_states(first.expand(*first.shape[:3], *batch), spans)
 

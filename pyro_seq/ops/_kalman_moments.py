@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq.errors import NumericalError
+from pyro_seq.ops._kalman_algebra import common_shape
 from pyro_seq.ops._kalman_filter import FilterStates
 from pyro_seq.ops._kalman_smoother import AffineStates, SmoothedStates, SmootherGain
 from pyro_seq.ops._kalman_system import System
@@ -113,5 +114,5 @@ def square_root(cov: Tensor) -> Tensor:
 
 def append(first: Tensor, second: Tensor) -> Tensor:
     """Join along time; leading axes that only one of them has are expanded."""
-    batch = torch.broadcast_shapes(first.shape[:-3], second.shape[:-3])
+    batch = common_shape(first.shape[:-3], second.shape[:-3])
     return torch.cat([part.expand(*batch, *part.shape[-3:]) for part in (first, second)], -3)

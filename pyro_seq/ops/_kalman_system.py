@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq.errors import DataError, ShapeError, shape_text
+from pyro_seq.ops._kalman_algebra import common_shape
 
 
 class LinearGaussianParameters(NamedTuple):
@@ -214,7 +215,7 @@ def _check_matrix(name: str, matrix: Tensor, rows: tuple[str, int], columns: tup
 
 def _broadcast(batches: list[torch.Size]) -> torch.Size:
     try:
-        return torch.broadcast_shapes(*batches)
+        return common_shape(*batches)
     except RuntimeError:
         found = ", ".join(str(tuple(batch)) for batch in dict.fromkeys(batches) if batch)
         raise ShapeError(
