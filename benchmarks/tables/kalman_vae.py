@@ -20,7 +20,7 @@ from benchmarks.tables._page import PAGE, README, RESULTS, ROOT, write_between
 
 EXAMPLE = ROOT / "examples" / "kalman_vae_imputation.py"
 # a study of missing frames compares equally long and shorter trainings, on fewer test sequences
-SHORT = ("--models", "Kalman VAE", "--effort", "0.3", "--num-test", "200")
+SHORT = ("--models", "Kalman VAE", "--effort", "0.25", "--num-test", "100")
 STUDIES: dict[str, tuple[str, ...]] = {
     "box": (),
     "missing_0": SHORT,
@@ -38,7 +38,7 @@ BOX_NOTE = (
 )
 MISSING_NOTE = (
     "Trained with a share of the frames missing, each by itself after the first three, and tested like the model that "
-    "saw all of them; a part of the usual training steps for each, and 200 test sequences."
+    "saw all of them; a quarter of the usual training steps for each, and 100 test sequences."
 )
 
 PENDULUM = RESULTS / "tables_kalman_vae_pendulum.json"
