@@ -29,16 +29,15 @@ STUDIES: dict[str, tuple[str, ...]] = {
     "missing_40": (*SHORT, "--missing", "0.4"),
 }
 BOX_NOTE = (
-    "All predictors average ten draws of the decoded frame and are cut at one half; filtering is on the first 300 "
-    "test sequences. The mean image shows the walls and "
-    "no ball: it is wrong by the pixels of the ball, which is what any predictor comes to that does not know where the "
-    "ball is, and at p = 1 it beats the published figures. The published ball was drawn by another version of the "
-    "engine; the recurrent baselines on the same data are the closer comparison. Sizes, weights and steps were chosen "
-    "on 500 further sequences."
+    "All models decode the mean of 50 draws of the code, as the paper does, and are cut at one half. The mean "
+    "image shows the walls and no ball: it is wrong by the pixels of the ball, which is what any predictor comes "
+    "to that does not know where the ball is, and at p = 1 it beats the published figures. The published ball was "
+    "drawn by another version of the engine; the recurrent baselines on the same data are the closer comparison. "
+    "Sizes, weights and steps were chosen on 500 further sequences."
 )
 MISSING_NOTE = (
-    "Trained with a share of the frames missing, each by itself after the first three, and tested like the model that "
-    "saw all of them; a quarter of the usual training steps for each, and 100 test sequences."
+    "Trained with a share of the frames missing, each by itself after the first three, and tested like the model "
+    "that saw all of them; a quarter of the usual training steps for each, and 100 test sequences."
 )
 
 PENDULUM = RESULTS / "tables_kalman_vae_pendulum.json"
