@@ -87,10 +87,16 @@ class Training:
         """One fit with Adam and a cosine schedule."""
         num_steps = 8 if self.options.smoke else round(num_steps * self.options.effort)
         trainer = ps.Trainer(
-            directory=self.out / name, resume=self.options.resume, progress=not self.options.quiet, log_every=20
+            directory=self.out / name,
+            resume=self.options.resume,
+            progress=not self.options.quiet,
+            log_every=20,
+            precision=self.options.precision,
         )
         schedule = schedules.Cosine(num_steps, warmup=min(200, num_steps // 2), final=0.01)
-        fitted = ps.SVI(num_steps=num_steps, schedule=schedule, clip_norm=150.0, **method)
+        # 150 nats a frame in the public code, whose loss is one a frame; the loss here is one a sequence
+        clip_norm = 150.0 * data.num_steps
+        fitted = ps.SVI(num_steps=num_steps, schedule=schedule, clip_norm=clip_norm, **method)
         posterior = ps.fit(model, data, fitted, seed=self.options.seed, trainer=trainer)
         if posterior.status == "interrupted":
             raise SystemExit(f"Interrupted. Go on with --resume; what there is was saved in {self.out}.")
@@ -291,7 +297,10 @@ def main() -> None:
     has_published = options.world == "box" and not options.missing
     print_table(table, has_published)
     print(f"\ntraining: {seconds:.0f} s of wall time, {torch.get_num_threads()} thread(s)")
-    record = {name: getattr(options, name) for name in ("world", "missing", "effort", "num_test", "seed", "threads")}
+    record = {
+        name: getattr(options, name)
+        for name in ("world", "missing", "effort", "precision", "num_test", "seed", "threads")
+    }
     record |= {"seconds": round(seconds), "probabilities": gaps.PROBABILITIES, "lengths": gaps.LENGTHS}
     (out / "scores.json").write_text(json.dumps(record | {"errors": table}, indent=1))
 
@@ -310,6 +319,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--world", choices=WORLDS, default="box", help="what the ball moves in")
     parser.add_argument("--missing", type=float, default=0.0, help="share of training frames that are missing")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="which models to train and compare")
+    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of the networks")
     parser.add_argument("--effort", type=float, default=1.0, help="training steps, as a share of the usual ones")
     parser.add_argument("--num-test", type=int, default=1000, help="test sequences")
     parser.add_argument("--seed", type=int, default=0)

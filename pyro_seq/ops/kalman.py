@@ -18,6 +18,7 @@ from pyro_seq.ops._kalman_moments import (
 )
 from pyro_seq.ops._kalman_steps import condition, predict
 from pyro_seq.ops._kalman_system import LinearGaussianParameters, prepare
+from pyro_seq.ops.precision import full_precision
 
 __all__ = [
     "FilterResult",
@@ -64,6 +65,7 @@ class SmootherResult(NamedTuple):
     log_likelihood: Tensor
 
 
+@full_precision
 def kalman_filter(
     values: Tensor,
     parameters: LinearGaussianParameters,
@@ -127,6 +129,7 @@ def kalman_filter(
     )
 
 
+@full_precision
 def kalman_smoother(
     values: Tensor,
     parameters: LinearGaussianParameters,
@@ -180,6 +183,7 @@ def kalman_smoother(
     )
 
 
+@full_precision
 def sample_posterior(
     values: Tensor,
     parameters: LinearGaussianParameters,
@@ -249,6 +253,7 @@ def sample_posterior(
     return affine_path(gain.flip(-3), shift.flip(-3), is_parallel).flip(-3).squeeze(-1)
 
 
+@full_precision
 def step(
     value: Tensor,
     parameters: LinearGaussianParameters,

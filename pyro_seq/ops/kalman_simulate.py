@@ -11,6 +11,7 @@ from torch import Tensor
 from pyro_seq.errors import ShapeError
 from pyro_seq.ops._kalman_moments import affine_path, append, square_root
 from pyro_seq.ops._kalman_system import LinearGaussianParameters, prepare
+from pyro_seq.ops.precision import full_precision
 
 __all__ = ["Simulation", "simulate"]
 
@@ -27,6 +28,7 @@ class Simulation(NamedTuple):
     values: Tensor
 
 
+@full_precision
 def simulate(
     parameters: LinearGaussianParameters,
     num_steps: int,
