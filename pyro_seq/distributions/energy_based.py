@@ -140,7 +140,7 @@ class EnergyBased(TorchDistribution):
     # ------------------------------------------------------------------ drawing
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        """Run chains from draws of the base, (*sample, *batch, dim)."""
+        """Run chains from draws of the base, ``(*sample, *batch, dim)``."""
         with torch.no_grad():
             start = self.base.sample(torch.Size(sample_shape))
         return self.run(start).state.value.reshape(start.shape)
@@ -203,7 +203,7 @@ class EnergyBased(TorchDistribution):
 
     @property
     def negatives(self) -> Tensor:
-        """The prior chains that the last `log_prob` with a gradient ended with, (negative, *batch, dim)."""
+        """The prior chains that the last `log_prob` with a gradient ended with, ``(negative, *batch, dim)``."""
         if self._negatives is None:
             raise DataError(
                 "There are no prior chains yet: they belong to a `log_prob` that needs the gradient of the normaliser."
@@ -233,7 +233,7 @@ class EnergyBased(TorchDistribution):
             seed: Of the particles and their noise.
 
         Returns:
-            Value, upper value, standard error and effective sample size, (*batch) each.
+            Value, upper value, standard error and effective sample size, ``(*batch)`` each.
         """
         with torch.no_grad(), isolated_rng(seed):
             start = self.base.sample(torch.Size((num_particles,)))
