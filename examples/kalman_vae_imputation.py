@@ -144,19 +144,20 @@ def patterns(test: ps.Sequences, options: argparse.Namespace) -> dict[str, dict[
     return {"random": random, "consecutive": consecutive}
 
 
-def imputed(posterior: ps.GuidePosterior, given: ps.Sequences, is_causal: bool, num_samples: int) -> Tensor:
+def imputed(posterior: ps.GuidePosterior, given: ps.Sequences, is_causal: bool = False) -> Tensor:
     """Every frame as the mean of its code decodes, as in the paper; causal: the mean given what came before a gap.
 
     `ps.impute` draws frames instead. Their average is blurred where the code is uncertain, and costs a decoding each.
     """
+    model = posterior.model.eval()
     parts = []
     for index in torch.arange(len(given)).split(100):
         part = given[index]
         copies = CausalCopies.of(part)
-        codes = posterior.draws(copies.data if is_causal else part, num_samples)["codes"].mean(0)
-        codes = codes[copies.copy, torch.arange(part.num_steps)] if is_causal else codes
         with torch.no_grad():
-            parts.append(posterior.model.eval().emission(codes).mean)
+            codes = model.encode(copies.data if is_causal else part).path_of_means()
+            codes = codes[copies.copy, torch.arange(part.num_steps)] if is_causal else codes
+            parts.append(model.emission(codes).mean)
     return torch.cat(parts)
 
 
@@ -164,7 +165,6 @@ def errors(
     posteriors: dict[str, ps.GuidePosterior], train: ps.Sequences, test: ps.Sequences, options: argparse.Namespace
 ) -> dict[str, dict[str, list[float]]]:
     """Fraction of wrong pixels by kind of gap and predictor, one number for each p or v."""
-    num_samples = 2 if options.smoke else 50
     distances = gaps.step_distances(train, test)
     table: dict[str, dict[str, list[float]]] = {}
     for kind, hidden_by in patterns(test, options).items():
@@ -174,10 +174,10 @@ def errors(
             predictions = {}
             for name, posterior in posteriors.items():
                 if name == "Kalman VAE":
-                    predictions[f"{name}, smoothing"] = imputed(posterior, given, False, num_samples)
-                    predictions[f"{name}, filtering"] = imputed(posterior, given, True, num_samples)
+                    predictions[f"{name}, smoothing"] = imputed(posterior, given)
+                    predictions[f"{name}, filtering"] = imputed(posterior, given, is_causal=True)
                 else:
-                    predictions[name] = imputed(posterior, given, False, num_samples)
+                    predictions[name] = imputed(posterior, given)
             predictions |= gaps.trivial_predictions(train, test, hidden, distances)
             for name, means in predictions.items():
                 rows.setdefault(name, []).append(gaps.wrong_pixels(means, test.values, hidden))
@@ -235,10 +235,10 @@ def draw_frames(posteriors: dict[str, ps.GuidePosterior], test: ps.Sequences, ou
     rows = {"true": few.values, "seen": given.values + 0.5 * hidden[..., None, None, None]}
     for name, posterior in posteriors.items():
         if name == "Kalman VAE":
-            rows["smoothing"] = imputed(posterior, given, False, 50)
-            rows["filtering"] = imputed(posterior, given, True, 50)
+            rows["smoothing"] = imputed(posterior, given)
+            rows["filtering"] = imputed(posterior, given, is_causal=True)
         else:
-            rows[name] = imputed(posterior, given, False, 50)
+            rows[name] = imputed(posterior, given)
     for series in range(len(few)):
         frames = {name: values[series] for name, values in rows.items()}
         diagnostics.plot_sequences(frames, num_observed=gaps.NUM_KEPT).savefig(out / f"frames_{series}.png", dpi=150)

@@ -29,7 +29,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
     "missing_40": (*SHORT, "--missing", "0.4"),
 }
 BOX_NOTE = (
-    "All models decode the mean of 50 draws of the code, as the paper does, and are cut at one half. The mean "
+    "All models decode the mean of the code, as the paper does, and are cut at one half. The mean "
     "image shows the walls and no ball: it is wrong by the pixels of the ball, which is what any predictor comes "
     "to that does not know where the ball is, and at p = 1 it beats the published figures. The published ball was "
     "drawn by another version of the engine; the recurrent baselines on the same data are the closer comparison. "

@@ -88,6 +88,21 @@ class FilledPath(PathDistribution):
             total = total + both.log_prob(value) - linear.log_prob(value)
         return total
 
+    @full_precision
+    def path_of_means(self) -> Tensor:
+        """Seen steps at their means, hidden ones at those of the smoother, with parameters as estimated; no draws.
+
+        In gaps this is the mean given the means of the seen steps. After the last seen step it is where the means lead,
+        which is not the mean of where draws lead.
+        """
+        if not (self.has_gaps or self.has_tail):
+            return self.loc.expand(self.batch_shape + self.event_shape)
+        path = self.loc.expand(self.batch_shape + self.event_shape)
+        linear = self._estimated(path)
+        states = linear.smooth(path).smoothed_means
+        hidden = (linear.parameters.observation @ states[..., None]).squeeze(-1)
+        return torch.where(self.seen[..., None], path, hidden)
+
     def _estimated(self, path: Tensor) -> LinearGaussian:
         """The linear model of the seen codes, with parameters that belong to their filtered path."""
         seen = self.seen.expand(path.shape[:-1])

@@ -141,6 +141,10 @@ class RecurrentPath(PathDistribution):
             path.append(code)
         return torch.stack(path, -2) if path else noise
 
+    def path_of_means(self) -> Tensor:
+        """Every step at its mean given those before it, which were at theirs; no draws."""
+        return self.follow(self.initial.loc.new_zeros(self.batch_shape + self.event_shape))
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of paths (..., time, code)."""
         terms = self.conditionals(value).log_prob(value).sum(-1)

@@ -63,6 +63,25 @@ def test_with_one_mode_draws_are_those_of_the_exact_conditional_and_the_tail_fol
         assert_moments(draws[:, series], posterior(path, series))
 
 
+@pytest.mark.parametrize("has_inputs", [False, True], ids=["no inputs", "inputs"])
+def test_with_one_mode_the_path_of_means_is_the_exact_mean(has_inputs):
+    path = filled("one", has_inputs=has_inputs)
+    means = path.path_of_means().detach().flatten(-2)
+    for series in range(SERIES):
+        torch.testing.assert_close(means[series], posterior(path, series).mean, rtol=0, atol=1e-9)
+
+
+@KINDS
+def test_the_path_of_means_is_the_mean_of_gaps_given_the_seen_and_their_parameters(kind):
+    path = filled(kind)
+    path.scale = 1e-9 * path.scale  # the seen codes stay at their means
+    with torch.no_grad():
+        draws, means = path.rsample(torch.Size([2000])), path.path_of_means()
+    counted = path.exists[..., None].expand_as(means)
+    error = draws.std(0) / 2000**0.5
+    assert bool(((draws.mean(0) - means).abs() <= 5 * error + 1e-7)[counted].all())
+
+
 @KINDS
 def test_the_density_is_that_of_the_draws(kind):
     """For any shift of the gaps, E[q(a + shift) / q(a)] = 1; the estimated dynamics must not depend on the gaps."""

@@ -240,3 +240,10 @@ def test_errors_name_the_argument():
         linear_path(valid=torch.ones(SERIES, 4, dtype=torch.bool))
     with pytest.raises(ShapeError, match=r"'encoded': 6, 'seen': 6"):
         RecurrentPath(START, autoregression, 5, encoded=encoded(), seen=~HIDDEN)
+
+
+def test_the_path_of_means_feeds_back_its_own_predictions():
+    path = lstm_path()
+    means = path.path_of_means()
+    assert means.shape == path.batch_shape + path.event_shape
+    torch.testing.assert_close(means, path.conditionals(means).loc, rtol=0, atol=1e-12)
