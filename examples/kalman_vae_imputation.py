@@ -94,9 +94,8 @@ class Training:
             precision=self.options.precision,
         )
         schedule = schedules.Cosine(num_steps, warmup=min(200, num_steps // 2), final=0.01)
-        # 150 nats a frame in the public code, whose loss is one a frame; the loss here is one a sequence
-        clip_norm = 150.0 * data.num_steps
-        fitted = ps.SVI(num_steps=num_steps, schedule=schedule, clip_norm=clip_norm, **method)
+        # the public code clips at 150 too, but of a loss a frame; the loss here is one a sequence, so this is tighter
+        fitted = ps.SVI(num_steps=num_steps, schedule=schedule, clip_norm=150.0, **method)
         posterior = ps.fit(model, data, fitted, seed=self.options.seed, trainer=trainer)
         if posterior.status == "interrupted":
             raise SystemExit(f"Interrupted. Go on with --resume; what there is was saved in {self.out}.")
