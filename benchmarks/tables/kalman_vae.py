@@ -163,7 +163,13 @@ def summary(record: dict) -> list[str]:
     columns = {"p = 0.2": ("random", 1), "p = 0.6": ("random", 5), "5 in a row": ("consecutive", 2)}
     columns["15 in a row"] = ("consecutive", 7)
     old = published()
-    lines = ["| hidden frames | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines = [
+        "Hidden frames of a ball in a box, by `python examples/kalman_vae_imputation.py` (`pip install 'pyro_seq[physics]'`):",
+        "fraction of wrong pixels, the first four frames seen, the others hidden with probability p or in a row;",
+        "[all scores](docs/results.md), by `python -m benchmarks.tables.kalman_vae`.",
+        "",
+    ]
+    lines += ["| hidden frames | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name in record["errors"]["random"]:
         cells = [f"{record['errors'][kind][name][place]:.4f}" for kind, place in columns.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
