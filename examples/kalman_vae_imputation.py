@@ -67,7 +67,7 @@ def parts(obs_shape: tuple[int, ...], maximum_variance: float) -> dict:
     trunk = ps.ConvTrunk(1, obs_shape, (CHANNELS, CHANNELS, CHANNELS))
     return {
         "encoder": ps.FrameEncoder(trunk, CODE_DIM, maximum_variance=maximum_variance),
-        "emission": ps.BernoulliEmission(ps.SubPixelDecoder(CODE_DIM, obs_shape, CHANNELS)),
+        "emission": ps.BernoulliEmission(ps.SubPixelDecoder(CODE_DIM, obs_shape, CHANNELS, hidden_dim=64)),
     }
 
 

@@ -164,8 +164,9 @@ def summary(record: dict) -> list[str]:
     columns["15 in a row"] = ("consecutive", 7)
     old = published()
     lines = [
-        "Hidden frames of a ball in a box, by `python examples/kalman_vae_imputation.py` (`pip install 'pyro_seq[physics]'`):",
-        "fraction of wrong pixels, the first four frames seen, the others hidden with probability p or in a row;",
+        "Hidden frames of a ball in a box, by `python examples/kalman_vae_imputation.py` (`pip install",
+        "'pyro_seq[physics]'`): fraction of wrong pixels, the first four frames seen, the others hidden with",
+        "probability p or in a row;",
         "[all scores](docs/results.md), by `python -m benchmarks.tables.kalman_vae`.",
         "",
     ]

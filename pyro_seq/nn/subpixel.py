@@ -26,6 +26,8 @@ class SubPixelDecoder(nn.Module):
         obs_shape: (channel, height, width) of one image; what doubling makes too large is cut off.
         channels: Channels between the stages.
         depth: Number of doublings.
+        hidden_dim: Width of a further linear layer in front, which lets codes be simpler than the shape of an image;
+            none when 0, as in the public code of the Kalman VAE.
 
     Raises:
         ShapeError: When `obs_shape` is not that of an image.
@@ -35,13 +37,16 @@ class SubPixelDecoder(nn.Module):
         sub-pixel convolutional neural network", CVPR 2016.
     """
 
-    def __init__(self, dim: int, obs_shape: Sequence[int], channels: int = 32, *, depth: int = 3) -> None:
+    def __init__(
+        self, dim: int, obs_shape: Sequence[int], channels: int = 32, *, depth: int = 3, hidden_dim: int = 0
+    ) -> None:
         super().__init__()
         if len(obs_shape) != 3:
             raise ShapeError(f"`obs_shape` must be (channel, height, width) for convolutions. Got {tuple(obs_shape)}.")
         colours, self.height, self.width = obs_shape
         self.seed_shape = (channels, -(-self.height // 2**depth), -(-self.width // 2**depth))
-        self.seed = nn.Linear(dim, channels * self.seed_shape[1] * self.seed_shape[2])
+        self.before = nn.Sequential(nn.Linear(dim, hidden_dim), nn.ReLU()) if hidden_dim else nn.Identity()
+        self.seed = nn.Linear(hidden_dim or dim, channels * self.seed_shape[1] * self.seed_shape[2])
         stages: list[nn.Module] = []
         for _ in range(depth):
             stages += [nn.Conv2d(channels, 4 * channels, 3, padding=1), nn.ReLU(), nn.PixelShuffle(2)]
@@ -49,6 +54,6 @@ class SubPixelDecoder(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         """Images (batch, channel, height, width) of codes (batch, dim)."""
-        seeds = self.seed(code).unflatten(1, self.seed_shape).contiguous(memory_format=torch.channels_last)
+        seeds = self.seed(self.before(code)).unflatten(1, self.seed_shape).contiguous(memory_format=torch.channels_last)
         images = torch.cat([self.stages(seed) for seed in seeds.split(_CACHED)])
         return images[..., : self.height, : self.width].contiguous()

@@ -95,3 +95,13 @@ def test_every_parameter_gets_a_gradient():
 def test_only_images_are_decoded(obs_shape):
     with pytest.raises(ShapeError, match=r"`obs_shape` must be \(channel, height, width\)"):
         SubPixelDecoder(2, obs_shape)
+
+
+def test_a_layer_in_front_is_one_more_linear_map_and_a_rectifier():
+    torch.manual_seed(0)
+    decoder = SubPixelDecoder(2, (1, 8, 8), 4, depth=1, hidden_dim=5).double()
+    plain = SubPixelDecoder(5, (1, 8, 8), 4, depth=1).double()
+    plain.load_state_dict({name: value for name, value in decoder.state_dict().items() if "before" not in name})
+    code = torch.randn(3, 2, dtype=torch.float64)
+    hidden = (code @ decoder.before[0].weight.T + decoder.before[0].bias).clamp(min=0)
+    torch.testing.assert_close(decoder(code), plain(hidden), rtol=1e-12, atol=1e-12)
