@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
@@ -166,6 +167,11 @@ def _over_time(
                 f"(event {tuple(emission.event_shape)}). Mask whole steps, or use an emission with independent entries."
             )
     return emission.to_event(1 + obs_dim - emission.event_dim)
+
+
+def is_latent(site: Mapping[str, Any]) -> bool:
+    """True for a site of a trace that was sampled: neither observed, nor deterministic, nor the plate's own."""
+    return site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
 
 
 def is_local(site: Mapping[str, Any]) -> bool:

@@ -10,13 +10,12 @@ from typing import Protocol
 import pyro
 import torch
 from pyro import poutine
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
-from pyro_seq.model import SequenceModel
+from pyro_seq.model import SequenceModel, is_latent
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +74,7 @@ class GuidePosterior:
         with prediction_context(self.model), isolated_rng(seed):
             guide = pyro.plate("samples", num_samples, dim=-2)(self.model.guide)
             trace = poutine.trace(guide).get_trace(data.seen())
-        return {
-            name: site["value"]
-            for name, site in trace.nodes.items()
-            if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
-        }
+        return {name: site["value"] for name, site in trace.nodes.items() if is_latent(site)}
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.distributions.path import PathDistribution
 from pyro_seq.distributions.replicate import Replicate
-from pyro_seq.errors import ShapeError, UnsupportedError
+from pyro_seq.errors import UnsupportedError
 from pyro_seq.ops.kalman import FilterResult, LinearGaussianParameters, SmootherResult
 from pyro_seq.ops.kalman_diffuse import (
     diffuse_filter,
@@ -68,13 +68,12 @@ class DiffuseLinearGaussian(PathDistribution):
         is_parallel: bool = True,
         validate_args: bool | None = None,
     ) -> None:
-        # checks the arguments, and brings shapes
-        known = LinearGaussian(parameters, num_steps, mask=mask, batch_shape=batch_shape)
+        # the same path from a known start: shapes, checks, and what the routines take
+        self.known = LinearGaussian(parameters, num_steps, mask=mask, batch_shape=batch_shape, is_parallel=is_parallel)
         self.parameters = parameters
         self.diffuse = diffuse
-        self.mask_of_entries = known.mask_of_entries
         self.is_parallel = is_parallel
-        super().__init__(known.batch_shape, known.event_shape, validate_args=validate_args)
+        super().__init__(self.known.batch_shape, self.known.event_shape, validate_args=validate_args)
 
     @property
     def num_steps(self) -> int:
@@ -89,7 +88,7 @@ class DiffuseLinearGaussian(PathDistribution):
             self.parameters,
             self.num_steps,
             diffuse=self.diffuse,
-            mask=self.mask_of_entries,
+            mask=self.known.mask_of_entries,
             batch_shape=torch.Size(batch_shape),
             is_parallel=self.is_parallel,
             validate_args=False,
@@ -97,7 +96,7 @@ class DiffuseLinearGaussian(PathDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Exact diffuse log density of the observed entries, ``(*batch,)``."""
-        return diffuse_log_likelihood(*self._arguments(value), diffuse=self.diffuse, is_parallel=self.is_parallel)
+        return diffuse_log_likelihood(*self.known.arguments(value), diffuse=self.diffuse, is_parallel=self.is_parallel)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         """Not available: a diffuse start is not a proper distribution."""
@@ -108,16 +107,16 @@ class DiffuseLinearGaussian(PathDistribution):
 
     def filter(self, value: Tensor) -> FilterResult:
         """Moments of each state given the path up to it, and before it; NaN while the start is undetermined."""
-        return diffuse_filter(*self._arguments(value), diffuse=self.diffuse, is_parallel=self.is_parallel)
+        return diffuse_filter(*self.known.arguments(value), diffuse=self.diffuse, is_parallel=self.is_parallel)
 
     def smooth(self, value: Tensor) -> SmootherResult:
         """Moments of each state given the whole path."""
-        return diffuse_smoother(*self._arguments(value), diffuse=self.diffuse, is_parallel=self.is_parallel)
+        return diffuse_smoother(*self.known.arguments(value), diffuse=self.diffuse, is_parallel=self.is_parallel)
 
     def sample_states(self, value: Tensor, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw whole paths of the state given a path, ``(sample, *batch, time, state)``."""
         return sample_diffuse_posterior(
-            *self._arguments(value),
+            *self.known.arguments(value),
             num_samples=num_samples,
             diffuse=self.diffuse,
             generator=generator,
@@ -129,12 +128,8 @@ class DiffuseLinearGaussian(PathDistribution):
 
         Parameters that change over time must cover the horizon.
         """
-        start, known = self.num_steps, self.parameters.num_steps
-        if horizon < 1 or (known is not None and known < start + horizon):
-            raise ShapeError(
-                f"`horizon` must be at least 1, and the parameters must cover it. Got {horizon} after {start} steps, "
-                f"with parameters for {'every step' if known is None else f'{known} steps'}."
-            )
+        self.known.check_horizon(horizon)
+        start = self.num_steps
         last = self.filter(value)
         mean, cov = last.filtered_means[..., -1, :], last.filtered_covs[..., -1, :, :]
         parameters = self.parameters.between(start - 1, start + horizon)
@@ -154,12 +149,3 @@ class DiffuseLinearGaussian(PathDistribution):
         The predictive verbs draw a site ``x`` from it, see :class:`pyro_seq.distributions.replicate.Replicate`.
         """
         return Replicate(self, value)
-
-    def _arguments(self, value: Tensor) -> tuple[Tensor, LinearGaussianParameters, Tensor | None]:
-        if value.shape[-2:] != self.event_shape:
-            raise ShapeError(
-                f"A path must be (*batch, time {self.num_steps}, obs {self.event_shape[1]}). Got {tuple(value.shape)}."
-            )
-        value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape))
-        mask = None if self.mask_of_entries is None else self.mask_of_entries.expand(value.shape)
-        return value, self.parameters.between(0, self.num_steps), mask

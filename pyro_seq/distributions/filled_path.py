@@ -80,8 +80,8 @@ class FilledPath(PathDistribution):
         total = torch.where(self.seen, each, 0.0).sum(-1)
         if self.has_gaps:
             # the usual value is the draw just made, whose parameters are at hand
-            is_last = self._last is not None and self._last[0] is value
-            linear = self._last[1] if self._last is not None and is_last else self._estimated(value)
+            last, linear = self._last or (None, None)
+            linear = linear if linear is not None and last is value else self._estimated(value)
             both = LinearGaussian(
                 linear.parameters, self.prior.num_steps, mask=self.exists[..., None], is_parallel=False
             )
@@ -95,9 +95,9 @@ class FilledPath(PathDistribution):
         In gaps this is the mean given the means of the seen steps. After the last seen step it is where the means lead,
         which is not the mean of where draws lead.
         """
-        if not (self.has_gaps or self.has_tail):
-            return self.loc.expand(self.batch_shape + self.event_shape)
         path = self.loc.expand(self.batch_shape + self.event_shape)
+        if not (self.has_gaps or self.has_tail):
+            return path
         linear = self._estimated(path)
         states = linear.smooth(path).smoothed_means
         hidden = (linear.parameters.observation @ states[..., None]).squeeze(-1)

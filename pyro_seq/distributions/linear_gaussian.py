@@ -131,16 +131,16 @@ class LinearGaussian(PathDistribution):
 
     def filter(self, value: Tensor) -> FilterResult:
         """Moments of each state given the path up to it, and before it."""
-        return kalman_filter(*self._arguments(value), is_parallel=self.is_parallel)
+        return kalman_filter(*self.arguments(value), is_parallel=self.is_parallel)
 
     def smooth(self, value: Tensor) -> SmootherResult:
         """Moments of each state given the whole path."""
-        return kalman_smoother(*self._arguments(value), is_parallel=self.is_parallel)
+        return kalman_smoother(*self.arguments(value), is_parallel=self.is_parallel)
 
     def sample_states(self, value: Tensor, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw whole paths of the state given a path, ``(sample, *batch, time, state)``."""
         return sample_posterior(
-            *self._arguments(value), num_samples=num_samples, generator=generator, is_parallel=self.is_parallel
+            *self.arguments(value), num_samples=num_samples, generator=generator, is_parallel=self.is_parallel
         )
 
     def future(self, value: Tensor, horizon: int) -> LinearGaussian:
@@ -148,13 +148,8 @@ class LinearGaussian(PathDistribution):
 
         Parameters that change over time must cover the horizon.
         """
+        self.check_horizon(horizon)
         start, stop = self.num_steps, self.num_steps + horizon
-        known = self.parameters.num_steps
-        if horizon < 1 or (known is not None and known < stop):
-            raise ShapeError(
-                f"`horizon` must be at least 1, and the parameters must cover it. Got {horizon} after {start} steps, "
-                f"with parameters for {'every step' if known is None else f'{known} steps'}."
-            )
         last = self.filter(value)
         parameters = self.parameters.between(start, stop)
         # one hidden step from the last state on gives the state at the first new observation
@@ -174,12 +169,22 @@ class LinearGaussian(PathDistribution):
         """
         return Replicate(self, value)
 
+    def check_horizon(self, horizon: int) -> None:
+        """Refuse a horizon that is empty, or that the parameters do not cover."""
+        known = self.parameters.num_steps
+        if horizon < 1 or (known is not None and known < self.num_steps + horizon):
+            raise ShapeError(
+                f"`horizon` must be at least 1, and the parameters must cover it. Got {horizon} after {self.num_steps} "
+                f"steps, with parameters for {'every step' if known is None else f'{known} steps'}."
+            )
+
     def _marginals(self) -> tuple[LinearGaussianParameters, FilterResult]:
         hidden = self.parameters.initial_mean.new_zeros(self.batch_shape + self.event_shape)
         parameters = self.parameters.between(0, self.num_steps)
         return parameters, kalman_filter(hidden, parameters, torch.zeros_like(hidden, dtype=torch.bool))
 
-    def _arguments(self, value: Tensor) -> tuple[Tensor, LinearGaussianParameters, Tensor | None]:
+    def arguments(self, value: Tensor) -> tuple[Tensor, LinearGaussianParameters, Tensor | None]:
+        """What the routines of `pyro_seq.ops.kalman` take for a path: values, parameters of its steps, mask."""
         if value.shape[-2:] != self.event_shape:
             raise ShapeError(
                 f"A path must be (*batch, time {self.num_steps}, obs {self.event_shape[1]}). Got {tuple(value.shape)}."

@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import pyro
 from pyro import poutine
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import UnsupportedError
-from pyro_seq.model import SequenceModel, is_local
+from pyro_seq.model import SequenceModel, is_latent, is_local
 
 
 class ChainPlan(NamedTuple):
@@ -62,7 +61,7 @@ def latent_sites(model: SequenceModel, data: Sequences) -> dict[str, dict]:
     trace = poutine.trace(model.model).get_trace(data)
     sites = {}
     for name, site in trace.nodes.items():
-        if site["type"] != "sample" or site["is_observed"] or site_is_subsample(site):
+        if not is_latent(site):
             continue
         if site["fn"].support.is_discrete:
             raise UnsupportedError(

@@ -19,7 +19,7 @@ from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import PyroSeqError
 from pyro_seq.infer.objective import Objective
-from pyro_seq.model import SequenceModel, is_local
+from pyro_seq.model import SequenceModel, is_latent, is_local
 from pyro_seq.posterior import GuidePosterior
 
 NUM_DRAWS = 3
@@ -131,7 +131,7 @@ class FixedPosterior:
 def latent_sites(trace: poutine.Trace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Sites that were sampled: neither observed, nor deterministic, nor the plate's own."""
     for name, site in trace.nodes.items():
-        if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site):
+        if is_latent(site):
             yield name, site
 
 
