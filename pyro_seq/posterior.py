@@ -120,13 +120,20 @@ class StoredPosterior:
 
 
 @contextmanager
-def prediction_context(model: SequenceModel) -> Iterator[None]:
-    """Run a model for reading: no gradients, evaluation mode, parameters local to the module."""
+def evaluation_mode(model: SequenceModel) -> Iterator[None]:
+    """Evaluation mode, with parameters local to the module; the modes of all parts come back at the end."""
     modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
-        with torch.no_grad(), pyro.settings.context(module_local_params=True):
+        with pyro.settings.context(module_local_params=True):
             yield
     finally:
         for part, training in modes:
             part.training = training
+
+
+@contextmanager
+def prediction_context(model: SequenceModel) -> Iterator[None]:
+    """Run a model for reading: no gradients, evaluation mode, parameters local to the module."""
+    with torch.no_grad(), evaluation_mode(model):
+        yield

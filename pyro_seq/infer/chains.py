@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import pyro
 from pyro import poutine
 from torch import Tensor
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import UnsupportedError
 from pyro_seq.model import SequenceModel, is_latent, is_local
+from pyro_seq.posterior import evaluation_mode
 
 
 class ChainPlan(NamedTuple):
@@ -43,17 +43,13 @@ class Chains(NamedTuple):
 def reading(model: SequenceModel) -> Iterator[None]:
     """Freeze the parameters and switch to evaluation mode; gradients by the latents stay on."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    modes = [(part, part.training) for part in model.modules()]
     model.requires_grad_(False)
-    model.eval()
     try:
-        with pyro.settings.context(module_local_params=True):
+        with evaluation_mode(model):
             yield
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
-        for part, training in modes:
-            part.training = training
 
 
 def latent_sites(model: SequenceModel, data: Sequences) -> dict[str, dict]:
