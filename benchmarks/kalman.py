@@ -170,7 +170,8 @@ def main() -> None:
         rows,
         notes=[
             "Library and baseline columns in seconds; spread is (third - first quartile) / median of the library.",
-            "Bounds hold the parallel form against the linear loop. Float32 rows are errors relative to float64: of the parallel form, and of the sequential one in the column of the baseline.",
+            "Bounds hold the parallel form against the linear loop.",
+            "Float32 rows are errors relative to float64; the column of the baseline is the sequential form's.",
         ],
         packages=PACKAGES,
     )

@@ -36,6 +36,7 @@ class SequenceModel(nn.Module):
         dims: Names of the event axes of each latent site, for labelled posteriors.
         is_conditional: True for a model that needs seen frames and therefore cannot be sampled from its prior alone.
         has_even_times: True for a model that counts steps and therefore refuses uneven times.
+        has_guide: False for a model, or one built from parts, that has no guide and is inferred by chains alone.
         time_scale: Time stamps per unit of model time (buffer), set by `adapt`.
 
     See Also:
@@ -45,6 +46,7 @@ class SequenceModel(nn.Module):
     dims: ClassVar[dict[str, tuple[str, ...]]] = {}
     is_conditional: ClassVar[bool] = False
     has_even_times: ClassVar[bool] = False
+    has_guide: bool = True
     time_scale: Tensor
 
     def __init__(self) -> None:

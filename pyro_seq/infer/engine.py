@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_seq._random import mixed_seed
+from pyro_seq._source import SequenceSource
 from pyro_seq.data import Sequences
 from pyro_seq.errors import NumericalError
 from pyro_seq.infer.batches import Batches
@@ -37,14 +38,19 @@ class Engine(lightning.LightningModule):
 
     Args:
         objective: Called as ``objective(data, step)``, gives a `Loss`; its attribute ``model`` is the model.
-        data: The training set.
-        validation: The validation set.
+        data: The training set, or the source of one.
+        validation: The validation set, or the source of one.
         plan: Steps, batches, optimisers and what else the method asks for.
         seed: Seed of the run.
     """
 
     def __init__(
-        self, objective: nn.Module, data: Sequences, validation: Sequences | None, plan: Plan, seed: int
+        self,
+        objective: nn.Module,
+        data: Sequences | SequenceSource,
+        validation: Sequences | SequenceSource | None,
+        plan: Plan,
+        seed: int,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -54,10 +60,11 @@ class Engine(lightning.LightningModule):
         self.guard = Guard(objective)
         self.averages = [p.detach().clone() for p in self.guard.trained.values()] if plan.average else []
         self.best = Best()
+        self.batches: Batches = None  # type: ignore[assignment]  # there is none before the start
         self.steps_done = 0
         self.rows: list[dict[str, float]] = []
         self.row: dict[str, float] = {}
-        self.log_every = 1
+        self.log_every, self.num_workers = 1, 0
         self.stop_reason: str | None = None
         self.is_between_steps = True
         self._optimizer_states: list[dict] = []
@@ -79,9 +86,17 @@ class Engine(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         """Put the data, the averages and the optimisers' state on the device."""
-        world = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-        self.batches = Batches(self.data.to(self.device), self.plan.batch_size, seed=self.seed, **world)
-        self.validation = None if self.validation is None else self.validation.to(self.device)
+        self.batches = Batches(
+            self.data,
+            self.plan.batch_size,
+            seed=self.seed,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+            device=self.device,
+            num_workers=self.num_workers,
+        )
+        if isinstance(self.validation, Sequences):
+            self.validation = self.validation.to(self.device)
         self.averages = [average.to(self.device) for average in self.averages]
         for optimizer, state in zip(self._torch_optimizers, self._optimizer_states, strict=False):
             optimizer.load_state_dict(state)
@@ -195,9 +210,9 @@ class Engine(lightning.LightningModule):
         with torch.no_grad(), self.averaged(), self.trainer.precision_plugin.val_step_context():
             for start in range(0, self.validation.num_series, size):
                 self._seed_noise(_VALIDATION, start)
-                chosen = torch.arange(start, min(start + size, self.validation.num_series), device=self.device)
+                chosen = torch.arange(start, min(start + size, self.validation.num_series))
                 # as a part of a set as large as the training set, so that global terms weigh what they weigh there
-                part = self.validation[chosen]
+                part = self.validation[chosen].to(self.device)
                 batch = part._with(total=max(self.data.total, part.num_series))
                 loss, _ = self._loss(batch, self.plan.num_steps - 1)
                 total += loss.total.item() * batch.num_series / self.validation.num_series
@@ -212,6 +227,11 @@ class Engine(lightning.LightningModule):
             self.best = Best(loss, weights)
         else:
             self.best = self.best._replace(since=self.best.since + 1)
+
+    def close(self) -> None:
+        """Let go of what reads data ahead."""
+        if self.batches is not None:
+            self.batches.close()
 
     def finish(self) -> None:
         """Settle on the weights to return: the best, the averaged, or the last."""

@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Protocol
 
 from pyro_seq._random import isolated_rng
+from pyro_seq._source import SequenceSource
 from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.infer.trainer import Trainer
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import Posterior
 
 
 class Method(Protocol):
-    """A way to infer: `SVI`, `MCMC`, `MaximumLikelihood`, or one's own."""
+    """A way to infer: `SVI`, `MCMC`, `MaximumLikelihood`, or one's own.
+
+    A method that reads data by minibatches only may say ``takes_sources = True``; it then is also given a
+    `SequenceSource` as data or validation.
+    """
 
     def run(
         self, model: SequenceModel, data: Sequences, *, validation: Sequences | None, seed: int, trainer: Trainer
@@ -25,10 +30,10 @@ class Method(Protocol):
 
 def fit(
     model: SequenceModel,
-    data: Sequences,
+    data: Sequences | SequenceSource,
     method: Method,
     *,
-    validation: Sequences | None = None,
+    validation: Sequences | SequenceSource | None = None,
     seed: int = 0,
     trainer: Trainer | None = None,
 ) -> Posterior:
@@ -40,7 +45,7 @@ def fit(
 
     Args:
         model: What to fit.
-        data: Training set, without a horizon.
+        data: Training set, without a horizon; or a `SequenceSource`, which reads or makes it by minibatches.
         method: How to fit, such as ``SVI(num_steps=5_000)``.
         validation: Held-out series, for ``Trainer(validate_every=...)``.
         seed: Seed of shuffles, views and noise.
@@ -53,7 +58,7 @@ def fit(
         DataError: When an argument has the wrong type, or data and model do not share a floating type.
         ShapeError: When data do not fit the model.
         NumericalError: When numbers stay non-finite for three steps in a row.
-        UnsupportedError: When a parameter never gets a gradient.
+        UnsupportedError: When a parameter never gets a gradient, or `method` needs data that are in memory.
         CheckpointError: When ``trainer.directory`` cannot be written or holds another run.
 
     Example:
@@ -65,15 +70,37 @@ def fit(
     if trainer is not None:
         _require_type("trainer", trainer, Trainer)
     whole_number(seed, "seed")
-    _check(model, data, "data")
+    _check(model, _shown(data, "data", method), "data")
     if validation is not None:
-        _check(model, validation, "validation")
+        _check(model, _shown(validation, "validation", method), "validation")
         if validation.obs_shape != data.obs_shape:
             raise ShapeError(
                 f"`validation` must have observations like `data`, {data.obs_shape}. Got {validation.obs_shape}."
             )
     with isolated_rng(seed):
-        return method.run(model, data, validation=validation, seed=seed, trainer=trainer or Trainer())
+        return method.run(
+            model,
+            data,  # type: ignore[arg-type]  # a source only where the method takes them
+            validation=validation,  # type: ignore[arg-type]
+            seed=seed,
+            trainer=trainer or Trainer(),
+        )
+
+
+def _shown(data: Sequences | SequenceSource, name: str, method: Method) -> Sequences:
+    """The data themselves, or a few series of a source."""
+    if not isinstance(data, SequenceSource):
+        return data
+    if not getattr(method, "takes_sources", False):
+        raise UnsupportedError(
+            f"`{name}` must be in memory for {type(method).__name__}, which reads all of it. Got {data!r}. Pass a part "
+            f"of it, such as `{name}[:1000]`, or fit with `SVI`."
+        )
+    if name == "validation" and data.is_endless:
+        raise DataError(
+            f"`validation` must end somewhere. Got {data!r}. Pass a part of it, such as `validation[:100]`."
+        )
+    return data.preview()
 
 
 def _check(model: SequenceModel, data: Sequences, name: str) -> None:

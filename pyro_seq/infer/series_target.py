@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import biject_to
+from torch.distributions import Distribution, biject_to
 from torch.distributions.transforms import Transform
 
 from pyro_seq._nonfinite import passing_nonfinite
@@ -74,11 +75,24 @@ class SeriesTarget:
             self._sites[name] = _Site(transform, transform.inverse_shape(event), event)
         self.num_entries = sum(site.real_shape.numel() for site in self._sites.values())
 
+    def on(self, data: Sequences) -> SeriesTarget:
+        """The same latents given other data of as many steps, without a look at the model's sites."""
+        target = copy.copy(self)
+        target.data = data
+        return target
+
     def __call__(self, vector: Tensor) -> Tensor:
         """Energies (..., series) of vectors (..., series, entry)."""
         values, log_det = self.split(vector)
         with unnormalised(), _lenient():
             return -(series_log_prob(self.model, self.data, values) + log_det)
+
+    def emission(self, vector: Tensor) -> Distribution:
+        """Distribution of the observations given vectors (..., series, entry), time in its event."""
+        values, _ = self.split(vector)
+        with unnormalised(), _lenient():
+            trace = poutine.trace(poutine.condition(self.model.model, data=values)).get_trace(self.data)
+        return trace.nodes["x"]["fn"]
 
     def split(self, vector: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         r"""Sites (..., series, \*event) of vectors (..., series, entry), and the log volume ratio (..., series)."""

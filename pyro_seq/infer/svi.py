@@ -6,11 +6,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from pyro_seq._source import SequenceSource
 from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
@@ -56,6 +57,8 @@ class SVI:
         Kingma and Welling (2014), Auto-encoding variational Bayes.
     """
 
+    takes_sources: ClassVar[bool] = True
+
     num_steps: int
     batch_size: int | None = None
     learning_rate: float = 1e-3
@@ -85,7 +88,13 @@ class SVI:
             _require(is_weight, f"scales[{name!r}]", "a schedule, or a number 0 or more", scale)
 
     def run(
-        self, model: SequenceModel, data: Sequences, *, validation: Sequences | None, seed: int, trainer: Trainer
+        self,
+        model: SequenceModel,
+        data: Sequences | SequenceSource,
+        *,
+        validation: Sequences | SequenceSource | None,
+        seed: int,
+        trainer: Trainer,
     ) -> GuidePosterior:
         """Train `model` in place; called by `fit`, which checks the arguments."""
         from pyro_seq.infer.training import train  # Lightning takes seconds to import

@@ -46,6 +46,7 @@ class Trainer:
         callbacks: Lightning callbacks. Their own state is not part of a checkpoint.
         loggers: Lightning loggers, which receive every row of the history.
         tensorboard: Also log to TensorBoard files in `directory`.
+        num_workers: Threads that read minibatches ahead where the data are a source and not in memory.
 
     Raises:
         DataError: When an option is out of range or needs another one.
@@ -67,9 +68,11 @@ class Trainer:
     callbacks: Sequence[Any] = ()
     loggers: Sequence[Any] = ()
     tensorboard: bool = False
+    num_workers: int = 1
 
     def __post_init__(self) -> None:
         whole_number(self.log_every, "log_every", 1)
+        whole_number(self.num_workers, "num_workers")
         for name in ("validate_every", "patience", "checkpoint_every"):
             if getattr(self, name) is not None:
                 whole_number(getattr(self, name), name, 1)

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import nn
 
+from pyro_seq._source import SequenceSource
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.infer.callbacks import (
@@ -42,13 +43,19 @@ class Outcome(NamedTuple):
 
 
 def train(
-    objective: nn.Module, data: Sequences, plan: Plan, *, validation: Sequences | None, seed: int, trainer: Trainer
+    objective: nn.Module,
+    data: Sequences | SequenceSource,
+    plan: Plan,
+    *,
+    validation: Sequences | SequenceSource | None,
+    seed: int,
+    trainer: Trainer,
 ) -> Outcome:
     """Train the parameters of `objective` that require gradients, in place.
 
     Args:
         objective: Called as ``objective(data, step)``, gives a `Loss`; its attribute ``model`` is the model.
-        data: Training set.
+        data: Training set, or the source of one.
         plan: What the method asks for.
         validation: Validation set, for ``trainer.validate_every``.
         seed: Seed of the run.
@@ -67,11 +74,12 @@ def train(
         raise DataError("`validate_every` needs data to validate on. Pass `fit(..., validation=...)`.")
     trainer.prepare()
     home, was_training = next(model.parameters()).device, model.training
-    facts = _facts(model, data, plan, seed) if trainer.directory is not None else {}
+    shown = data if isinstance(data, Sequences) else data.preview()
+    facts = _facts(model, shown, repr(data), plan, seed) if trainer.directory is not None else {}
     engine = Engine(objective, data, validation, plan, seed)
-    engine.log_every = trainer.log_every
+    engine.log_every, engine.num_workers = trainer.log_every, trainer.num_workers
     if not _restored(engine, facts, trainer):
-        model.adapt(data)
+        model.adapt(shown)
     checkpoints = Checkpoints(trainer, facts)
     if engine.steps_done < plan.num_steps:
         try:
@@ -121,6 +129,7 @@ def _run(engine: Engine, options: Trainer, checkpoints: Checkpoints) -> None:
             raise
         engine.stop_reason = "interrupted"
     finally:
+        engine.close()
         for part in parts:
             part.end()
     if engine.is_between_steps and driver.is_global_zero:
@@ -152,14 +161,14 @@ def _restored(engine: Engine, facts: dict[str, str], options: Trainer) -> bool:
     return True
 
 
-def _facts(model: nn.Module, data: Sequences, plan: Plan, seed: int) -> dict[str, str]:
+def _facts(model: nn.Module, data: Sequences, name: str, plan: Plan, seed: int) -> dict[str, str]:
     digest = hashlib.sha256()
     for field in (data.values, data.mask, data.times, data.inputs):
         if field is not None:
             digest.update(field.detach().cpu().contiguous().numpy().tobytes())
     return {
         "class": class_name(model),
-        "data": f"{data!r} {data.dtype} {digest.hexdigest()[:16]}",
+        "data": f"{name} {data.dtype} {digest.hexdigest()[:16]}",
         "seed": str(seed),
         **(plan.facts or {}),
     }

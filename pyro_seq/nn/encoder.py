@@ -22,6 +22,23 @@ class Trunk(Protocol):
         ...
 
 
+class InitialEncoder(Protocol):
+    """A module that reads a series and gives a Gaussian over a vector that belongs to its start."""
+
+    @property
+    def dim(self) -> int:
+        """Size of the vector."""
+        ...
+
+    def adapt(self, data: Sequences) -> None:
+        """Take the units of the frames from the training data."""
+        ...
+
+    def __call__(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
+        r"""Batch (batch,), event (dim,), for frames and mask (batch, frame, \*obs) at model times (batch, frame)."""
+        ...
+
+
 class FrameWindow(nn.Module):
     r"""Means and log standard deviations from a window of frames, aware of what is missing and when frames were taken.
 
@@ -75,6 +92,11 @@ class InitialStateEncoder(nn.Module):
         self.units = Standardise() if units is None else units
         self.position = position
         self.velocity = velocity
+
+    @property
+    def dim(self) -> int:
+        """Size of the state."""
+        return sum(window.dim for window in self._windows())
 
     @property
     def num_frames(self) -> int:

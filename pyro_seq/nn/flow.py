@@ -95,3 +95,27 @@ class Flow(nn.Module):
             return divergence if speed is None else speed * divergence
 
         return odeint(rate, initial, times, self.solver, integrand=divergence if has_volume else None)
+
+
+class SteeredFunction:
+    """A function of the state, and of a constant vector of each series that enters the field but does not move.
+
+    Args:
+        function: Of (..., series, state + constant).
+        constant: (..., series, constant).
+    """
+
+    def __init__(self, function: FieldFunction, constant: Tensor) -> None:
+        self.function = function
+        self.constant = constant
+
+    def __call__(self, state: Tensor) -> Tensor:
+        """Right-hand side at `state` (..., series, state)."""
+        return self.function(self._joined(state))
+
+    def divergence(self, state: Tensor, inputs: slice) -> Tensor:
+        """Trace of the Jacobian with respect to the entries `inputs` of `state`, (..., series)."""
+        return self.function.divergence(self._joined(state), inputs)
+
+    def _joined(self, state: Tensor) -> Tensor:
+        return torch.cat([state, self.constant.expand(*state.shape[:-1], -1)], -1)

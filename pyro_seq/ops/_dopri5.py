@@ -10,7 +10,7 @@ import torch
 import torchdiffeq
 from torch import Tensor
 
-from pyro_seq.errors import DataError, NumericalError
+from pyro_seq.errors import DataError, NumericalError, UnsupportedError
 from pyro_seq.ops._runge_kutta import check_slope, check_values
 
 Field = Callable[[Tensor, Tensor], Tensor]
@@ -45,9 +45,16 @@ class Dopri5:
                 raise DataError(f"`{name}` must be a positive number. Got {getattr(self, name)} in Dopri5.")
 
     def solve(
-        self, vector_field: Field, initial: Tensor, times: Tensor, integrand: Field | None
+        self,
+        vector_field: Field,
+        initial: Tensor,
+        times: Tensor,
+        integrand: Field | None,
+        jump: Callable[[int, Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Path and integral for checked arguments; see :func:`pyro_seq.ops.odeint.odeint`."""
+        if jump is not None:
+            raise UnsupportedError(f"{self} has steps of its own and cannot jump at `times`. Use RK4().")
         if times.shape[-1] == 1 or not initial.numel():
             frames = initial.unsqueeze(-2).expand(*initial.shape[:-1], times.shape[-1], initial.shape[-1])
             return frames, None if integrand is None else frames.new_zeros(frames.shape[:-1])

@@ -9,10 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.errors import DataError, ShapeError, UnsupportedError
+from pyro_seq.ops._even_grid import EvenGrid
 from pyro_seq.ops._time_grid import TimeGrid, cut
 
 Field = Callable[[Tensor, Tensor], Tensor]
+Jump = Callable[[int, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class FixedStep:
     Args:
         step_size: The longest step, in the unit of the times; each interval between two times is cut into
             ``ceil(interval / step_size)`` equal steps. None takes one step an interval.
+        is_dense: Take steps of just `step_size` from each series' first time on, wherever its times lie, and read the
+            states at the times off cubics between the steps (Hermite). Cheaper where times crowd or are many.
     """
 
     nodes: ClassVar[tuple[float, ...]]
@@ -32,6 +36,7 @@ class FixedStep:
     remedy: ClassVar[str] = "Use a smaller `step_size`, Dopri5(), or a field that grows at most linearly."
 
     step_size: float | None = None
+    is_dense: bool = False
 
     def __post_init__(self) -> None:
         if self.step_size is not None and not 0 < self.step_size < float("inf"):
@@ -39,13 +44,30 @@ class FixedStep:
                 f"`step_size` must be a positive number or None. Got {self.step_size} in {type(self).__name__}. "
                 "Pass the longest step in the unit of `times`, or None for one step an interval."
             )
+        if self.is_dense and self.step_size is None:
+            raise DataError(f"{type(self).__name__}(is_dense=True) needs its `step_size`. Pass the length of all steps.")
 
     def solve(
-        self, vector_field: Field, initial: Tensor, times: Tensor, integrand: Field | None
+        self, vector_field: Field, initial: Tensor, times: Tensor, integrand: Field | None, jump: Jump | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Path and integral for checked arguments; see :func:`pyro_seq.ops.odeint.odeint`."""
-        grid = cut(times, self.step_size, self.nodes, initial)
-        path, stages = _march(vector_field, initial, grid, self, keep_stages=integrand is not None)
+        if not self.is_dense or self.step_size is None:
+            return self._along(cut(times, self.step_size, self.nodes, initial), vector_field, initial, integrand, jump)
+        if jump is not None:
+            raise UnsupportedError(f"{self} does not stop at `times`, so it cannot jump there. Leave `is_dense` out.")
+        even = EvenGrid(times, self.step_size, self.nodes, initial)
+        states, integral = self._along(even.steps, vector_field, initial, integrand)
+        path = even.read(states, even.slopes(vector_field, states))
+        if integrand is None or integral is None:
+            return path, None
+        rates = even.slopes(integrand, states)
+        return path, even.read(integral[..., None], rates[..., None])[..., 0]
+
+    def _along(
+        self, grid: TimeGrid, vector_field: Field, initial: Tensor, integrand: Field | None, jump: Jump | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Path and integral at the ends of a grid."""
+        path, stages = _march(vector_field, initial, grid, self, keep_stages=integrand is not None, jump=jump)
         if integrand is None:
             return path, None
         if not stages:
@@ -59,6 +81,7 @@ class Euler(FixedStep):
 
     Args:
         step_size: The longest step, in the unit of the times; None takes one step an interval.
+        is_dense: Take steps of just `step_size`, wherever the times lie, and interpolate between them.
     """
 
     nodes: ClassVar[tuple[float, ...]] = (0.0,)
@@ -71,6 +94,7 @@ class Midpoint(FixedStep):
 
     Args:
         step_size: The longest step, in the unit of the times; None takes one step an interval.
+        is_dense: Take steps of just `step_size`, wherever the times lie, and interpolate between them.
     """
 
     nodes: ClassVar[tuple[float, ...]] = (0.0, 0.5)
@@ -83,6 +107,7 @@ class RK4(FixedStep):
 
     Args:
         step_size: The longest step, in the unit of the times; None takes one step an interval.
+        is_dense: Take steps of just `step_size`, wherever the times lie, and interpolate between them.
     """
 
     nodes: ClassVar[tuple[float, ...]] = (0.0, 0.5, 0.5, 1.0)
@@ -114,7 +139,13 @@ def _advance(state: Tensor, length: float | Tensor, slope: Tensor) -> Tensor:
 
 
 def _march(
-    vector_field: Field, initial: Tensor, grid: TimeGrid, solver: FixedStep, *, keep_stages: bool
+    vector_field: Field,
+    initial: Tensor,
+    grid: TimeGrid,
+    solver: FixedStep,
+    *,
+    keep_stages: bool,
+    jump: Jump | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Step through the grid. Returns the path and, if wanted, the states at which the field was evaluated."""
     clock, frame_ends = iter(grid.clock.unbind(0)), set(grid.ends[1:])
@@ -122,7 +153,8 @@ def _march(
     first = next(i for i, weight in enumerate(solver.weights) if weight)
     scale = grid.multiples(solver.weights[first], initial)
     ratios = [weight / solver.weights[first] for weight in solver.weights]
-    state, frames, stages = initial, [initial], []
+    state = initial if jump is None else jump(0, initial)
+    frames, stages = [state], []
     for step in range(len(grid.lengths)):
         point = slope = total = state
         for stage, ratio in enumerate(ratios):
@@ -138,6 +170,7 @@ def _march(
                 total = torch.add(total, slope, alpha=ratio)
         state = _advance(state, scale[step], total)
         if step + 1 in frame_ends:
+            state = state if jump is None else jump(len(frames), state)
             frames.append(state)
     return torch.stack(frames, -2), stages
 

@@ -38,6 +38,7 @@ def odeint(
     solver: Solver,
     *,
     integrand: Callable[[Tensor, Tensor], Tensor] | None = None,
+    jump: Callable[[int, Tensor], Tensor] | None = None,
 ) -> Solution:
     r"""Solve :math:`\dot y = f(t, y)` from the first time on, each series on its own times if wanted.
 
@@ -61,6 +62,8 @@ def odeint(
         times: Strictly increasing, ``(time,)`` shared or ``(series, time)``.
         solver: ``Euler()``, ``Midpoint()``, ``RK4()`` or ``Dopri5()``.
         integrand: ``g(t, state)``, one number a state, ``(..., series)``.
+        jump: ``(k, state) -> state``, what happens to the state when the k-th of ``times`` is reached, the first
+            included, as in a network that reads data on its way. The path has the states after it.
 
     Returns:
         The path ``(*batch, series, time, dim)`` and the integral ``(*batch, series, time)`` or None.
@@ -68,6 +71,7 @@ def odeint(
     Raises:
         ShapeError: If shapes do not fit.
         DataError: If times do not increase or an argument has the wrong type.
+        UnsupportedError: If there are jumps under a solver that does not stop at every time.
         NumericalError: If a state leaves the finite numbers or the adaptive solver gives up. Inside chains, fixed-step
             solvers return such states instead, so that they reach the energy of their own chain only.
 
@@ -78,7 +82,7 @@ def odeint(
         (torch.Size([3, 6, 1]), True)
     """
     _check(initial, times, solver)
-    path, integral = solver.solve(vector_field, initial, times, integrand)
+    path, integral = solver.solve(vector_field, initial, times, integrand, jump)
     if not nonfinite_is_passed():
         _check_finite(path, integral, times, solver)
     return Solution(path, integral)
