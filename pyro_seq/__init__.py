@@ -6,6 +6,7 @@ made of. Everything else is reached by its module path: `pyro_seq.nn`, `pyro_seq
 """
 
 from pyro_seq import datasets, metrics
+from pyro_seq._source import SequenceSource
 from pyro_seq.data import Sequences
 from pyro_seq.diagnostics.arviz import to_arviz
 from pyro_seq.errors import (
@@ -16,10 +17,12 @@ from pyro_seq.errors import (
     ShapeError,
     UnsupportedError,
 )
+from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.infer.checkpoint import load, save
 from pyro_seq.infer.evaluate import Forecasting, Imputation, Reconstruction, Scores, evaluate, evaluate_baselines
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.langevin import Langevin
+from pyro_seq.infer.maximum_likelihood import MaximumLikelihood
 from pyro_seq.infer.mcmc import HMC, MCMC, NUTS
 from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.infer.svi import SVI
@@ -45,17 +48,20 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022  (grouped by kind)
     # nouns: data, models, methods, results
     "Sequences",
+    "SequenceSource",
     "SequenceModel",
     "ODE2VAE",
     "KalmanVAE",
     "RecurrentVAE",
     "SVI",
+    "MaximumLikelihood",
     "MCMC",
     "NUTS",
     "HMC",
     "Langevin",
     "Trainer",
     "GuidePosterior",
+    "ChainPosterior",
     "StoredPosterior",
     "Prediction",
     "Reconstruction",

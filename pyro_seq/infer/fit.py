@@ -98,7 +98,7 @@ def _shown(data: Sequences | SequenceSource, name: str, method: Method) -> Seque
         )
     if name == "validation" and data.is_endless:
         raise DataError(
-            f"`validation` must end somewhere. Got {data!r}. Pass a part of it, such as `validation[:100]`."
+            f"`validation` must not be endless. Got {data!r}. Pass a part of it, such as `validation[:100]`."
         )
     return data.preview()
 
