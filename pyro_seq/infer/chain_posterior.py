@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -10,7 +12,11 @@ from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.infer.chains import ChainPlan, reading
 from pyro_seq.infer.langevin import Langevin
+from pyro_seq.errors import UnsupportedError
 from pyro_seq.model import SequenceModel
+from pyro_seq.ops.langevin import MALA, ULA
+
+_SAMPLERS = {"MALA": MALA, "ULA": ULA}
 
 
 @dataclass(eq=False)
@@ -48,3 +54,33 @@ class ChainPosterior:
         with reading(self.model), isolated_rng(seed):
             chains = kernel.chains(self.model, data.seen(), ChainPlan(length, self.num_steps, num_chains, seed))
         return {name: value.flatten(0, 1)[:num_samples] for name, value in chains.sites.items()}
+
+    def options(self) -> dict[str, Any]:
+        """All but the model, as plain data for a file."""
+        kind = type(self.kernel.sampler)
+        if _SAMPLERS.get(kind.__name__) is not kind:
+            raise UnsupportedError(
+                f"A file holds the samplers {sorted(_SAMPLERS)}. Got {kind.__name__}. Replace it by one of them before "
+                "saving, or save the model's `state_dict()`."
+            )
+        start = self.kernel.start
+        return {
+            "sampler": {"kind": kind.__name__} | asdict(self.kernel.sampler),  # type: ignore[call-overload]
+            "start": start if isinstance(start, str) else dict(start),
+            "has_scale": self.kernel.has_scale,
+            "num_steps": self.num_steps,
+            "num_chains": self.num_chains,
+            "spacing": self.spacing,
+            "history": self.history,
+            "status": self.status,
+        }
+
+    @classmethod
+    def from_options(cls, model: SequenceModel, options: Mapping[str, Any]) -> ChainPosterior:
+        """The posterior whose `options` these are."""
+        sampler = dict(options["sampler"])
+        kernel = Langevin(
+            _SAMPLERS[sampler.pop("kind")](**sampler), start=options["start"], has_scale=options["has_scale"]
+        )
+        names = ("num_steps", "num_chains", "spacing", "history", "status")
+        return cls(model, kernel, **{name: options[name] for name in names})

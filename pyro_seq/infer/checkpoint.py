@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import CheckpointError, UnsupportedError
+from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import GuidePosterior, Posterior, StoredPosterior
 
@@ -54,6 +55,8 @@ def save(posterior: Posterior, path: StrPath) -> None:
     payload: dict[str, Any] = {"class": class_name(posterior.model), "model": dict(posterior.model.state_dict())}
     if isinstance(posterior, GuidePosterior):
         payload |= {"kind": "guide", "history": posterior.history, "status": posterior.status}
+    elif isinstance(posterior, ChainPosterior):
+        payload |= {"kind": "chains", **posterior.options()}
     elif isinstance(posterior, StoredPosterior):
         payload |= {
             "kind": "stored",
@@ -64,7 +67,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
         }
     else:
         raise UnsupportedError(
-            f"`save` knows guides and stored draws. Got {type(posterior).__name__}. Save its `model.state_dict()`."
+            f"`save` knows guides, chains and stored draws. Got {type(posterior).__name__}. Save its `model.state_dict()`."
         )
     try:
         write(payload, path)
@@ -74,7 +77,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
         ) from error
 
 
-def load(path: StrPath, model: SequenceModel) -> GuidePosterior | StoredPosterior:
+def load(path: StrPath, model: SequenceModel) -> GuidePosterior | ChainPosterior | StoredPosterior:
     """Read a file of `save` into `model`, which must be built as the saved one was.
 
     Args:
@@ -86,7 +89,7 @@ def load(path: StrPath, model: SequenceModel) -> GuidePosterior | StoredPosterio
             message lists what differs.
     """
     payload = read(path)
-    if payload.get("kind") not in ("guide", "stored"):
+    if payload.get("kind") not in ("guide", "chains", "stored"):
         raise CheckpointError(
             f"{str(path)!r} holds a training run, not a posterior. Resume it: `Trainer(resume=True)`."
         )
@@ -96,6 +99,8 @@ def load(path: StrPath, model: SequenceModel) -> GuidePosterior | StoredPosterio
     model.load_state_dict(payload["model"])
     if payload["kind"] == "guide":
         return GuidePosterior(model, payload["history"], payload["status"])
+    if payload["kind"] == "chains":
+        return ChainPosterior.from_options(model, payload)
     return StoredPosterior(
         model,
         Sequences(**payload["data"]),

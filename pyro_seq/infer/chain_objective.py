@@ -1,0 +1,218 @@
+"""The objective of maximum likelihood: the joint density at draws of posterior chains."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_seq.data import Sequences
+from pyro_seq.distributions.energy_based import EnergyBased
+from pyro_seq.errors import NumericalError
+from pyro_seq.infer.chain_posterior import ChainPosterior
+from pyro_seq.infer.chain_store import ChainStore
+from pyro_seq.infer.chains import reading
+from pyro_seq.infer.gauss_newton import GaussNewton
+from pyro_seq.infer.objective import Loss, Objective
+from pyro_seq.infer.parameter_groups import ParameterGroups, energy_based, frozen
+from pyro_seq.infer.series_target import SeriesTarget
+from pyro_seq.model import SequenceModel, is_local
+from pyro_seq.ops.langevin import LangevinState, run
+
+_SHARE_OF_BAD = 0.5  # of the chains of a batch that must fail before the user is told
+
+
+class VisitPlan(NamedTuple):
+    """How the posterior chains of training run.
+
+    Attributes:
+        num_steps: Langevin steps of a visit.
+        num_chains: Chains of each series.
+        is_persistent: Whether chains go on from one visit to the next.
+        warmup_steps: Training steps by the evidence lower bound before the first chain.
+        has_guide: Whether the guide learns beside the chains.
+        preconditioner: Directions and lengths of the steps.
+        energy_penalty: Weight of the squared energies.
+    """
+
+    num_steps: int
+    num_chains: int
+    is_persistent: bool
+    warmup_steps: int
+    has_guide: bool
+    preconditioner: GaussNewton | None
+    energy_penalty: float
+
+
+class ChainObjective(nn.Module):
+    r"""Minus the mean joint log density of latents and data, at draws of the posterior, in nats per series.
+
+    .. math::
+        L = -\frac1N \sum_i \log p_\theta(x_i, z_i), \qquad z_i \sim p_\theta(z \mid x_i) \text{ held fixed}
+
+    By Fisher's identity its gradient is that of minus the log evidence. The normaliser of an energy-based prior has
+    the value 0 and the right gradient. In evaluation mode, for validation, it is minus the log likelihood of the
+    observations at draws of `inference`, because joint densities under different energies cannot be compared.
+
+    Args:
+        model: Holds the parameters; they become this module's.
+        data: Training set.
+        groups: Which of the parameters the joint density trains and which the guide.
+        plan: How chains run.
+        inference: How series that are not of the training set are inferred; its kernel is that of training, too.
+    """
+
+    num_divergent: Tensor
+    num_frozen: Tensor
+
+    def __init__(
+        self, model: SequenceModel, data: Sequences, groups: ParameterGroups, plan: VisitPlan, inference: ChainPosterior
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.plan, self.inference, self.groups = plan, inference, groups
+        self.sampler = inference.kernel.sampler
+        self._target = SeriesTarget(model, data)
+        size = self._target.num_entries if plan.is_persistent else 0
+        self.store = ChainStore(data.total, plan.num_chains, size, step_size=self.sampler.step_size, dtype=data.dtype)
+        self.register_buffer("num_divergent", torch.zeros((), dtype=torch.long))
+        self.register_buffer("num_frozen", torch.zeros((), dtype=torch.long))
+        self._warned: set[str] = set()
+
+    def forward(self, data: Sequences, step: int = 0) -> Loss:
+        """Evaluate at `data`, a minibatch of the training set or, in evaluation mode, any other series."""
+        if not self.training:
+            return self._validation(data)
+        if step < self.plan.warmup_steps:
+            return Objective(self.model)(data, step)
+        bound = self._bound(data, step) if self.plan.has_guide else None
+        with torch.autocast(data.device.type, enabled=False):
+            values, part, figures = self._chains(data)
+        terms, priors = self._joint(part, values)
+        total = torch.stack(list(terms.values())).sum()
+        for name, prior in priors.items():
+            figures |= self._drift(name, prior, values[name])
+            if self.plan.energy_penalty:
+                total = total + self.plan.energy_penalty * prior.penalty(values[name]).mean()
+        if bound is not None:
+            total = total + (bound - bound.detach())  # the guide's gradient, in a loss that stays the chains'
+            figures["bound"] = bound.detach()
+        return Loss(total, terms | figures)
+
+    # ------------------------------------------------------------------ chains
+
+    def _chains(self, data: Sequences) -> tuple[dict[str, Tensor], Sequences, dict[str, Tensor]]:
+        """Draws by site (chain, series, *event) for all series whose chains are in order, these, and figures."""
+        with reading(self.model):
+            target = self._at(data)
+            start = self._starts(target)
+            move = None if self.plan.preconditioner is None else self.plan.preconditioner.map(target, start)
+            potential = target if move is None else move.pulled_back(target)
+            result = run(
+                potential,
+                start if move is None else torch.zeros_like(start),
+                self.sampler,
+                self.plan.num_steps,
+                torch.Generator(start.device).manual_seed(int(torch.randint(2**62, ()))),
+                step_size=self.store.step_sizes(data.index),
+            )
+        state = result.state if move is None else result.state._replace(value=move(result.state.value))
+        is_good = state.energy.isfinite() & state.gradient.isfinite().all(-1)
+        acceptance = result.diagnostics.acceptance
+        self._remember(data, state, is_good, acceptance)
+        keep = is_good.all(0)
+        if not keep.any():
+            raise NumericalError("no posterior chain of this batch has a finite density where it stands")
+        with torch.no_grad():
+            sites, _ = target.split(state.value[:, keep])
+        part = data if keep.all() else data.minibatch(keep.nonzero()[:, 0])
+        return sites, part, self._figures(data, state, acceptance)
+
+    def _at(self, data: Sequences) -> SeriesTarget:
+        if data.num_steps != self._target.data.num_steps:  # a view: latents along time have another length
+            self._target = SeriesTarget(self.model, data)
+        return self._target.on(data)
+
+    def _starts(self, target: SeriesTarget) -> Tensor:
+        index, shape = target.data.index, (self.plan.num_chains, target.data.num_series, target.num_entries)
+        if self.plan.is_persistent and bool(self.store.is_started[index].all()):
+            return self.store.take(index, target.data.values.new_zeros(()))
+        start = self.inference.kernel.start
+        if start == "normal":
+            fresh = torch.randn(shape).to(target.data.values)
+        else:
+            fresh = target.draw(self.plan.num_chains, from_guide=start == "guide")
+        return self.store.take(index, fresh) if self.plan.is_persistent else fresh
+
+    def _remember(self, data: Sequences, state: LangevinState, is_good: Tensor, acceptance: Tensor) -> None:
+        if self.plan.is_persistent:
+            self.store.put(data.index, state.value, is_good)
+        if self.sampler.target_accept is not None:
+            self.store.adapt(data.index, acceptance.mean(0) - self.sampler.target_accept)
+        self.num_divergent += state.num_divergent.sum()
+        self.num_frozen += state.is_frozen.sum()
+        share = float(state.is_frozen.double().mean())
+        if share >= _SHARE_OF_BAD:
+            self._warn(
+                "frozen",
+                f"{share:.0%} of the posterior chains of a batch stopped where their density is not finite or the step "
+                f"was far too long (step size {self.sampler.step_size:g}). Lower the step size of `kernel`, use "
+                "`MALA()`, which adapts it, or start nearer to the posterior: persistent chains, or the guide.",
+            )
+
+    def _figures(self, data: Sequences, state: LangevinState, acceptance: Tensor) -> dict[str, Tensor]:
+        return {
+            "acceptance": acceptance.mean(),
+            "step_size": state.step_size.median(),
+            "divergent": self.num_divergent.double(),
+            "frozen": self.num_frozen.double(),
+        }
+
+    # ------------------------------------------------------------------ densities
+
+    def _joint(self, data: Sequences, values: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, EnergyBased]]:
+        """Minus the mean log density of each site, and the energy-based priors among them."""
+        with pyro.settings.context(module_local_params=True):
+            trace = poutine.trace(poutine.condition(self.model.model, data=dict(values))).get_trace(data)
+        terms, priors = {}, {}
+        for name, site in trace.nodes.items():
+            if site["type"] != "sample" or site["infer"].get("_deterministic") or not is_local(site):
+                continue
+            terms[name] = -site["fn"].log_prob(site["value"]).mean()
+            prior = energy_based(site["fn"])
+            if prior is not None:
+                priors[name] = prior
+        return terms, priors
+
+    def _bound(self, data: Sequences, step: int) -> Tensor:
+        """Negative evidence lower bound, with gradients for the guide alone."""
+        with frozen([*self.groups.generator, *self.groups.energy]):
+            return Objective(self.model)(data, step).total
+
+    def _validation(self, data: Sequences) -> Loss:
+        values = self.inference.draws(data, self.inference.num_chains)
+        terms, _ = self._joint(data, values)
+        return Loss(terms["x"], {"x": terms["x"]})
+
+    # ------------------------------------------------------------------ alarms
+
+    def _drift(self, name: str, prior: EnergyBased, value: Tensor) -> dict[str, Tensor]:
+        if prior._negatives is None:
+            return {}
+        drift = prior.drift(value)
+        alarm = drift.alarm()
+        if alarm is not None:
+            self._warn("drift", alarm)
+        figures = {f"{name}_energy_gap": drift.gap, f"{name}_deviation": drift.deviation}
+        return {key: value.new_tensor(figure) for key, figure in figures.items()}
+
+    def _warn(self, kind: str, text: str) -> None:
+        """Once a run."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(text, stacklevel=2)

@@ -1,0 +1,98 @@
+"""``GaussNewton``: the curvature of each series' posterior where a chain stands, as a map to round coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.autograd.forward_ad as forward
+from torch import Tensor
+
+from pyro_seq.errors import UnsupportedError
+from pyro_seq.infer.series_target import SeriesTarget
+
+_SMALLEST_VARIANCE = 1e-6  # of an entry; a saturated pixel would have infinite weight
+
+
+class RoundCoordinates(NamedTuple):
+    """An affine map of each target, from coordinates in which its posterior is about round.
+
+    Attributes:
+        origin: Where the new coordinates are zero, (chain, series, entry).
+        factor: Matrix of each target, (chain, series, entry, entry).
+    """
+
+    origin: Tensor
+    factor: Tensor
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """Vectors of round coordinates `value`."""
+        return self.origin + (self.factor @ value[..., None])[..., 0]
+
+    def pulled_back(self, potential: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """The potential as a function of round coordinates; the volume ratio is a constant."""
+        return lambda value: potential(self(value))
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    r"""Precondition chains by the Gauss-Newton curvature at the start of each visit.
+
+    .. math::
+        H = \lambda I + J^\top \operatorname{diag}(\sigma^{-2})\, J, \qquad J = \partial\,\mathbb E[x] / \partial u,
+        \qquad u = u_0 + L v, \quad L L^\top = H^{-1}
+
+    for the vector u of a series' latents as real numbers, over observed entries with variance sigma^2. In v a step of
+    length near 1 suits all directions: Langevin steps become noisy Gauss-Newton steps. For any emission with means and
+    variances, since the Fisher information of a mean parameter is its inverse variance. Within a visit the map is
+    fixed, and MALA exact; from visit to visit it depends on the chain's place, which persistent chains pay for with a
+    small bias where curvature varies much over the posterior.
+
+    Cost: one pass of the model in forward mode for each latent entry, all in one batch, and a Cholesky factor of that
+    size; meant for some dozens of entries, not for whole paths.
+
+    Args:
+        prior_precision: Curvature of the prior, 1 for standard normal latents.
+        is_diagonal: Keep the diagonal of H only: a length for each direction.
+    """
+
+    prior_precision: float = 1.0
+    is_diagonal: bool = False
+
+    def map(self, target: SeriesTarget, start: Tensor) -> RoundCoordinates:
+        """Round coordinates around `start` (chain, series, entry); the given ones where there is no curvature."""
+        curvature = self.curvature(target, start)
+        eye = torch.eye(start.shape[-1], dtype=start.dtype, device=start.device)
+        if self.is_diagonal:
+            curvature = curvature * eye
+        is_finite = curvature.isfinite().all(-1).all(-1)
+        lower, info = torch.linalg.cholesky_ex(torch.where(is_finite[..., None, None], curvature, eye))
+        factor = torch.linalg.solve_triangular(lower.mT, eye.expand_as(lower), upper=True)
+        is_usable = is_finite & (info == 0) & factor.isfinite().all(-1).all(-1)
+        return RoundCoordinates(start, torch.where(is_usable[..., None, None], factor, eye))
+
+    @torch.no_grad()
+    def curvature(self, target: SeriesTarget, start: Tensor) -> Tensor:
+        """H of each target, (chain, series, entry, entry)."""
+        size = start.shape[-1]
+        directions = torch.eye(size, dtype=start.dtype, device=start.device)
+        wide = start.repeat(size, 1, 1)  # (entry x chain, series, entry)
+        tangent = directions[:, None, None].expand(size, *start.shape).flatten(0, 1).contiguous()
+        try:
+            with forward.dual_level():
+                emission = target.emission(forward.make_dual(wide, tangent))
+                mean, slope = forward.unpack_dual(emission.mean)
+                variance, _ = forward.unpack_dual(emission.variance)
+        except NotImplementedError as error:
+            raise UnsupportedError(
+                f"`GaussNewton` needs means and variances of the emission, in forward mode. {error} Leave it out."
+            ) from error
+        slope = torch.zeros_like(mean) if slope is None else slope
+        weight = torch.where(target.data.entry_mask, 1 / variance.clamp(min=_SMALLEST_VARIANCE), 0)
+        lead = (size, start.shape[0], start.shape[1])
+        slope = slope.expand(mean.shape).reshape(*lead, -1)
+        weight = weight.expand(mean.shape).reshape(*lead, -1)[0]
+        information = torch.einsum("icsk,csk,jcsk->csij", slope, weight, slope)
+        return information + self.prior_precision * directions

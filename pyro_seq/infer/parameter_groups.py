@@ -1,0 +1,82 @@
+"""Which parameters of a model the likelihood trains, which its energies, and which only the guide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from pyro_seq._nonfinite import passing_nonfinite
+from pyro_seq._random import isolated_rng
+from pyro_seq.data import Sequences
+from pyro_seq.distributions.energy_based import EnergyBased, unnormalised
+from pyro_seq.model import SequenceModel, is_local
+
+
+class ParameterGroups(NamedTuple):
+    """The parameters of a model that require gradients, in three groups without overlap.
+
+    Attributes:
+        generator: Those that the joint density of latents and data depends on, the energies' excepted.
+        energy: Those of the energies of energy-based priors.
+        others: All others: those of the guide.
+    """
+
+    generator: list[nn.Parameter]
+    energy: list[nn.Parameter]
+    others: list[nn.Parameter]
+
+
+def parameter_groups(model: SequenceModel, data: Sequences) -> ParameterGroups:
+    """Sort the parameters by what depends on them, on a draw from the prior for a few series of `data`."""
+    few = data.minibatch(torch.arange(min(2, data.num_series), device=data.device))
+    density, energies = data.values.new_zeros(()), data.values.new_zeros(())
+    with torch.enable_grad(), isolated_rng(0), unnormalised(), passing_nonfinite(), pyro.validation_enabled(False):
+        with pyro.settings.context(module_local_params=True):
+            trace = poutine.trace(model.model).get_trace(few)
+        for site in trace.nodes.values():
+            if site["type"] == "sample" and is_local(site) and not site["infer"].get("_deterministic"):
+                density = density + site["fn"].log_prob(site["value"]).sum()
+                prior = energy_based(site["fn"])
+                if prior is not None:
+                    energies = energies + prior.energy(site["value"].detach()).sum()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    is_energy, is_generator = _reached(energies, trained), _reached(density, trained)
+    groups = ParameterGroups([], [], [])
+    for parameter, in_energy, in_density in zip(trained, is_energy, is_generator, strict=True):
+        (groups.energy if in_energy else groups.generator if in_density else groups.others).append(parameter)
+    return groups
+
+
+def energy_based(distribution: Distribution) -> EnergyBased | None:
+    """The energy-based density inside a site's distribution, if there is one."""
+    while not isinstance(distribution, EnergyBased):
+        if not hasattr(distribution, "base_dist"):
+            return None
+        distribution = distribution.base_dist
+    return distribution
+
+
+def _reached(total: Tensor, parameters: list[nn.Parameter]) -> list[bool]:
+    if not total.requires_grad or not parameters:
+        return [False] * len(parameters)
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    return [gradient is not None for gradient in gradients]
+
+
+@contextmanager
+def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Without gradients for `parameters`, all of which require them otherwise."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
