@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ class SequenceSource(ABC):
     calls from several threads. Then a run that stops and resumes ends with the same bits as one that did not.
 
     Attributes:
+        num_series: Number of series.
         is_endless: True where any number gives a fresh series. Minibatches then are ``0, 1, 2, ...`` in order, without
             a shuffle, and `num_series` is so large that training will not get there.
 
@@ -41,12 +42,8 @@ class SequenceSource(ABC):
         Sequences((series 2, time 5, obs 2), 0 % missing, total 2)
     """
 
-    is_endless: ClassVar[bool] = False
-
-    @property
-    @abstractmethod
-    def num_series(self) -> int:
-        """Number of series."""
+    num_series: int
+    is_endless: bool = False
 
     @abstractmethod
     def load(self, index: Tensor) -> Sequences:

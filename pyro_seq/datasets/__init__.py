@@ -2,7 +2,7 @@
 
 from pyro_seq.datasets._ball_world import BallWorld
 from pyro_seq.datasets._digit_images import MNIST, BundledDigits
-from pyro_seq.datasets._splits import Splits
+from pyro_seq.datasets._splits import SourceSplits, Splits
 from pyro_seq.datasets._stay_files import PHYSIONET_2012_VARIABLES
 from pyro_seq.datasets._walkers import Walker
 from pyro_seq.datasets.ball_in_world import ball_in_world
@@ -10,6 +10,7 @@ from pyro_seq.datasets.ball_with_friction import ball_with_friction
 from pyro_seq.datasets.bouncing_balls import bouncing_balls
 from pyro_seq.datasets.cmu_walking import cmu_walking
 from pyro_seq.datasets.irregular_sinusoids import irregular_sinusoids, observe_share
+from pyro_seq.datasets.moving_digits import MovingDigits, moving_digits
 from pyro_seq.datasets.mujoco_walkers import mujoco_walkers
 from pyro_seq.datasets.nile import nile
 from pyro_seq.datasets.physionet_2012 import physionet_2012
@@ -22,7 +23,9 @@ __all__ = [
     "PHYSIONET_2012_VARIABLES",
     "BallWorld",
     "BundledDigits",
+    "MovingDigits",
     "Pendulum",
+    "SourceSplits",
     "Splits",
     "Walker",
     "ball_in_world",
@@ -30,6 +33,7 @@ __all__ = [
     "bouncing_balls",
     "cmu_walking",
     "irregular_sinusoids",
+    "moving_digits",
     "mujoco_walkers",
     "nile",
     "observe_share",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pyro_seq._source import SequenceSource
 from pyro_seq.data import Sequences
 
 
@@ -13,3 +14,11 @@ class Splits(NamedTuple):
     train: Sequences
     validation: Sequences | None
     test: Sequences
+
+
+class SourceSplits(NamedTuple):
+    """A data set that is not held in memory, in its parts; `validation` is None where there is none."""
+
+    train: SequenceSource
+    validation: SequenceSource | None
+    test: SequenceSource
