@@ -28,15 +28,18 @@ from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.infer.svi import SVI
 from pyro_seq.infer.trainer import Trainer
 from pyro_seq.model import SequenceModel
-from pyro_seq.models import ODE2VAE, KalmanVAE, RecurrentVAE
+from pyro_seq.models import ODE2VAE, ODELEBM, KalmanVAE, RecurrentVAE
 from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
 from pyro_seq.nn.conv import ConvDecoder, ConvTrunk
 from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
 from pyro_seq.nn.encoder import FrameWindow, InitialStateEncoder
+from pyro_seq.nn.energy import EnergyMLP, PersistentChains
+from pyro_seq.nn.energy_tilt import EnergyTilt
 from pyro_seq.nn.flow import Flow
 from pyro_seq.nn.frame import FrameEncoder
 from pyro_seq.nn.mixture import LSTMMixture, MixedDynamics, WindowMixture
 from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
+from pyro_seq.nn.ode_rnn import ODERNNEncoder, RNNEncoder
 from pyro_seq.nn.subpixel import SubPixelDecoder
 from pyro_seq.nn.tempo import SeriesTempo
 from pyro_seq.nn.units import Standardise
@@ -52,6 +55,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "SequenceModel",
     "ODE2VAE",
     "KalmanVAE",
+    "ODELEBM",
     "RecurrentVAE",
     "SVI",
     "MaximumLikelihood",
@@ -86,6 +90,11 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "InitialStateEncoder",
     "FrameWindow",
     "FrameEncoder",
+    "RNNEncoder",
+    "ODERNNEncoder",
+    "EnergyMLP",
+    "EnergyTilt",
+    "PersistentChains",
     "MixedDynamics",
     "LSTMMixture",
     "WindowMixture",

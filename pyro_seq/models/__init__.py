@@ -2,6 +2,7 @@
 
 from pyro_seq.models.kalman_vae import KalmanVAE
 from pyro_seq.models.ode2vae import ODE2VAE
+from pyro_seq.models.ode_lebm import ODELEBM
 from pyro_seq.models.recurrent_vae import RecurrentVAE
 
-__all__ = ["ODE2VAE", "KalmanVAE", "RecurrentVAE"]
+__all__ = ["ODE2VAE", "ODELEBM", "KalmanVAE", "RecurrentVAE"]

@@ -45,7 +45,9 @@ class FixedStep:
                 "Pass the longest step in the unit of `times`, or None for one step an interval."
             )
         if self.is_dense and self.step_size is None:
-            raise DataError(f"{type(self).__name__}(is_dense=True) needs its `step_size`. Pass the length of all steps.")
+            raise DataError(
+                f"{type(self).__name__}(is_dense=True) needs its `step_size`. Pass the length of all steps."
+            )
 
     def solve(
         self, vector_field: Field, initial: Tensor, times: Tensor, integrand: Field | None, jump: Jump | None = None

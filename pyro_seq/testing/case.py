@@ -159,9 +159,13 @@ def series_densities(method: Callable, data: Sequences, values: Mapping[str, Ten
 def objective_terms(
     case: Case, data: Sequences, values: Mapping[str, Tensor] | None = None, *, num_particles: int = 1
 ) -> dict[str, Tensor]:
-    """Terms of the training objective by name, at pinned latents or at the draw that belongs to the seed."""
+    """Terms of the training objective by name, at pinned latents or at the draw that belongs to the seed.
+
+    By a copy of the model, because an objective may move state of it, such as persistent chains.
+    """
+    model = copy.deepcopy(case.model)
     with isolated_rng(case.seed), nullcontext() if values is None else _pinned(values):
-        terms = Objective(case.model, num_particles=num_particles)(data).terms
+        terms = Objective(model, num_particles=num_particles)(data).terms
     return {name: term.detach() for name, term in terms.items()}
 
 

@@ -11,6 +11,7 @@ from pyro_seq.errors import DataError, PyroSeqError
 from pyro_seq.model import SequenceModel
 from pyro_seq.testing import densities, predictions, structure, training
 from pyro_seq.testing.case import Case, CheckFailed, NotApplicable
+from pyro_seq.testing.lent_guide import lend_guide
 
 Check = Callable[[Case], None]
 
@@ -106,7 +107,8 @@ def check_model(
 
     Each check is one function in `pyro_seq.testing`, and its docstring is the property that it tests. All run on copies
     of the model, adapted to `data`; exact properties are tested in double precision. What a model cannot do, such as
-    sample without seen frames, it declares as a class attribute, and the report says so.
+    sample without seen frames, it declares as a class attribute, and the report says so. A model that has no guide is
+    lent one that draws noise, so that its own part can be checked.
 
     Cost: about a hundred evaluations of the objective. Use small parts and a few short series.
 
@@ -141,6 +143,8 @@ def check_model(
     model.check(data)
     adapted = copy.deepcopy(model)
     adapted.adapt(data)
+    if not adapted.has_guide:
+        lend_guide(adapted, data)
     case = Case(adapted.eval(), data, seed)
     report = CheckReport(tuple(_run(check, case) for check in checks if only is None or check.__name__ in only))
     if report.names("failed"):

@@ -12,6 +12,7 @@ from pyro_seq.model import is_local
 from pyro_seq.testing.case import (
     HORIZON,
     Case,
+    NotApplicable,
     density_sites,
     latent_sites,
     require,
@@ -26,8 +27,14 @@ def _traces(case: Case) -> tuple[poutine.Trace, poutine.Trace]:
     return model, guide
 
 
+def _require_own_guide(case: Case) -> None:
+    if not case.model.has_guide:
+        raise NotApplicable("the model has no guide")
+
+
 def sites_match(case: Case) -> None:
     """Model and guide sample the same latent sites, with equal shapes and event axes, both in the plate or above it."""
+    _require_own_guide(case)
     methods = (case.model.model, case.model.guide)
     model, guide = (dict(latent_sites(traced(method, case.data, seed=case.seed))) for method in methods)
     missing_sites = ((model.keys() - guide.keys(), "guide", "model"), (guide.keys() - model.keys(), "model", "guide"))
@@ -113,6 +120,7 @@ def terms_are_unweighted(case: Case) -> None:
 
 def guide_ignores_the_horizon(case: Case) -> None:
     """The guide gives the same draws with a horizon and without: it runs on ``data.seen()``."""
+    _require_own_guide(case)
     case = case.double()
     seen, ahead = case.draw().values, case.draw(case.extended(HORIZON)).values
     require_equal(ahead, seen, "The guide's draws change when a horizon is added. Begin with `data = data.seen()`.")

@@ -1,0 +1,207 @@
+"""ODELEBM: a neural ordinary differential equation from an initial state with an energy-based prior."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_seq.data import Sequences
+from pyro_seq.distributions.energy_based import EnergyBased
+from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.model import SequenceModel
+from pyro_seq.nn.bayesian import BayesianMLP, VectorField
+from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
+from pyro_seq.nn.encoder import InitialEncoder
+from pyro_seq.nn.energy_tilt import EnergyTilt
+from pyro_seq.nn.flow import Flow, SteeredFunction
+from pyro_seq.nn.frame import frame_emission
+from pyro_seq.ops.odeint import Dopri5
+
+
+class ODELEBM(SequenceModel):
+    r"""Sequences from an initial state whose prior is learned, along a neural ordinary differential equation.
+
+    Generative model::
+
+        initial = (state, static, dynamic)  ~ exp(-energy) Normal(0, I)     one joint energy; without one, Normal(0, I)
+        path            = solution of  s' = f(s, dynamic),  s = state first at every time stamp
+        x_t | path_t    ~ emission(decoder(s_t, static))
+
+    Guide, with an encoder::
+
+        initial | x     ~ Normal(encoder(x_0 ... x_T))                      reads the observed steps backwards in time
+
+    Symbols of the paper: z_t0 the state, z_s `static`, z_d `dynamic`, h_gamma `vector_field`, g_beta the decoder in
+    `emission`, f_alpha minus `energy`, sigma the emission's scale.
+
+    The latents of a series are one vector, so that Langevin chains infer them without a guide; an encoder is needed by
+    `SVI` only. With a Gaussian prior and an encoder this is the Latent ODE. What stays the same along a series may be
+    told apart by where it enters: the static part, such as a look, changes what is seen of a state; the dynamic part,
+    such as a friction, changes how the state moves.
+
+    Args:
+        obs_shape: Shape of one observation; (channel, height, width) gives a convolutional decoder.
+        state_dim: Size of the position that moves; the state is `flow.order` times as large.
+        static_dim: Size of the part that enters the emission.
+        dynamic_dim: Size of the part that enters the field.
+        flow: Order and solver of the equation; first order with one Runge-Kutta step an interval when absent. An even
+            grid, ``Flow(q, order=1, solver=RK4(step_size=0.4, is_dense=True))``, is cheaper where time stamps crowd.
+        vector_field: The field, of the state and the dynamic part; a network with two hidden layers of 50 when absent.
+        energy: Energy of the joint vector, an `EnergyMLP` or an `EnergyTilt` around one; a Gaussian prior when absent.
+        encoder: Posterior of the joint vector, such as `RNNEncoder` or `ODERNNEncoder`; no guide when absent.
+        emission: Likelihood around a decoder of position and static part; Bernoulli for images, Gaussian else.
+        time_step: Model time of a typical interval between two time stamps.
+
+    Raises:
+        DataError: When a size is out of range, or the encoder's does not fit.
+        UnsupportedError: When the solver of the flow is adaptive.
+
+    Example:
+        >>> model = ODELEBM(obs_shape=(2,), state_dim=3, static_dim=1)
+        >>> model.dim, model.has_guide
+        (4, False)
+
+    References:
+        Cheng, Kong, Xie, Lee, Wu, Yang, "Latent space energy-based neural ODEs", 2024.
+        Rubanova, Chen, Duvenaud, "Latent ODEs for irregularly-sampled time series", NeurIPS 2019.
+    """
+
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        "weights": ("weight",),
+        "initial": ("latent",),
+        "static": ("static",),
+        "dynamic": ("dynamic",),
+        "path": ("time", "state"),
+    }
+
+    def __init__(
+        self,
+        obs_shape: tuple[int, ...],
+        state_dim: int = 8,
+        *,
+        static_dim: int = 0,
+        dynamic_dim: int = 0,
+        flow: Flow | None = None,
+        vector_field: VectorField | None = None,
+        energy: EnergyTilt | nn.Module | None = None,
+        encoder: InitialEncoder | None = None,
+        emission: BernoulliEmission | GaussianEmission | None = None,
+        time_step: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if state_dim < 1 or static_dim < 0 or dynamic_dim < 0 or not time_step > 0:
+            raise DataError(
+                "`state_dim` and `time_step` must be positive, `static_dim` and `dynamic_dim` not negative. "
+                f"Got {state_dim}, {time_step}, {static_dim} and {dynamic_dim}."
+            )
+        self.obs_shape = tuple(obs_shape)
+        self.flow = Flow(state_dim, order=1) if flow is None else flow
+        _refuse_adaptive(self.flow)
+        self.static_dim, self.dynamic_dim, self.time_step = static_dim, dynamic_dim, time_step
+        size = self.flow.state_dim + dynamic_dim
+        network = BayesianMLP(size, self.flow.dim, is_bayesian=False) if vector_field is None else vector_field
+        self.vector_field: VectorField = network
+        self.energy = energy if energy is None or isinstance(energy, EnergyTilt) else EnergyTilt(energy)
+        self.encoder = encoder
+        self.has_guide = encoder is not None
+        self.emission = frame_emission(self.obs_shape, self.flow.dim + static_dim) if emission is None else emission
+        if encoder is not None and encoder.dim != self.dim:
+            raise DataError(
+                f"`encoder` must give the joint vector of state {self.flow.state_dim}, static part {static_dim} and "
+                f"dynamic part {dynamic_dim}, together {self.dim}. Got an encoder of {encoder.dim}."
+            )
+
+    @property
+    def dim(self) -> int:
+        """Size of the joint vector: state, static and dynamic part."""
+        return self.flow.state_dim + self.static_dim + self.dynamic_dim
+
+    def model(self, data: Sequences) -> None:
+        """Draw the joint vector of each series, follow the equation from its state, and emit."""
+        self.bind()
+        function = self.vector_field.prior()
+        with self.series(data):
+            initial = pyro.sample("initial", self.prior(data))
+            state, static, dynamic = initial.split((self.flow.state_dim, self.static_dim, self.dynamic_dim), -1)
+            if self.static_dim:
+                static = pyro.deterministic("static", static, event_dim=1)
+            if self.dynamic_dim:
+                dynamic = pyro.deterministic("dynamic", dynamic, event_dim=1)
+                function = SteeredFunction(function, dynamic)
+            path = pyro.deterministic("path", self.flow(function, state, self._times(data)).path, event_dim=2)
+            self.observe(lambda states: self._emit(states, static), path, data)
+
+    def guide(self, data: Sequences) -> None:
+        """Draw the joint vector around what the encoder reads."""
+        self.bind()
+        self.vector_field.posterior()
+        with self.series(data):
+            pyro.sample("initial", self.encode(data))
+
+    def prior(self, data: Sequences) -> EnergyBased | dist.TorchDistribution:
+        """Distribution of the joint vector of a series, (latent,): energy-based or Gaussian."""
+        base = dist.Normal(data.values.new_zeros(self.dim), 1.0).to_event(1)
+        return base if self.energy is None else self.energy.tilt(base)
+
+    def encode(self, data: Sequences) -> dist.TorchDistribution:
+        """Posterior of the joint vector given the seen steps: batch (series,), event (latent,)."""
+        if self.encoder is None:
+            raise UnsupportedError(
+                "This model has no encoder, hence no guide. `SVI` needs one, `ODELEBM(..., encoder=RNNEncoder(...))`. "
+                "Methods that run Langevin chains do not: `MaximumLikelihood(...)` and `MCMC(Langevin(), ...)`."
+            )
+        data = data.seen()
+        return self.encoder(data.values, data.entry_mask, self._times(data).expand(data.num_series, -1))
+
+    def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
+        """The squared energies at posterior draws and prior chains, (..., series), where the energy asks for it."""
+        if self.energy is None or not self.energy.has_penalty:
+            return {}
+        site = model_trace.nodes["initial"]
+        return {"energy_penalty": self.energy.penalty(site["fn"], site["value"])}
+
+    def check(self, data: Sequences) -> None:
+        """Refuse other observation shapes, inputs, values outside the emission's range, and data without any step."""
+        super().check(data)
+        if data.inputs is not None:
+            raise UnsupportedError("`data.inputs` is given, but ODELEBM has no inputs. Leave them out.")
+        if data.num_steps == 0:
+            raise DataError("`data` must have at least one seen step. Got 0.")
+        self.emission.check(data)
+
+    def adapt(self, data: Sequences) -> None:
+        """Take the unit of time and of the values from the training data."""
+        super().adapt(data)
+        if self.encoder is not None:
+            self.encoder.adapt(data)
+        self.emission.adapt(data)
+
+    def coords(self, data: Sequences) -> dict[str, list]:
+        """Names of the entries of the state and of the joint vector."""
+        parts = (("static", self.static_dim), ("dynamic", self.dynamic_dim))
+        names = [f"{part}_{i}" for part, size in parts for i in range(size)]
+        return {"state": list(self.flow.state_names), "latent": [*self.flow.state_names, *names]}
+
+    def _times(self, data: Sequences) -> Tensor:
+        return self.time_step * self.model_times(data)
+
+    def _emit(self, states: Tensor, static: Tensor) -> dist.TorchDistribution:
+        position = self.flow.position(states)
+        if not self.static_dim:
+            return self.emission(position)
+        look = static[..., None, :].expand(*position.shape[:-1], -1)
+        return self.emission(torch.cat([position, look], -1))
+
+
+def _refuse_adaptive(flow: Flow) -> None:
+    if isinstance(flow.solver, Dopri5):
+        raise UnsupportedError(
+            "`flow` must have a fixed-step solver. Got Dopri5, whose steps follow the error of the whole batch: chains "
+            "of one series would depend on those of the others, and one that runs away would stop them all. Use "
+            "RK4(step_size=...)."
+        )

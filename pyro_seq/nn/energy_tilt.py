@@ -1,0 +1,71 @@
+"""How an energy makes a prior: its network, and the chains that draw from it and normalise it."""
+
+from __future__ import annotations
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from pyro_seq._validation import whole_number
+from pyro_seq.distributions.energy_based import EnergyBased
+from pyro_seq.nn.energy import PersistentChains
+from pyro_seq.ops.langevin import MALA, Sampler
+
+
+class EnergyTilt(nn.Module):
+    r"""An energy and its chains, as a part of a model: :math:`p(z) \propto e^{-E(z)}\, p_0(z)` for any base p_0.
+
+    Args:
+        network: The energy E, one number (...) for vectors (..., dim), such as an `EnergyMLP`.
+        sampler: How chains of the prior step.
+        num_steps: Steps of a chain: of one that draws from the prior, and of one that normalises it in training.
+        num_negatives: Chains for each series that normalise the prior in training.
+        chains: A pool of chains that training goes on with; chains start from the base each time when absent.
+        has_penalty: Keep energies small in training by the term ``energy_penalty`` of the objective. It is counted
+            with weight 1; weigh it with ``SVI(scales={"energy_penalty": 0.01})``.
+
+    References:
+        Pang, Han, Nijkamp, Zhu, Wu (2020), Learning latent space energy-based prior model.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        sampler: Sampler = MALA(0.4),
+        num_steps: int = 60,
+        num_negatives: int = 1,
+        chains: PersistentChains | None = None,
+        has_penalty: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.sampler = sampler
+        self.num_steps = whole_number(num_steps, "num_steps", 1)
+        self.num_negatives = whole_number(num_negatives, "num_negatives", 1)
+        self.chains = chains
+        self.has_penalty = has_penalty
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Energies (...) of vectors (..., dim)."""
+        return self.network(value)
+
+    def tilt(self, base: TorchDistribution) -> EnergyBased:
+        """The prior that the energy makes of `base`, which has a vector as its event."""
+        return EnergyBased(
+            base,
+            self.network,
+            sampler=self.sampler,
+            num_steps=self.num_steps,
+            num_negatives=self.num_negatives,
+            chains=self.chains,
+        )
+
+    def penalty(self, prior: EnergyBased, value: Tensor) -> Tensor:
+        """Squared energies at posterior draws `value` (..., dim) and at chains of the prior, (...).
+
+        In training, at the chains that normalised the prior; else, as in validation, at chains of their own.
+        """
+        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.network.parameters()):
+            return prior.penalty(value)
+        return self.network(value).square() + self.network(prior.sample()).square()
