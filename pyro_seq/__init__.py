@@ -21,6 +21,7 @@ from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.infer.checkpoint import load, save
 from pyro_seq.infer.evaluate import Forecasting, Imputation, Reconstruction, Scores, evaluate, evaluate_baselines
 from pyro_seq.infer.fit import fit
+from pyro_seq.infer.interpolated import InterpolatedPosterior
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.maximum_likelihood import MaximumLikelihood
 from pyro_seq.infer.mcmc import HMC, MCMC, NUTS
@@ -28,9 +29,11 @@ from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.infer.svi import SVI
 from pyro_seq.infer.trainer import Trainer
 from pyro_seq.model import SequenceModel
-from pyro_seq.models import ODE2VAE, ODELEBM, KalmanVAE, RecurrentVAE
+from pyro_seq.models import ODE2VAE, ODELEBM, SRVP, KalmanVAE, RecurrentVAE
 from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
+from pyro_seq.nn.chain_encoder import ChainEncoder
 from pyro_seq.nn.conv import ConvDecoder, ConvTrunk
+from pyro_seq.nn.dcgan import DCGAN
 from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
 from pyro_seq.nn.encoder import FrameWindow, InitialStateEncoder
 from pyro_seq.nn.energy import EnergyMLP, PersistentChains
@@ -42,7 +45,9 @@ from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
 from pyro_seq.nn.ode_rnn import ODERNNEncoder, RNNEncoder
 from pyro_seq.nn.subpixel import SubPixelDecoder
 from pyro_seq.nn.tempo import SeriesTempo
+from pyro_seq.nn.transition import GRUTransition, MLPTransition, NoisePrior, ResidualTransition
 from pyro_seq.nn.units import Standardise
+from pyro_seq.nn.vgg import VGG
 from pyro_seq.ops.odeint import RK4, Dopri5, Euler, Midpoint
 from pyro_seq.posterior import GuidePosterior, Prediction, StoredPosterior
 
@@ -57,6 +62,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "KalmanVAE",
     "ODELEBM",
     "RecurrentVAE",
+    "SRVP",
     "SVI",
     "MaximumLikelihood",
     "MCMC",
@@ -67,6 +73,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "GuidePosterior",
     "ChainPosterior",
     "StoredPosterior",
+    "InterpolatedPosterior",
     "Prediction",
     "Reconstruction",
     "Forecasting",
@@ -106,6 +113,13 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "BernoulliEmission",
     "GaussianEmission",
     "SeriesTempo",
+    "ResidualTransition",
+    "MLPTransition",
+    "GRUTransition",
+    "NoisePrior",
+    "ChainEncoder",
+    "DCGAN",
+    "VGG",
     "Standardise",
     "Euler",
     "Midpoint",

@@ -44,7 +44,7 @@ class SequenceModel(nn.Module):
     """
 
     dims: ClassVar[dict[str, tuple[str, ...]]] = {}
-    is_conditional: ClassVar[bool] = False
+    is_conditional: bool = False
     has_even_times: ClassVar[bool] = False
     has_guide: bool = True
     time_scale: Tensor
@@ -86,6 +86,13 @@ class SequenceModel(nn.Module):
 
     def training_view(self, data: Sequences, generator: torch.Generator) -> Sequences:
         """A random view of a minibatch for one training step; randomness lives here, never inside `model`."""
+        return data
+
+    def prepare(self, data: Sequences) -> Sequences:
+        """The same data with what `model` and `guide` both compute from them in ``context``, worked out once for both.
+
+        Called before both by the methods and the verbs, but not by plain Pyro: they must compute it when it is absent.
+        """
         return data
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:

@@ -64,7 +64,7 @@ class Objective(nn.Module):
         """Evaluate at `data`, a minibatch or the whole set; `step` drives the schedules of `scales`."""
         num_particles = int(self.num_particles(step)) if callable(self.num_particles) else self.num_particles
         with pyro.settings.context(module_local_params=True):
-            terms = self._terms(data, num_particles)
+            terms = self._terms(self.model.prepare(data), num_particles)
         unknown = self.scales.keys() - terms.keys()
         if unknown:
             raise DataError(

@@ -62,6 +62,7 @@ def forecast(
     if horizon is not None or times is not None:
         data = data.extend(horizon=horizon, times=times, inputs=inputs)
         posterior.model.check(data)
+    data = _prepared(posterior, data)
     draws = _draws(posterior, data, num_samples, seed)
     steps = slice(data.num_steps, None)
     return _predict(posterior.model, draws, data, _Condition(draws), num_samples, steps, chunk_size, seed)
@@ -83,7 +84,7 @@ def reconstruct(
         Draws over the seen steps, hidden entries included: (sample, series, time, \*obs).
     """
     _check(posterior, data, num_samples, chunk_size)
-    data = data.seen()
+    data = _prepared(posterior, data.seen())
     draws = _draws(posterior, data, num_samples, seed)
     return _predict(posterior.model, draws, data, _Condition(draws), num_samples, slice(0, None), chunk_size, seed)
 
@@ -185,6 +186,11 @@ def _check(posterior: Posterior, data: Sequences, num_samples: int, chunk_size: 
     if chunk_size is not None:
         whole_number(chunk_size, "chunk_size", 1)
     posterior.model.check(data)
+
+
+def _prepared(posterior: Posterior, data: Sequences) -> Sequences:
+    with prediction_context(posterior.model):
+        return posterior.model.prepare(data)
 
 
 def _draws(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> dict[str, Tensor]:

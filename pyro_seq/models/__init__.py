@@ -4,5 +4,6 @@ from pyro_seq.models.kalman_vae import KalmanVAE
 from pyro_seq.models.ode2vae import ODE2VAE
 from pyro_seq.models.ode_lebm import ODELEBM
 from pyro_seq.models.recurrent_vae import RecurrentVAE
+from pyro_seq.models.srvp import SRVP
 
-__all__ = ["ODE2VAE", "ODELEBM", "KalmanVAE", "RecurrentVAE"]
+__all__ = ["ODE2VAE", "ODELEBM", "SRVP", "KalmanVAE", "RecurrentVAE"]

@@ -212,7 +212,8 @@ def shared_times_equal_repeated(case: Case) -> None:
 def horizon_continues_the_series(case: Case) -> None:
     """The density of all steps is that of the first k times that of the rest as their horizon.
 
-    Path sites need ``<name>_future`` with the density given the first k steps; ``x_future`` the emission of ``x``.
+    Path sites need ``<name>_future`` with the density given the first k steps; ``x_future`` the emission of ``x``,
+    except in a conditional model, whose emission depends on which frames were seen.
     """
     case = case.double()
     data = dataclasses.replace(case.data, mask=torch.ones_like(case.data.step_mask))
@@ -226,6 +227,8 @@ def horizon_continues_the_series(case: Case) -> None:
     split["x_future"] = data.values[:, steps:]
     whole = series_densities(case.model.model, data, values)
     parts = series_densities(case.model.model, ahead, split)
+    if case.model.is_conditional:
+        whole.pop("x", None)
     joined = {name: parts[name] + parts.get(f"{name}_future", 0.0) for name in whole.keys() & parts.keys()}
     absent = [f"{name}_future" for name in ("x", *sorted(case.paths & values.keys())) if f"{name}_future" not in parts]
     require(not absent, f"With a horizon the model lacks {absent}. Use `sample_path` and `observe`.")

@@ -15,7 +15,7 @@ from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, PyroSeqError, ShapeError
 from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.model import series_log_prob
-from pyro_seq.posterior import Posterior
+from pyro_seq.posterior import Posterior, prediction_context
 from pyro_seq.testing.case import (
     HORIZON,
     NUM_DRAWS,
@@ -165,8 +165,8 @@ def no_global_state_is_touched(case: Case) -> None:
         "forecast": lambda: forecast(case.posterior, case.extended(HORIZON), num_samples=NUM_DRAWS),
         "impute": lambda: impute(case.posterior, data, num_samples=NUM_DRAWS),
         "reconstruct": lambda: reconstruct(case.posterior, data, num_samples=NUM_DRAWS),
-        # as it is read: for a gradient by the parameters, an energy-based prior may run chains
-        "series_log_prob": torch.no_grad()(lambda: series_log_prob(case.model, data, draws)),
+        # as chains read it: for a gradient by the parameters, an energy-based prior may run chains of its own
+        "series_log_prob": lambda: _read_log_prob(case, data, draws),
     }
     case.model.train()
     next(reversed(list(case.model.modules()))).eval()
@@ -180,6 +180,11 @@ def no_global_state_is_touched(case: Case) -> None:
                 f"`{verb}` changes the {name}. A model computes from its parameters and its data alone; it keeps "
                 "and sets nothing while it runs.",
             )
+
+
+def _read_log_prob(case: Case, data: Sequences, draws: dict[str, torch.Tensor]) -> None:
+    with prediction_context(case.model):
+        series_log_prob(case.model, data, draws)
 
 
 def _global_state() -> dict[str, Any]:

@@ -1,0 +1,346 @@
+"""SRVP: videos from a latent state that changes by small, random residuals, and a content that stays."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_seq._validation import whole_number
+from pyro_seq.data import Sequences
+from pyro_seq.distributions.residual_chain import ResidualChain
+from pyro_seq.errors import DataError, ShapeError, UnsupportedError
+from pyro_seq.model import SequenceModel
+from pyro_seq.nn.chain_encoder import ChainEncoder
+from pyro_seq.nn.content import Content, last_frames, random_frames
+from pyro_seq.nn.dcgan import DCGAN
+from pyro_seq.nn.image_coding import Architecture, Maps
+from pyro_seq.nn.transition import NoisePrior, ResidualTransition, Transition
+from pyro_seq.posterior import prediction_context
+
+_EVEN = 1e-3  # share of a frame by which time stamps may be off the grid of Euler steps
+_FINEST = 64  # Euler steps a frame up to which an error message looks for one that fits
+_DECODED = 32  # frames decoded at a time when predicting: what the cache of a core holds
+
+
+class SRVP(SequenceModel):
+    r"""Videos from a state that moves by residuals under noise drawn once a frame, and a content that stays.
+
+    Generative model::
+
+        initial             ~ Normal(0, I)                          state of the first frame
+        noise_t | states    ~ Normal(noise_prior(states_t-1))       drawn once a frame
+        states_t            = Euler steps of size 1 / num_substeps from states_t-1, under noise_t
+        x_t | states_t      ~ Normal(sigmoid(decoder(content, states_t)), observation_scale)
+        content             = a function of num_frames frames, whatever their order
+
+    Guide::
+
+        initial | x         ~ Normal(encoder(x_1 ... x_num_frames))
+        noise_t | x         ~ Normal(encoder(x_1 ... x_t))          where frame t is seen, from the past alone
+        noise_t | states    ~ Normal(noise_prior(states_t-1))       where it is hidden
+
+    Symbols of the paper: y_t a row of `states`, y_1 `initial`, z_t a row of `noise`, w the content, f
+    ``transition.velocity``, the Euler step 1 / `num_substeps`, k `num_frames`.
+
+    The model is one of videos that have begun: the content comes from frames, random ones of a clip in training and the
+    last seen ones in predictions. With `content_dim` = 0 and no skips it is one of whole videos, and can be sampled.
+    The first row of `noise` leads to no frame and is standard normal.
+
+    Frames must be evenly spaced, with missing ones hidden; those of a forecast may lie closer, on the grid of Euler
+    steps. `num_substeps` is an attribute that may be changed after training: with 4 of them a forecast can be asked for
+    at twice or four times the frame rate.
+
+    Divergences are in closed form given the states, ``initial`` and ``noise`` in the objective, and `residual` is the
+    sum of the norms of the residuals: ``SVI(scales={"noise": 2.0, "residual": 1.0})`` weighs them.
+
+    Args:
+        obs_shape: (channel, height, width) of a frame; its values must lie in [0, 1].
+        state_dim: Size of the state.
+        noise_dim: Size of the noise; 0 makes the future a function of the first state.
+        content_dim: Size of the content; 0 leaves it out.
+        num_frames: Frames that tell the first state, and frames that tell the content.
+        hidden_dim: Width of the layers of transition and noise prior; the encoder's are half as wide.
+        num_substeps: Euler steps a frame.
+        observation_scale: Standard deviation of a pixel around its mean.
+        architecture: Makes the encoder and decoder of frames, `DCGAN` when absent or `VGG`.
+        transition: How the state moves; a `ResidualTransition` when absent.
+        noise_prior: Distribution of the noise given the state; a `NoisePrior` when absent.
+        encoder: First state and noise from codes of frames; a `ChainEncoder` when absent.
+
+    Raises:
+        DataError: When a size is not positive, or parts do not fit each other.
+        ShapeError: When `obs_shape` cannot be halved as often as the architecture does.
+
+    Example:
+        >>> model = SRVP((1, 16, 16), 4, noise_dim=3, architecture=DCGAN(channels=(4, 8)))
+        >>> model.num_substeps = 2
+
+    References:
+        Franceschi, Delasalles, Chen, Lamprier, Gallinari, "Stochastic latent residual video prediction", ICML 2020.
+    """
+
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        "initial": ("state",),
+        "noise": ("time", "component"),
+        "states": ("time", "state"),
+        "residual": ("time",),
+    }
+
+    def __init__(
+        self,
+        obs_shape: tuple[int, ...],
+        state_dim: int = 20,
+        *,
+        noise_dim: int = 20,
+        content_dim: int = 256,
+        num_frames: int = 5,
+        hidden_dim: int = 512,
+        num_substeps: int = 1,
+        observation_scale: float = 1.0,
+        architecture: Architecture | None = None,
+        transition: Transition | None = None,
+        noise_prior: NoisePrior | None = None,
+        encoder: ChainEncoder | None = None,
+    ) -> None:
+        super().__init__()
+        if min(state_dim, num_frames, hidden_dim // 2, num_substeps, observation_scale) <= 0:
+            raise DataError(
+                "`state_dim`, `num_frames`, `num_substeps`, `observation_scale` must be positive, and `hidden_dim` at "
+                f"least 2. Got {state_dim}, {num_frames}, {num_substeps}, {observation_scale:g} and {hidden_dim}."
+            )
+        self.obs_shape = tuple(obs_shape)
+        self.num_frames, self.num_substeps, self.observation_scale = num_frames, num_substeps, observation_scale
+        widths = (hidden_dim,) * 3
+        self.transition = ResidualTransition(state_dim, noise_dim, widths) if transition is None else transition
+        self.state_dim, self.noise_dim = self.transition.state_dim, self.transition.noise_dim
+        sizes = self.state_dim, self.noise_dim
+        self.noise_prior = NoisePrior(*sizes, widths) if noise_prior is None and self.noise_dim else noise_prior
+        architecture = DCGAN() if architecture is None else architecture
+        self.frame_encoder = architecture.encoder(self.obs_shape)
+        self.decoder = architecture.decoder(content_dim + self.state_dim, self.obs_shape)
+        code_dim = self.frame_encoder.code_dim
+        self.content = Content(code_dim, content_dim, num_frames) if content_dim else None
+        if encoder is None:
+            encoder = ChainEncoder(code_dim, *sizes, num_frames, hidden_dim=hidden_dim // 2)
+        self.encoder = encoder
+        self.is_conditional = bool(content_dim) or self.decoder.has_skips
+        _require_same_sizes(self)
+
+    def model(self, data: Sequences) -> None:
+        """Draw a first state and the noise of each frame, move the state, and emit."""
+        self.bind()
+        data = self.prepare(data) if self.is_conditional else data
+        with self.series(data):
+            zeros = data.values.new_zeros(self.state_dim)
+            initial = pyro.sample("initial", dist.Normal(zeros, 1.0).to_event(1))
+            states, distances = self._follow(initial, data)
+            states = pyro.deterministic("states", states, event_dim=2)
+            if self.transition.is_residual:
+                pyro.deterministic("residual", distances, event_dim=1)
+            self.observe(lambda part: self.emit(part, data), states, data)
+
+    def guide(self, data: Sequences) -> None:
+        """Draw a first state around what the first frames say, and the noise of each seen frame from those up to it."""
+        self.bind()
+        data = self.prepare(data.seen())
+        assert data.context is not None
+        codes, seen = data.context["codes"], data.step_mask
+        with self.series(data):
+            initial = pyro.sample("initial", self.encoder.initial(codes, seen))
+            if self.noise_dim:
+                pyro.sample("noise", self.chain(initial, data, encoded=self.encoder.noise(codes, seen)))
+
+    def chain(self, initial: Tensor, data: Sequences, encoded: dist.Normal | None = None) -> ResidualChain:
+        """Distribution of the noise of the seen steps, batch (..., series), event (time, component).
+
+        Args:
+            initial: State of the first frame, (..., series, state).
+            data: The data; `encoded` holds where a step is seen.
+            encoded: Distribution of the noise given the frames, batch shape (..., series, time, component).
+        """
+        return ResidualChain(
+            initial,
+            self.transition,
+            self.noise_prior,
+            data.num_steps,
+            num_substeps=self.num_substeps,
+            ticks=self.ticks(data),
+            valid=self.valid(data),
+            encoded=encoded,
+            seen=None if encoded is None else data.step_mask,
+        )
+
+    def emit(self, states: Tensor, data: Sequences) -> dist.Normal:
+        r"""Distribution of frames, batch (..., series, time, \*obs), in states (..., series, time, state) of `data`."""
+        rows, shape = states.flatten(0, -2), states.shape[:-1]
+        owner = torch.arange(data.num_series, device=data.device)[:, None].expand(shape).flatten()
+        if not self.training:
+            pieces = zip(rows.split(_DECODED), owner.split(_DECODED), strict=True)
+            means = torch.cat([self._decode(part, whose, data) for part, whose in pieces])
+        elif data.horizon or bool(data.step_mask.all()):
+            means = self._decode(rows, owner, data)
+        else:  # hidden frames must not count in statistics of the batch
+            chosen = data.step_mask.expand(shape).flatten().nonzero().squeeze(-1)
+            decoded = self._decode(rows[chosen], owner[chosen], data)
+            means = decoded.new_zeros((len(rows), *self.obs_shape)).index_copy(0, chosen, decoded)
+        return dist.Normal(means.view(*shape, *self.obs_shape), self.observation_scale, validate_args=False)
+
+    def prepare(self, data: Sequences) -> Sequences:
+        """Add codes of the frames, the content and the maps for the skips to ``data.context``, unless they are there.
+
+        ``content_frames`` (series, time), True at the frames to take the content from, and ``skip_frame`` (series,) are
+        read from the context; the last seen ones when absent.
+        """
+        context = dict(data.context or {})
+        if "codes" in context:
+            return data
+        seen = data.step_mask
+        codes, maps = self._encode(data)
+        context["codes"] = codes
+        if self.content is not None and "content" not in context:
+            chosen = context.get("content_frames", last_frames(seen, self.num_frames))
+            context["content"] = self.content(codes, chosen).to(data.dtype)
+        if self.decoder.has_skips and "map_0" not in context:
+            frame = context.get("skip_frame", data.lengths - 1)
+            place = (seen.flatten().cumsum(0) - 1).view_as(seen).gather(1, frame[:, None]).squeeze(1)
+            context |= {f"map_{number}": stage[place] for number, stage in enumerate(maps)}
+        return data._with(context=context)
+
+    def training_view(self, data: Sequences, generator: torch.Generator) -> Sequences:
+        """Choose random frames of each clip to take the content and the skips from."""
+        context = dict(data.context or {})
+        seen = data.step_mask
+        if self.content is not None:
+            context["content_frames"] = random_frames(seen, self.num_frames, generator)
+        if self.decoder.has_skips:
+            context["skip_frame"] = random_frames(seen, 1, generator).long().argmax(-1)
+        return data._with(context=context)
+
+    def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
+        r"""Penalty on residuals :math:`\sum_t \|\Delta f(y_t, z)\|` over all Euler steps, (..., series)."""
+        if not self.transition.is_residual:
+            return {}
+        distances = model_trace.nodes["residual"]["value"][..., : data.num_steps]
+        return {"residual": torch.where(self.valid(data), distances, 0.0).sum(-1)}
+
+    def swap_content(self, data: Sequences, other: Sequences) -> Sequences:
+        """The series `data` with the content and skips of `other`: any verb then shows these move like those.
+
+        Args:
+            data: Series that give the motion.
+            other: As many series that give the content, or one for all.
+
+        Raises:
+            UnsupportedError: When the model has neither content nor skips.
+            ShapeError: When `other` has another number of series.
+        """
+        if not self.is_conditional:
+            raise UnsupportedError("There is no content to swap: the model has neither content nor skips.")
+        if other.num_series not in (1, data.num_series):
+            raise ShapeError(f"`other` must have 1 series or {data.num_series}, as `data`. Got {other.num_series}.")
+        self.check(other)
+        with prediction_context(self):
+            found = self.prepare(other).context or {}
+        kept = {name: part for name, part in found.items() if name == "content" or name.startswith("map_")}
+        swapped = {name: part.expand(data.num_series, *part.shape[1:]) for name, part in kept.items()}
+        return data._with(context={**(data.context or {}), **swapped})
+
+    def ticks(self, data: Sequences) -> tuple[int, ...]:
+        """Euler steps that have passed at the start, and at each of ``data.times``."""
+        passed = self.num_substeps * _position(data, self.time_scale)
+        return (0, *(round(tick) for tick in passed.reshape(-1, passed.shape[-1])[0].tolist()))
+
+    def check(self, data: Sequences) -> None:
+        """Refuse other frames than images in [0, 1] on a grid of Euler steps, inputs, and data without any frame."""
+        super().check(data)
+        whole_number(self.num_substeps, "num_substeps", 1)
+        if not self.transition.is_residual and self.num_substeps > 1:
+            raise UnsupportedError(
+                f"{type(self.transition).__name__} knows no steps within a frame: `num_substeps` = 1."
+            )
+        if data.inputs is not None:
+            raise UnsupportedError("`data.inputs` is given, but SRVP has no inputs. Leave them out.")
+        if data.num_steps == 0 or (self.is_conditional and not bool(data.step_mask.any(-1).all())):
+            raise DataError("`data` must have at least one seen frame a series, to begin from. Got one without any.")
+        low, high = float(data.values.min()), float(data.values.max())
+        if low < 0 or high > 1:
+            raise DataError(f"`data.values` must lie in [0, 1]. Got [{low:g}, {high:g}]. Divide 8-bit images by 255.")
+        _check_grid(_position(data, self.time_scale), data.num_steps, self.num_substeps)
+
+    def _follow(self, initial: Tensor, data: Sequences) -> tuple[Tensor, Tensor]:
+        """States (..., series, time, state) at all of ``data.times``, and the distances (..., series, time) to them."""
+        chain = self.chain(initial, data)
+        noise = pyro.sample("noise", chain) if self.noise_dim else initial.new_zeros(*chain.shape())
+        states, distances = chain.states(noise), chain.distances(noise)
+        if not data.horizon:
+            return states, distances
+        ahead = chain.future(noise, data.horizon)
+        later = pyro.sample("noise_future", ahead) if self.noise_dim else initial.new_zeros(*ahead.shape())
+        far, further = ahead.states(later), ahead.distances(later)
+        states, distances = states.expand(*far.shape[:-2], -1, -1), distances.expand(*further.shape[:-1], -1)
+        return torch.cat([states, far], -2), torch.cat([distances, further], -1)
+
+    def _encode(self, data: Sequences) -> tuple[Tensor, Maps]:
+        """Codes (series, time, code) of the frames, zeros at hidden ones, and the maps of the seen ones one by one."""
+        seen = data.step_mask
+        if bool(seen.all()):
+            codes, maps = self.frame_encoder(data.values.flatten(0, 1))
+            return codes.to(data.dtype).unflatten(0, seen.shape), maps
+        codes = data.values.new_zeros(*seen.shape, self.frame_encoder.code_dim)
+        if not bool(seen.any()):
+            return codes, ()
+        found, maps = self.frame_encoder(data.values[seen])
+        return codes.index_put((seen,), found.to(data.dtype)), maps
+
+    def _decode(self, states: Tensor, owner: Tensor, data: Sequences) -> Tensor:
+        r"""Means (frame, \*obs) of frames in `states` (frame, state), each of the series `owner` (frame,)."""
+        context = data.context or {}
+        latent = states if self.content is None else torch.cat([context["content"][owner], states], -1)
+        maps = tuple(part for name, part in context.items() if name.startswith("map_"))
+        return torch.sigmoid(self.decoder(latent, maps, owner).to(states.dtype))
+
+
+def _require_same_sizes(model: SRVP) -> None:
+    parts = {"transition": model.transition, "noise_prior": model.noise_prior, "encoder": model.encoder}
+    sizes = {name: (part.state_dim, part.noise_dim) for name, part in parts.items() if part is not None}
+    code_dim = model.frame_encoder.code_dim
+    if len(set(sizes.values())) > 1 or model.encoder.code_dim != code_dim:
+        raise DataError(
+            "`transition`, `noise_prior` and `encoder` must have the same sizes of state and noise, and `encoder` "
+            f"codes of the architecture's size {code_dim}. Got {sizes}, and codes of size {model.encoder.code_dim}."
+        )
+
+
+def _position(data: Sequences, time_scale: Tensor) -> Tensor:
+    """Frames since the start of each series, (time,) or (series, time); the spacing of the seen ones is a frame."""
+    gaps = data.times[..., : data.num_steps].diff(dim=-1)
+    return (data.times - data.times[..., :1]) / (gaps.median() if gaps.numel() else time_scale)
+
+
+def _check_grid(position: Tensor, num_steps: int, num_substeps: int) -> None:
+    """Seen frames are one apart, later ones at most, at whole numbers of Euler steps, in all series alike."""
+    frames = torch.arange(num_steps, device=position.device)
+    if float((position[..., :num_steps] - frames).abs().max()) > _EVEN or (
+        position.ndim == 2 and float((position - position[:1]).abs().max()) > _EVEN
+    ):
+        raise DataError(
+            "`data.times` must be evenly spaced where frames were seen, and the same in all series. Put the frames on "
+            "an even grid and hide the steps between them."
+        )
+    ahead = position.reshape(-1, position.shape[-1])[0, max(num_steps - 1, 0) :]
+    if float(ahead.diff().max() if len(ahead) > 1 else 0.0) > 1 + _EVEN:
+        raise DataError(
+            "`data.times` must have a step for each frame of the horizon at least. Got steps up to "
+            f"{float(ahead.diff().max()):g} frames. Forecast the frames between as well."
+        )
+    fits = [n for n in range(1, _FINEST + 1) if float((n * ahead - (n * ahead).round()).abs().max()) <= n * _EVEN]
+    if num_substeps not in fits:
+        raise DataError(
+            f"`data.times` must lie on the grid of `num_substeps` = {num_substeps} Euler steps a frame. Got others. "
+            + (f"Set `model.num_substeps` to a multiple of {fits[0]}." if fits else "Choose other times.")
+        )

@@ -1,0 +1,65 @@
+"""The first state and the noise of a chain, read from the codes of frames without looking ahead."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_seq.nn.mlp import mlp
+from pyro_seq.nn.transition import softplus_normal
+
+
+class ChainEncoder(nn.Module):
+    r"""Gaussians over the first state, from the first k frames, and over the noise of each frame, from all up to it.
+
+    .. math::
+        q(y_1 \mid x) = N\left(m(c_{1:k}),\ s(c_{1:k})^2\right), \qquad
+        q(z_t \mid x) = N\left(m(h_t),\ s(h_t)^2\right), \quad h_t = \mathrm{LSTM}(c_t, h_{t-1})
+
+    A frame that was not seen has the code of the last one that was, and zeros before the first. When none of the first
+    k was seen, the first state is standard normal.
+
+    Args:
+        code_dim: Size of the code c of a frame.
+        state_dim: Size of the state y.
+        noise_dim: Size of the noise z; 0 without any.
+        num_frames: Number k of frames that tell the first state.
+        hidden_dim: Width of the layers and of the memory h.
+
+    References:
+        Franceschi, Delasalles, Chen, Lamprier, Gallinari, "Stochastic latent residual video prediction", ICML 2020.
+    """
+
+    def __init__(
+        self, code_dim: int, state_dim: int, noise_dim: int, num_frames: int = 5, *, hidden_dim: int = 256
+    ) -> None:
+        super().__init__()
+        self.code_dim, self.state_dim, self.noise_dim, self.num_frames = code_dim, state_dim, noise_dim, num_frames
+        self.first = mlp((code_dim * num_frames, hidden_dim, hidden_dim, 2 * state_dim), nn.ReLU)
+        if noise_dim:
+            self.lstm = nn.LSTM(code_dim, hidden_dim, batch_first=True)
+            self.head = nn.Linear(hidden_dim, 2 * noise_dim)
+
+    def initial(self, codes: Tensor, seen: Tensor) -> dist.TorchDistribution:
+        """Distribution of the first state, batch (series,), event (state,), from codes (series, time, code)."""
+        steps = torch.arange(self.num_frames, device=codes.device).clamp(max=codes.shape[1] - 1)
+        read = softplus_normal(self.first(hold(codes, seen)[:, steps].flatten(1)).to(codes.dtype))
+        is_known = seen[:, : self.num_frames].any(-1, keepdim=True)
+        loc, scale = torch.where(is_known, read.loc, 0.0), torch.where(is_known, read.scale, 1.0)
+        return dist.Normal(loc, scale, validate_args=False).to_event(1)
+
+    def noise(self, codes: Tensor, seen: Tensor) -> dist.Normal:
+        """Distribution of the noise that leads to each frame, batch (series, time, noise)."""
+        features, _ = self.lstm(hold(codes, seen))
+        return softplus_normal(self.head(features).to(codes.dtype))
+
+
+def hold(codes: Tensor, seen: Tensor) -> Tensor:
+    """Codes (series, time, code), at a hidden frame those of the last one `seen`, and zeros before the first."""
+    if bool(seen.all()):
+        return codes
+    steps = torch.arange(1, seen.shape[1] + 1, device=seen.device)
+    last = (seen * steps).cummax(1).values
+    held = codes.gather(1, (last - 1).clamp(min=0)[..., None].expand_as(codes))
+    return torch.where((last > 0)[..., None], held, 0.0)

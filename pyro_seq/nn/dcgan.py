@@ -1,0 +1,139 @@
+"""DCGAN: an encoder and a decoder of images by strided convolutions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pyro_seq.nn.image_coding import (
+    SLOPE,
+    Beside,
+    FromVector,
+    Maps,
+    Norm,
+    ToVector,
+    initialise,
+    smallest_shape,
+)
+
+
+@dataclass(frozen=True)
+class DCGAN:
+    """A recipe for a pair of `DCGANEncoder` and `DCGANDecoder`.
+
+    Args:
+        channels: Channels after each halving.
+        code_dim: Size of the code of a frame.
+        has_skips: Feed the encoder's maps of one frame of a series to the decoder of all of its frames.
+        norm: Makes a normalisation of so many channels.
+    """
+
+    channels: tuple[int, ...] = (64, 128, 256, 512)
+    code_dim: int = 128
+    has_skips: bool = False
+    norm: Norm = nn.BatchNorm2d
+
+    def encoder(self, obs_shape: Sequence[int]) -> DCGANEncoder:
+        """An encoder of frames of that shape."""
+        return DCGANEncoder(obs_shape, self.code_dim, self.channels, norm=self.norm)
+
+    def decoder(self, dim: int, obs_shape: Sequence[int]) -> DCGANDecoder:
+        """A decoder from latent vectors of size `dim` to frames of that shape."""
+        return DCGANDecoder(dim, obs_shape, self.channels, has_skips=self.has_skips, norm=self.norm)
+
+
+class DCGANEncoder(nn.Module):
+    r"""Codes of frames by convolutions of kernel 4 and stride 2, with a hyperbolic tangent at the end.
+
+    No layer has an offset; all but the first are normalised.
+
+    Args:
+        obs_shape: (channel, height, width) of one frame; height and width are halved once for each of `channels`.
+        code_dim: Size of the code.
+        channels: Channels after each convolution.
+        norm: Makes a normalisation of so many channels.
+
+    Raises:
+        ShapeError: When `obs_shape` cannot be halved so often.
+
+    References:
+        Radford, Metz, Chintala, "Unsupervised representation learning with deep convolutional generative adversarial
+        networks", ICLR 2016.
+    """
+
+    def __init__(
+        self,
+        obs_shape: Sequence[int],
+        code_dim: int = 128,
+        channels: Sequence[int] = (64, 128, 256, 512),
+        *,
+        norm: Norm = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        smallest = smallest_shape(obs_shape, len(channels), "the encoder and decoder")
+        self.code_dim = code_dim
+        self.stages = nn.ModuleList()
+        for number, (size_in, size_out) in enumerate(itertools.pairwise([obs_shape[0], *channels])):
+            convolution = nn.Conv2d(size_in, size_out, 4, stride=2, padding=1, bias=False)
+            between = [norm(size_out)] if number else []
+            self.stages.append(nn.Sequential(convolution, *between, nn.LeakyReLU(SLOPE)))
+        self.head = ToVector((channels[-1], *smallest), code_dim, norm)
+        initialise(self)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Maps]:
+        r"""Codes (frame, code) of frames (frame, \*obs), and the maps of each stage, large ones first."""
+        maps = [frames]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return self.head(maps[-1]), tuple(maps[1:])
+
+
+class DCGANDecoder(nn.Module):
+    r"""Logits of frames from latent vectors, by transposed convolutions of kernel 4 and stride 2.
+
+    No layer has an offset; all but the last are normalised.
+
+    Args:
+        dim: Size of the latent vector.
+        obs_shape: (channel, height, width) of one frame.
+        channels: Channels of the encoder, from large maps to small ones.
+        has_skips: Read, beside the maps of a frame, those of the encoder for one frame of the same series.
+        norm: Makes a normalisation of so many channels.
+
+    Raises:
+        ShapeError: When `obs_shape` cannot be halved so often.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        obs_shape: Sequence[int],
+        channels: Sequence[int] = (64, 128, 256, 512),
+        *,
+        has_skips: bool = False,
+        norm: Norm = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        smallest = smallest_shape(obs_shape, len(channels), "the encoder and decoder")
+        self.has_skips = has_skips
+        self.seed = FromVector(dim, (channels[-1], *smallest), norm)
+        self.layers, self.norms = nn.ModuleList(), nn.ModuleList()
+        for size_in, size_out in itertools.pairwise([*reversed(channels), obs_shape[0]]):
+            layer = nn.ConvTranspose2d((1 + has_skips) * size_in, size_out, 4, stride=2, padding=1, bias=False)
+            self.layers.append(Beside(layer))
+        self.norms.extend(norm(size) for size in [*reversed(channels)][1:])
+        initialise(self)
+
+    def forward(self, latent: Tensor, maps: Maps = (), owner: Tensor | None = None) -> Tensor:
+        r"""Logits of frames (frame, \*obs) given `latent` (frame, dim), and maps (series, ...) of frame's `owner`."""
+        skips = [*reversed(maps)] if self.has_skips else [None] * len(self.layers)
+        frames = self.seed(latent)
+        for number, (layer, skip) in enumerate(zip(self.layers, skips, strict=True)):
+            frames = layer(frames, skip, owner)
+            if number < len(self.norms):
+                frames = functional.leaky_relu(self.norms[number](frames), SLOPE)
+        return frames

@@ -1,0 +1,147 @@
+"""How a state moves from frame to frame under noise, and where that noise comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from pyro_seq.errors import DataError
+from pyro_seq.nn.mlp import mlp
+
+_FLOOR = 1e-8  # of standard deviations, as in the public code of SRVP
+
+
+class Transition(Protocol):
+    """A module that moves states; `is_residual` says that it can take shorter steps than a frame."""
+
+    is_residual: ClassVar[bool]
+    state_dim: int
+    noise_dim: int
+
+    def __call__(self, state: Tensor, noise: Tensor, dt: float) -> Tensor:
+        """State (..., state) after `dt` frames under the noise (..., noise) of the frame."""
+        ...
+
+
+class ResidualTransition(nn.Module):
+    r"""A state that a network changes a little at a time: one Euler step of a differential equation.
+
+    .. math::
+        y_{t + \Delta} = y_t + \Delta\, f(y_t, z)
+
+    Args:
+        state_dim: Size of the state y.
+        noise_dim: Size of the noise z; 0 without any.
+        hidden_dims: Widths of the hidden layers of f.
+        gain: Gain of the orthogonal matrices that f starts with.
+
+    References:
+        Franceschi, Delasalles, Chen, Lamprier, Gallinari, "Stochastic latent residual video prediction", ICML 2020.
+    """
+
+    is_residual: ClassVar[bool] = True
+
+    def __init__(
+        self, state_dim: int, noise_dim: int, hidden_dims: Sequence[int] = (512, 512, 512), *, gain: float = 1.41
+    ) -> None:
+        super().__init__()
+        self.state_dim, self.noise_dim = state_dim, noise_dim
+        self.velocity = _network(state_dim, noise_dim, hidden_dims, gain)
+
+    def forward(self, state: Tensor, noise: Tensor, dt: float) -> Tensor:
+        """State (..., state) after `dt` frames under the noise (..., noise) of the frame."""
+        return state + dt * self.velocity(torch.cat([state, noise], -1))
+
+
+class MLPTransition(nn.Module):
+    r"""A state that a network computes anew for every frame, :math:`y_{t+1} = g(y_t, z_{t+1})`.
+
+    An ablation of `ResidualTransition`. It knows no steps within a frame.
+
+    Args:
+        state_dim: Size of the state y.
+        noise_dim: Size of the noise z; 0 without any.
+        hidden_dims: Widths of the hidden layers of g.
+        gain: Gain of the orthogonal matrices that g starts with.
+    """
+
+    is_residual: ClassVar[bool] = False
+
+    def __init__(
+        self, state_dim: int, noise_dim: int, hidden_dims: Sequence[int] = (512, 512, 512), *, gain: float = 1.41
+    ) -> None:
+        super().__init__()
+        self.state_dim, self.noise_dim = state_dim, noise_dim
+        self.next = _network(state_dim, noise_dim, hidden_dims, gain)
+
+    def forward(self, state: Tensor, noise: Tensor, dt: float = 1.0) -> Tensor:
+        """State (..., state) of the next frame under its noise (..., noise)."""
+        return self.next(torch.cat([state, noise], -1))
+
+
+class GRUTransition(nn.Module):
+    r"""A state that a gated recurrent unit carries on with noise as its input, :math:`y_{t+1} = GRU(z_{t+1}, y_t)`.
+
+    An ablation of `ResidualTransition`. It knows no steps within a frame.
+
+    Args:
+        state_dim: Size of the state y, which is the memory of the unit.
+        noise_dim: Size of the noise z, at least 1.
+
+    Raises:
+        DataError: When there is no noise to read.
+    """
+
+    is_residual: ClassVar[bool] = False
+
+    def __init__(self, state_dim: int, noise_dim: int) -> None:
+        super().__init__()
+        if noise_dim < 1:
+            raise DataError(f"`noise_dim` must be at least 1: a GRU needs an input. Got {noise_dim}.")
+        self.state_dim, self.noise_dim = state_dim, noise_dim
+        self.cell = nn.GRUCell(noise_dim, state_dim)
+
+    def forward(self, state: Tensor, noise: Tensor, dt: float = 1.0) -> Tensor:
+        """State (..., state) of the next frame under its noise (..., noise)."""
+        return self.cell(noise.reshape(-1, self.noise_dim), state.reshape(-1, self.state_dim)).view(state.shape)
+
+
+class NoisePrior(nn.Module):
+    r"""Gaussian over the noise of a frame given the state in which it begins, :math:`z_{t+1} \mid y_t`.
+
+    Args:
+        state_dim: Size of the state y.
+        noise_dim: Size of the noise z.
+        hidden_dims: Widths of the hidden layers.
+    """
+
+    def __init__(self, state_dim: int, noise_dim: int, hidden_dims: Sequence[int] = (512, 512, 512)) -> None:
+        super().__init__()
+        self.state_dim, self.noise_dim = state_dim, noise_dim
+        self.layers = mlp((state_dim, *hidden_dims, 2 * noise_dim), nn.ReLU)
+
+    def forward(self, state: Tensor) -> dist.Normal:
+        """Distribution with batch shape (..., noise) given states (..., state)."""
+        return softplus_normal(self.layers(state))
+
+
+def softplus_normal(features: Tensor) -> dist.Normal:
+    """Normal whose mean is the first half of `features` (..., 2 * dim), and its scale the softplus of the second."""
+    loc, spread = features.chunk(2, -1)
+    return dist.Normal(loc, softplus(spread) + _FLOOR, validate_args=False)
+
+
+def _network(state_dim: int, noise_dim: int, hidden_dims: Sequence[int], gain: float) -> nn.Sequential:
+    if state_dim < 1 or noise_dim < 0:
+        raise DataError(f"`state_dim` must be positive, `noise_dim` 0 or more. Got {state_dim} and {noise_dim}.")
+    layers = mlp((state_dim + noise_dim, *hidden_dims, state_dim), nn.ReLU)
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.orthogonal_(layer.weight, gain)
+            nn.init.zeros_(layer.bias)
+    return layers

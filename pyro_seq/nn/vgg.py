@@ -1,0 +1,149 @@
+"""VGG: an encoder and a decoder of images by stages of small convolutions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pyro_seq.nn.image_coding import (
+    SLOPE,
+    Beside,
+    FromVector,
+    Maps,
+    Norm,
+    ToVector,
+    initialise,
+    smallest_shape,
+)
+
+Stages = tuple[tuple[int, ...], ...]
+
+_STAGES: Stages = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
+
+
+@dataclass(frozen=True)
+class VGG:
+    """A recipe for a pair of `VGGEncoder` and `VGGDecoder`.
+
+    Args:
+        stages: Channels of the convolutions of each stage; stages are half as large as the one before.
+        code_dim: Size of the code of a frame.
+        has_skips: Feed the encoder's maps of one frame of a series to the decoder of all of its frames.
+        norm: Makes a normalisation of so many channels.
+    """
+
+    stages: Stages = _STAGES
+    code_dim: int = 128
+    has_skips: bool = True
+    norm: Norm = nn.BatchNorm2d
+
+    def encoder(self, obs_shape: Sequence[int]) -> VGGEncoder:
+        """An encoder of frames of that shape."""
+        return VGGEncoder(obs_shape, self.code_dim, self.stages, norm=self.norm)
+
+    def decoder(self, dim: int, obs_shape: Sequence[int]) -> VGGDecoder:
+        """A decoder from latent vectors of size `dim` to frames of that shape."""
+        return VGGDecoder(dim, obs_shape, self.stages, has_skips=self.has_skips, norm=self.norm)
+
+
+class VGGEncoder(nn.Module):
+    r"""Codes of frames by stages of convolutions of kernel 3, the largest of two by two pixels after each.
+
+    Args:
+        obs_shape: (channel, height, width) of one frame; height and width are halved once for each stage.
+        code_dim: Size of the code.
+        stages: Channels of the convolutions of each stage.
+        norm: Makes a normalisation of so many channels.
+
+    Raises:
+        ShapeError: When `obs_shape` cannot be halved so often.
+
+    References:
+        Simonyan, Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015.
+    """
+
+    def __init__(
+        self,
+        obs_shape: Sequence[int],
+        code_dim: int = 128,
+        stages: Stages = _STAGES,
+        *,
+        norm: Norm = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        smallest = smallest_shape(obs_shape, len(stages), "the encoder and decoder")
+        self.code_dim = code_dim
+        self.stages = nn.ModuleList()
+        size_in = obs_shape[0]
+        for sizes in stages:
+            layers: list[nn.Module] = []
+            for size_out in sizes:
+                layers += [_convolution(size_in, size_out), norm(size_out), nn.LeakyReLU(SLOPE)]
+                size_in = size_out
+            self.stages.append(nn.Sequential(*layers))
+        self.head = ToVector((size_in, *smallest), code_dim, norm)
+        initialise(self)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Maps]:
+        r"""Codes (frame, code) of frames (frame, \*obs), and the maps of each stage, large ones first."""
+        maps: list[Tensor] = []
+        for stage in self.stages:
+            maps.append(stage(frames))
+            frames = functional.max_pool2d(maps[-1], 2)
+        return self.head(frames), tuple(maps)
+
+
+class VGGDecoder(nn.Module):
+    r"""Logits of frames from latent vectors: the encoder's stages in reverse, with pixels doubled before each.
+
+    Args:
+        dim: Size of the latent vector.
+        obs_shape: (channel, height, width) of one frame.
+        stages: Stages of the encoder, from large maps to small ones.
+        has_skips: Read, beside the maps of a frame, those of the encoder for one frame of the same series.
+        norm: Makes a normalisation of so many channels.
+
+    Raises:
+        ShapeError: When `obs_shape` cannot be halved so often.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        obs_shape: Sequence[int],
+        stages: Stages = _STAGES,
+        *,
+        has_skips: bool = True,
+        norm: Norm = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        smallest = smallest_shape(obs_shape, len(stages), "the encoder and decoder")
+        self.has_skips = has_skips
+        self.seed = FromVector(dim, (stages[-1][-1], *smallest), norm)
+        self.doors, self.stages = nn.ModuleList(), nn.ModuleList()
+        for sizes, following in itertools.pairwise([*reversed(stages), ()]):
+            # the last convolution of a stage makes as many channels as the next one takes; the last makes the frame
+            outs = [*sizes[:-1], following[-1] if following else obs_shape[0]]
+            self.doors.append(Beside(_convolution((1 + has_skips) * sizes[-1], outs[0])))
+            layers: list[nn.Module] = []
+            for size_in, size_out in itertools.pairwise(outs):
+                layers += [norm(size_in), nn.LeakyReLU(SLOPE), _convolution(size_in, size_out)]
+            is_last = not following
+            self.stages.append(nn.Sequential(*layers, *([] if is_last else [norm(outs[-1]), nn.LeakyReLU(SLOPE)])))
+        initialise(self)
+
+    def forward(self, latent: Tensor, maps: Maps = (), owner: Tensor | None = None) -> Tensor:
+        r"""Logits of frames (frame, \*obs) given `latent` (frame, dim), and maps (series, ...) of frame's `owner`."""
+        skips = [*reversed(maps)] if self.has_skips else [None] * len(self.stages)
+        frames = self.seed(latent)
+        for door, stage, skip in zip(self.doors, self.stages, skips, strict=True):
+            frames = stage(door(functional.interpolate(frames, scale_factor=2), skip, owner))
+        return frames
+
+
+def _convolution(size_in: int, size_out: int) -> nn.Conv2d:
+    return nn.Conv2d(size_in, size_out, 3, padding=1, bias=False)
