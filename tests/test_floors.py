@@ -32,7 +32,7 @@ FLOORS = {
 STRANGERS = {"models", "datasets"}  # files of these folders do not see each other
 ONLY_IN = {"lightning": "infer", "arviz": "diagnostics/arviz.py", "torchdiffeq": "ops/"}
 # Files that import from an extra, and say so when it is missing
-EXTRAS = {"datasets/_ball_world.py": "physics", "datasets/_walkers.py": "mujoco"}
+EXTRAS = {"datasets/_ball_world.py": "physics", "datasets/_walkers.py": "mujoco", "datasets/_movies.py": "video"}
 DISTRIBUTIONS = {"PIL": "pillow", "dm_control": "dm-control", "pyro": "pyro-ppl", "sklearn": "scikit-learn"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

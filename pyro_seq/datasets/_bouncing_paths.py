@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 
 import numpy as np
 
@@ -34,7 +33,9 @@ def follow(
     since = np.zeros(len(start))
     positions = np.empty((len(start), len(times), 2))
     open_paths = np.arange(len(start))
-    for hit in count():
+    hit = -1
+    while True:
+        hit += 1
         elapsed = times - since[open_paths, None]
         piece = place[open_paths, None] + velocity[open_paths, None] * elapsed[..., None]
         positions[open_paths] = np.where(elapsed[..., None] >= 0, piece, positions[open_paths])
