@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.energy_based import EnergyBased
-from pyro_seq.errors import NumericalError
+from pyro_seq.errors import DataError, NumericalError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.infer.chain_store import ChainStore
 from pyro_seq.infer.chains import reading
@@ -25,6 +25,12 @@ from pyro_seq.model import SequenceModel, is_local
 from pyro_seq.ops.langevin import LangevinState, run
 
 _SHARE_OF_BAD = 0.5  # of the chains of a batch that must fail before the user is told
+_STUCK = (
+    "{share:.0%} of the posterior chains of a batch could not move: their density is not finite where they stand, or "
+    "steps are far too long (step size {size:.3g}). ULA keeps its step size: lower it. MALA shortens it from visit to "
+    "visit, so that this should end by itself; see `acceptance` and `divergent` in the history. If it does not, start "
+    "nearer to the posterior, by persistent chains or from the guide, and check the scale of the data and the noise."
+)
 
 
 class VisitPlan(NamedTuple):
@@ -77,7 +83,8 @@ class ChainObjective(nn.Module):
         self.model = model
         self.plan, self.inference, self.groups = plan, inference, groups
         self.sampler = inference.kernel.sampler
-        self._target = SeriesTarget(model, data)
+        few = data.minibatch(torch.arange(min(2, data.num_series), device=data.device))  # latents are those of all
+        self._target = SeriesTarget(model, few)
         size = self._target.num_entries if plan.is_persistent else 0
         self.store = ChainStore(data.total, plan.num_chains, size, step_size=self.sampler.step_size, dtype=data.dtype)
         self.register_buffer("num_divergent", torch.zeros((), dtype=torch.long))
@@ -88,6 +95,8 @@ class ChainObjective(nn.Module):
         """Evaluate at `data`, a minibatch of the training set or, in evaluation mode, any other series."""
         if not self.training:
             return self._validation(data)
+        if self.plan.is_persistent and _is_distributed():
+            raise UnsupportedError("Persistent chains live on one device. Train on one, or set `is_persistent=False`.")
         if step < self.plan.warmup_steps:
             return Objective(self.model)(data, step)
         bound = self._bound(data, step) if self.plan.has_guide else None
@@ -156,14 +165,10 @@ class ChainObjective(nn.Module):
             self.store.adapt(data.index, acceptance.mean(0) - self.sampler.target_accept)
         self.num_divergent += state.num_divergent.sum()
         self.num_frozen += state.is_frozen.sum()
-        share = float(state.is_frozen.double().mean())
+        is_stuck = state.is_frozen | (state.num_divergent >= self.plan.num_steps)
+        share = float(is_stuck.double().mean())
         if share >= _SHARE_OF_BAD:
-            self._warn(
-                "frozen",
-                f"{share:.0%} of the posterior chains of a batch stopped where their density is not finite or the step "
-                f"was far too long (step size {self.sampler.step_size:g}). Lower the step size of `kernel`, use "
-                "`MALA()`, which adapts it, or start nearer to the posterior: persistent chains, or the guide.",
-            )
+            self._warn("stuck", _STUCK.format(share=share, size=float(state.step_size.median())))
 
     def _figures(self, data: Sequences, state: LangevinState, acceptance: Tensor) -> dict[str, Tensor]:
         return {
@@ -202,9 +207,10 @@ class ChainObjective(nn.Module):
     # ------------------------------------------------------------------ alarms
 
     def _drift(self, name: str, prior: EnergyBased, value: Tensor) -> dict[str, Tensor]:
-        if prior._negatives is None:
+        try:
+            drift = prior.drift(value)
+        except DataError:  # an energy that does not learn has no prior chains
             return {}
-        drift = prior.drift(value)
         alarm = drift.alarm()
         if alarm is not None:
             self._warn("drift", alarm)
@@ -216,3 +222,8 @@ class ChainObjective(nn.Module):
         if kind not in self._warned:
             self._warned.add(kind)
             warnings.warn(text, stacklevel=2)
+
+
+def _is_distributed() -> bool:
+    """Whether several processes train together."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

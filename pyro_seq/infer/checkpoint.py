@@ -67,7 +67,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
         }
     else:
         raise UnsupportedError(
-            f"`save` knows guides, chains and stored draws. Got {type(posterior).__name__}. Save its `model.state_dict()`."
+            f"`save` knows guides, chains and stored draws. Got {type(posterior).__name__}. Save `model.state_dict()`."
         )
     try:
         write(payload, path)

@@ -9,10 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
 
-from pyro_seq._random import isolated_rng
 from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
@@ -48,7 +46,8 @@ class MaximumLikelihood:
     * from an encoder at first and persistent then: the same with ``is_persistent=True``.
 
     With a guide as start, or `warmup_steps`, the guide learns by its evidence lower bound throughout, which needs no
-    chains and keeps it useful for new series; the other parameters see the bound in the warm-up only.
+    chains and keeps it useful for new series. The other parameters see the bound, and the model's regularisers, in the
+    warm-up only.
 
     The history has minus the log density of each site, and of the chains `acceptance`, `step_size` (median), and
     since the first step the numbers of `divergent` proposals and of visits that ended `frozen`. Under energy-based
@@ -124,6 +123,8 @@ class MaximumLikelihood:
             value = getattr(self, name)
             is_optional = name in ("guide_learning_rate", "clip_norm")
             _require((value is None and is_optional) or _is_positive(value), name, "a positive number", value)
+        curvature = self.preconditioner
+        _require(curvature is None or isinstance(curvature, GaussNewton), "preconditioner", "a GaussNewton", curvature)
         _require(self.average is None or 0.0 < self.average < 1.0, "average", "between 0 and 1", self.average)
         penalty = self.energy_penalty
         _require(penalty == 0 or _is_positive(penalty), "energy_penalty", "a number 0 or more", penalty)
@@ -142,7 +143,7 @@ class MaximumLikelihood:
         """Train `model` in place; called by `fit`, which checks the arguments."""
         from pyro_seq.infer.training import train  # Lightning takes seconds to import
 
-        self._check(model, data, trainer)
+        self._check(model)
         model.adapt(data)
         groups = parameter_groups(model, data)
         inference = ChainPosterior(model, self.kernel, num_steps=self.inference_steps)
@@ -181,37 +182,23 @@ class MaximumLikelihood:
         ]
         return [self.optimizer(parameters, lr=rate) for parameters, rate in rated if parameters]
 
-    def _check(self, model: SequenceModel, data: Sequences, trainer: Trainer) -> None:
-        if trainer.devices not in (1, "1", [0], "auto") and self.is_persistent:
-            raise UnsupportedError(
-                f"Persistent chains live on one device. Got `devices` = {trainer.devices!r}. Train on one, or set "
-                "`is_persistent=False`."
-            )
+    def _check(self, model: SequenceModel) -> None:
         solvers = [value for part in model.modules() for value in vars(part).values() if isinstance(value, Dopri5)]
         if solvers:
             raise UnsupportedError(
                 f"Chains of different series must be independent, but {type(model).__name__} integrates them with the "
                 "adaptive solver Dopri5, whose steps all series of a batch share. Use a fixed-step one: `RK4()`."
             )
-        if self.has_guide:
-            _require_guide(model, data)
+        if self.has_guide and not model.has_guide:
+            raise UnsupportedError(
+                f"`kernel=Langevin(start='guide')` and `warmup_steps` need a guide, but this {type(model).__name__} "
+                "has none. Start from noise or from the prior, with persistent chains, or give the model an encoder."
+            )
 
     def _facts(self) -> dict[str, str]:
         """Options that a resumed run must share; it may be longer than the first."""
         names = [option.name for option in dataclasses.fields(self) if option.name != "num_steps"]
         return {"method": type(self).__name__} | {name: describe(getattr(self, name)) for name in names}
-
-
-def _require_guide(model: SequenceModel, data: Sequences) -> None:
-    few = data.minibatch(torch.arange(min(2, data.num_series), device=data.device))
-    try:
-        with torch.no_grad(), isolated_rng(0), pyro.settings.context(module_local_params=True):
-            model.guide(few)
-    except NotImplementedError as error:
-        raise UnsupportedError(
-            f"`start='guide'` and `warmup_steps` need a guide, but {type(model).__name__} has none: {error} Start from "
-            "noise or from the prior, with persistent chains, or give the model an encoder."
-        ) from error
 
 
 def _is_positive(value: Any) -> bool:

@@ -18,13 +18,19 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-_TOY = _load("toy")
+_TOY, _FACTORS = _load("toy"), _load("factors")
 
 
 @pytest.fixture(scope="session")
 def toy() -> ModuleType:
     """The module `toy`: `Lines`, `make_lines`, `make_data`, `exact_posterior`."""
     return _TOY
+
+
+@pytest.fixture(scope="session")
+def factors() -> ModuleType:
+    """The module `factors`: `Factors`, `Bowl`, `make_data`, `evidence`, `slopes`, `objective_of`."""
+    return _FACTORS
 
 
 @pytest.fixture
