@@ -36,7 +36,7 @@ class StepReader(nn.Module):
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         r"""Features (series, time, feature) of frames and mask (series, time, \*obs)."""
         seen = mask.to(frames.dtype)
-        frames = self.units(frames) * seen
+        frames = torch.where(mask, self.units(frames), 0).to(frames.dtype)
         if self.trunk is None:
             return torch.cat([frames.flatten(2), seen.flatten(2)], -1)
         windows = (frames.flatten(0, 1)[:, None], seen.flatten(0, 1)[:, None])

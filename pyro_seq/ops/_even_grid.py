@@ -39,7 +39,7 @@ class EvenGrid:
         index = ((place - STEP_TOLERANCE).ceil() - 1).clamp_min(0)
         count = int(index.max()) + 1 if index.numel() and times.shape[-1] > 1 else 0
         taken = torch.arange(count, dtype=torch.float64)
-        lengths = torch.where(taken <= index[..., -1:], step_size, 0.0)
+        lengths = step_size * (taken <= index[..., -1:]).double()
         starts = first + step_size * taken
         clock = torch.stack([starts + node * lengths for node in nodes], -1).flatten(-2)
         knots = first + step_size * torch.arange(count + 1, dtype=torch.float64)
