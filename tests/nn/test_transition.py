@@ -1,0 +1,56 @@
+"""Transitions: an Euler step, orthogonal matrices at the start, the gated unit against torch's, sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pyro_seq.errors import DataError
+from pyro_seq.nn.transition import GRUTransition, MLPTransition, NoisePrior, ResidualTransition, softplus_normal
+
+STATE, NOISE = torch.randn(4, 3, 5), torch.randn(4, 3, 2)
+
+
+def test_a_residual_step_is_one_of_euler():
+    transition = ResidualTransition(5, 2, (8,))
+    rate = transition.velocity(torch.cat([STATE, NOISE], -1))
+    torch.testing.assert_close(transition(STATE, NOISE, 0.25), STATE + 0.25 * rate)
+
+
+@pytest.mark.parametrize("gain", [1.41, 1.2])
+def test_the_rate_starts_orthogonal(gain):
+    for layer in ResidualTransition(5, 2, (8, 8), gain=gain).velocity:
+        if isinstance(layer, nn.Linear):
+            rows, columns = layer.weight.shape
+            product = layer.weight @ layer.weight.T if rows <= columns else layer.weight.T @ layer.weight
+            torch.testing.assert_close(product, gain**2 * torch.eye(min(rows, columns)), rtol=0, atol=1e-5)
+            assert not bool(layer.bias.any())
+
+
+def test_the_mlp_computes_the_state_anew():
+    transition = MLPTransition(5, 2, (8,))
+    torch.testing.assert_close(transition(STATE, NOISE), transition.next(torch.cat([STATE, NOISE], -1)))
+
+
+def test_the_gated_unit_carries_the_state_as_its_memory():
+    transition = GRUTransition(5, 2)
+    torch.testing.assert_close(transition(STATE, NOISE)[1], transition.cell(NOISE[1], STATE[1]))
+    with pytest.raises(DataError, match=r"`noise_dim` must be at least 1: a GRU needs an input. Got 0"):
+        GRUTransition(5, 0)
+
+
+def test_only_a_residual_transition_takes_shorter_steps():
+    assert [t.is_residual for t in (ResidualTransition, MLPTransition, GRUTransition)] == [True, False, False]
+
+
+def test_scales_are_positive_whatever_the_features():
+    normal = softplus_normal(torch.tensor([[1.0, -2.0, -200.0, 3.0]]))
+    assert normal.loc.tolist() == [[1.0, -2.0]]
+    torch.testing.assert_close(normal.scale, torch.tensor([[1e-8, 3.0 + torch.tensor(-3.0).exp().log1p()]]))
+    assert NoisePrior(5, 2, (8,))(STATE).batch_shape == (4, 3, 2)
+
+
+def test_sizes_are_checked():
+    with pytest.raises(DataError, match="`state_dim` must be positive, `noise_dim` 0 or more. Got 0 and 2"):
+        ResidualTransition(0, 2)
