@@ -20,6 +20,12 @@ from pyro_seq.errors import (
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.infer.checkpoint import load, save
 from pyro_seq.infer.evaluate import Forecasting, Imputation, Reconstruction, Scores, evaluate, evaluate_baselines
+from pyro_seq.infer.evaluate_video import (
+    VideoMetric,
+    VideoScores,
+    evaluate_video,
+    evaluate_video_baselines,
+)
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.interpolated import InterpolatedPosterior
 from pyro_seq.infer.langevin import Langevin
@@ -79,6 +85,8 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "Forecasting",
     "Imputation",
     "Scores",
+    "VideoMetric",
+    "VideoScores",
     # verbs
     "fit",
     "forecast",
@@ -87,6 +95,8 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "sample",
     "evaluate",
     "evaluate_baselines",
+    "evaluate_video",
+    "evaluate_video_baselines",
     "save",
     "load",
     "to_arviz",

@@ -188,6 +188,11 @@ def evaluate_baselines(train: Sequences, data: Sequences, task: Task) -> list[Sc
     Returns:
         Scores of each baseline; the nearest series only where the training grid is as long as that of `data`.
     """
+    return [score(name, values, None, data, task) for name, values in baselines(train, data, task).items()]
+
+
+def baselines(train: Sequences, data: Sequences, task: Task) -> dict[str, Tensor]:
+    r"""What `evaluate_baselines` scores, by name: (series, time, \*obs) over the scored part of the grid."""
     given = task.given(data)
     grid = given.times.shape[-1]
     mean = training_mean(train, given)
@@ -195,7 +200,7 @@ def evaluate_baselines(train: Sequences, data: Sequences, task: Task) -> list[Sc
     if train.num_steps >= grid:
         predictions["nearest training series"] = nearest_series(train, given.seen())[:, :grid]
     length = task.scored(data).shape[1]
-    return [score(name, values[:, grid - length :], None, data, task) for name, values in predictions.items()]
+    return {name: values[:, grid - length :] for name, values in predictions.items()}
 
 
 def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task: Task) -> Scores:

@@ -1,14 +1,25 @@
 """Scores of predictions, and trivial predictors to compare them with."""
 
 from pyro_seq.metrics.baselines import last_frame, nearest_series, training_mean
+from pyro_seq.metrics.best_of import BestOf, Interval, SampleScores, mean_interval
+from pyro_seq.metrics.frechet import I3D, FrechetScore, frechet_distance
+from pyro_seq.metrics.perceptual import lpips
 from pyro_seq.metrics.pointwise import mse, psnr, ssim
 from pyro_seq.metrics.probabilistic import coverage, crps, energy_score
 
 __all__ = [
+    "I3D",
+    "BestOf",
+    "FrechetScore",
+    "Interval",
+    "SampleScores",
     "coverage",
     "crps",
     "energy_score",
+    "frechet_distance",
     "last_frame",
+    "lpips",
+    "mean_interval",
     "mse",
     "nearest_series",
     "psnr",
