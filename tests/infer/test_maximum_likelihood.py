@@ -25,6 +25,7 @@ from pyro_seq.infer.maximum_likelihood import MaximumLikelihood
 from pyro_seq.infer.parameter_groups import parameter_groups
 from pyro_seq.infer.predict import forecast, impute
 from pyro_seq.infer.schedules import Cosine
+from pyro_seq.infer.series_target import SeriesTarget
 from pyro_seq.infer.views import RandomSteps
 from pyro_seq.model import SequenceModel
 from pyro_seq.models.kalman_vae import KalmanVAE
@@ -57,6 +58,22 @@ def test_fisher_identity(preconditioner: GaussNewton | None, factors) -> None:
     scores = (found.mean(0) - wanted) / error
     assert scores.abs().max() < 6  # Student's t with 9 degrees of freedom, over 13 entries: chance 2 in 1000
     assert (wanted.abs() > 5 * error).sum() >= 5
+
+
+def test_curvature_is_exact_on_a_linear_model(factors) -> None:
+    """The precision of each posterior, hidden entries and all; and round coordinates make it round."""
+    data = factors.make_data(5, dtype=torch.float64)
+    mask = torch.rand(data.values.shape, generator=torch.Generator().manual_seed(0)) < 0.6
+    data = dataclasses.replace(data, mask=mask)
+    model = factors.Factors().double()
+    target, start = SeriesTarget(model, data), torch.randn(2, 5, factors.DIM, dtype=torch.float64)
+    weights = mask.double().sum(1) / (2 * model.log_scale).exp()
+    wanted = torch.eye(factors.DIM) + torch.einsum("ki,sk,kj->sij", model.weight, weights, model.weight)
+    found = GaussNewton().curvature(target, start)
+    torch.testing.assert_close(found, wanted.expand_as(found), rtol=1e-9, atol=1e-9)
+    factor = GaussNewton().map(target, start).factor
+    eye = torch.eye(factors.DIM, dtype=torch.float64).expand_as(factor)
+    torch.testing.assert_close(factor.mT @ wanted @ factor, eye, rtol=0, atol=1e-8)
 
 
 def test_parameters_are_told_apart(factors) -> None:
