@@ -28,6 +28,7 @@ from pyro_seq.nn.transition import GRUTransition, MLPTransition, NoisePrior
 from pyro_seq.nn.vgg import VGG
 from pyro_seq.posterior import GuidePosterior
 from pyro_seq.testing import assert_close_mc, check_model
+from tests.pages import run_page
 
 SHAPE, STEPS = (1, 8, 8), 9
 SMALL = DCGAN((4, 6), code_dim=5)
@@ -380,6 +381,11 @@ def test_it_learns_by_fit(precision):
     filled = reconstruct(posterior, train, num_samples=2)
     assert filled.means.dtype == torch.float32
     assert float((filled.mean - train.values).square().mean()) < float(train.values.var())
+
+
+def test_the_page_of_the_manual_runs():
+    names = run_page("docs/models/srvp.md")
+    assert names["slow"].means.shape == (20, 8, 20, 1, 16, 16) and names["halfway"].means.shape == (20, 4, 5, 1, 16, 16)
 
 
 # ---------------------------------------------------------------- errors
