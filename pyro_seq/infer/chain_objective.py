@@ -67,7 +67,7 @@ class ChainObjective(nn.Module):
 
     Args:
         model: Holds the parameters; they become this module's.
-        data: Training set.
+        data: The training set, or a few series of it as a minibatch.
         groups: Which of the parameters the joint density trains and which the guide.
         plan: How chains run.
         inference: How series that are not of the training set are inferred; its kernel is that of training, too.
@@ -83,8 +83,7 @@ class ChainObjective(nn.Module):
         self.model = model
         self.plan, self.inference, self.groups = plan, inference, groups
         self.sampler = inference.kernel.sampler
-        few = data.minibatch(torch.arange(min(2, data.num_series), device=data.device))  # latents are those of all
-        self._target = SeriesTarget(model, few)
+        self._target = SeriesTarget(model, data)
         size = self._target.num_entries if plan.is_persistent else 0
         self.store = ChainStore(data.total, plan.num_chains, size, step_size=self.sampler.step_size, dtype=data.dtype)
         self.register_buffer("num_divergent", torch.zeros((), dtype=torch.long))

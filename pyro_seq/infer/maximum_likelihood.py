@@ -145,7 +145,9 @@ class MaximumLikelihood:
 
         self._check(model)
         model.adapt(data)
-        groups = parameter_groups(model, data)
+        home = next((parameter.device for parameter in model.parameters()), data.device)
+        few = data.minibatch(torch.arange(min(2, data.num_series), device=data.device)).to(home)
+        groups = parameter_groups(model, few)
         inference = ChainPosterior(model, self.kernel, num_steps=self.inference_steps)
         chains = VisitPlan(
             self.chain_steps,
@@ -156,7 +158,7 @@ class MaximumLikelihood:
             self.preconditioner,
             self.energy_penalty,
         )
-        objective = ChainObjective(model, data, groups, chains, inference)
+        objective = ChainObjective(model, few, groups, chains, inference)
         plan = Plan(
             num_steps=self.num_steps,
             batch_size=self.batch_size,

@@ -34,12 +34,11 @@ class ParameterGroups(NamedTuple):
 
 
 def parameter_groups(model: SequenceModel, data: Sequences) -> ParameterGroups:
-    """Sort the parameters by what depends on them, on a draw from the prior for a few series of `data`."""
-    few = data.minibatch(torch.arange(min(2, data.num_series), device=data.device))
+    """Sort the parameters by what depends on them, on a draw from the prior; a few series as `data` are enough."""
     density, energies = data.values.new_zeros(()), data.values.new_zeros(())
     with torch.enable_grad(), isolated_rng(0), unnormalised(), passing_nonfinite(), pyro.validation_enabled(False):
         with pyro.settings.context(module_local_params=True):
-            trace = poutine.trace(model.model).get_trace(few)
+            trace = poutine.trace(model.model).get_trace(data)
         for site in trace.nodes.values():
             if site["type"] == "sample" and is_local(site) and not site["infer"].get("_deterministic"):
                 density = density + site["fn"].log_prob(site["value"]).sum()

@@ -6,7 +6,9 @@ import dataclasses
 import functools
 import math
 import warnings
+from typing import ClassVar
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -358,6 +360,18 @@ def test_energies_can_be_kept_small(quiet, factors) -> None:
     assert sizes[1] < 0.5 * sizes[0]
 
 
+class Levels(SequenceModel):
+    """A constant level seen through noise: nothing to train."""
+
+    dims: ClassVar = {"level": ("state",)}
+
+    def model(self, data: Sequences) -> None:
+        with self.series(data):
+            level = pyro.sample("level", dist.Normal(data.values.new_zeros(1), 1.0).to_event(1))
+            path = level[..., None, :].expand(*level.shape[:-1], data.times.shape[-1], 1)
+            self.observe(lambda state: dist.Normal(state, 1.0), path, data)
+
+
 def test_refusals(quiet, toy, factors) -> None:
     def without_guide() -> SequenceModel:
         model = factors.Factors()
@@ -365,6 +379,8 @@ def test_refusals(quiet, toy, factors) -> None:
         return model
 
     method = MaximumLikelihood(num_steps=2)
+    with pytest.raises(DataError, match="no parameters to train"):
+        fit(Levels(), Sequences(torch.zeros(3, 2, 1)), method, trainer=quiet)
     with pytest.raises(UnsupportedError, match="all series share"):
         fit(toy.make_lines(), toy.make_data(), method, trainer=quiet)
     with pytest.raises(UnsupportedError, match="adaptive"):
