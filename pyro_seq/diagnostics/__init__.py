@@ -17,6 +17,7 @@ from pyro_seq.diagnostics.netcdf import load_netcdf, save_netcdf
 from pyro_seq.diagnostics.plots import (
     frame_rows,
     plot_calibration,
+    plot_energy,
     plot_forecast_fan,
     plot_learning_curve,
     plot_phase_portrait,
@@ -35,6 +36,7 @@ __all__ = [
     "guide_ranks",
     "load_netcdf",
     "plot_calibration",
+    "plot_energy",
     "plot_forecast_fan",
     "plot_learning_curve",
     "plot_phase_portrait",

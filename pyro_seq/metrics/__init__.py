@@ -3,6 +3,7 @@
 from pyro_seq.metrics.baselines import last_frame, nearest_series, training_mean
 from pyro_seq.metrics.best_of import BestOf, Interval, SampleScores, mean_interval
 from pyro_seq.metrics.frechet import I3D, FrechetScore, frechet_distance
+from pyro_seq.metrics.latent import auroc, cluster_nmi, linear_r2
 from pyro_seq.metrics.perceptual import lpips
 from pyro_seq.metrics.pointwise import mse, psnr, ssim
 from pyro_seq.metrics.probabilistic import coverage, crps, energy_score
@@ -13,11 +14,14 @@ __all__ = [
     "FrechetScore",
     "Interval",
     "SampleScores",
+    "auroc",
+    "cluster_nmi",
     "coverage",
     "crps",
     "energy_score",
     "frechet_distance",
     "last_frame",
+    "linear_r2",
     "lpips",
     "mean_interval",
     "mse",

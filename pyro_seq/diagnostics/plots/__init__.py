@@ -2,6 +2,7 @@
 
 from pyro_seq.diagnostics.plots.animation import save_gif
 from pyro_seq.diagnostics.plots.calibration import plot_calibration, plot_ranks
+from pyro_seq.diagnostics.plots.energy import plot_energy
 from pyro_seq.diagnostics.plots.forecasts import plot_forecast_fan
 from pyro_seq.diagnostics.plots.images import frame_rows
 from pyro_seq.diagnostics.plots.latent import plot_phase_portrait
@@ -12,6 +13,7 @@ from pyro_seq.diagnostics.plots.training import plot_learning_curve
 __all__ = [
     "frame_rows",
     "plot_calibration",
+    "plot_energy",
     "plot_forecast_fan",
     "plot_learning_curve",
     "plot_phase_portrait",

@@ -1,0 +1,71 @@
+"""``energies``: how well draws of the latents fit the prior, and together with the data the whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_seq._random import isolated_rng
+from pyro_seq.data import Sequences
+from pyro_seq.distributions.energy_based import unnormalised
+from pyro_seq.model import SequenceModel, is_local
+from pyro_seq.posterior import prediction_context
+
+
+class Energies(NamedTuple):
+    r"""Energies of latents and of latents with data, in nats, (sample, series) each.
+
+    Attributes:
+        prior: :math:`-\log p(z)`, without the normaliser of an energy-based prior.
+        joint: :math:`-\log p(x, z) = -\log p(z) - \log p(x \mid z)`, over the seen steps.
+    """
+
+    prior: Tensor
+    joint: Tensor
+
+    @property
+    def weights(self) -> Tensor:
+        r"""Weights of the draws of each series, :math:`\propto p(x, z)`, (sample, series); they sum to 1 over draws.
+
+        For draws of chains that may have ended in different modes: those in the better one count. They are no
+        importance weights, which would divide by the density of where the draws came from.
+        """
+        return torch.softmax(-self.joint, 0)
+
+    def mean(self, values: Tensor) -> Tensor:
+        r"""Mean (series, \*) of `values` (sample, series, \*) under the weights."""
+        return (self.weights.reshape(self.weights.shape + (1,) * (values.ndim - 2)) * values).sum(0)
+
+
+def energies(model: SequenceModel, data: Sequences, latents: Mapping[str, Tensor]) -> Energies:
+    r"""Energies of draws of the latents, given the seen steps of each series.
+
+    A series unlike those of training has latents where the prior is thin, or latents that do not explain it: either
+    energy, averaged over draws, tells it from the usual ones (`pyro_seq.metrics.auroc`). Energies of one model compare
+    series; those of different models do not compare, for they lack different constants.
+
+    Args:
+        model: The trained model.
+        data: The series; a horizon is dropped.
+        latents: Latent sites (sample, series, \*event), as ``posterior.draws(data, n)`` gives.
+
+    Returns:
+        The energies of each draw and series.
+    """
+    data = data.seen()
+    prior = likelihood = data.values.new_zeros(data.num_series)
+    with prediction_context(model), unnormalised(), isolated_rng(0):  # plates draw which series come
+        trace = poutine.trace(poutine.condition(model.model, data=dict(latents))).get_trace(data)
+        for name, site in trace.nodes.items():
+            if site["type"] != "sample" or site["infer"].get("_deterministic") or not is_local(site):
+                continue
+            density = site["fn"].log_prob(site["value"])
+            if name == "x":
+                likelihood = likelihood + density
+            else:
+                prior = prior - density
+    return Energies(prior, prior - likelihood)

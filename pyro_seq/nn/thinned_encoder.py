@@ -1,0 +1,68 @@
+"""An encoder that learns to do with less than the likelihood is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError
+from pyro_seq.nn.encoder import InitialEncoder
+
+
+class ThinnedEncoder(nn.Module):
+    """Hides a random part of the observed steps from an encoder while it trains, and nothing afterwards.
+
+    The likelihood still counts every observation, so that the encoder learns to tell from a few what all were. This is
+    how Latent ODEs are trained on series of which a test shows a part; a model trained so has seen the points that it
+    is later asked for, in other series.
+
+    Args:
+        encoder: What reads the steps that remain; it must skip hidden ones, such as `RNNEncoder`.
+        shares: Of each series' observed steps that remain, one of these for each minibatch; at least one step does.
+
+    Raises:
+        DataError: When a share is out of range.
+
+    Example:
+        >>> from pyro_seq.nn.ode_rnn import RNNEncoder
+        >>> ThinnedEncoder(RNNEncoder((1,), 4), shares=(0.1, 0.5)).dim
+        4
+
+    References:
+        Rubanova, Chen, Duvenaud, "Latent ODEs for irregularly-sampled time series", NeurIPS 2019.
+    """
+
+    def __init__(self, encoder: InitialEncoder, *, shares: Sequence[float]) -> None:
+        super().__init__()
+        if not shares or not all(0.0 < share <= 1.0 for share in shares):
+            raise DataError(f"`shares` must be shares above 0 and up to 1, one or more. Got {shares!r}.")
+        self.encoder = encoder
+        self.shares = tuple(shares)
+
+    @property
+    def dim(self) -> int:
+        """Size of the vector."""
+        return self.encoder.dim
+
+    def adapt(self, data: Sequences) -> None:
+        """Take the units of the frames from the training data."""
+        self.encoder.adapt(data)
+
+    def forward(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
+        r"""Batch (series,), event (dim,), of frames and mask (series, time, \*obs) at model times (series, time)."""
+        if self.training:
+            mask = mask & self._kept(mask.flatten(2).any(-1)).reshape(mask.shape[:2] + (1,) * (mask.ndim - 2))
+            frames = frames.where(mask, 0)
+        return self.encoder(frames, mask, times)
+
+    def _kept(self, is_seen: Tensor) -> Tensor:
+        """Which steps (series, time) remain."""
+        share = self.shares[int(torch.randint(len(self.shares), ()))]
+        order = torch.rand(is_seen.shape).to(is_seen.device).masked_fill(~is_seen, torch.inf)
+        rank = order.argsort(-1).argsort(-1)
+        count = (share * is_seen.sum(-1, keepdim=True)).round().clamp(min=1)
+        return is_seen & (rank < count)
