@@ -188,7 +188,7 @@ class SRVP(SequenceModel):
             chosen = data.step_mask.expand(shape).flatten().nonzero().squeeze(-1)
             decoded = self._decode(rows[chosen], owner[chosen], data)
             means = decoded.new_zeros((len(rows), *self.obs_shape)).index_copy(0, chosen, decoded)
-        return dist.Normal(means.view(*shape, *self.obs_shape), self.observation_scale, validate_args=False)
+        return dist.Normal(means.reshape(*shape, *self.obs_shape), self.observation_scale, validate_args=False)
 
     def prepare(self, data: Sequences) -> Sequences:
         """Add codes of the frames, the content and the maps for the skips to ``data.context``, unless they are there.

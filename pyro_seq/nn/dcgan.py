@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pyro_seq.nn.image_coding import (
-    SLOPE,
     Beside,
     FromVector,
     Maps,
-    Norm,
     ToVector,
+    channels_last,
     initialise,
     smallest_shape,
 )
+from pyro_seq.nn.normalised import SLOPE, Norm, Rectified
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,14 @@ class DCGANEncoder(nn.Module):
         self.stages = nn.ModuleList()
         for number, (size_in, size_out) in enumerate(itertools.pairwise([obs_shape[0], *channels])):
             convolution = nn.Conv2d(size_in, size_out, 4, stride=2, padding=1, bias=False)
-            between = [norm(size_out)] if number else []
-            self.stages.append(nn.Sequential(convolution, *between, nn.LeakyReLU(SLOPE)))
+            rectifier = Rectified(size_out, norm) if number else nn.LeakyReLU(SLOPE)
+            self.stages.append(nn.Sequential(convolution, rectifier))
         self.head = ToVector((channels[-1], *smallest), code_dim, norm)
         initialise(self)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Maps]:
         r"""Codes (frame, code) of frames (frame, \*obs), and the maps of each stage, large ones first."""
-        maps = [frames]
+        maps = [channels_last(frames)]
         for stage in self.stages:
             maps.append(stage(maps[-1]))
         return self.head(maps[-1]), tuple(maps[1:])
@@ -125,7 +124,7 @@ class DCGANDecoder(nn.Module):
         for size_in, size_out in itertools.pairwise([*reversed(channels), obs_shape[0]]):
             layer = nn.ConvTranspose2d((1 + has_skips) * size_in, size_out, 4, stride=2, padding=1, bias=False)
             self.layers.append(Beside(layer))
-        self.norms.extend(norm(size) for size in [*reversed(channels)][1:])
+        self.norms.extend(Rectified(size, norm) for size in [*reversed(channels)][1:])
         initialise(self)
 
     def forward(self, latent: Tensor, maps: Maps = (), owner: Tensor | None = None) -> Tensor:
@@ -135,5 +134,5 @@ class DCGANDecoder(nn.Module):
         for number, (layer, skip) in enumerate(zip(self.layers, skips, strict=True)):
             frames = layer(frames, skip, owner)
             if number < len(self.norms):
-                frames = functional.leaky_relu(self.norms[number](frames), SLOPE)
+                frames = self.norms[number](frames)
         return frames

@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pyro_seq.errors import ShapeError
+from pyro_seq.nn.normalised import Norm, Rectified
 
-Norm = Callable[[int], nn.Module]
 Maps = tuple[Tensor, ...]
 
-SLOPE = 0.2  # of leaky rectifiers
 _INITIAL_SPREAD = 0.02  # of weights, and of scales around 1, as in DCGAN
 
 
@@ -66,7 +66,7 @@ class ToVector(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Vectors (frame, dim) of maps (frame, channel, height, width)."""
-        return self.norm(self.linear(maps.flatten(1))[..., None, None]).flatten(1).tanh()
+        return self.norm(self.linear(maps.permute(0, 2, 3, 1).flatten(1))[..., None, None]).flatten(1).tanh()
 
 
 class FromVector(nn.Module):
@@ -80,14 +80,14 @@ class FromVector(nn.Module):
 
     def __init__(self, dim: int, map_shape: Sequence[int], norm: Norm) -> None:
         super().__init__()
-        self.map_shape = tuple(map_shape)
+        channels, height, width = map_shape
+        self.pixels = (height, width, channels)
         self.linear = nn.Linear(dim, math.prod(map_shape), bias=False)
-        self.norm = norm(self.map_shape[0])
+        self.norm = Rectified(channels, norm)
 
     def forward(self, vector: Tensor) -> Tensor:
         """Maps (frame, channel, height, width) of vectors (frame, dim)."""
-        maps = self.linear(vector).unflatten(1, self.map_shape)
-        return functional.leaky_relu(self.norm(maps), SLOPE)
+        return self.norm(self.linear(vector).unflatten(1, self.pixels).permute(0, 3, 1, 2))
 
 
 class Beside(nn.Module):
@@ -112,6 +112,15 @@ class Beside(nn.Module):
         own, other = self.layer.weight.split([maps.shape[1], skip.shape[1]], 0 if is_transposed else 1)
         options = {"stride": self.layer.stride, "padding": self.layer.padding}
         return convolve(maps, own, **options) + convolve(skip, other, **options).index_select(0, owner)
+
+
+def channels_last(frames: Tensor) -> Tensor:
+    """The same frames with their channels last in memory, which all later layers then keep.
+
+    Only the images are laid out so, not the weights: Pyro's store of parameters would copy those.
+    """
+    # a single channel counts as last already, but not for the layout of the result
+    return torch.empty_like(frames, memory_format=torch.channels_last).copy_(frames)
 
 
 def initialise(module: nn.Module) -> None:

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyro_seq.nn.image_coding import (
-    SLOPE,
     Beside,
     FromVector,
     Maps,
-    Norm,
     ToVector,
+    channels_last,
     initialise,
     smallest_shape,
 )
+from pyro_seq.nn.normalised import Norm, Rectified
 
 Stages = tuple[tuple[int, ...], ...]
 
@@ -82,7 +82,7 @@ class VGGEncoder(nn.Module):
         for sizes in stages:
             layers: list[nn.Module] = []
             for size_out in sizes:
-                layers += [_convolution(size_in, size_out), norm(size_out), nn.LeakyReLU(SLOPE)]
+                layers += [_convolution(size_in, size_out), Rectified(size_out, norm)]
                 size_in = size_out
             self.stages.append(nn.Sequential(*layers))
         self.head = ToVector((size_in, *smallest), code_dim, norm)
@@ -91,6 +91,7 @@ class VGGEncoder(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, Maps]:
         r"""Codes (frame, code) of frames (frame, \*obs), and the maps of each stage, large ones first."""
         maps: list[Tensor] = []
+        frames = channels_last(frames)
         for stage in self.stages:
             maps.append(stage(frames))
             frames = functional.max_pool2d(maps[-1], 2)
@@ -131,9 +132,8 @@ class VGGDecoder(nn.Module):
             self.doors.append(Beside(_convolution((1 + has_skips) * sizes[-1], outs[0])))
             layers: list[nn.Module] = []
             for size_in, size_out in itertools.pairwise(outs):
-                layers += [norm(size_in), nn.LeakyReLU(SLOPE), _convolution(size_in, size_out)]
-            is_last = not following
-            self.stages.append(nn.Sequential(*layers, *([] if is_last else [norm(outs[-1]), nn.LeakyReLU(SLOPE)])))
+                layers += [Rectified(size_in, norm), _convolution(size_in, size_out)]
+            self.stages.append(nn.Sequential(*layers, *([Rectified(outs[-1], norm)] if following else [])))
         initialise(self)
 
     def forward(self, latent: Tensor, maps: Maps = (), owner: Tensor | None = None) -> Tensor:

@@ -53,9 +53,10 @@ def test_skips_are_the_concatenation_of_maps(kind):
 def test_matrix_products_are_convolutions_of_all_pixels():
     vectors, maps = torch.randn(3, 5).double(), torch.randn(3, 2, 4, 4).double()
     seed, head = FromVector(5, (2, 4, 4), nn.BatchNorm2d).double(), ToVector((2, 4, 4), 5, nn.BatchNorm2d).double()
-    pixel = functional.conv_transpose2d(vectors[..., None, None], seed.linear.weight.T.view(5, 2, 4, 4))
-    whole = functional.conv2d(maps, head.linear.weight.view(5, 2, 4, 4))
-    torch.testing.assert_close(seed(vectors), functional.leaky_relu(seed.norm(pixel), 0.2), rtol=1e-12, atol=1e-12)
+    kernel = seed.linear.weight.view(4, 4, 2, 5).permute(3, 2, 0, 1)
+    pixel = functional.conv_transpose2d(vectors[..., None, None], kernel)
+    torch.testing.assert_close(seed(vectors), seed.norm(pixel), rtol=1e-12, atol=1e-12)
+    whole = functional.conv2d(maps, head.linear.weight.view(5, 4, 4, 2).permute(0, 3, 1, 2))
     torch.testing.assert_close(head(maps), head.norm(whole).tanh()[..., 0, 0], rtol=1e-12, atol=1e-12)
 
 
