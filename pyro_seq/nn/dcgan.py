@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pyro_seq.nn.image_coding import (
-    Beside,
+    Convolution,
     FromVector,
     Maps,
     ToVector,
@@ -77,7 +77,7 @@ class DCGANEncoder(nn.Module):
         self.code_dim = code_dim
         self.stages = nn.ModuleList()
         for number, (size_in, size_out) in enumerate(itertools.pairwise([obs_shape[0], *channels])):
-            convolution = nn.Conv2d(size_in, size_out, 4, stride=2, padding=1, bias=False)
+            convolution = Convolution(size_in, size_out, 4, stride=2)
             rectifier = Rectified(size_out, norm) if number else nn.LeakyReLU(SLOPE)
             self.stages.append(nn.Sequential(convolution, rectifier))
         self.head = ToVector((channels[-1], *smallest), code_dim, norm)
@@ -122,8 +122,8 @@ class DCGANDecoder(nn.Module):
         self.seed = FromVector(dim, (channels[-1], *smallest), norm)
         self.layers, self.norms = nn.ModuleList(), nn.ModuleList()
         for size_in, size_out in itertools.pairwise([*reversed(channels), obs_shape[0]]):
-            layer = nn.ConvTranspose2d((1 + has_skips) * size_in, size_out, 4, stride=2, padding=1, bias=False)
-            self.layers.append(Beside(layer))
+            beside = size_in if has_skips else 0
+            self.layers.append(Convolution(size_in, size_out, 4, stride=2, is_transposed=True, size_beside=beside))
         self.norms.extend(Rectified(size, norm) for size in [*reversed(channels)][1:])
         initialise(self)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -90,35 +90,57 @@ class FromVector(nn.Module):
         return self.norm(self.linear(vector).unflatten(1, self.pixels).permute(0, 3, 1, 2))
 
 
-class Beside(nn.Module):
-    """A convolution of maps with, as further channels, those of another frame of the same series.
+class Convolution(nn.Module):
+    """A convolution without offset of maps and, as further channels, of those of another frame of the same series.
 
-    It is linear, so that the share of the other frame is computed once a series and not once a frame.
+    It is linear, so that the share of the other frame is computed once a series and not once a frame. Weights are kept
+    with their channels last, as images are, in an order that is contiguous: Pyro's store of parameters copies others.
 
     Args:
-        layer: The convolution of both, without an offset; its channels are those of the maps, then those of the others.
+        size_in: Channels of the maps.
+        size_out: Channels of the result.
+        kernel: Height and width of the kernel.
+        stride: Pixels from one place of the kernel to the next.
+        padding: Zeros around the maps.
+        is_transposed: Spread pixels instead of gathering them, so that the maps grow.
+        size_beside: Channels of the other frame's maps.
     """
 
-    def __init__(self, layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    def __init__(
+        self,
+        size_in: int,
+        size_out: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        padding: int = 1,
+        is_transposed: bool = False,
+        size_beside: int = 0,
+    ) -> None:
         super().__init__()
-        self.layer = layer
+        self.stride, self.padding, self.is_transposed = stride, padding, is_transposed
+        self.sizes = [size_in, size_beside]
+        first, last = (sum(self.sizes), size_out) if is_transposed else (size_out, sum(self.sizes))
+        self.weight = nn.Parameter(torch.empty(first, kernel, kernel, last))
+        nn.init.normal_(self.weight, 0.0, _INITIAL_SPREAD)
+
+    @property
+    def kernel(self) -> Tensor:
+        """The weights as torch orders them."""
+        return self.weight.permute(0, 3, 1, 2)
 
     def forward(self, maps: Tensor, skip: Tensor | None = None, owner: Tensor | None = None) -> Tensor:
         """Maps (frame, ...) of `maps` (frame, ...) beside `skip` (series, ...) of each `owner` (frame,), if any."""
+        convolve = functional.conv_transpose2d if self.is_transposed else functional.conv2d
         if skip is None or owner is None:
-            return self.layer(maps)
-        is_transposed = isinstance(self.layer, nn.ConvTranspose2d)
-        convolve: Callable[..., Tensor] = functional.conv_transpose2d if is_transposed else functional.conv2d
-        own, other = self.layer.weight.split([maps.shape[1], skip.shape[1]], 0 if is_transposed else 1)
-        options = {"stride": self.layer.stride, "padding": self.layer.padding}
-        return convolve(maps, own, **options) + convolve(skip, other, **options).index_select(0, owner)
+            return convolve(maps, self.kernel, None, self.stride, self.padding)
+        own, other = self.kernel.split(self.sizes, 0 if self.is_transposed else 1)
+        shared = convolve(skip, other, None, self.stride, self.padding)
+        return convolve(maps, own, None, self.stride, self.padding) + shared.index_select(0, owner)
 
 
 def channels_last(frames: Tensor) -> Tensor:
-    """The same frames with their channels last in memory, which all later layers then keep.
-
-    Only the images are laid out so, not the weights: Pyro's store of parameters would copy those.
-    """
+    """The same frames with their channels last in memory, which all later layers then keep."""
     # a single channel counts as last already, but not for the layout of the result
     return torch.empty_like(frames, memory_format=torch.channels_last).copy_(frames)
 
@@ -126,7 +148,7 @@ def channels_last(frames: Tensor) -> Tensor:
 def initialise(module: nn.Module) -> None:
     """Start as in DCGAN: small Gaussian weights, scales of normalisations around 1, no offsets."""
     for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, 0.0, _INITIAL_SPREAD)
         elif isinstance(part, nn.BatchNorm2d | nn.GroupNorm) and part.weight is not None:
             nn.init.normal_(part.weight, 1.0, _INITIAL_SPREAD)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyro_seq.nn.image_coding import (
-    Beside,
+    Convolution,
     FromVector,
     Maps,
     ToVector,
@@ -82,7 +82,7 @@ class VGGEncoder(nn.Module):
         for sizes in stages:
             layers: list[nn.Module] = []
             for size_out in sizes:
-                layers += [_convolution(size_in, size_out), Rectified(size_out, norm)]
+                layers += [Convolution(size_in, size_out, 3), Rectified(size_out, norm)]
                 size_in = size_out
             self.stages.append(nn.Sequential(*layers))
         self.head = ToVector((size_in, *smallest), code_dim, norm)
@@ -129,10 +129,11 @@ class VGGDecoder(nn.Module):
         for sizes, following in itertools.pairwise([*reversed(stages), ()]):
             # the last convolution of a stage makes as many channels as the next one takes; the last makes the frame
             outs = [*sizes[:-1], following[-1] if following else obs_shape[0]]
-            self.doors.append(Beside(_convolution((1 + has_skips) * sizes[-1], outs[0])))
+            beside = sizes[-1] if has_skips else 0
+            self.doors.append(Convolution(sizes[-1], outs[0], 3, size_beside=beside))
             layers: list[nn.Module] = []
             for size_in, size_out in itertools.pairwise(outs):
-                layers += [Rectified(size_in, norm), _convolution(size_in, size_out)]
+                layers += [Rectified(size_in, norm), Convolution(size_in, size_out, 3)]
             self.stages.append(nn.Sequential(*layers, *([Rectified(outs[-1], norm)] if following else [])))
         initialise(self)
 
@@ -143,7 +144,3 @@ class VGGDecoder(nn.Module):
         for door, stage, skip in zip(self.doors, self.stages, skips, strict=True):
             frames = stage(door(functional.interpolate(frames, scale_factor=2), skip, owner))
         return frames
-
-
-def _convolution(size_in: int, size_out: int) -> nn.Conv2d:
-    return nn.Conv2d(size_in, size_out, 3, padding=1, bias=False)
