@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from pyro_seq.data import Sequences
 from pyro_seq.diagnostics.plots.style import as_numpy
 from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.metrics import psnr
 from pyro_seq.posterior import Prediction
 
 
@@ -47,6 +49,40 @@ def frame_rows(
     if len(means) > 1:
         rows["spread"] = means.std(0)
     return rows
+
+
+def sample_rows(
+    prediction: Prediction,
+    data: Sequences,
+    *,
+    series: int = 0,
+    score: Callable[..., Tensor] = psnr,
+    num_random: int = 2,
+) -> dict[str, Any]:
+    r"""Rows for `plot_sequences` and `save_gif`: truth, the best and the worst sample, and some at random.
+
+    Args:
+        prediction: Of image sequences; the mean of the emission for each draw is shown, without pixel noise.
+        data: The truth on the same steps.
+        series: Which series.
+        score: Says which is best, larger is better, called as ``score(frames, truth, keep=0)`` with a leading axis of
+            samples.
+        num_random: Number of further samples; the first ones, which are as random as any.
+
+    Returns:
+        Frames (time, \*image) by name: ``truth``, ``best``, ``worst``, ``random 1``, ...
+
+    Raises:
+        ShapeError: When `data` have other frames than the prediction.
+
+    Example:
+        >>> figure = plot_sequences(sample_rows(prediction, truth))  # doctest: +SKIP
+    """
+    truth = frame_rows(prediction, data, series=series, num_samples=0)["truth"]
+    means = prediction.means[:, series].clamp(0, 1)
+    values = score(means, data.values[series].to(means).expand_as(means), keep=0)
+    rows = {"truth": truth, "best": means[int(values.argmax())], "worst": means[int(values.argmin())]}
+    return rows | {f"random {number + 1}": frames for number, frames in enumerate(means[:num_random])}
 
 
 def as_rows(frames: Any) -> dict[str, np.ndarray]:
