@@ -44,6 +44,7 @@ class VisitPlan(NamedTuple):
         has_guide: Whether the guide learns beside the chains.
         preconditioner: Directions and lengths of the steps.
         energy_penalty: Weight of the squared energies.
+        guide_loss: What the guide learns from, "bound" or "draws".
     """
 
     num_steps: int
@@ -53,6 +54,7 @@ class VisitPlan(NamedTuple):
     has_guide: bool
     preconditioner: GaussNewton | None
     energy_penalty: float
+    guide_loss: str = "bound"
 
 
 class ChainObjective(nn.Module):
@@ -98,7 +100,6 @@ class ChainObjective(nn.Module):
             raise UnsupportedError("Persistent chains live on one device. Train on one, or set `is_persistent=False`.")
         if step < self.plan.warmup_steps:
             return Objective(self.model)(data, step)
-        bound = self._bound(data, step) if self.plan.has_guide else None
         with torch.autocast(data.device.type, enabled=False):
             values, part, figures = self._chains(data)
         terms, priors = self._joint(part, values)
@@ -107,9 +108,10 @@ class ChainObjective(nn.Module):
             figures |= self._drift(name, prior, values[name])
             if self.plan.energy_penalty:
                 total = total + self.plan.energy_penalty * prior.penalty(values[name]).mean()
-        if bound is not None:
-            total = total + (bound - bound.detach())  # the guide's gradient, in a loss that stays the chains'
-            figures["bound"] = bound.detach()
+        if self.plan.has_guide:
+            learns = self._bound(data, step) if self.plan.guide_loss == "bound" else self._surprise(part, values)
+            total = total + (learns - learns.detach())  # the guide's gradient, in a loss that stays the chains'
+            figures[self.plan.guide_loss] = learns.detach()
         return Loss(total, terms | figures)
 
     # ------------------------------------------------------------------ chains
@@ -197,6 +199,13 @@ class ChainObjective(nn.Module):
         """Negative evidence lower bound, with gradients for the guide alone."""
         with frozen([*self.groups.generator, *self.groups.energy]):
             return Objective(self.model)(data, step).total
+
+    def _surprise(self, data: Sequences, values: Mapping[str, Tensor]) -> Tensor:
+        """Minus the mean log density of the guide at the chains' draws."""
+        with pyro.settings.context(module_local_params=True):
+            trace = poutine.trace(poutine.condition(self.model.guide, data=dict(values))).get_trace(data)
+        sites = [trace.nodes[name] for name in values if name in trace.nodes]
+        return -torch.stack([site["fn"].log_prob(site["value"]).mean() for site in sites]).sum()
 
     def _validation(self, data: Sequences) -> Loss:
         values = self.inference.draws(data, self.inference.num_chains)

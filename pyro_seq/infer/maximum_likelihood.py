@@ -45,9 +45,11 @@ class MaximumLikelihood:
     * from an encoder: ``kernel=Langevin(start="guide")`` with ``is_persistent=False``;
     * from an encoder at first and persistent then: the same with ``is_persistent=True``.
 
-    With a guide as start, or `warmup_steps`, the guide learns by its evidence lower bound throughout, which needs no
-    chains and keeps it useful for new series. The other parameters see the bound, and the model's regularisers, in the
-    warm-up only.
+    With a guide as start, or `warmup_steps`, the guide learns throughout, and stays useful for new series: by its
+    evidence lower bound, or by the density that it gives to the chains' draws. The latter costs no pass of the model
+    and cannot miss a mode that chains have found; with a guide that sees less than the chains do, as under
+    `ThinnedEncoder`, it learns the posterior given the less. The other parameters see the bound, and the model's
+    regularisers, in the warm-up only.
 
     The history has minus the log density of each site, and of the chains `acceptance`, `step_size` (median), and
     since the first step the numbers of `divergent` proposals and of visits that ended `frozen`. Under energy-based
@@ -70,6 +72,7 @@ class MaximumLikelihood:
         learning_rate: Of everything but the following.
         energy_learning_rate: Of the energies of energy-based priors.
         guide_learning_rate: Of what only the guide uses; `learning_rate` when absent.
+        guide_loss: What the guide learns from after the warm-up, ``"bound"`` or ``"draws"``.
         optimizer: A torch optimiser class, or any callable ``(params, lr=...)``; each of the three gets its own.
         schedule: Factor on all learning rates by step.
         clip_norm: Largest norm of the joint gradient.
@@ -87,6 +90,7 @@ class MaximumLikelihood:
 
     References:
         Pang, Han, Nijkamp, Zhu, Wu (2020), Learning latent space energy-based prior model, algorithm 1.
+        Naesseth, Lindsten, Blei (2020), Markovian score climbing: variational inference with KL(p||q).
         Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood gradient.
     """
 
@@ -101,6 +105,7 @@ class MaximumLikelihood:
     learning_rate: float = 1e-3
     energy_learning_rate: float = 1e-4
     guide_learning_rate: float | None = None
+    guide_loss: str = "bound"
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
     schedule: Schedule = Constant()
     clip_norm: float | None = None
@@ -119,6 +124,7 @@ class MaximumLikelihood:
             raise DataError(
                 f"`kernel` must be a `Langevin` whose start is 'normal', 'prior' or 'guide'. Got {self.kernel!r}."
             )
+        _require(self.guide_loss in ("bound", "draws"), "guide_loss", "'bound' or 'draws'", self.guide_loss)
         for name in ("learning_rate", "energy_learning_rate", "guide_learning_rate", "clip_norm"):
             value = getattr(self, name)
             is_optional = name in ("guide_learning_rate", "clip_norm")
@@ -157,6 +163,7 @@ class MaximumLikelihood:
             self.has_guide,
             self.preconditioner,
             self.energy_penalty,
+            self.guide_loss,
         )
         objective = ChainObjective(model, few, groups, chains, inference)
         plan = Plan(

@@ -118,6 +118,36 @@ def test_factor_analysis_reaches_the_exact_maximum(quiet, factors) -> None:
     assert (found - best).norm() < 0.05 * best.norm()
 
 
+def test_a_guide_that_learns_from_draws_has_the_posterior_marginals(quiet, factors) -> None:
+    """The bound would give the conditional variances, which are smaller where entries are correlated."""
+    data, model = factors.make_data(200, num_steps=1), factors.Factors()
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1.0, 0.7], [0.7, 1.0], [0.6, 0.6], [0.0, 0.5]]))
+    method = MaximumLikelihood(
+        num_steps=400,
+        chain_steps=5,
+        kernel=Langevin(MALA(0.8), start="guide"),
+        guide_loss="draws",
+        preconditioner=GaussNewton(),
+        learning_rate=1e-9,
+        guide_learning_rate=0.03,
+        schedule=Cosine(400, final=0.01),
+        average=0.98,
+    )
+    posterior = fit(model, data, method, trainer=quiet)
+    assert posterior.history["draws"][-1] < posterior.history["draws"][0]
+    with torch.no_grad():
+        loc, log_scale = model.encoder(data.values[:, 0]).chunk(2, -1)
+        weight, precision = model.weight, (-2 * model.log_scale).exp()
+        covariance = torch.linalg.inv(torch.eye(factors.DIM) + precision * weight.mT @ weight)
+        deviation, conditional = covariance.diagonal().sqrt(), torch.linalg.inv(covariance).diagonal().rsqrt()
+        gap = (loc - precision * data.values[:, 0] @ weight @ covariance) / deviation
+    assert (conditional < 0.85 * deviation).all()
+    # a regression on 200 series with 3 coefficients each: sqrt(3 / 200) of noise in their mean, less by averaging
+    assert gap.square().mean().sqrt() < 0.15
+    assert (log_scale.exp().mean(0) / deviation - 1).abs().max() < 0.08
+
+
 def test_energy_learns_the_aggregated_posterior(quiet, factors) -> None:
     """Two clumps on a line: the learned prior has their moments, by quadrature of its density."""
     source = torch.Generator().manual_seed(1)
@@ -410,6 +440,7 @@ def test_refusals(quiet, toy, factors) -> None:
         ("learning_rate", 0.0),
         ("energy_learning_rate", None),
         ("guide_learning_rate", -1.0),
+        ("guide_loss", "chains"),
         ("average", 1.0),
         ("energy_penalty", -1.0),
         ("views", (3,)),
