@@ -45,6 +45,7 @@ def plot_scores(scores: Sequence[VideoScores], *, which: str = "best", first_ste
             steps, colour = first_step + np.arange(len(mean)), SERIES[number % len(SERIES)]
             axes.plot(steps, mean, color=colour, linewidth=1.4, label=scored.name)
             axes.fill_between(steps, mean - half_width, mean + half_width, color=colour, alpha=0.18, linewidth=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         tidy(axes, x="frame", y=_LABELS.get(name, name))
     add_legend(figure.axes[-1])
     return figure

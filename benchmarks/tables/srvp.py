@@ -1,0 +1,169 @@
+"""Predictions of SRVP and of its ablations, and the page that shows them.
+
+    python -m benchmarks.tables.srvp           train what has no result yet, then write the page
+    python -m benchmarks.tables.srvp --page    only the page and the README's table
+
+Results are kept in benchmarks/results/tables_srvp_<study>.json; delete one to train again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.tables._page import PAGE, README, RESULTS, ROOT, write_between
+
+EXAMPLE = ROOT / "examples" / "srvp_moving_digits.py"
+STUDIES: dict[str, tuple[str, ...]] = {
+    "stochastic": (),
+    "deterministic": ("--deterministic", "--models", "residual", "mlp", "gru", "no-noise"),
+}
+# table 1 of Franceschi and others (2020): deterministic moving digits of 64 x 64, 95 frames after 5
+PUBLISHED = {
+    "SRVP": ((16.49, 0.06), (0.7808, 0.0020)),
+    "MLP transition": ((14.32, 0.06), (0.6895, 0.0023)),
+    "GRU transition": ((13.16, 0.05), (0.6318, 0.0022)),
+}
+DIGITS = {"psnr": 2, "ssim": 4}
+
+
+def path_of(study: str) -> Path:
+    """Where the result of a study is kept."""
+    return RESULTS / f"tables_srvp_{study}.json"
+
+
+def run(study: str, scratch: Path) -> None:
+    """Train by the example, and keep its scores with the command that made them."""
+    out = scratch / path_of(study).stem
+    command = [sys.executable, str(EXAMPLE), *STUDIES[study], "--quiet", "--resume", "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    record = json.loads((out / "scores.json").read_text())
+    record["command"] = " ".join(["python", str(EXAMPLE.relative_to(ROOT)), *STUDIES[study]])
+    path_of(study).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def value(figure: tuple[float, float] | list[float], metric: str) -> str:
+    """A mean with half its 95 % interval."""
+    mean, half_width = figure
+    return f"{mean:.{DIGITS[metric]}f} ± {half_width:.{DIGITS[metric]}f}"
+
+
+def costs(record: dict) -> str:
+    """How long the trainings took."""
+    parts = [
+        f"{name} {cost['processor_seconds'] / 60:.1f} ({cost['seconds'] / 60:.1f})"
+        for name, cost in record["costs"].items()
+    ]
+    return "Minutes of processor time (and of wall time, with other work beside it) to train: " + ", ".join(parts) + "."
+
+
+def setting(record: dict) -> str:
+    """What is in a video, and how many there are."""
+    return (
+        f"{record['num_digits']} digits of {record['digit_size']} pixels in frames of {record['size']} x "
+        f"{record['size']}, {record['steps']} steps on videos of 15 frames, {record['num_test']} test videos"
+    )
+
+
+def stochastic_section(record: dict) -> list[str]:
+    """Best and mean of many predictions, beside those that need no model."""
+    (horizon,) = map(str, record["horizons"])
+    lines = [f"### Digits that bounce off at random: {horizon} frames after 5", ""]
+    lines += [
+        f"`{record['command']}`: {setting(record)}, {record['samples']} predictions of each. Mean over videos and its "
+        f"95 % interval; the best prediction is chosen for each metric by itself. {costs(record)}"
+    ]
+    lines += ["", "| predictor | PSNR, best | PSNR, mean | SSIM, best | SSIM, mean |", "|---|---|---|---|---|"]
+    for name, scores in record["scores"].items():
+        cells = [value(scores[metric][which][horizon], metric) for metric in DIGITS for which in ("best", "mean")]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "At twice the frame rate of training, the truth being known between the frames, best of 20:", ""]
+    lines += ["| frames | PSNR |", "|---|---|"]
+    lines += [f"| {name} | {value(figure, 'psnr')} |" for name, figure in record["frame_rates"].items()]
+    return [*lines, ""]
+
+
+def order(record: dict, metric: str, horizon: str) -> str:
+    """Names by falling score."""
+    scores = {name: record["scores"][name][metric]["best"][horizon][0] for name in record["costs"]}
+    return ", ".join(sorted(scores, key=lambda name: -scores[name]))
+
+
+def ablation_section(record: dict) -> list[str]:
+    """The transitions, and none of the noise, at one budget, beside the published figures."""
+    lines = ["### Digits that bounce like light off a mirror: the ablation of the paper", ""]
+    lines += [
+        f"`{record['command']}`: {setting(record)}, one prediction of each, as in the paper. Equal steps for all. "
+        f"{costs(record)}"
+    ]
+    short, long = map(str, record["horizons"])
+    heads = [f"{metric.upper()}, {horizon} frames" for horizon in (short, long) for metric in DIGITS]
+    lines += ["", "| predictor | " + " | ".join(heads) + " | published PSNR | published SSIM |", "|---" * 7 + "|"]
+    for name, scores in record["scores"].items():
+        cells = [value(scores[metric]["best"][horizon], metric) for horizon in (short, long) for metric in DIGITS]
+        known = PUBLISHED.get(name)
+        cells += ["", ""] if known is None else [value(*pair) for pair in zip(known, DIGITS, strict=True)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "Published: 95 frames of 64 x 64 with MNIST digits of 28 pixels after 900 000 steps with batches of 128. The "
+        f"paper's order is {', '.join(PUBLISHED)}, and the model without noise clearly worse than SRVP (a figure "
+        "without numbers). Here, best first:",
+        "",
+    ]
+    lines += [
+        f"* {metric.upper()}, {horizon} frames: {order(record, metric, horizon)}"
+        for horizon in (short, long)
+        for metric in DIGITS
+    ]
+    return [*lines, ""]
+
+
+def summary(record: dict) -> list[str]:
+    """The table of the README."""
+    (horizon,) = map(str, record["horizons"])
+    lines = [
+        f"Two digits that bounce off at random, {horizon} frames after 5, by `python examples/srvp_moving_digits.py`: "
+        "best of",
+        f"{record['samples']} predictions, with 95 % intervals; [all scores](docs/results.md) and the ablation of the "
+        f"transition, by",
+        "`python -m benchmarks.tables.srvp`.",
+        "",
+        "| predictor | PSNR | SSIM |",
+        "|---|---|---|",
+    ]
+    for name, scores in record["scores"].items():
+        cells = [value(scores[metric]["best"][horizon], metric) for metric in DIGITS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def write_pages() -> None:
+    """Write this model's part of docs/results.md, and of the README."""
+    sections = {"stochastic": stochastic_section, "deterministic": ablation_section}
+    records = {study: json.loads(path_of(study).read_text()) for study in STUDIES if path_of(study).exists()}
+    lines = [line for study, record in records.items() for line in sections[study](record)]
+    write_between(PAGE, "srvp", lines[:-1])
+    if "stochastic" in records:
+        write_between(README, "srvp", summary(records["stochastic"]))
+
+
+def main() -> None:
+    """Train what has no result, then write the pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", choices=STUDIES, action="append", help="all without a result when absent")
+    parser.add_argument("--page", action="store_true", help="write the pages only")
+    parser.add_argument("--scratch", type=Path, default=ROOT / "results" / "tables", help="folder for checkpoints")
+    options = parser.parse_args()
+    if not options.page:
+        for study in options.study or STUDIES:
+            if not path_of(study).exists():
+                run(study, options.scratch)
+    write_pages()
+
+
+if __name__ == "__main__":
+    main()
