@@ -13,7 +13,8 @@ from torch.nn.functional import softplus
 from pyro_seq.errors import DataError
 from pyro_seq.nn.mlp import mlp
 
-_FLOOR = 1e-8  # of standard deviations, as in the public code of SRVP
+_FLOOR = 1e-4  # of standard deviations: the divergence from a state that has run away stays finite in single precision
+_PAPER_GAIN, _PAPER_SHARE = 1.41, 20 / 512  # of the paper's first model: gain, and size of its state over its width
 
 
 class Transition(Protocol):
@@ -38,7 +39,8 @@ class ResidualTransition(nn.Module):
         state_dim: Size of the state y.
         noise_dim: Size of the noise z; 0 without any.
         hidden_dims: Widths of the hidden layers of f.
-        gain: Gain of the orthogonal matrices that f starts with.
+        gain: Gain of the orthogonal matrices that f starts with. When absent, 1.41 at 20 states and a width of 512, as
+            in the paper, and as much less in narrower networks as makes f as strong there: 1.41 lets states explode.
 
     References:
         Franceschi, Delasalles, Chen, Lamprier, Gallinari, "Stochastic latent residual video prediction", ICML 2020.
@@ -47,7 +49,7 @@ class ResidualTransition(nn.Module):
     is_residual: ClassVar[bool] = True
 
     def __init__(
-        self, state_dim: int, noise_dim: int, hidden_dims: Sequence[int] = (512, 512, 512), *, gain: float = 1.41
+        self, state_dim: int, noise_dim: int, hidden_dims: Sequence[int] = (512, 512, 512), *, gain: float | None = None
     ) -> None:
         super().__init__()
         self.state_dim, self.noise_dim = state_dim, noise_dim
@@ -67,13 +69,13 @@ class MLPTransition(nn.Module):
         state_dim: Size of the state y.
         noise_dim: Size of the noise z; 0 without any.
         hidden_dims: Widths of the hidden layers of g.
-        gain: Gain of the orthogonal matrices that g starts with.
+        gain: Gain of the orthogonal matrices that g starts with; chosen as for `ResidualTransition` when absent.
     """
 
     is_residual: ClassVar[bool] = False
 
     def __init__(
-        self, state_dim: int, noise_dim: int, hidden_dims: Sequence[int] = (512, 512, 512), *, gain: float = 1.41
+        self, state_dim: int, noise_dim: int, hidden_dims: Sequence[int] = (512, 512, 512), *, gain: float | None = None
     ) -> None:
         super().__init__()
         self.state_dim, self.noise_dim = state_dim, noise_dim
@@ -136,10 +138,14 @@ def softplus_normal(features: Tensor) -> dist.Normal:
     return dist.Normal(loc, softplus(spread) + _FLOOR, validate_args=False)
 
 
-def _network(state_dim: int, noise_dim: int, hidden_dims: Sequence[int], gain: float) -> nn.Sequential:
+def _network(state_dim: int, noise_dim: int, hidden_dims: Sequence[int], gain: float | None) -> nn.Sequential:
     if state_dim < 1 or noise_dim < 0:
         raise DataError(f"`state_dim` must be positive, `noise_dim` 0 or more. Got {state_dim} and {noise_dim}.")
     layers = mlp((state_dim + noise_dim, *hidden_dims, state_dim), nn.ReLU)
+    if gain is None:
+        # the last matrix takes the norm of its input down by the root of this share, the gain acts once a layer
+        share = state_dim / (hidden_dims[-1] if hidden_dims else state_dim)
+        gain = _PAPER_GAIN * (_PAPER_SHARE / share) ** (0.5 / (len(hidden_dims) + 1))
     for layer in layers:
         if isinstance(layer, nn.Linear):
             nn.init.orthogonal_(layer.weight, gain)

@@ -112,7 +112,7 @@ def plain_terms(model: SRVP, data: Sequences, initial: Tensor, noise: Tensor) ->
     features = sum(torch.relu(model.content.each[0](codes[:, t])) for t in range(steps - 3, steps))
     content = torch.tanh(model.content.head[0](features))
     first = model.encoder.first(codes[:, :3].flatten(1))
-    first = Normal(first[:, :3], nn.functional.softplus(first[:, 3:]) + 1e-8)
+    first = Normal(first[:, :3], nn.functional.softplus(first[:, 3:]) + 1e-4)
     terms = {"initial": kl_divergence(first, Normal(torch.zeros(3).double(), 1.0)).sum(), "noise": torch.zeros(())}
     terms |= {"x": torch.zeros(()), "residual": torch.zeros(())}
     state, memory = initial, None
@@ -120,9 +120,9 @@ def plain_terms(model: SRVP, data: Sequences, initial: Tensor, noise: Tensor) ->
         read, memory = model.encoder.lstm(codes[:, t : t + 1], memory)
         if t:
             read = model.encoder.head(read[:, 0])
-            q = Normal(read[:, :2], nn.functional.softplus(read[:, 2:]) + 1e-8)
+            q = Normal(read[:, :2], nn.functional.softplus(read[:, 2:]) + 1e-4)
             p = model.noise_prior.layers(state)
-            p = Normal(p[:, :2], nn.functional.softplus(p[:, 2:]) + 1e-8)
+            p = Normal(p[:, :2], nn.functional.softplus(p[:, 2:]) + 1e-4)
             terms["noise"] = terms["noise"] + kl_divergence(q, p).sum()
             for _ in range(model.num_substeps):
                 move = model.transition.velocity(torch.cat([state, noise[:, t]], -1)) / model.num_substeps

@@ -28,6 +28,21 @@ def test_the_rate_starts_orthogonal(gain):
             assert not bool(layer.bias.any())
 
 
+@pytest.mark.parametrize("state_dim, hidden_dim, expected", [(20, 512, 1.41), (8, 64, 1.22), (50, 512, 1.26)])
+def test_the_gain_by_itself_makes_the_rate_as_strong_as_in_the_paper(state_dim, hidden_dim, expected):
+    first = ResidualTransition(state_dim, state_dim, (hidden_dim,) * 3).velocity[0].weight.detach()
+    torch.testing.assert_close(first.T @ first, expected**2 * torch.eye(2 * state_dim), rtol=0.01, atol=1e-4)
+
+
+def test_states_do_not_explode_at_the_start():
+    """Over the fifteen frames of a clip, in a network far narrower than the paper's."""
+    for _ in range(5):
+        transition, state = ResidualTransition(8, 4, (64, 64, 64)), torch.randn(64, 8)
+        for _ in range(14):
+            state = transition(state, torch.randn(64, 4), 1.0)
+        assert float(state.detach().norm(dim=-1).mean()) < 500
+
+
 def test_the_mlp_computes_the_state_anew():
     transition = MLPTransition(5, 2, (8,))
     torch.testing.assert_close(transition(STATE, NOISE), transition.next(torch.cat([STATE, NOISE], -1)))
@@ -47,7 +62,7 @@ def test_only_a_residual_transition_takes_shorter_steps():
 def test_scales_are_positive_whatever_the_features():
     normal = softplus_normal(torch.tensor([[1.0, -2.0, -200.0, 3.0]]))
     assert normal.loc.tolist() == [[1.0, -2.0]]
-    torch.testing.assert_close(normal.scale, torch.tensor([[1e-8, 3.0 + torch.tensor(-3.0).exp().log1p()]]))
+    torch.testing.assert_close(normal.scale, torch.tensor([[1e-4, 3.0001 + torch.tensor(-3.0).exp().log1p()]]))
     assert NoisePrior(5, 2, (8,))(STATE).batch_shape == (4, 3, 2)
 
 
