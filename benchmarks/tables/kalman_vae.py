@@ -42,7 +42,7 @@ BOX_NOTE = (
 )
 BOX_PICTURES = (
     "```{image} _static/kalman_vae_errors.png",
-    ":alt: Fraction of wrong pixels against the share of hidden frames and the length of a gap, beside published curves",
+    ":alt: Fraction of wrong pixels against the share of hidden frames and the length of a gap; published curves",
     ":width: 100%",
     "```",
     "",
