@@ -1,0 +1,242 @@
+"""Train ODE-LEBM, score its predictions beside trivial ones, put its latents to other uses, draw pictures.
+
+python examples/ode_lebm_langevin.py                                    irregular sinusoids, a few minutes on one core
+python examples/ode_lebm_langevin.py --prior gaussian --inference svi   the Latent ODE on the same data
+python examples/ode_lebm_langevin.py --learn all --share 0.1            training sees all points, a test one in ten
+python examples/ode_lebm_langevin.py --start cold                       chains from noise at every step, as published
+python examples/ode_lebm_langevin.py --data spiral                      also digits, balls, mujoco, physionet
+
+Two flags span {Gaussian, energy} x {SVI, Langevin}. Walkers need pip install 'pyro_seq[mujoco]', intensive care needs
+files: see `pyro_seq.datasets.physionet_2012`.
+"""
+
+# %% Set-up
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from _ode_lebm_pictures import draw
+from _ode_lebm_scores import errors, inferred, trivial
+from _ode_lebm_tasks import SETUPS, SHARES, Recipe, Task, build, is_thinned
+from _ode_lebm_uses import description, detection, generation
+from torch import Tensor, nn
+
+import pyro_seq as ps
+from pyro_seq.infer import schedules
+from pyro_seq.infer.views import GrowingLength
+
+
+# %% Fit
+@dataclass(frozen=True)
+class TwoRates:
+    """Adam for `SVI` with a rate of its own for the energy, as `MaximumLikelihood` has."""
+
+    energy: nn.Module
+    energy_rate: float
+
+    def __call__(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """The optimiser."""
+        slow = {id(parameter) for parameter in self.energy.parameters()}
+        groups = [
+            {"params": [parameter for parameter in parameters if id(parameter) not in slow], "lr": lr},
+            {"params": [parameter for parameter in parameters if id(parameter) in slow], "lr": self.energy_rate},
+        ]
+        return torch.optim.Adam(groups, lr=lr)
+
+
+class Training:
+    """Trains in two parts, each with a folder of its own to go on from."""
+
+    def __init__(self, task: Task, recipe: Recipe, out: Path, options: argparse.Namespace) -> None:
+        self.task, self.recipe, self.out, self.options = task, recipe, out, options
+        torch.manual_seed(options.seed)
+        self.model = build(SETUPS[options.data], task, options)
+
+    def run(self) -> ps.ChainPosterior | ps.GuidePosterior:
+        """The bound first, then the bound or chains that start from the encoder; or cold chains alone."""
+        num_steps = self.recipe.num_steps
+        if self.options.inference == "langevin" and self.options.start == "cold":
+            return self.part("cold", self.by_chains(num_steps))
+        first = max(1, round(self.recipe.beginning * num_steps))
+        self.model.emission.log_scale.requires_grad_(False)
+        self.part("beginning", self.by_bound(first, views=self.views(first)))
+        self.model.emission.log_scale.requires_grad_(True)
+        if is_thinned(self.options):
+            self.model.encoder.shares = SHARES
+        rest = max(1, num_steps - first)
+        return self.part("rest", self.by_bound(rest) if self.options.inference == "svi" else self.by_chains(rest))
+
+    def part(self, name: str, method: ps.SVI | ps.MaximumLikelihood) -> ps.ChainPosterior | ps.GuidePosterior:
+        """One fit."""
+        trainer = ps.Trainer(
+            directory=self.out / name, resume=self.options.resume, progress=not self.options.quiet, log_every=20
+        )
+        posterior = ps.fit(self.model, self.task.train, method, seed=self.options.seed, trainer=trainer)
+        if posterior.status == "interrupted":
+            raise SystemExit(f"Interrupted. Go on with --resume; what there is was saved in {self.out}.")
+        return posterior
+
+    def by_bound(self, num_steps: int, views: tuple = ()) -> ps.SVI:
+        """Model and encoder by the evidence lower bound."""
+        energy = self.model.energy
+        optimizer = torch.optim.Adam if energy is None else TwoRates(energy, self.recipe.energy_rate)
+        scales = {} if energy is None else {"energy_penalty": self.recipe.energy_penalty}
+        return ps.SVI(**self.shared(num_steps), optimizer=optimizer, scales=scales, views=views)
+
+    def by_chains(self, num_steps: int) -> ps.MaximumLikelihood:
+        """Chains that start cold each time, from the encoder each time, or from there once and then persist."""
+        is_cold = self.options.start == "cold"
+        return ps.MaximumLikelihood(
+            **self.shared(num_steps),
+            kernel=ps.Langevin(start="normal" if is_cold else "guide"),
+            is_persistent=self.options.start == "persistent",
+            chain_steps=self.recipe.chain_steps,
+            energy_learning_rate=self.recipe.energy_rate,
+            energy_penalty=self.recipe.energy_penalty,
+        )
+
+    def shared(self, num_steps: int) -> dict:
+        """Options of both methods."""
+        return {
+            "num_steps": num_steps,
+            "batch_size": self.recipe.batch_size,
+            "learning_rate": self.recipe.learning_rate,
+            "schedule": schedules.Cosine(num_steps, final=0.03),
+            "clip_norm": 1.0,
+        }
+
+    def views(self, num_steps: int) -> tuple:
+        """Series that grow to their whole length."""
+        length = self.recipe.first_length
+        return () if length is None else (GrowingLength(length, max(1, round(0.9 * num_steps))),)
+
+
+def recipe_of(options: argparse.Namespace) -> Recipe:
+    """The recipe of the data set, with what the command line changes."""
+    known = SETUPS[options.data].recipe
+    changes = {"num_steps": 8 if options.smoke else round(known.num_steps * options.effort)}
+    if options.start == "cold":
+        changes["chain_steps"] = 20
+    for name in ("energy_rate", "chain_steps"):
+        if getattr(options, name) is not None:
+            changes[name] = getattr(options, name)
+    return Recipe(**(asdict(known) | changes))
+
+
+# %% Check: predictions after Langevin steps from two starts, beside trivial ones
+def predicted(model: ps.ODELEBM, task: Task, options: argparse.Namespace) -> tuple[dict, dict[str, float]]:
+    """Errors, and seconds that inference took, by where chains start and how long they are."""
+    table: dict[str, dict] = {}
+    seconds: dict[str, float] = {}
+    for start in starts(model, options):
+        for num_steps in options.test_steps:
+            if num_steps == 0 and start == "cold":
+                continue
+            name = f"{start}, {num_steps} steps"
+            begin = time.perf_counter()
+            latents = inferred(
+                model, task.given, start=start, num_steps=num_steps, num_chains=options.test_chains, seed=options.seed
+            )
+            seconds[name] = round(time.perf_counter() - begin, 2)
+            table[name] = errors(model, task, latents)
+    return table, seconds
+
+
+def starts(model: ps.ODELEBM, options: argparse.Namespace) -> list[str]:
+    """Where chains can start: a model without an encoder starts cold."""
+    return [start for start in options.test_starts if start == "cold" or model.has_guide] or ["cold"]
+
+
+def print_table(table: dict[str, dict], baselines: dict[str, dict]) -> None:
+    """Errors of the mean of chains, of single ones, and of the trivial predictors."""
+    scores = list(next(iter(baselines.values())))
+    print("\nMean squared error" + " " * 26 + "".join(f"{score:>18}" for score in scores))
+    for name, row in table.items():
+        for estimator in next(iter(row.values())):
+            print(f"{name + ', ' + estimator:44}" + "".join(f"{row[score][estimator]:18.5f}" for score in scores))
+    for name, row in baselines.items():
+        print(f"{name:44}" + "".join(f"{row[score]:18.5f}" for score in scores))
+
+
+def other_uses(model: ps.ODELEBM, task: Task, options: argparse.Namespace) -> tuple[dict[str, float], Tensor]:
+    """Detection, description and generation with the longest chains from the first start; and their latents."""
+    infer = functools.partial(
+        inferred,
+        model,
+        start=starts(model, options)[0],
+        num_steps=max(options.test_steps),
+        num_chains=options.test_chains,
+        seed=options.seed,
+    )
+    latents = infer(task.given)
+    scores = detection(model, task, infer) | description(model, task, infer) | generation(model, task, latents)
+    return scores, latents
+
+
+# %% Run
+def main() -> None:
+    options = arguments()
+    if options.smoke:
+        options.test_steps, options.test_chains = (0, 4), 2
+    torch.set_num_threads(options.threads)
+    out = Path(options.out or f"results/ode_lebm_{options.data}_{options.prior}_{options.inference}")
+    if out.exists() and any(out.iterdir()) and not options.resume:
+        raise SystemExit(f"{out} holds an earlier run. Go on with it by --resume, or choose another folder by --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    task, recipe = SETUPS[options.data].load(options), recipe_of(options)
+    print(f"train {task.train}\ngiven {task.given}")
+    start = time.perf_counter()
+    posterior = Training(task, recipe, out, options).run()
+    seconds = time.perf_counter() - start
+    ps.save(posterior, out / "posterior.pt")
+    table, inference_seconds = predicted(posterior.model, task, options)
+    baselines = trivial(task)
+    print_table(table, baselines)
+    uses, latents = other_uses(posterior.model, task, options)
+    print("\n" + "\n".join(f"{name:60}{value:12.4f}" for name, value in uses.items()))
+    print(f"\ntraining: {seconds:.0f} s of wall time, {torch.get_num_threads()} thread(s)")
+    names = ("data", "prior", "inference", "start", "encoder", "learn", "share", "source", "walker")
+    record = {name: getattr(options, name) for name in (*names, "effort", "seed", "threads", "test_chains")}
+    record |= {"recipe": asdict(recipe), "seconds": round(seconds, 1), "inference_seconds": inference_seconds}
+    record |= {"errors": table, "trivial": baselines, "uses": uses}
+    (out / "scores.json").write_text(json.dumps(record, indent=1))
+    draw(posterior, task, latents, table, out, num_draws=8 if options.smoke else 100)
+    print(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=SETUPS, default="sinusoids")
+    parser.add_argument("--prior", choices=("energy", "gaussian"), default="energy")
+    parser.add_argument("--inference", choices=("langevin", "svi"), default="langevin", help="in training")
+    parser.add_argument("--start", choices=("persistent", "guide", "cold"), default="persistent", help="of chains")
+    parser.add_argument("--encoder", choices=("rnn", "ode_rnn"), default="rnn", help="the second is many times slower")
+    parser.add_argument("--share", type=float, default=0.2, help="of the points of a test sinusoid that are given")
+    parser.add_argument(
+        "--learn", choices=("observed", "all"), default="observed", help="from as many points, or from all"
+    )
+    parser.add_argument("--source", choices=("bundled", "mnist"), default="bundled", help="of the digits")
+    parser.add_argument("--walker", choices=("hopper", "swimmer", "cheetah"), default="hopper")
+    parser.add_argument("--chain-steps", type=int, help="Langevin steps of a visit in training")
+    parser.add_argument("--energy-rate", type=float, help="learning rate of the energy")
+    parser.add_argument("--test-steps", type=int, nargs="+", default=(0, 40), help="Langevin steps at test time")
+    parser.add_argument("--test-starts", nargs="+", choices=("guide", "cold"), default=("guide", "cold"))
+    parser.add_argument("--test-chains", type=int, default=4)
+    parser.add_argument("--effort", type=float, default=1.0, help="training steps, as a share of the usual ones")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1, help="more than one is slower here: the tensors are small")
+    parser.add_argument("--out", help="folder for pictures and checkpoints; results/ode_lebm_<data>_... when absent")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--smoke", action="store_true", help="a few steps on a little data, to see that it runs")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
