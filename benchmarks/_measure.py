@@ -161,7 +161,7 @@ def report(name: str, rows: Sequence[Row], *, notes: Sequence[str] = (), package
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
         "command": " ".join(["python -m", f"benchmarks.{name}", *sys.argv[1:]]),
     }
-    path = _folder() / f"{name}.json"
+    path = folder() / f"{name}.json"
     path.write_text(json.dumps([asdict(entry) | facts for entry in rows], indent=1) + "\n")
     print(f"{facts['threads']} thread, {facts['device']}. Seconds are medians of interleaved repeats. Wrote {path}.")
 
@@ -199,11 +199,12 @@ def plot_costs(
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(_folder() / f"{name}.png", dpi=150)
+    figure.savefig(folder() / f"{name}.png", dpi=150)
     pyplot.close(figure)
 
 
-def _folder() -> Path:
+def folder() -> Path:
+    """Where results go, made if it is not there."""
     folder = QUICK if "--quick" in sys.argv else RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     return folder
