@@ -75,7 +75,7 @@ def make(kind: str, options: argparse.Namespace) -> ps.SRVP:
         content_dim=CONTENT_DIM,
         num_frames=NUM_SEEN,
         hidden_dim=HIDDEN_DIM,
-        observation_scale=0.3,
+        observation_scale=0.15,
         architecture=ARCHITECTURES[options.architecture],
         transition=transition,
     )
@@ -88,16 +88,13 @@ def train(kind: str, out: Path, options: argparse.Namespace) -> ps.GuidePosterio
     model = make(kind, options)
     num_steps = 6 if options.smoke else options.steps
     flat = num_steps // 2
-    scales = {"noise": 2.0} if model.noise_dim else {}
-    if model.transition.is_residual:
-        scales["residual"] = 1.0
-    method = ps.SVI(
+        method = ps.SVI(
         num_steps=num_steps,
         batch_size=16,
         learning_rate=2e-3,
         schedule=schedules.FlatThenLinear(flat, num_steps - flat),
-        clip_norm=1000.0,
-        scales=scales,
+        clip_norm=10_000.0,
+        scales={"residual": 1.0} if model.transition.is_residual else {},
     )
     trainer = ps.Trainer(
         directory=out / kind,
@@ -298,13 +295,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--num-digits", type=int, default=2, help="digits in a video")
     parser.add_argument("--digit-size", type=int, default=12, help="height and width of a digit in pixels")
     parser.add_argument("--size", type=int, default=32, help="height and width of a frame in pixels")
-    parser.add_argument("--steps", type=int, default=2500, help="training steps of each model")
+    parser.add_argument("--steps", type=int, default=2000, help="training steps of each model")
     parser.add_argument("--samples", type=int, help="predictions of which the best counts; 100, or 1 if deterministic")
     parser.add_argument("--num-test", type=int, default=128, help="test videos")
     parser.add_argument("--validation", action="store_true", help="score videos of the validation digits instead")
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of the networks")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--out", help="folder for pictures and checkpoints; results/srvp_<data> when absent")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
