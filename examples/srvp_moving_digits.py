@@ -88,7 +88,7 @@ def train(kind: str, out: Path, options: argparse.Namespace) -> ps.GuidePosterio
     model = make(kind, options)
     num_steps = 6 if options.smoke else options.steps
     flat = num_steps // 2
-        method = ps.SVI(
+    method = ps.SVI(
         num_steps=num_steps,
         batch_size=16,
         learning_rate=2e-3,
