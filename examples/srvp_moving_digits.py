@@ -246,13 +246,14 @@ def draw_interpolation(posterior: ps.GuidePosterior, truth: ps.Sequences, out: P
     diagnostics.plot_sequences(strips, num_observed=NUM_SEEN).savefig(out / "interpolation.png", dpi=130)
 
 
-def draw_all(posteriors: dict[str, ps.GuidePosterior], table: list[ps.VideoScores], out: Path, samples: int) -> None:
+def draw_all(
+    posteriors: dict[str, ps.GuidePosterior], table: list[ps.VideoScores], out: Path, options: argparse.Namespace
+) -> None:
     """All pictures; those of one model show the first."""
-    options = arguments()
     truth, first = shown(options), next(iter(posteriors.values()))
     diagnostics.plot_scores(table, first_step=NUM_SEEN).savefig(out / "scores.png", dpi=130)
     diagnostics.plot_learning_curve(first.history, smoothing=0.9).savefig(out / "learning.png", dpi=130)
-    draw_samples(posteriors, truth, samples, out)
+    draw_samples(posteriors, truth, options.samples, out)
     draw_swap(first, truth, out)
     draw_interpolation(first, truth, out)
     if first.model.transition.is_residual:
@@ -279,7 +280,7 @@ def main() -> None:
         print("\nPSNR at the frame rate of training and at twice that rate, best of 20 by the whole video")
         for name, (mean, half) in record["frame_rates"].items():
             print(f"{name:26}{mean:9.2f} +-{half:.2f}")
-    draw_all(posteriors, table, out, options.samples)
+    draw_all(posteriors, table, out, options)
     record["seconds"] = round(time.perf_counter() - start)
     (out / "scores.json").write_text(json.dumps(record, indent=1))
     print(f"\n{record['seconds']} s in all; written to {out}:")
