@@ -68,13 +68,13 @@ TITLES = {
     "walkers": "Falling walkers: 100 steps given 50",
 }
 PUBLISHED = {
-    "spiral": "Published, all 500 points: Latent ODE 22.76, energy prior alone 17.92, chains alone 8.33, ODE-LEBM 1.36.",
+    "spiral": "Published, all 500: Latent ODE 22.76, energy prior alone 17.92, chains alone 8.33, ODE-LEBM 1.36.",
     "sinusoids_all": "Published at 0.1 / 0.2 / 0.3 / 0.5: Latent ODE (ODE-RNN) 0.0713 / 0.0311 / 0.0303 / 0.0246, "
     "ODE-LEBM 0.0700 / 0.0304 / 0.0266 / 0.0233. The raw nearest neighbour is far below all of them.",
     "sinusoids_observed": "The paper does not say which points its training sees; learning from observed points is the "
     "harder of the two.",
     "digits": "Published, on MNIST: Latent ODE 0.015 (T = 15) and 0.039 (T = 45), energy prior alone 0.031, "
-    "chains alone 0.025, ODE-LEBM 0.020 and 0.024 with NMI 0.576. These are other digits, so only the order can be compared.",
+    "chains alone 0.025, ODE-LEBM 0.020 and 0.024 with NMI 0.576. Our digits are others: compare the order.",
     "balls": "Published: Latent ODE 0.0178 / 0.0199, ODE-LEBM 0.0099 / 0.0159 with R2 0.62 of the friction.",
     "walkers": "Published T = 50 / T = 100: hopper 0.0097 / 0.0145 and 0.0076 / 0.0138 (ODE-LEBM), swimmer 5.8e-5 / "
     "6.3e-5 and 3.0e-6 / 4.9e-6, cheetah 0.0112 / 0.0087 and 0.0081 / 0.0079.",
