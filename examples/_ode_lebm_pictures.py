@@ -17,7 +17,7 @@ FEW = 4  # series in a picture
 
 
 def draw(
-    posterior: ps.ChainPosterior | ps.GuidePosterior,
+    model: ps.ODELEBM,
     task: Task,
     latents: Tensor,
     table: dict,
@@ -26,8 +26,6 @@ def draw(
     num_draws: int,
 ) -> None:
     """All pictures that fit the data set; `num_draws` of each long chain."""
-    model = posterior.model
-    diagnostics.plot_learning_curve(posterior.history, smoothing=0.9).savefig(out / "learning.png", dpi=150)
     draw_fits(model, task, latents[:, :FEW], out)
     draw_steps(table, out)
     draw_chains(model, task, out, num_draws)
@@ -122,6 +120,9 @@ def draw_steps(table: dict, out: Path) -> None:
                 axis.plot(steps, values, style, color=f"C{list(curves).index(start)}", markersize=3)
         axis.set(title=score, xlabel="Langevin steps", yscale="log")
         axis.set_xscale("symlog", linthresh=10)
+        axis.set_xticks(sorted({steps for points in curves.values() for steps, _ in points}))
+        axis.xaxis.set_major_formatter("{x:.0f}")
+        axis.minorticks_off()
     handles = [plt.Line2D([], [], color=f"C{place}", label=start) for place, start in enumerate(curves)]
     axes[0, 0].legend(handles=handles, fontsize=7)
     axes[0, 0].set_ylabel("MSE; dashed: single chain")

@@ -14,7 +14,7 @@ from pyro_seq import datasets
 from pyro_seq.nn.thinned_encoder import ThinnedEncoder
 from pyro_seq.ops.langevin import MALA
 
-SHARES = (0.1, 0.2, 0.3, 0.5)  # of the points of a sinusoid
+SHARES = (0.08, 0.1, 0.15, 0.2, 0.3, 0.5)  # of the points that an encoder learns to do with
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Recipe:
 
     Training begins by the evidence lower bound with a fixed, small scale of the noise, on series that grow: a scale
     that learns from the start runs up, and the model stays with the mean. Then comes what was asked for, chains or the
-    bound.
+    bound. An encoder that is to do with fewer points than training has learns that last, while the rest is held.
 
     Args:
         num_steps: Optimisation steps, the same for all four ways to train.
-        beginning: Share of them that belongs to the beginning.
+        parts: Shares of them of the beginning, the middle, and the encoder at the end where there is such a part.
         batch_size: Series a step.
         learning_rate: Of Adam, falling along a cosine in each part.
         scale: Of the noise at first, in standard deviations of the data.
@@ -38,7 +38,7 @@ class Recipe:
     """
 
     num_steps: int = 4000
-    beginning: float = 0.5
+    parts: tuple[float, float, float] = (0.4, 0.3, 0.3)
     batch_size: int = 50
     learning_rate: float = 5e-3
     scale: float = 0.1
@@ -178,7 +178,7 @@ def physionet(options: argparse.Namespace) -> Task:
     return Task(train, train, test.hide(is_late), test, asked, test.values, has_grid=False)
 
 
-IMAGES = Recipe(num_steps=3000, learning_rate=2e-3)
+IMAGES = Recipe(num_steps=3000, learning_rate=2e-3, scale=0.5)
 IRREGULAR = Recipe(first_length=25)
 SETUPS = {
     "sinusoids": Setup(sinusoids, (10, 0, 0), decoder_dims=(), solver_step=1.0, recipe=IRREGULAR),

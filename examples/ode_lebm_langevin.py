@@ -20,6 +20,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from _ode_lebm_pictures import draw
 from _ode_lebm_scores import errors, inferred, trivial
@@ -28,8 +29,10 @@ from _ode_lebm_uses import description, detection, generation
 from torch import Tensor, nn
 
 import pyro_seq as ps
+from pyro_seq import diagnostics
 from pyro_seq.infer import schedules
 from pyro_seq.infer.views import GrowingLength
+from pyro_seq.ops.langevin import MALA
 
 
 # %% Fit
@@ -51,26 +54,31 @@ class TwoRates:
 
 
 class Training:
-    """Trains in two parts, each with a folder of its own to go on from."""
+    """Trains in parts, each with a folder of its own to go on from."""
 
     def __init__(self, task: Task, recipe: Recipe, out: Path, options: argparse.Namespace) -> None:
         self.task, self.recipe, self.out, self.options = task, recipe, out, options
+        self.is_variational, self.is_cold = options.inference == "svi", options.start == "cold"
         torch.manual_seed(options.seed)
         self.model = build(SETUPS[options.data], task, options)
 
     def run(self) -> ps.ChainPosterior | ps.GuidePosterior:
         """The bound first, then the bound or chains that start from the encoder; or cold chains alone."""
         num_steps = self.recipe.num_steps
-        if self.options.inference == "langevin" and self.options.start == "cold":
+        if self.is_cold and not self.is_variational:
             return self.part("cold", self.by_chains(num_steps))
-        first = max(1, round(self.recipe.beginning * num_steps))
+        shares = np.array(self.recipe.parts if is_thinned(self.options) else self.recipe.parts[:2])
+        first, second, *third = (max(1, round(num_steps * share)) for share in shares / shares.sum())
         self.model.emission.log_scale.requires_grad_(False)
         self.part("beginning", self.by_bound(first, views=self.views(first)))
         self.model.emission.log_scale.requires_grad_(True)
-        if is_thinned(self.options):
-            self.model.encoder.shares = SHARES
-        rest = max(1, num_steps - first)
-        return self.part("rest", self.by_bound(rest) if self.options.inference == "svi" else self.by_chains(rest))
+        posterior = self.part("middle", self.by_bound(second) if self.is_variational else self.by_chains(second))
+        if not third:
+            return posterior
+        for learnt in (self.model.vector_field, self.model.emission, self.model.energy or nn.Identity()):
+            learnt.requires_grad_(False)
+        self.model.encoder.shares = SHARES
+        return self.part("encoder", self.by_bound(*third) if self.is_variational else self.by_chains(*third))
 
     def part(self, name: str, method: ps.SVI | ps.MaximumLikelihood) -> ps.ChainPosterior | ps.GuidePosterior:
         """One fit."""
@@ -80,6 +88,8 @@ class Training:
         posterior = ps.fit(self.model, self.task.train, method, seed=self.options.seed, trainer=trainer)
         if posterior.status == "interrupted":
             raise SystemExit(f"Interrupted. Go on with --resume; what there is was saved in {self.out}.")
+        picture = diagnostics.plot_learning_curve(posterior.history, smoothing=0.9)
+        picture.savefig(self.out / f"learning_{name}.png", dpi=150)
         return posterior
 
     def by_bound(self, num_steps: int, views: tuple = ()) -> ps.SVI:
@@ -87,19 +97,25 @@ class Training:
         energy = self.model.energy
         optimizer = torch.optim.Adam if energy is None else TwoRates(energy, self.recipe.energy_rate)
         scales = {} if energy is None else {"energy_penalty": self.recipe.energy_penalty}
-        return ps.SVI(**self.shared(num_steps), optimizer=optimizer, scales=scales, views=views)
+        return ps.SVI(**self.shared(num_steps), clip_norm=1.0, optimizer=optimizer, scales=scales, views=views)
 
     def by_chains(self, num_steps: int) -> ps.MaximumLikelihood:
         """Chains that start cold each time, from the encoder each time, or from there once and then persist."""
-        is_cold = self.options.start == "cold"
         return ps.MaximumLikelihood(
             **self.shared(num_steps),
-            kernel=ps.Langevin(start="normal" if is_cold else "guide"),
+            clip_norm=50.0,  # of one joint gradient, which must not starve the encoder
+            kernel=ps.Langevin(MALA(0.01), start="normal" if self.is_cold else "guide"),
             is_persistent=self.options.start == "persistent",
             chain_steps=self.recipe.chain_steps,
+            guide_loss="draws",
             energy_learning_rate=self.recipe.energy_rate,
-            energy_penalty=self.recipe.energy_penalty,
+            energy_penalty=self.recipe.energy_penalty if self.learns_energy else 0.0,
         )
+
+    @property
+    def learns_energy(self) -> bool:
+        """Whether there is an energy that is not held."""
+        return any(parameter.requires_grad for parameter in (self.model.energy or nn.Identity()).parameters())
 
     def shared(self, num_steps: int) -> dict:
         """Options of both methods."""
@@ -107,14 +123,13 @@ class Training:
             "num_steps": num_steps,
             "batch_size": self.recipe.batch_size,
             "learning_rate": self.recipe.learning_rate,
-            "schedule": schedules.Cosine(num_steps, final=0.03),
-            "clip_norm": 1.0,
+            "schedule": schedules.Cosine(num_steps, warmup=min(50, num_steps - 1), final=0.03),
         }
 
     def views(self, num_steps: int) -> tuple:
         """Series that grow to their whole length."""
         length = self.recipe.first_length
-        return () if length is None else (GrowingLength(length, max(1, round(0.9 * num_steps))),)
+        return () if length is None else (GrowingLength(length, max(1, round(0.75 * num_steps))),)
 
 
 def recipe_of(options: argparse.Namespace) -> Recipe:
@@ -206,7 +221,7 @@ def main() -> None:
     record |= {"recipe": asdict(recipe), "seconds": round(seconds, 1), "inference_seconds": inference_seconds}
     record |= {"errors": table, "trivial": baselines, "uses": uses}
     (out / "scores.json").write_text(json.dumps(record, indent=1))
-    draw(posterior, task, latents, table, out, num_draws=8 if options.smoke else 100)
+    draw(posterior.model, task, latents, table, out, num_draws=8 if options.smoke else 100)
     print(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
 
 
@@ -225,9 +240,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--walker", choices=("hopper", "swimmer", "cheetah"), default="hopper")
     parser.add_argument("--chain-steps", type=int, help="Langevin steps of a visit in training")
     parser.add_argument("--energy-rate", type=float, help="learning rate of the energy")
-    parser.add_argument("--test-steps", type=int, nargs="+", default=(0, 40), help="Langevin steps at test time")
+    parser.add_argument("--test-steps", type=int, nargs="+", default=(0, 60), help="Langevin steps at test time")
     parser.add_argument("--test-starts", nargs="+", choices=("guide", "cold"), default=("guide", "cold"))
-    parser.add_argument("--test-chains", type=int, default=4)
+    parser.add_argument("--test-chains", type=int, default=8)
     parser.add_argument("--effort", type=float, default=1.0, help="training steps, as a share of the usual ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="more than one is slower here: the tensors are small")
