@@ -23,28 +23,27 @@ class Recipe:
 
     Training begins by the evidence lower bound with a fixed, small scale of the noise, on series that grow: a scale
     that learns from the start runs up, and the model stays with the mean. Then comes what was asked for, chains or the
-    bound. An encoder that is to do with fewer points than training has learns that last, while the rest is held.
+    bound; the energy starts there too. An encoder that is to do with fewer points than training has learns that last,
+    from draws of itself given all points: hiding points from the start would spoil the model.
 
     Args:
         num_steps: Optimisation steps, the same for all four ways to train.
-        parts: Shares of them of the beginning, the middle, and the encoder at the end where there is such a part.
+        beginning: Share of them that belongs to the beginning.
         batch_size: Series a step.
         learning_rate: Of Adam, falling along a cosine in each part.
         scale: Of the noise at first, in standard deviations of the data.
         first_length: Steps of a series that the beginning starts with; all when absent.
-        energy_rate: Of the energy, which needs to be slow to be stable.
-        energy_penalty: Weight of squared energies.
+        energy_rate: Of Adam for the energy.
         chain_steps: Langevin steps of a visit.
     """
 
     num_steps: int = 4000
-    parts: tuple[float, float, float] = (0.4, 0.3, 0.3)
+    beginning: float = 0.5
     batch_size: int = 50
     learning_rate: float = 5e-3
     scale: float = 0.1
     first_length: int | None = None
-    energy_rate: float = 1e-4
-    energy_penalty: float = 0.01
+    energy_rate: float = 1e-3
     chain_steps: int = 3
 
 
@@ -85,6 +84,7 @@ class Setup:
         time_step: Model time of a typical interval.
         solver_step: Even steps of the solver in model time; one step an interval when absent.
         recipe: How to train.
+        num_chains: Chains of a test series.
     """
 
     load: Callable[[argparse.Namespace], Task]
@@ -94,6 +94,7 @@ class Setup:
     time_step: float = 0.1
     solver_step: float | None = None
     recipe: Recipe = field(default_factory=Recipe)
+    num_chains: int = 8
 
 
 # ---------------------------------------------------------------------- data
@@ -182,9 +183,9 @@ IMAGES = Recipe(num_steps=3000, learning_rate=2e-3, scale=0.5)
 IRREGULAR = Recipe(first_length=25)
 SETUPS = {
     "sinusoids": Setup(sinusoids, (10, 0, 0), decoder_dims=(), solver_step=1.0, recipe=IRREGULAR),
-    "spiral": Setup(spiral, (4, 0, 0), solver_step=0.5, recipe=IRREGULAR),
-    "digits": Setup(digits, (16, 16, 0), (100, 100), recipe=IMAGES),
-    "balls": Setup(balls, (8, 0, 4), (100, 100), recipe=IMAGES),
+    "spiral": Setup(spiral, (4, 0, 0), (30, 30), (30,), solver_step=0.4, recipe=IRREGULAR),
+    "digits": Setup(digits, (16, 16, 0), (100, 100), recipe=IMAGES, num_chains=4),
+    "balls": Setup(balls, (8, 0, 4), (100, 100), recipe=IMAGES, num_chains=4),
     "mujoco": Setup(mujoco, (15, 0, 0), (100, 100), time_step=0.05, solver_step=0.2),
     "physionet": Setup(physionet, (20, 0, 0), (50, 50), solver_step=0.4, recipe=Recipe(num_steps=2000)),
 }
@@ -196,6 +197,7 @@ SETUPS = {
 def build(setup: Setup, task: Task, options: argparse.Namespace) -> ps.ODELEBM:
     """The model that the two flags ask for; without an encoder where chains start cold."""
     state, static, dynamic = setup.dims
+    is_cold = options.start == "cold" and options.inference == "langevin"
     obs_shape, dim = task.train.obs_shape, sum(setup.dims)
     is_image = len(obs_shape) == 3
     solver = ps.RK4() if setup.solver_step is None else ps.RK4(step_size=setup.solver_step, is_dense=True)
@@ -212,8 +214,8 @@ def build(setup: Setup, task: Task, options: argparse.Namespace) -> ps.ODELEBM:
         flow=ps.Flow(state, order=1, solver=solver),
         vector_field=ps.BayesianMLP(state + dynamic, state, setup.field_dims, is_bayesian=False),
         energy=tilt(dim, setup.recipe) if options.prior == "energy" else None,
-        encoder=None if options.start == "cold" and options.inference == "langevin" else encoder(dim, task, options),
-        emission=ps.GaussianEmission(decoder, initial_scale=setup.recipe.scale),
+        encoder=None if is_cold else encoder(dim, task, options),
+        emission=ps.GaussianEmission(decoder, initial_scale=0.5 if is_cold else setup.recipe.scale),
         time_step=setup.time_step,
     )
 
@@ -221,11 +223,10 @@ def build(setup: Setup, task: Task, options: argparse.Namespace) -> ps.ODELEBM:
 def tilt(dim: int, recipe: Recipe) -> ps.EnergyTilt:
     """The energy and its prior chains, which go on from step to step."""
     return ps.EnergyTilt(
-        ps.EnergyMLP(dim, (25, 25)),
-        sampler=MALA(0.4),
+        ps.EnergyMLP(dim, (64, 64)),
+        sampler=MALA(0.2),
         num_steps=20,
-        chains=ps.PersistentChains(4 * recipe.batch_size, dim),
-        has_penalty=True,
+        chains=ps.PersistentChains(20 * recipe.batch_size, dim, refresh=0.02),
     )
 
 

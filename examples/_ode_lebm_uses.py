@@ -15,7 +15,7 @@ from pyro_seq.distributions.energy_drift import energy_drift
 from pyro_seq.infer.energies import energies
 
 Infer = Callable[[ps.Sequences], Tensor]  # series -> joint vectors (chain, series, latent)
-MOST_TRAINED = 500  # training series whose latents a regression is fitted to
+MOST_TRAINED = 300  # training series whose latents a regression or a Gaussian is fitted to
 
 
 # ---------------------------------------------------------------------- detection
@@ -41,12 +41,12 @@ def roughness(data: ps.Sequences) -> Tensor:
     return torch.stack(scores)
 
 
-def detection(model: ps.ODELEBM, task: Task, infer: Infer) -> dict[str, float]:
+def detection(model: ps.ODELEBM, task: Task, infer: Infer, latents: Tensor) -> dict[str, float]:
     """Area under the curve of energies at inferred latents, for test series with shuffled steps against the others."""
     usual, strange = task.given.seen(), shuffled(task.given)
     scores = {}
-    for name, data in (("usual", usual), ("strange", strange)):
-        found = energies(model, data, {"initial": infer(data)})
+    for name, data, drawn in (("usual", usual, latents), ("strange", strange, infer(strange))):
+        found = energies(model, data, {"initial": drawn})
         parts = {"prior energy": found.prior, "joint energy": found.joint, "misfit": found.joint - found.prior}
         scores[name] = {key: value.mean(0) for key, value in parts.items()} | {"roughness, no model": roughness(data)}
     return {f"AUROC, {key}": metrics.auroc(scores["usual"][key], scores["strange"][key]) for key in scores["usual"]}
@@ -63,12 +63,12 @@ def part(model: ps.ODELEBM, latents: Tensor, site: str) -> Tensor:
     return latents.mean(0)[:, parts[site]]
 
 
-def description(model: ps.ODELEBM, task: Task, infer: Infer) -> dict[str, float]:
+def description(model: ps.ODELEBM, task: Task, latents: Tensor, trained: Tensor) -> dict[str, float]:
     """What a part of the latents tells of what the series were made from."""
     if task.target is None:
         return {}
     site, name = task.target
-    latents, truth = infer(task.given.seen()), task.test.context[name]
+    truth = task.test.context[name]
     if name == "label":
         raw = task.given.seen().values.mean(1).flatten(1)
         return {
@@ -76,11 +76,9 @@ def description(model: ps.ODELEBM, task: Task, infer: Infer) -> dict[str, float]
             "NMI, whole vector": metrics.cluster_nmi(latents.mean(0), truth),
             "NMI, mean image": metrics.cluster_nmi(raw, truth),
         }
-    few = task.complete[:MOST_TRAINED]
-    fitted = infer(task.train[:MOST_TRAINED])
-    known = few.context[name]
+    known = task.complete.context[name][: trained.shape[1]]
     return {
-        f"R2 of {name}, {kind}": metrics.linear_r2(part(model, fitted, kind), known, part(model, latents, kind), truth)
+        f"R2 of {name}, {kind}": metrics.linear_r2(part(model, trained, kind), known, part(model, latents, kind), truth)
         for kind in dict.fromkeys((site, "initial"))
     }
 
@@ -103,31 +101,44 @@ def distance(left: Tensor, right: Tensor) -> float:
     return float(metrics.mse(nearest, left))
 
 
-def generation(model: ps.ODELEBM, task: Task, latents: Tensor) -> dict[str, float]:
-    """Decoded draws of the prior beside unseen series, and prior chains beside posterior draws `latents`.
+def sources(model: ps.ODELEBM, grid: ps.Sequences, trained: Tensor, seed: int = 5) -> dict[str, Tensor]:
+    """Vectors (series, latent) to decode: of the prior in several ways, and of two rivals that need no energy."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {"prior": prior_draws(model, grid, None)}
+    if model.energy is not None:
+        found["prior, 10 times longer chains"] = prior_draws(model, grid, 10 * model.energy.num_steps)
+        pool = model.energy.chains.values[model.energy.chains.is_started]
+        if len(pool):
+            found["prior, pool of training"] = pool[torch.randint(len(pool), (len(grid),), generator=generator)]
+    flat = trained.flatten(0, 1)
+    if len(flat) > model.dim:
+        factor = torch.linalg.cholesky(flat.T.cov() + 1e-6 * torch.eye(model.dim))
+        noise = torch.randn(len(grid), model.dim, generator=generator)
+        found["Gaussian fitted to posterior draws"] = flat.mean(0) + noise @ factor.T
+    return found | {"posterior of training series": flat[: len(grid)]}
+
+
+def generation(model: ps.ODELEBM, task: Task, latents: Tensor, trained: Tensor) -> dict[str, float]:
+    """Decoded draws of the prior beside unseen series, and prior chains beside posterior draws.
 
     A good prior has both distances near those of real training series; ten times longer chains change nothing.
     """
     if not task.has_grid:
         return {}
     grid = task.test.first(min(task.complete.num_steps, task.test.num_steps))
-    real, trained = grid.values, task.complete.values[:, : grid.num_steps]
+    real, real_trained = grid.values, task.complete.values[:, : grid.num_steps]
     scores = {
-        "unseen to nearest training series": distance(real, trained),
-        "training series to nearest unseen": distance(trained, real),
+        "nearest unseen to a training series": distance(real_trained, real),
+        "nearest training series to an unseen": distance(real, real_trained),
     }
-    count = None if model.energy is None else model.energy.num_steps
-    lengths = {"": count} if count is None else {"": count, ", 10 times longer chains": 10 * count}
-    scores["posterior: |z|"] = float(latents.norm(dim=-1).mean())
-    for note, num_steps in lengths.items():
-        vectors = prior_draws(model, grid, num_steps)
-        drawn = decoded(model, grid, vectors[None]).means[0]
+    for name, vectors in sources(model, grid, trained).items():
+        drawn = decoded(model, grid[: len(vectors)], vectors[None]).means[0]
         scores |= {
-            f"draw of the prior to nearest unseen{note}": distance(drawn, real),
-            f"unseen to nearest draw of the prior{note}": distance(real, drawn),
-            f"prior: |z|{note}": float(vectors.norm(dim=-1).mean()),
+            f"{name}: nearest unseen to a draw": distance(drawn, real),
+            f"{name}: nearest draw to an unseen": distance(real, drawn),
+            f"{name}: |z|": float(vectors.norm(dim=-1).mean()),
         }
-        if model.energy is not None:
+        if model.energy is not None and name.startswith("prior"):
             drift = energy_drift(model.energy, latents, vectors, loc=0.0, scale=1.0)
-            scores |= {f"energy gap{note}": drift.gap, f"largest deviation{note}": drift.deviation}
+            scores |= {f"{name}: energy gap": drift.gap, f"{name}: largest deviation": drift.deviation}
     return scores

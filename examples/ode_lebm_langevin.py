@@ -14,18 +14,18 @@ files: see `pyro_seq.datasets.physionet_2012`.
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from _ode_lebm_pictures import draw
 from _ode_lebm_scores import errors, inferred, trivial
 from _ode_lebm_tasks import SETUPS, SHARES, Recipe, Task, build, is_thinned
-from _ode_lebm_uses import description, detection, generation
+from _ode_lebm_uses import MOST_TRAINED, description, detection, generation
 from torch import Tensor, nn
 
 import pyro_seq as ps
@@ -67,18 +67,22 @@ class Training:
         num_steps = self.recipe.num_steps
         if self.is_cold and not self.is_variational:
             return self.part("cold", self.by_chains(num_steps))
-        shares = np.array(self.recipe.parts if is_thinned(self.options) else self.recipe.parts[:2])
-        first, second, *third = (max(1, round(num_steps * share)) for share in shares / shares.sum())
-        self.model.emission.log_scale.requires_grad_(False)
+        first = max(1, round(self.recipe.beginning * num_steps))
+        rest = max(1, num_steps - first)
+        self.hold(True)
         self.part("beginning", self.by_bound(first, views=self.views(first)))
-        self.model.emission.log_scale.requires_grad_(True)
-        posterior = self.part("middle", self.by_bound(second) if self.is_variational else self.by_chains(second))
-        if not third:
-            return posterior
-        for learnt in (self.model.vector_field, self.model.emission, self.model.energy or nn.Identity()):
-            learnt.requires_grad_(False)
-        self.model.encoder.shares = SHARES
-        return self.part("encoder", self.by_bound(*third) if self.is_variational else self.by_chains(*third))
+        self.hold(False)
+        posterior = self.part("middle", self.by_bound(rest) if self.is_variational else self.by_chains(rest))
+        if is_thinned(self.options):
+            self.model.encoder.shares = SHARES
+            self.distil(first)
+        return posterior
+
+    def hold(self, is_held: bool) -> None:
+        """Let noise and energy wait until there is a path that they could fit."""
+        self.model.emission.log_scale.requires_grad_(not is_held)
+        if self.model.energy is not None:
+            self.model.energy.requires_grad_(not is_held)
 
     def part(self, name: str, method: ps.SVI | ps.MaximumLikelihood) -> ps.ChainPosterior | ps.GuidePosterior:
         """One fit."""
@@ -92,12 +96,33 @@ class Training:
         picture.savefig(self.out / f"learning_{name}.png", dpi=150)
         return posterior
 
+    def distil(self, num_steps: int) -> None:
+        """Teach the encoder to tell from a few points what it told from all of them; the rest of the model stays."""
+        path, data = self.out / "encoder.pt", self.task.train
+        if self.options.resume and path.exists():
+            self.model.encoder.load_state_dict(torch.load(path))
+            return
+        teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
+        torch.manual_seed(self.options.seed)
+        optimizer = torch.optim.Adam(self.model.encoder.parameters(), self.recipe.learning_rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, schedules.Cosine(num_steps, final=0.02))
+        self.model.encoder.train()
+        for _ in range(num_steps):
+            batch = data[torch.randperm(len(data))[: 4 * self.recipe.batch_size]]
+            surprise = -self.model.encode(batch).log_prob(teacher.encode(batch).sample()).mean()
+            optimizer.zero_grad()
+            surprise.backward()
+            nn.utils.clip_grad_norm_(self.model.encoder.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+        self.model.encoder.eval()
+        torch.save(self.model.encoder.state_dict(), path)
+
     def by_bound(self, num_steps: int, views: tuple = ()) -> ps.SVI:
         """Model and encoder by the evidence lower bound."""
         energy = self.model.energy
         optimizer = torch.optim.Adam if energy is None else TwoRates(energy, self.recipe.energy_rate)
-        scales = {} if energy is None else {"energy_penalty": self.recipe.energy_penalty}
-        return ps.SVI(**self.shared(num_steps), clip_norm=1.0, optimizer=optimizer, scales=scales, views=views)
+        return ps.SVI(**self.shared(num_steps), clip_norm=1.0, optimizer=optimizer, views=views)
 
     def by_chains(self, num_steps: int) -> ps.MaximumLikelihood:
         """Chains that start cold each time, from the encoder each time, or from there once and then persist."""
@@ -109,13 +134,7 @@ class Training:
             chain_steps=self.recipe.chain_steps,
             guide_loss="draws",
             energy_learning_rate=self.recipe.energy_rate,
-            energy_penalty=self.recipe.energy_penalty if self.learns_energy else 0.0,
         )
-
-    @property
-    def learns_energy(self) -> bool:
-        """Whether there is an energy that is not held."""
-        return any(parameter.requires_grad for parameter in (self.model.energy or nn.Identity()).parameters())
 
     def shared(self, num_steps: int) -> dict:
         """Options of both methods."""
@@ -146,7 +165,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
 
 # %% Check: predictions after Langevin steps from two starts, beside trivial ones
 def predicted(model: ps.ODELEBM, task: Task, options: argparse.Namespace) -> tuple[dict, dict[str, float]]:
-    """Errors, and seconds that inference took, by where chains start and how long they are."""
+    """Errors, and processor seconds that inference took, by where chains start and how long they are."""
     table: dict[str, dict] = {}
     seconds: dict[str, float] = {}
     for start in starts(model, options):
@@ -154,11 +173,11 @@ def predicted(model: ps.ODELEBM, task: Task, options: argparse.Namespace) -> tup
             if num_steps == 0 and start == "cold":
                 continue
             name = f"{start}, {num_steps} steps"
-            begin = time.perf_counter()
+            begin = time.process_time()
             latents = inferred(
                 model, task.given, start=start, num_steps=num_steps, num_chains=options.test_chains, seed=options.seed
             )
-            seconds[name] = round(time.perf_counter() - begin, 2)
+            seconds[name] = round(time.process_time() - begin, 2)
             table[name] = errors(model, task, latents)
     return table, seconds
 
@@ -189,9 +208,9 @@ def other_uses(model: ps.ODELEBM, task: Task, options: argparse.Namespace) -> tu
         num_chains=options.test_chains,
         seed=options.seed,
     )
-    latents = infer(task.given)
-    scores = detection(model, task, infer) | description(model, task, infer) | generation(model, task, latents)
-    return scores, latents
+    latents, trained = infer(task.given), infer(task.train[:MOST_TRAINED], num_chains=1)
+    scores = detection(model, task, infer, latents) | description(model, task, latents, trained)
+    return scores | generation(model, task, latents, trained), latents
 
 
 # %% Run
@@ -199,6 +218,7 @@ def main() -> None:
     options = arguments()
     if options.smoke:
         options.test_steps, options.test_chains = (0, 4), 2
+    options.test_chains = options.test_chains or SETUPS[options.data].num_chains
     torch.set_num_threads(options.threads)
     out = Path(options.out or f"results/ode_lebm_{options.data}_{options.prior}_{options.inference}")
     if out.exists() and any(out.iterdir()) and not options.resume:
@@ -206,21 +226,21 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     task, recipe = SETUPS[options.data].load(options), recipe_of(options)
     print(f"train {task.train}\ngiven {task.given}")
-    start = time.perf_counter()
+    wall, processor = time.perf_counter(), time.process_time()
     posterior = Training(task, recipe, out, options).run()
-    seconds = time.perf_counter() - start
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
     ps.save(posterior, out / "posterior.pt")
     table, inference_seconds = predicted(posterior.model, task, options)
     baselines = trivial(task)
     print_table(table, baselines)
+    record = {"recipe": asdict(recipe), "seconds": round(wall, 1), "processor_seconds": round(processor, 1)}
+    record |= {"inference_seconds": inference_seconds, "errors": table, "trivial": baselines}
     uses, latents = other_uses(posterior.model, task, options)
     print("\n" + "\n".join(f"{name:60}{value:12.4f}" for name, value in uses.items()))
-    print(f"\ntraining: {seconds:.0f} s of wall time, {torch.get_num_threads()} thread(s)")
+    print(f"\ntraining: {processor:.0f} s of processor time, {wall:.0f} s of wall time, {options.threads} thread(s)")
     names = ("data", "prior", "inference", "start", "encoder", "learn", "share", "source", "walker")
-    record = {name: getattr(options, name) for name in (*names, "effort", "seed", "threads", "test_chains")}
-    record |= {"recipe": asdict(recipe), "seconds": round(seconds, 1), "inference_seconds": inference_seconds}
-    record |= {"errors": table, "trivial": baselines, "uses": uses}
-    (out / "scores.json").write_text(json.dumps(record, indent=1))
+    record = {name: getattr(options, name) for name in (*names, "effort", "seed", "threads", "test_chains")} | record
+    (out / "scores.json").write_text(json.dumps(record | {"uses": uses}, indent=1))
     draw(posterior.model, task, latents, table, out, num_draws=8 if options.smoke else 100)
     print(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
 
@@ -242,7 +262,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--energy-rate", type=float, help="learning rate of the energy")
     parser.add_argument("--test-steps", type=int, nargs="+", default=(0, 60), help="Langevin steps at test time")
     parser.add_argument("--test-starts", nargs="+", choices=("guide", "cold"), default=("guide", "cold"))
-    parser.add_argument("--test-chains", type=int, default=8)
+    parser.add_argument("--test-chains", type=int, help="of each series")
     parser.add_argument("--effort", type=float, default=1.0, help="training steps, as a share of the usual ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="more than one is slower here: the tensors are small")

@@ -94,8 +94,11 @@ def test_scores_of_an_untrained_model(parts, data: str) -> None:
     assert torch.equal(mixed.mask, task.given.seen().mask)
     torch.testing.assert_close(mixed.values.sum(1), task.given.values.sum(1), rtol=1e-4, atol=1e-4)
     assert (uses.roughness(mixed) > uses.roughness(task.given)).float().mean() > 0.5
-    figures = uses.generation(model, task, latents)
-    assert figures["prior: |z|"] > 0 and "energy gap, 10 times longer chains" in figures
+    trained = scores.inferred(model, task.train, start="guide", num_steps=0, num_chains=1)
+    figures = uses.generation(model, task, latents, trained)
+    assert figures["prior: |z|"] > 0 and "prior, 10 times longer chains: energy gap" in figures
+    assert uses.detection(model, task, lambda data: latents, latents).keys() >= {"AUROC, joint energy"}
+    assert bool(uses.description(model, task, latents, trained)) == (data != "spiral")
 
 
 def test_a_neighbour_that_ends_is_continued(parts) -> None:
