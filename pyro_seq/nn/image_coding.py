@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyro_seq.errors import ShapeError
+from pyro_seq.nn.columns import Window, convolution, transposed_convolution
 from pyro_seq.nn.normalised import Norm, Rectified
 
 Maps = tuple[Tensor, ...]
@@ -131,12 +132,21 @@ class Convolution(nn.Module):
 
     def forward(self, maps: Tensor, skip: Tensor | None = None, owner: Tensor | None = None) -> Tensor:
         """Maps (frame, ...) of `maps` (frame, ...) beside `skip` (series, ...) of each `owner` (frame,), if any."""
-        convolve = functional.conv_transpose2d if self.is_transposed else functional.conv2d
         if skip is None or owner is None:
-            return convolve(maps, self.kernel, None, self.stride, self.padding)
-        own, other = self.kernel.split(self.sizes, 0 if self.is_transposed else 1)
-        shared = convolve(skip, other, None, self.stride, self.padding)
-        return convolve(maps, own, None, self.stride, self.padding) + shared.index_select(0, owner)
+            return self._convolve(maps, self.weight)
+        own, other = self.weight.split(self.sizes, 0 if self.is_transposed else 3)
+        return self._convolve(maps, own) + self._convolve(skip, other).index_select(0, owner)
+
+    def _convolve(self, maps: Tensor, weight: Tensor) -> Tensor:
+        window = Window(weight.shape[1], self.stride, self.padding)
+        kernel = weight.permute(0, 3, 1, 2)
+        if self.is_transposed:
+            if window.is_better_spread(maps, weight.shape[3]):
+                return transposed_convolution(maps, weight, window)
+            return functional.conv_transpose2d(maps, kernel, None, self.stride, self.padding)
+        if window.is_better_gathered(maps):
+            return convolution(maps, weight, window)
+        return functional.conv2d(maps, kernel, None, self.stride, self.padding)
 
 
 def channels_last(frames: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional
 Norm = Callable[[int], nn.Module]
 
 SLOPE = 0.2  # of the leaky rectifier below zero, as in DCGAN
-_CACHED = 2**18  # entries worked on at a time: 1 MiB in single precision, which the second-level cache holds
+_CACHED = 2**16  # entries worked on at a time: the second-level cache holds several such chunks in single precision
 
 
 class Rectified(nn.Module):
@@ -89,5 +89,5 @@ class _NormaliseRectify(torch.autograd.Function):
         linear = -factor * precision * weight_gradient / len(pixels)
         constant = -factor * bias_gradient / len(pixels) - linear * mean
         for chunk, _outcome, _incoming, slope in parts:
-            slope.mul_(factor).addcmul_(chunk, linear).add_(constant)
+            torch.addcmul(torch.addcmul(constant, chunk, linear), slope, factor, out=slope)
         return slopes, weight_gradient, bias_gradient, None
