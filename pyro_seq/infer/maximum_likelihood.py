@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -16,9 +14,9 @@ from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.infer.chain_objective import ChainObjective, VisitPlan
 from pyro_seq.infer.chain_posterior import ChainPosterior
-from pyro_seq.infer.checkpoint import describe
 from pyro_seq.infer.gauss_newton import GaussNewton
 from pyro_seq.infer.langevin import Langevin
+from pyro_seq.infer.options import facts, is_positive, require
 from pyro_seq.infer.parameter_groups import ParameterGroups, frozen, parameter_groups
 from pyro_seq.infer.schedules import Constant, Schedule
 from pyro_seq.infer.trainer import Plan, Trainer
@@ -124,19 +122,19 @@ class MaximumLikelihood:
             raise DataError(
                 f"`kernel` must be a `Langevin` whose start is 'normal', 'prior' or 'guide'. Got {self.kernel!r}."
             )
-        _require(self.guide_loss in ("bound", "draws"), "guide_loss", "'bound' or 'draws'", self.guide_loss)
+        require(self.guide_loss in ("bound", "draws"), "guide_loss", "'bound' or 'draws'", self.guide_loss)
         for name in ("learning_rate", "energy_learning_rate", "guide_learning_rate", "clip_norm"):
             value = getattr(self, name)
             is_optional = name in ("guide_learning_rate", "clip_norm")
-            _require((value is None and is_optional) or _is_positive(value), name, "a positive number", value)
+            require((value is None and is_optional) or is_positive(value), name, "a positive number", value)
         curvature = self.preconditioner
-        _require(curvature is None or isinstance(curvature, GaussNewton), "preconditioner", "a GaussNewton", curvature)
-        _require(self.average is None or 0.0 < self.average < 1.0, "average", "between 0 and 1", self.average)
+        require(curvature is None or isinstance(curvature, GaussNewton), "preconditioner", "a GaussNewton", curvature)
+        require(self.average is None or 0.0 < self.average < 1.0, "average", "between 0 and 1", self.average)
         penalty = self.energy_penalty
-        _require(penalty == 0 or _is_positive(penalty), "energy_penalty", "a number 0 or more", penalty)
+        require(penalty == 0 or is_positive(penalty), "energy_penalty", "a number 0 or more", penalty)
         for name in ("optimizer", "schedule"):
-            _require(callable(getattr(self, name)), name, "callable", getattr(self, name))
-        _require(all(callable(view) for view in self.views), "views", "a sequence of callables", self.views)
+            require(callable(getattr(self, name)), name, "callable", getattr(self, name))
+        require(all(callable(view) for view in self.views), "views", "a sequence of callables", self.views)
 
     @property
     def has_guide(self) -> bool:
@@ -174,7 +172,7 @@ class MaximumLikelihood:
             clip_norm=self.clip_norm,
             views=self.views,
             average=self.average,
-            facts=self._facts(),
+            facts=facts(self),
         )
         with ExitStack() as stack:
             if not self.has_guide:
@@ -203,17 +201,3 @@ class MaximumLikelihood:
                 f"`kernel=Langevin(start='guide')` and `warmup_steps` need a guide, but this {type(model).__name__} "
                 "has none. Start from noise or from the prior, with persistent chains, or give the model an encoder."
             )
-
-    def _facts(self) -> dict[str, str]:
-        """Options that a resumed run must share; it may be longer than the first."""
-        names = [option.name for option in dataclasses.fields(self) if option.name != "num_steps"]
-        return {"method": type(self).__name__} | {name: describe(getattr(self, name)) for name in names}
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and 0.0 < value < math.inf
-
-
-def _require(holds: bool, name: str, rule: str, value: Any) -> None:
-    if not holds:
-        raise DataError(f"`{name}` must be {rule}. Got {value!r}.")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -14,9 +13,8 @@ from torch import nn
 from pyro_seq._source import SequenceSource
 from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError
-from pyro_seq.infer.checkpoint import describe
 from pyro_seq.infer.objective import Objective
+from pyro_seq.infer.options import facts, is_positive, require
 from pyro_seq.infer.schedules import Constant, Schedule
 from pyro_seq.infer.trainer import Plan, Trainer
 from pyro_seq.infer.views import View
@@ -77,15 +75,15 @@ class SVI:
             whole_number(self.batch_size, "batch_size", 1)
         if not callable(self.num_particles):
             whole_number(self.num_particles, "num_particles", 1)
-        _require(_is_positive(self.learning_rate), "learning_rate", "a positive number", self.learning_rate)
-        _require(self.clip_norm is None or _is_positive(self.clip_norm), "clip_norm", "positive", self.clip_norm)
-        _require(self.average is None or 0.0 < self.average < 1.0, "average", "between 0 and 1", self.average)
+        require(is_positive(self.learning_rate), "learning_rate", "a positive number", self.learning_rate)
+        require(self.clip_norm is None or is_positive(self.clip_norm), "clip_norm", "positive", self.clip_norm)
+        require(self.average is None or 0.0 < self.average < 1.0, "average", "between 0 and 1", self.average)
         for name in ("optimizer", "schedule"):
-            _require(callable(getattr(self, name)), name, "callable", getattr(self, name))
-        _require(all(callable(view) for view in self.views), "views", "a sequence of callables", self.views)
+            require(callable(getattr(self, name)), name, "callable", getattr(self, name))
+        require(all(callable(view) for view in self.views), "views", "a sequence of callables", self.views)
         for name, scale in self.scales.items():
             is_weight = callable(scale) or (isinstance(scale, int | float) and 0.0 <= scale < math.inf)
-            _require(is_weight, f"scales[{name!r}]", "a schedule, or a number 0 or more", scale)
+            require(is_weight, f"scales[{name!r}]", "a schedule, or a number 0 or more", scale)
 
     def run(
         self,
@@ -108,7 +106,7 @@ class SVI:
             clip_norm=self.clip_norm,
             views=self.views,
             average=self.average,
-            facts=self._facts(),
+            facts=facts(self),
         )
         outcome = train(objective, data, plan, validation=validation, seed=seed, trainer=trainer)
         return GuidePosterior(model, outcome.history, outcome.status)
@@ -116,17 +114,3 @@ class SVI:
     def _optimizers(self, objective: nn.Module) -> list[torch.optim.Optimizer]:
         trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         return [self.optimizer(trained, lr=self.learning_rate)]
-
-    def _facts(self) -> dict[str, str]:
-        """Options that a resumed run must share; it may be longer than the first."""
-        names = [option.name for option in dataclasses.fields(self) if option.name != "num_steps"]
-        return {"method": type(self).__name__} | {name: describe(getattr(self, name)) for name in names}
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and 0.0 < value < math.inf
-
-
-def _require(holds: bool, name: str, rule: str, value: Any) -> None:
-    if not holds:
-        raise DataError(f"`{name}` must be {rule}. Got {value!r}.")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError
+from pyro_seq.infer.options import require
 from pyro_seq.infer.schedules import Schedule
 
 View = Callable[[Sequences, int, torch.Generator], Sequences]
@@ -30,8 +30,8 @@ class GrowingLength:
     full_at: int
 
     def __post_init__(self) -> None:
-        _require(self.start >= 1, "start", "1 or more", self.start)
-        _require(self.full_at >= 1, "full_at", "1 or more", self.full_at)
+        require(self.start >= 1, "start", "1 or more", self.start)
+        require(self.full_at >= 1, "full_at", "1 or more", self.full_at)
 
     def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
         """The first L(step) steps of `data`."""
@@ -59,10 +59,10 @@ class RandomWindows:
     shortest: int = 1
 
     def __post_init__(self) -> None:
-        _require(self.shortest >= 1, "shortest", "1 or more", self.shortest)
+        require(self.shortest >= 1, "shortest", "1 or more", self.shortest)
         if not callable(self.length):
-            _require(self.length >= 1, "length", "1 or more", self.length)
-        _require(0.0 <= self.at_start <= 1.0, "at_start", "a probability", self.at_start)
+            require(self.length >= 1, "length", "1 or more", self.length)
+        require(0.0 <= self.at_start <= 1.0, "at_start", "a probability", self.at_start)
 
     def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
         """One window a series."""
@@ -89,8 +89,8 @@ class Thin:
     random_offset: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.stride >= 1, "stride", "1 or more", self.stride)
-        _require(self.keep >= 0, "keep", "0 or more", self.keep)
+        require(self.stride >= 1, "stride", "1 or more", self.stride)
+        require(self.keep >= 0, "keep", "0 or more", self.keep)
 
     def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
         """The kept steps."""
@@ -119,8 +119,8 @@ class RandomSteps:
     per_series: bool = True
 
     def __post_init__(self) -> None:
-        _require(self.keep >= 0, "keep", "0 or more", self.keep)
-        _require(self.count >= max(self.keep, 1), "count", "at least 1 and `keep`", self.count)
+        require(self.keep >= 0, "keep", "0 or more", self.keep)
+        require(self.count >= max(self.keep, 1), "count", "at least 1 and `keep`", self.count)
 
     def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
         """The chosen steps."""
@@ -145,7 +145,7 @@ class TimeWarp:
     high: float
 
     def __post_init__(self) -> None:
-        _require(0.0 < self.low <= self.high, "low", "positive and not above `high`", (self.low, self.high))
+        require(0.0 < self.low <= self.high, "low", "positive and not above `high`", (self.low, self.high))
 
     def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
         """The resampled series."""
@@ -209,8 +209,3 @@ def _widen(factor: Tensor, like: Tensor) -> Tensor:
 
 def _hidden_to_zero(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(_widen(mask, values), values, values.new_zeros(()))
-
-
-def _require(holds: bool, name: str, rule: str, value: object) -> None:
-    if not holds:
-        raise DataError(f"`{name}` must be {rule}. Got {value!r}.")
