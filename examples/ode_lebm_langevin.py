@@ -233,6 +233,8 @@ def main() -> None:
     table, inference_seconds = predicted(posterior.model, task, options)
     baselines = trivial(task)
     print_table(table, baselines)
+    earlier = json.loads((out / "scores.json").read_text()) if (out / "scores.json").exists() else {}
+    wall, processor = wall + earlier.get("seconds", 0), processor + earlier.get("processor_seconds", 0)
     record = {"recipe": asdict(recipe), "seconds": round(wall, 1), "processor_seconds": round(processor, 1)}
     record |= {"inference_seconds": inference_seconds, "errors": table, "trivial": baselines}
     uses, latents = other_uses(posterior.model, task, options)

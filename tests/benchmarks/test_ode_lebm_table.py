@@ -1,0 +1,57 @@
+"""The tables of ODE-LEBM: how records become rows, and that the example takes every command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.tables import _page
+from benchmarks.tables import ode_lebm as table
+
+
+def record(label: str, error: float) -> dict:
+    row = {"single chain": 2 * error, "mean of chains": error}
+    trivial = {"nearest training series": {"T = 15": 0.04}}
+    known = {"label": label, "command": "python example", "seconds": 60.0, "uses": {"AUROC, prior energy": error}}
+    return known | {"errors": {"guide, 0 steps": {"T = 15": row}}, "trivial": trivial}
+
+
+def test_rows_hold_means_and_deviations_over_seeds_and_the_trivial_predictors() -> None:
+    lines = table.table([record("ODE-LEBM", 0.2), record("ODE-LEBM", 0.4), record("Latent ODE", 0.5)])
+    assert "| ODE-LEBM: guide, 0 steps, mean of chains | 0.3 ± 0.14 |" in lines
+    assert "| Latent ODE: guide, 0 steps, single chain | 1 |" in lines
+    assert "| nearest training series | 0.04 |" in lines
+
+
+def test_uses_stand_in_a_column_for_each_way() -> None:
+    assert "| AUROC, prior energy | 0.3 ± 0.14 | 0.5 |" in table.uses(
+        [record("ODE-LEBM", 0.2), record("ODE-LEBM", 0.4), record("Latent ODE", 0.5)]
+    )
+
+
+def test_every_study_has_a_title_and_runs_that_the_example_takes() -> None:
+    assert table.STUDIES.keys() == table.TITLES.keys() == table.PUBLISHED.keys()
+    code = (
+        "import sys; sys.path.insert(0, 'examples'); import json, ode_lebm_langevin as example\n"
+        "for words in json.loads(sys.argv[1]):\n    sys.argv = ['example', *words]; example.arguments()"
+    )
+    words = [list(options) for runs in table.STUDIES.values() for _, options in runs]
+    command = [sys.executable, "-W", "ignore", "-c", code, json.dumps(words)]
+    done = subprocess.run(command, cwd=_page.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("share", table.SHARES)
+def test_trainings_on_all_points_are_shared_by_the_shares_of_a_test(share: str) -> None:
+    folders = {table.folder("sinusoids_all", options) for _, options in table.STUDIES["sinusoids_all"]}
+    assert len(folders) == len(table.ENDS) * len(table.SEEDS)
+    own = [options for _, options in table.STUDIES["sinusoids_observed"] if share in options]
+    assert len({table.folder("sinusoids_observed", options) for options in own}) == len(own)
+
+
+def test_the_page_has_a_place_for_the_tables() -> None:
+    text = _page.PAGE.read_text()
+    assert text.count("<!-- ode_lebm -->") == 1 and text.count("<!-- end of ode_lebm -->") == 1
