@@ -75,7 +75,7 @@ def make(kind: str, options: argparse.Namespace) -> ps.SRVP:
         content_dim=CONTENT_DIM,
         num_frames=NUM_SEEN,
         hidden_dim=HIDDEN_DIM,
-        observation_scale=0.15,
+        observation_scale=0.5 if options.deterministic else 0.15,
         architecture=ARCHITECTURES[options.architecture],
         transition=transition,
     )
@@ -117,8 +117,15 @@ def train_all(out: Path, options: argparse.Namespace) -> tuple[dict[str, ps.Guid
         posteriors[kind] = train(kind, out, options)
         wall, processor = time.perf_counter() - start[0], time.process_time() - start[1]
         count = sum(parameter.numel() for parameter in posteriors[kind].model.parameters())
-        costs[NAMES[kind]] = {"seconds": round(wall), "processor_seconds": round(processor), "parameters": count}
-        print(f"{NAMES[kind]}: {count} parameters, {wall:.0f} s, of which {processor:.0f} s on a processor")
+        cost = {"seconds": round(wall), "processor_seconds": round(processor), "parameters": count}
+        kept = out / f"{kind}_cost.json"
+        if kept.exists():  # trained by an earlier call
+            cost = json.loads(kept.read_text())
+        kept.write_text(json.dumps(cost))
+        costs[NAMES[kind]] = cost
+        print(
+            f"{NAMES[kind]}: {count} parameters, {cost['seconds']} s, of which {cost['processor_seconds']} s computing"
+        )
         ps.save(posteriors[kind], out / f"{kind}.pt")
     return posteriors, costs
 
@@ -293,8 +300,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=NAMES, default=default, help="which to train and compare")
     parser.add_argument("--deterministic", action="store_true", help="digits that bounce like light off a mirror")
     parser.add_argument("--architecture", choices=ARCHITECTURES, default="dcgan", help="of encoder and decoder")
-    parser.add_argument("--num-digits", type=int, default=2, help="digits in a video")
-    parser.add_argument("--digit-size", type=int, default=12, help="height and width of a digit in pixels")
+    parser.add_argument("--num-digits", type=int, default=1, help="digits in a video")
+    parser.add_argument("--digit-size", type=int, default=14, help="height and width of a digit in pixels")
     parser.add_argument("--size", type=int, default=32, help="height and width of a frame in pixels")
     parser.add_argument("--steps", type=int, default=2000, help="training steps of each model")
     parser.add_argument("--samples", type=int, help="predictions of which the best counts; 100, or 1 if deterministic")

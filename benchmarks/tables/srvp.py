@@ -19,7 +19,7 @@ from benchmarks.tables._page import PAGE, README, RESULTS, ROOT, write_between
 EXAMPLE = ROOT / "examples" / "srvp_moving_digits.py"
 STUDIES: dict[str, tuple[str, ...]] = {
     "stochastic": (),
-    "deterministic": ("--deterministic", "--models", "residual", "mlp", "gru", "no-noise"),
+    "deterministic": ("--deterministic", "--models", "residual", "mlp", "gru", "no-noise", "--steps", "1500"),
 }
 # table 1 of Franceschi and others (2020): deterministic moving digits of 64 x 64, 95 frames after 5
 PUBLISHED = {
