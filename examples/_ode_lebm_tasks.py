@@ -30,7 +30,8 @@ class Recipe:
         num_steps: Optimisation steps, the same for all four ways to train.
         beginning: Share of them that belongs to the beginning.
         batch_size: Series a step.
-        learning_rate: Of Adam, falling along a cosine in each part.
+        learning_rate: Of Adam in the beginning, falling along a cosine.
+        later_rate: The same afterwards; a high one would undo the beginning before it had learned anything.
         scale: Of the noise at first, in standard deviations of the data.
         first_length: Steps of a series that the beginning starts with; all when absent.
         energy_rate: Of Adam for the energy.
@@ -41,6 +42,7 @@ class Recipe:
     beginning: float = 0.5
     batch_size: int = 50
     learning_rate: float = 5e-3
+    later_rate: float = 1e-3
     scale: float = 0.1
     first_length: int | None = None
     energy_rate: float = 1e-3

@@ -66,13 +66,15 @@ class Training:
         """The bound first, then the bound or chains that start from the encoder; or cold chains alone."""
         num_steps = self.recipe.num_steps
         if self.is_cold and not self.is_variational:
-            return self.part("cold", self.by_chains(num_steps))
+            return self.part("cold", self.by_chains(num_steps, self.recipe.learning_rate))
         first = max(1, round(self.recipe.beginning * num_steps))
-        rest = max(1, num_steps - first)
+        rest, rate = max(1, num_steps - first), self.recipe.later_rate
         self.hold(True)
-        self.part("beginning", self.by_bound(first, views=self.views(first)))
+        self.part("beginning", self.by_bound(first, self.recipe.learning_rate, views=self.views(first)))
         self.hold(False)
-        posterior = self.part("middle", self.by_bound(rest) if self.is_variational else self.by_chains(rest))
+        posterior = self.part(
+            "middle", self.by_bound(rest, rate) if self.is_variational else self.by_chains(rest, rate)
+        )
         if is_thinned(self.options):
             self.model.encoder.shares = SHARES
             self.distil(first)
@@ -118,16 +120,16 @@ class Training:
         self.model.encoder.eval()
         torch.save(self.model.encoder.state_dict(), path)
 
-    def by_bound(self, num_steps: int, views: tuple = ()) -> ps.SVI:
+    def by_bound(self, num_steps: int, rate: float, views: tuple = ()) -> ps.SVI:
         """Model and encoder by the evidence lower bound."""
         energy = self.model.energy
         optimizer = torch.optim.Adam if energy is None else TwoRates(energy, self.recipe.energy_rate)
-        return ps.SVI(**self.shared(num_steps), clip_norm=1.0, optimizer=optimizer, views=views)
+        return ps.SVI(**self.shared(num_steps, rate), clip_norm=1.0, optimizer=optimizer, views=views)
 
-    def by_chains(self, num_steps: int) -> ps.MaximumLikelihood:
+    def by_chains(self, num_steps: int, rate: float) -> ps.MaximumLikelihood:
         """Chains that start cold each time, from the encoder each time, or from there once and then persist."""
         return ps.MaximumLikelihood(
-            **self.shared(num_steps),
+            **self.shared(num_steps, rate),
             clip_norm=50.0,  # of one joint gradient, which must not starve the encoder
             kernel=ps.Langevin(MALA(0.01), start="normal" if self.is_cold else "guide"),
             is_persistent=self.options.start == "persistent",
@@ -136,13 +138,13 @@ class Training:
             energy_learning_rate=self.recipe.energy_rate,
         )
 
-    def shared(self, num_steps: int) -> dict:
+    def shared(self, num_steps: int, rate: float) -> dict:
         """Options of both methods."""
         return {
             "num_steps": num_steps,
             "batch_size": self.recipe.batch_size,
-            "learning_rate": self.recipe.learning_rate,
-            "schedule": schedules.Cosine(num_steps, warmup=min(50, num_steps - 1), final=0.03),
+            "learning_rate": rate,
+            "schedule": schedules.Cosine(num_steps, warmup=min(100, num_steps - 1), final=0.03),
         }
 
     def views(self, num_steps: int) -> tuple:
