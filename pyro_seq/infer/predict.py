@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyro
 import torch
@@ -223,7 +223,7 @@ def _predict(
             chunks.append((samples, means, {**latents, **model.integrated_out(data, latents)}))
     all_samples, all_means, all_latents = zip(*chunks, strict=True)
     joined = {name: torch.cat([latents[name] for latents in all_latents]) for name in all_latents[0]}
-    return Prediction(torch.cat(all_samples), torch.cat(all_means), joined, data.times[..., steps])
+    return Prediction(_joined(all_samples), _joined(all_means), joined, data.times[..., steps])
 
 
 def _read(
@@ -231,17 +231,25 @@ def _read(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     shape = (num_samples, data.num_series)
     samples, means, latents = [], [], {}
+    skipped = steps.start
     for name, site in trace.nodes.items():
         if site["type"] != "sample" or site_is_subsample(site):
             continue
         value = site["value"]
         if name in ("x", "x_future"):
             event = site["fn"].event_shape
-            samples.append(value.expand(shape + event))
-            means.append(site["fn"].mean.expand(shape + event))
+            samples.append(value.expand(shape + event)[:, :, skipped:])
+            means.append(site["fn"].mean.expand(shape + event)[:, :, skipped:])
+            skipped = max(skipped - event[0], 0)
         else:
             latents[name] = value.expand(shape + site["fn"].event_shape) if is_local(site) else value[:, 0]
     if not samples:
         empty = data.values.new_zeros(shape + data.values.shape[1:])
         return empty, empty, latents
-    return torch.cat(samples, 2)[:, :, steps], torch.cat(means, 2)[:, :, steps], latents
+    return _joined(samples, 2), _joined(means, 2), latents
+
+
+def _joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Concatenate those that are not empty; one alone is not copied, for it may be large."""
+    filled = [part for part in parts if part.shape[dim]] or parts[:1]
+    return filled[0] if len(filled) == 1 else torch.cat(filled, dim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import pyro
@@ -181,7 +182,8 @@ class SRVP(SequenceModel):
         owner = torch.arange(data.num_series, device=data.device)[:, None].expand(shape).flatten()
         if not self.training:
             pieces = zip(rows.split(_DECODED), owner.split(_DECODED), strict=True)
-            means = torch.cat([self._decode(part, whose, data) for part, whose in pieces])
+            decoded = (self._decode(part, whose, data) for part, whose in pieces)
+            means = torch.cat([*decoded]) if torch.is_grad_enabled() else _filled(rows, self.obs_shape, decoded)
         elif data.horizon or bool(data.step_mask.all()):
             means = self._decode(rows, owner, data)
         else:  # hidden frames must not count in statistics of the batch
@@ -303,6 +305,15 @@ class SRVP(SequenceModel):
         latent = states if self.content is None else torch.cat([context["content"][owner], states], -1)
         maps = tuple(part for name, part in context.items() if name.startswith("map_"))
         return torch.sigmoid(self.decoder(latent, maps, owner).to(states.dtype))
+
+
+def _filled(rows: Tensor, shape: tuple[int, ...], pieces: Iterable[Tensor]) -> Tensor:
+    """The pieces one after the other, as many entries as `rows`, without a second copy in memory."""
+    whole, start = rows.new_empty(len(rows), *shape), 0
+    for piece in pieces:
+        whole[start : start + len(piece)] = piece
+        start += len(piece)
+    return whole
 
 
 def _require_same_sizes(model: SRVP) -> None:
