@@ -180,25 +180,36 @@ def plot_costs(
     name: str, label: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str
 ) -> None:
     """Processor seconds a call, which other load inflates least, against a size; as ``results/<name>.png``."""
+    plot_curves(name, curves, (label, "processor seconds a call"), title)
+
+
+def plot_curves(
+    name: str, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], labels: tuple[str, str], title: str
+) -> None:
+    """Curves over logarithmic axes with the given labels; as ``results/<name>.png``."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, NullLocator
 
-    figure, axes = pyplot.subplots(figsize=(5, 3.6), layout="constrained")
-    for (curve, (sizes, seconds)), marker in zip(curves.items(), "os^v", strict=False):
-        axes.loglog(sizes, seconds, marker=marker, label=curve)
-    ticks = sorted({size for sizes, _ in curves.values() for size in sizes})
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    is_crowded = len(curves) > 4  # the legend beside the axes
+    figure, axes = pyplot.subplots(figsize=(9, 4) if is_crowded else (5, 3.6), layout="constrained")
+    for number, (curve, (across, up)) in enumerate(curves.items()):
+        axes.loglog(across, up, ("-", "--")[number // 10], marker="os^vDPX*<>"[number % 10], markersize=5, label=curve)
+    ticks = sorted({float(f"{value:.2g}") for across, _ in curves.values() for value in across})
+    spread = [tick for tick, after in zip(ticks, [*ticks[1:], float("inf")], strict=True) if after > 1.2 * tick]
+    axes.set_xticks(spread, [f"{tick:g}" for tick in spread])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel=label, ylabel="processor seconds a call", title=title)
+    axes.set(xlabel=labels[0], ylabel=labels[1], title=title)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend(
+        frameon=False, **({"fontsize": 8, "loc": "center left", "bbox_to_anchor": (1, 0.5)} if is_crowded else {})
+    )
     figure.savefig(folder() / f"{name}.png", dpi=150)
     pyplot.close(figure)
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 
 import pyro_seq as ps
-from benchmarks._measure import Row, Timing, folder, interleave, options, report, row
+from benchmarks._measure import Row, Timing, folder, interleave, options, plot_curves, report, row
 from benchmarks._ode_lebm_tasks import BASELINE, BEST, COLD, VARIANTS, Task, Training, image_task, spiral_task
 from pyro_seq.data import Sequences
 from pyro_seq.datasets import observe_share, spirals
@@ -128,22 +128,10 @@ def _errors(curves: Curves) -> list[str]:
 
 
 def plot_errors(curves: Curves) -> None:
-    """Test error against processor seconds of training, as ``results/ode_lebm_errors.png``."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6.5, 4), layout="constrained")
-    for number, (name, points) in enumerate(curves.items()):
-        style = {"color": f"C{number % 10}", "marker": "os^vDPX*<>"[number % 10], "markersize": 4}
-        axes.loglog([point.seconds for point in points], [point.error for point in points], label=name, **style)
-    axes.set(xlabel="processor seconds of training", ylabel="mean squared error on test series", title="Spirals")
-    axes.grid(alpha=0.3, which="both")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(folder() / "ode_lebm_errors.png", dpi=150)
-    pyplot.close(figure)
+    """Test error against the processor seconds of training."""
+    points = {name: ([p.seconds for p in curve], [p.error for p in curve]) for name, curve in curves.items()}
+    labels = "processor seconds of training", "mean squared error on test series"
+    plot_curves("ode_lebm_errors", points, labels, "Spirals")
 
 
 if __name__ == "__main__":
