@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pyro_seq as ps
-from benchmarks import ode_lebm
+from benchmarks import _measure, ode_lebm
 from benchmarks._measure import Timing
 from benchmarks._ode_lebm_tasks import BASELINE, BEST, CLIP_NORM, COLD, VARIANTS, Training, image_task, spiral_task
 from pyro_seq.datasets import spirals
@@ -65,6 +65,7 @@ def test_a_step_trains_what_maximum_likelihood_trains(variant):
 
 def test_curves_costs_and_plots(tmp_path, monkeypatch):
     monkeypatch.setattr(ode_lebm, "folder", lambda: tmp_path)
+    monkeypatch.setattr(_measure, "folder", lambda: tmp_path)
     monkeypatch.setattr(ode_lebm, "VARIANTS", (COLD, BEST))
     test = spirals(num_train=1, num_validation=0, num_test=2, num_test_steps=20).test
     with warnings.catch_warnings():
