@@ -18,7 +18,7 @@ def scores(psnr: float, ssim: float, horizons: tuple[int, ...]) -> dict:
 
 
 def record(horizons: tuple[int, ...], names: dict[str, tuple[float, float]]) -> dict:
-    facts = {"num_digits": 2, "digit_size": 12, "size": 32, "steps": 10, "num_test": 4, "samples": 3}
+    facts = {"num_digits": 2, "digit_size": 12, "size": 32, "steps": 10, "num_test": 4, "samples": 3, "repeated": 0.02}
     cost = {"seconds": 120, "processor_seconds": 60, "parameters": 7}
     return facts | {
         "command": "python examples/srvp_moving_digits.py",
@@ -38,6 +38,7 @@ def test_rows_hold_means_and_intervals() -> None:
     assert "| SRVP | 15.00 ± 0.01 | 15.00 ± 0.01 | 0.5000 ± 0.0100 | 0.5000 ± 0.0100 |" in lines
     assert "| doubled, between | 14.00 ± 0.10 |" in lines
     assert any("SRVP 1.0 (2.0)" in line for line in lines)
+    assert any("2.0 % of" in line and "1.2 dB higher" in line for line in lines)
     assert "| last frame | 9.00 ± 0.01 | 0.2000 ± 0.0100 |" in table.summary(STOCHASTIC)
 
 
