@@ -36,7 +36,7 @@ Options = tuple[str, ...]
 
 def product(data: Options, ways: Sequence[str], seeds: Sequence[str]) -> list[tuple[str, Options]]:
     """A label and options for each way and seed."""
-    return [(way, (*data, *WAYS[way], "--seed", seed)) for way, seed in itertools.product(ways, seeds)]
+    return [(way, (*data, *WAYS[way], "--seed", seed)) for seed, way in itertools.product(seeds, ways)]
 
 
 def sinusoids(learn: str) -> list[tuple[str, Options]]:
