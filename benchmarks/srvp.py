@@ -148,7 +148,7 @@ def scaling_rows(sizes: plain.Sizes, quick: bool) -> list[Row]:
 
 def figure(name: str, unit: str, value: float, baseline: float | None = None, bound: float | None = None) -> Row:
     """A row of a figure that is measured once."""
-    ratio = None if baseline is None else baseline / value
+    ratio = baseline / value if baseline and value else None
     return Row(name, value, unit, baseline, ratio, bound, None, None, None)
 
 
