@@ -34,19 +34,20 @@ PICTURES = (
     "```",
 )
 CHOICES = (
-    "The weights were chosen in short trials on validation videos, the number of steps by the time they take. The number "
-    "of digits was changed after a look at test scores: two digits of 12 pixels, trained as long, gave a best PSNR of "
-    "13.23 ± 0.11 against 13.16 ± 0.12 without noise and 13.43 ± 0.09 of the training mean (SSIM 0.375, 0.090 and "
-    "0.023), in PSNR too little to tell them apart. One seed; the intervals are over videos."
+    "The weights were chosen in short trials on validation videos, the number of steps by the time they take. The "
+    "number of digits was changed after a look at test scores: two digits of 12 pixels, trained as long, gave a "
+    "best PSNR of 13.23 ± 0.11 against 13.16 ± 0.12 without noise and 13.43 ± 0.09 of the training mean (SSIM "
+    "0.375, 0.090 and 0.023), in PSNR too little to tell them apart. One seed; the intervals are over videos."
 )
 ABLATION_CHOICES = (
-    "One seed; the intervals are over videos. The residual transition comes first of the three, as in the paper; over 20 "
-    "frames by more than the intervals, over 95 frames in SSIM only. MLP and GRU cannot be told apart. The model without "
-    "noise is the best in PSNR, against the paper, and the last in SSIM: its predictions are blurred. Over 95 frames no "
-    "model is better than the training mean in PSNR or than the nearest training series in SSIM; the published training "
-    "is some thousand times longer. The observation scale is 0.5 here and 0.15 above, tried once on validation videos: "
-    "with two digits of 12 pixels and a scale of 0.15 the three transitions had come out alike (11.97, 11.79 and 11.90 "
-    "over 20 frames), and a larger scale makes it dearer to follow the frames by noise."
+    "One seed; the intervals are over videos. The residual transition comes first of the three, as in the paper; "
+    "over 20 frames by more than the intervals, over 95 frames in SSIM only. MLP and GRU cannot be told apart. The "
+    "model without noise is the best in PSNR, against the paper, and the last in SSIM: its predictions are blurred. "
+    "Over 95 frames no model is better than the training mean in PSNR or than the nearest training series in SSIM; "
+    "the published training is some thousand times longer. The observation scale is 0.5 here and 0.15 above, tried "
+    "once on validation videos: with two digits of 12 pixels and a scale of 0.15 the three transitions had come out "
+    "alike (11.97, 11.79 and 11.90 over 20 frames), and a larger scale makes it dearer to follow the frames by "
+    "noise."
 )
 DIGITS = {"psnr": 2, "ssim": 4}
 
