@@ -97,7 +97,8 @@ def stochastic_section(record: dict) -> list[str]:
     lines = [f"### Bouncing off at random: {horizon} frames after 5", ""]
     lines += [
         f"`{record['command']}`: {setting(record)}, {record['samples']} predictions of each. Mean over videos and its "
-        f"95 % interval; the best prediction is chosen for each metric by itself. {costs(record)}"
+        f"95 % interval; the best prediction is chosen for each metric by itself. {costs(record)} With scores and "
+        f"pictures {record['seconds'] / 60:.0f} minutes on one thread."
     ]
     lines += ["", "| predictor | PSNR, best | PSNR, mean | SSIM, best | SSIM, mean |", "|---|---|---|---|---|"]
     for name, scores in record["scores"].items():

@@ -18,7 +18,16 @@ def scores(psnr: float, ssim: float, horizons: tuple[int, ...]) -> dict:
 
 
 def record(horizons: tuple[int, ...], names: dict[str, tuple[float, float]]) -> dict:
-    facts = {"num_digits": 2, "digit_size": 12, "size": 32, "steps": 10, "num_test": 4, "samples": 3, "repeated": 0.02}
+    facts = {
+        "num_digits": 2,
+        "digit_size": 12,
+        "size": 32,
+        "steps": 10,
+        "num_test": 4,
+        "samples": 3,
+        "repeated": 0.02,
+        "seconds": 300,
+    }
     cost = {"seconds": 120, "processor_seconds": 60, "parameters": 7}
     return facts | {
         "command": "python examples/srvp_moving_digits.py",
