@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pyro
 import torch
@@ -223,7 +223,7 @@ def _predict(
             chunks.append((samples, means, {**latents, **model.integrated_out(data, latents)}))
     all_samples, all_means, all_latents = zip(*chunks, strict=True)
     joined = {name: torch.cat([latents[name] for latents in all_latents]) for name in all_latents[0]}
-    return Prediction(_joined(all_samples), _joined(all_means), joined, data.times[..., steps])
+    return Prediction(_joined([*all_samples]), _joined([*all_means]), joined, data.times[..., steps])
 
 
 def _read(
@@ -249,7 +249,7 @@ def _read(
     return _joined(samples, 2), _joined(means, 2), latents
 
 
-def _joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+def _joined(parts: list[Tensor], dim: int = 0) -> Tensor:
     """Concatenate those that are not empty; one alone is not copied, for it may be large."""
     filled = [part for part in parts if part.shape[dim]] or parts[:1]
     return filled[0] if len(filled) == 1 else torch.cat(filled, dim)

@@ -182,8 +182,8 @@ class SRVP(SequenceModel):
         owner = torch.arange(data.num_series, device=data.device)[:, None].expand(shape).flatten()
         if not self.training:
             pieces = zip(rows.split(_DECODED), owner.split(_DECODED), strict=True)
-            decoded = (self._decode(part, whose, data) for part, whose in pieces)
-            means = torch.cat([*decoded]) if torch.is_grad_enabled() else _filled(rows, self.obs_shape, decoded)
+            parts = (self._decode(part, whose, data) for part, whose in pieces)
+            means = torch.cat([*parts]) if torch.is_grad_enabled() else _filled(rows, self.obs_shape, parts)
         elif data.horizon or bool(data.step_mask.all()):
             means = self._decode(rows, owner, data)
         else:  # hidden frames must not count in statistics of the batch
