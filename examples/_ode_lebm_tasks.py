@@ -29,20 +29,22 @@ class Recipe:
     Args:
         num_steps: Optimisation steps, the same for all four ways to train.
         beginning: Share of them that belongs to the beginning.
-        batch_size: Series a step.
+        batch_size: Series a step in the beginning.
         learning_rate: Of Adam in the beginning, falling along a cosine.
-        later_rate: The same afterwards; a high one would undo the beginning before it had learned anything.
+        later_rate: The same afterwards; a higher one moves the model faster than persistent chains can follow.
+        later_batch: Series a step afterwards; more of them let a chain's turn come sooner.
         scale: Of the noise at first, in standard deviations of the data.
         first_length: Steps of a series that the beginning starts with; all when absent.
         energy_rate: Of Adam for the energy.
         chain_steps: Langevin steps of a visit.
     """
 
-    num_steps: int = 4000
-    beginning: float = 0.5
+    num_steps: int = 3000
+    beginning: float = 2 / 3
     batch_size: int = 50
     learning_rate: float = 5e-3
-    later_rate: float = 1e-3
+    later_rate: float = 3e-4
+    later_batch: int = 200
     scale: float = 0.1
     first_length: int | None = None
     energy_rate: float = 1e-3
@@ -181,7 +183,7 @@ def physionet(options: argparse.Namespace) -> Task:
     return Task(train, train, test.hide(is_late), test, asked, test.values, has_grid=False)
 
 
-IMAGES = Recipe(num_steps=3000, learning_rate=2e-3, scale=0.5)
+IMAGES = Recipe(learning_rate=2e-3, scale=0.5, later_batch=50)
 IRREGULAR = Recipe(first_length=25)
 SETUPS = {
     "sinusoids": Setup(sinusoids, (10, 0, 0), decoder_dims=(), solver_step=1.0, recipe=IRREGULAR),
@@ -189,7 +191,7 @@ SETUPS = {
     "digits": Setup(digits, (16, 16, 0), (100, 100), recipe=IMAGES, num_chains=4),
     "balls": Setup(balls, (8, 0, 4), (100, 100), recipe=IMAGES, num_chains=4),
     "mujoco": Setup(mujoco, (15, 0, 0), (100, 100), time_step=0.05, solver_step=0.2),
-    "physionet": Setup(physionet, (20, 0, 0), (50, 50), solver_step=0.4, recipe=Recipe(num_steps=2000)),
+    "physionet": Setup(physionet, (20, 0, 0), (50, 50), solver_step=0.4, recipe=Recipe(later_batch=100)),
 }
 
 
@@ -228,7 +230,7 @@ def tilt(dim: int, recipe: Recipe) -> ps.EnergyTilt:
         ps.EnergyMLP(dim, (64, 64)),
         sampler=MALA(0.2),
         num_steps=20,
-        chains=ps.PersistentChains(20 * recipe.batch_size, dim, refresh=0.02),
+        chains=ps.PersistentChains(5 * recipe.later_batch, dim, refresh=0.02),
     )
 
 

@@ -66,15 +66,13 @@ class Training:
         """The bound first, then the bound or chains that start from the encoder; or cold chains alone."""
         num_steps = self.recipe.num_steps
         if self.is_cold and not self.is_variational:
-            return self.part("cold", self.by_chains(num_steps, self.recipe.learning_rate))
+            return self.part("cold", self.by_chains(num_steps, is_first=True))
         first = max(1, round(self.recipe.beginning * num_steps))
-        rest, rate = max(1, num_steps - first), self.recipe.later_rate
+        rest = max(1, num_steps - first)
         self.hold(True)
-        self.part("beginning", self.by_bound(first, self.recipe.learning_rate, views=self.views(first)))
+        self.part("beginning", self.by_bound(first, is_first=True))
         self.hold(False)
-        posterior = self.part(
-            "middle", self.by_bound(rest, rate) if self.is_variational else self.by_chains(rest, rate)
-        )
+        posterior = self.part("middle", self.by_bound(rest) if self.is_variational else self.by_chains(rest))
         if is_thinned(self.options):
             self.model.encoder.shares = SHARES
             self.distil(first)
@@ -110,7 +108,7 @@ class Training:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, schedules.Cosine(num_steps, final=0.02))
         self.model.encoder.train()
         for _ in range(num_steps):
-            batch = data[torch.randperm(len(data))[: 4 * self.recipe.batch_size]]
+            batch = data[torch.randperm(len(data))[: self.recipe.later_batch]]
             surprise = -self.model.encode(batch).log_prob(teacher.encode(batch).sample()).mean()
             optimizer.zero_grad()
             surprise.backward()
@@ -120,16 +118,21 @@ class Training:
         self.model.encoder.eval()
         torch.save(self.model.encoder.state_dict(), path)
 
-    def by_bound(self, num_steps: int, rate: float, views: tuple = ()) -> ps.SVI:
+    def by_bound(self, num_steps: int, is_first: bool = False) -> ps.SVI:
         """Model and encoder by the evidence lower bound."""
         energy = self.model.energy
         optimizer = torch.optim.Adam if energy is None else TwoRates(energy, self.recipe.energy_rate)
-        return ps.SVI(**self.shared(num_steps, rate), clip_norm=1.0, optimizer=optimizer, views=views)
+        return ps.SVI(
+            **self.shared(num_steps, is_first),
+            clip_norm=1.0,
+            optimizer=optimizer,
+            views=self.views(num_steps, is_first),
+        )
 
-    def by_chains(self, num_steps: int, rate: float) -> ps.MaximumLikelihood:
+    def by_chains(self, num_steps: int, is_first: bool = False) -> ps.MaximumLikelihood:
         """Chains that start cold each time, from the encoder each time, or from there once and then persist."""
         return ps.MaximumLikelihood(
-            **self.shared(num_steps, rate),
+            **self.shared(num_steps, is_first),
             clip_norm=50.0,  # of one joint gradient, which must not starve the encoder
             kernel=ps.Langevin(MALA(0.01), start="normal" if self.is_cold else "guide"),
             is_persistent=self.options.start == "persistent",
@@ -138,18 +141,19 @@ class Training:
             energy_learning_rate=self.recipe.energy_rate,
         )
 
-    def shared(self, num_steps: int, rate: float) -> dict:
+    def shared(self, num_steps: int, is_first: bool) -> dict:
         """Options of both methods."""
+        recipe = self.recipe
         return {
             "num_steps": num_steps,
-            "batch_size": self.recipe.batch_size,
-            "learning_rate": rate,
+            "batch_size": recipe.batch_size if is_first else recipe.later_batch,
+            "learning_rate": recipe.learning_rate if is_first else recipe.later_rate,
             "schedule": schedules.Cosine(num_steps, warmup=min(100, num_steps - 1), final=0.03),
         }
 
-    def views(self, num_steps: int) -> tuple:
-        """Series that grow to their whole length."""
-        length = self.recipe.first_length
+    def views(self, num_steps: int, is_first: bool) -> tuple:
+        """Series that grow to their whole length, in the beginning."""
+        length = self.recipe.first_length if is_first else None
         return () if length is None else (GrowingLength(length, max(1, round(0.75 * num_steps))),)
 
 
