@@ -197,7 +197,7 @@ def plot_curves(
     figure, axes = pyplot.subplots(figsize=(9, 4) if is_crowded else (5, 3.6), layout="constrained")
     for number, (curve, (across, up)) in enumerate(curves.items()):
         axes.loglog(across, up, ("-", "--")[number // 10], marker="os^vDPX*<>"[number % 10], markersize=5, label=curve)
-    ticks = sorted({float(f"{value:.2g}") for across, _ in curves.values() for value in across})
+    ticks = sorted({float(f"{value:.3g}") for across, _ in curves.values() for value in across})
     spread = [tick for tick, after in zip(ticks, [*ticks[1:], float("inf")], strict=True) if after > 1.2 * tick]
     axes.set_xticks(spread, [f"{tick:g}" for tick in spread])
     axes.xaxis.set_minor_locator(NullLocator())
