@@ -30,7 +30,9 @@ def draw(
     draw_steps(table, out)
     draw_chains(model, task, out, num_draws)
     grid = task.test
-    draws = {"posterior draws": latents, "prior chains": prior_draws(model, grid, None)}
+    # in training the pool of prior chains goes on; chains from noise take longer to come as far
+    num_steps = None if model.energy is None else 10 * model.energy.num_steps
+    draws = {"posterior draws": latents, "prior chains": prior_draws(model, grid, num_steps)}
     figure = diagnostics.plot_energy(lambda vectors: -tilted(model, grid, vectors), draws)
     figure.savefig(out / "energy.png", dpi=150)
 
