@@ -202,6 +202,11 @@ class EnergyBased(TorchDistribution):
     # ------------------------------------------------------------------ learning in good order
 
     @property
+    def has_negatives(self) -> bool:
+        """Whether a `log_prob` has run prior chains; none does while the energy does not learn."""
+        return self._negatives is not None
+
+    @property
     def negatives(self) -> Tensor:
         """The prior chains that the last `log_prob` with a gradient ended with, ``(negative, *batch, dim)``."""
         if self._negatives is None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.energy_based import EnergyBased
-from pyro_seq.errors import DataError, NumericalError, UnsupportedError
+from pyro_seq.errors import NumericalError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.infer.chain_store import ChainStore
 from pyro_seq.infer.chains import reading
@@ -182,7 +182,7 @@ class ChainObjective(nn.Module):
     # ------------------------------------------------------------------ densities
 
     def _joint(self, data: Sequences, values: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, EnergyBased]]:
-        """Minus the mean log density of each site, and the energy-based priors among them."""
+        """Minus the mean log density of each site, and the energy-based priors that learn among them."""
         with pyro.settings.context(module_local_params=True):
             trace = poutine.trace(poutine.condition(self.model.model, data=dict(values))).get_trace(data)
         terms, priors = {}, {}
@@ -191,7 +191,7 @@ class ChainObjective(nn.Module):
                 continue
             terms[name] = -site["fn"].log_prob(site["value"]).mean()
             prior = energy_based(site["fn"])
-            if prior is not None:
+            if prior is not None and prior.has_negatives:
                 priors[name] = prior
         return terms, priors
 
@@ -215,10 +215,7 @@ class ChainObjective(nn.Module):
     # ------------------------------------------------------------------ alarms
 
     def _drift(self, name: str, prior: EnergyBased, value: Tensor) -> dict[str, Tensor]:
-        try:
-            drift = prior.drift(value)
-        except DataError:  # an energy that does not learn has no prior chains
-            return {}
+        drift = prior.drift(value)
         alarm = drift.alarm()
         if alarm is not None:
             self._warn("drift", alarm)

@@ -390,6 +390,16 @@ def test_energies_can_be_kept_small(quiet, factors) -> None:
     assert sizes[1] < 0.5 * sizes[0]
 
 
+def test_an_energy_that_does_not_learn_has_neither_penalty_nor_drift(quiet, factors) -> None:
+    model = factors.Factors(EnergyMLP(factors.DIM, (16,)))
+    model.energy.requires_grad_(False)
+    before = [parameter.clone() for parameter in model.energy.parameters()]
+    method = MaximumLikelihood(num_steps=3, chain_steps=2, energy_penalty=1.0)
+    history = fit(model, factors.make_data(), method, trainer=quiet).history
+    assert not [name for name in history if "energy_gap" in name]
+    assert all(torch.equal(old, new) for old, new in zip(before, model.energy.parameters(), strict=True))
+
+
 class Levels(SequenceModel):
     """A constant level seen through noise: nothing to train."""
 
