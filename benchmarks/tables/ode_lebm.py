@@ -71,8 +71,8 @@ PUBLISHED = {
     "spiral": "Published, all 500: Latent ODE 22.76, energy prior alone 17.92, chains alone 8.33, ODE-LEBM 1.36. Equal "
     "steps for all four, a quarter of the example's. Seeds differ so widely, for a field may or may not be right "
     "beyond the first 100 points, that three of them tell no order of the four; the nearest training series is far "
-    "better than all. Draws of the energy prior lie nearer to unseen series than those of N(0, I) and of a Gaussian fitted to "
-    "posterior draws.",
+    "better than all. Draws of the energy prior lie nearer to unseen series than those of N(0, I) "
+    "and of a Gaussian fitted to posterior draws.",
     "sinusoids_all": "Published at 0.1 / 0.2 / 0.3 / 0.5: Latent ODE (ODE-RNN) 0.0713 / 0.0311 / 0.0303 / 0.0246, "
     "ODE-LEBM 0.0700 / 0.0304 / 0.0266 / 0.0233. The raw nearest neighbour is far below all of them.",
     "sinusoids_observed": "The paper does not say which points its training sees; learning from observed points is the "
