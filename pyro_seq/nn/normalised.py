@@ -26,20 +26,22 @@ class Rectified(nn.Module):
     Args:
         channels: Number of channels.
         norm: Makes a normalisation of so many channels.
+        slope: Of the rectifier below zero; 0 for a plain one.
     """
 
-    def __init__(self, channels: int, norm: Norm = nn.BatchNorm2d) -> None:
+    def __init__(self, channels: int, norm: Norm = nn.BatchNorm2d, slope: float = SLOPE) -> None:
         super().__init__()
-        self.norm = norm(channels)
+        self.norm, self.slope = norm(channels), slope
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (frame, channel, height, width), with their channels last when they come so."""
         norm = self.norm
         if not (_is_plain(norm) and norm.training and images.device.type == "cpu"):
-            return functional.leaky_relu(norm(images), SLOPE)
+            return functional.leaky_relu(norm(images), self.slope)
         assert isinstance(norm, nn.BatchNorm2d) and norm.momentum is not None
         pixels = images.permute(0, 2, 3, 1).to(norm.weight.dtype)
-        result, mean, variance = _NormaliseRectify.apply(pixels.flatten(0, 2), norm.weight, norm.bias, norm.eps)
+        arguments = pixels.flatten(0, 2), norm.weight, norm.bias, norm.eps, self.slope
+        result, mean, variance = _NormaliseRectify.apply(*arguments)
         count = pixels.shape[:-1].numel()
         with torch.no_grad():
             norm.running_mean.lerp_(mean, norm.momentum)  # type: ignore[union-attr]
@@ -57,7 +59,9 @@ class _NormaliseRectify(torch.autograd.Function):
     r"""leaky(w (x - m) / s + b) of pixels (pixel, channel) with their own mean m and deviation s; and m and s^2."""
 
     @staticmethod
-    def forward(ctx: Any, pixels: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, pixels: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         chunks = pixels.split(max(1, _CACHED // pixels.shape[1]))
         mean = torch.stack([chunk.sum(0) for chunk in chunks]).sum(0) / len(pixels)
         variance = torch.stack([(chunk - mean).square_().sum(0) for chunk in chunks]).sum(0) / len(pixels)
@@ -66,21 +70,22 @@ class _NormaliseRectify(torch.autograd.Function):
         shift = bias - mean * factor
         result = torch.empty_like(pixels, memory_format=torch.contiguous_format)
         for chunk, part in zip(chunks, result.split(len(chunks[0])), strict=True):
-            functional.leaky_relu_(torch.addcmul(shift, chunk, factor, out=part), SLOPE)
+            functional.leaky_relu_(torch.addcmul(shift, chunk, factor, out=part), slope)
+        ctx.slope = slope
         ctx.save_for_backward(pixels, result, mean, precision, factor)
         ctx.mark_non_differentiable(mean, variance)
         return result, mean, variance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None, None]:
         pixels, result, mean, precision, factor = ctx.saved_tensors
         size = max(1, _CACHED // pixels.shape[1])
         slopes = torch.empty_like(result)
         parts = list(zip(*(tensor.split(size) for tensor in (pixels, result, gradient, slopes)), strict=True))
         sums, products = [], []
         for chunk, outcome, incoming, slope in parts:
-            torch.ops.aten.leaky_relu_backward.grad_input(incoming, outcome, SLOPE, True, grad_input=slope)
+            torch.ops.aten.leaky_relu_backward.grad_input(incoming, outcome, ctx.slope, True, grad_input=slope)
             sums.append(slope.sum(0))
             products.append((chunk - mean).mul_(slope).sum(0))
         bias_gradient = torch.stack(sums).sum(0)
@@ -90,4 +95,4 @@ class _NormaliseRectify(torch.autograd.Function):
         constant = -factor * bias_gradient / len(pixels) - linear * mean
         for chunk, _outcome, _incoming, slope in parts:
             torch.addcmul(torch.addcmul(constant, chunk, linear), slope, factor, out=slope)
-        return slopes, weight_gradient, bias_gradient, None
+        return slopes, weight_gradient, bias_gradient, None, None
