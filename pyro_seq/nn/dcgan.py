@@ -73,7 +73,7 @@ class DCGANEncoder(nn.Module):
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
-        smallest = smallest_shape(obs_shape, len(channels), "the encoder and decoder")
+        smallest = smallest_shape(obs_shape, len(channels))
         self.code_dim = code_dim
         self.stages = nn.ModuleList()
         for number, (size_in, size_out) in enumerate(itertools.pairwise([obs_shape[0], *channels])):
@@ -117,7 +117,7 @@ class DCGANDecoder(nn.Module):
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
-        smallest = smallest_shape(obs_shape, len(channels), "the encoder and decoder")
+        smallest = smallest_shape(obs_shape, len(channels))
         self.has_skips = has_skips
         self.seed = FromVector(dim, (channels[-1], *smallest), norm)
         self.layers, self.norms = nn.ModuleList(), nn.ModuleList()

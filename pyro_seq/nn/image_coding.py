@@ -165,12 +165,13 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(part.bias)
 
 
-def smallest_shape(obs_shape: Sequence[int], num_halvings: int, what: str) -> tuple[int, int]:
+def smallest_shape(obs_shape: Sequence[int], num_halvings: int) -> tuple[int, int]:
     """Height and width after so many halvings, which must come out even."""
     factor = 2**num_halvings
     if len(obs_shape) != 3 or obs_shape[1] % factor or obs_shape[2] % factor or not math.prod(obs_shape):
         raise ShapeError(
-            f"`obs_shape` must be (channel, height, width) with height and width multiples of {factor}, for {what} "
-            f"halve them {num_halvings} times. Got {tuple(obs_shape)}. Pad or resize the frames, or pass fewer stages."
+            f"`obs_shape` must be (channel, height, width) with height and width multiples of {factor}, for the "
+            f"encoder and decoder halve them {num_halvings} times. Got {tuple(obs_shape)}. "
+            f"Pad or resize the frames, or pass fewer stages."
         )
     return obs_shape[1] // factor, obs_shape[2] // factor

@@ -75,7 +75,7 @@ class VGGEncoder(nn.Module):
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
-        smallest = smallest_shape(obs_shape, len(stages), "the encoder and decoder")
+        smallest = smallest_shape(obs_shape, len(stages))
         self.code_dim = code_dim
         self.stages = nn.ModuleList()
         size_in = obs_shape[0]
@@ -122,7 +122,7 @@ class VGGDecoder(nn.Module):
         norm: Norm = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
-        smallest = smallest_shape(obs_shape, len(stages), "the encoder and decoder")
+        smallest = smallest_shape(obs_shape, len(stages))
         self.has_skips = has_skips
         self.seed = FromVector(dim, (stages[-1][-1], *smallest), norm)
         self.doors, self.stages = nn.ModuleList(), nn.ModuleList()
