@@ -201,7 +201,12 @@ def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Ten
     conditioned = poutine.condition(model.model, data=values)
     with pyro.settings.context(module_local_params=True):
         trace = poutine.trace(conditioned).get_trace(data)
-    total = data.values.new_zeros(data.num_series)
+    return data.values.new_zeros(data.num_series) + local_log_prob(trace)
+
+
+def local_log_prob(trace: poutine.Trace) -> Tensor | float:
+    """Log density of what a trace drew for each series, (..., series), observations too; 0 when it drew nothing."""
+    total: Tensor | float = 0.0
     for site in trace.nodes.values():
         is_random = site["type"] == "sample" and not site["infer"].get("_deterministic")
         if is_random and is_local(site):

@@ -152,11 +152,9 @@ class ChainObjective(nn.Module):
         index, shape = target.data.index, (self.plan.num_chains, target.data.num_series, target.num_entries)
         if self.plan.is_persistent and bool(self.store.is_started[index].all()):
             return self.store.take(index, target.data.values.new_zeros(()))
-        start = self.inference.kernel.start
-        if start == "normal":
-            fresh = torch.randn(shape).to(target.data.values)
-        else:
-            fresh = target.draw(self.plan.num_chains, from_guide=start == "guide")
+        kernel = self.inference.kernel
+        is_noise = kernel.start == "normal"
+        fresh = torch.randn(shape).to(target.data.values) if is_noise else kernel.drawn(target, self.plan.num_chains)
         return self.store.take(index, fresh) if self.plan.is_persistent else fresh
 
     def _remember(self, data: Sequences, state: LangevinState, is_good: Tensor, acceptance: Tensor) -> None:

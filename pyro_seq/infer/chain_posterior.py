@@ -67,6 +67,7 @@ class ChainPosterior:
         return {
             "sampler": {"kind": kind.__name__} | asdict(self.kernel.sampler),  # type: ignore[call-overload]
             "start": start if isinstance(start, str) else dict(start),
+            "num_candidates": self.kernel.num_candidates,
             "has_scale": self.kernel.has_scale,
             "num_steps": self.num_steps,
             "num_chains": self.num_chains,
@@ -79,8 +80,7 @@ class ChainPosterior:
     def from_options(cls, model: SequenceModel, options: Mapping[str, Any]) -> ChainPosterior:
         """The posterior whose `options` these are."""
         sampler = dict(options["sampler"])
-        kernel = Langevin(
-            _SAMPLERS[sampler.pop("kind")](**sampler), start=options["start"], has_scale=options["has_scale"]
-        )
+        of_kernel = {name: options[name] for name in ("start", "num_candidates", "has_scale") if name in options}
+        kernel = Langevin(_SAMPLERS[sampler.pop("kind")](**sampler), **of_kernel)
         names = ("num_steps", "num_chains", "spacing", "history", "status")
         return cls(model, kernel, **{name: options[name] for name in names})

@@ -50,6 +50,9 @@ class Langevin:
         start: Where chains start: ``"normal"`` noise in the space of real numbers, as in the literature on latent
             energy-based models; draws of the ``"prior"`` or the ``"guide"``, which an encoder makes a warm start; or
             values by site, (chain, series, \*event). Multimodal posteriors depend on it more than on anything else.
+        num_candidates: Draws of prior or guide from which each start is picked by its importance weight
+            :math:`p(x, z) / q(z)`, so that few chains begin in modes that do not explain the data. Each costs a pass
+            of the model without a gradient.
         thinning: Steps between two kept draws.
         has_scale: Measure the scale of each latent entry in the warm-up, and move by as much.
 
@@ -59,11 +62,13 @@ class Langevin:
     References:
         Roberts and Tweedie (1996), Exponential convergence of Langevin distributions and their discrete approximations.
         Pang, Han, Nijkamp, Zhu, Wu (2020), Learning latent space energy-based prior model.
+        Rubin (1988), Using the SIR algorithm to simulate posterior distributions.
     """
 
     sampler: Sampler = MALA()
     _: KW_ONLY
     start: str | Mapping[str, Tensor] = "normal"
+    num_candidates: int = 1
     thinning: int = 1
     has_scale: bool = True
 
@@ -73,6 +78,12 @@ class Langevin:
         if not isinstance(self.start, Mapping) and self.start not in STARTS:
             raise DataError(f"`start` must be one of {STARTS}, or values by site. Got {self.start!r}.")
         whole_number(self.thinning, "thinning", 1)
+        whole_number(self.num_candidates, "num_candidates", 1)
+        if self.num_candidates > 1 and self.start not in ("prior", "guide"):
+            raise DataError(
+                "`num_candidates` picks among draws of the prior or the guide, whose density is known. Got start = "
+                f"{self.start!r}. Set `start` to one of them, or leave `num_candidates` at 1."
+            )
 
     def build(self, model: SequenceModel) -> MCMCKernel:
         """The kernel of one joint chain of all latents, for ``pyro.infer.MCMC``."""
@@ -97,6 +108,10 @@ class Langevin:
         stats["is_frozen"] = state.is_frozen[:, None].expand(-1, plan.num_samples, -1).clone()
         _report(stats["acceptance_rate"].mean(1), state, _LOW_ACCEPTANCE - _ACCEPTANCE_NOISE / plan.num_samples**0.5)
         return Chains(sites, frozenset(), stats)
+
+    def drawn(self, target: SeriesTarget, num_chains: int) -> Tensor:
+        """Starts (chain, series, entry) from prior or guide, with the global random state."""
+        return target.draw(num_chains, from_guide=self.start == "guide", num_candidates=self.num_candidates)
 
     def _warmed_up(self, target: SeriesTarget, state: LangevinState, noise: _Noise, plan: ChainPlan) -> LangevinState:
         warm_up = WarmUp(state, self.sampler, plan.warmup_steps, has_scale=self.has_scale)
@@ -136,7 +151,7 @@ class Langevin:
             noise = [torch.randn(shape, dtype=values.dtype, generator=source) for source in sources]
             return torch.stack(noise, 1).to(values.device)
         with isolated_rng(plan.seed, _STARTS, attempt):
-            return target.draw(plan.num_chains, from_guide=self.start == "guide")
+            return self.drawn(target, plan.num_chains)
 
 
 class _Noise:

@@ -20,7 +20,7 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.energy_based import unnormalised
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.infer.chains import global_names, latent_sites
-from pyro_seq.model import SequenceModel, is_local, series_log_prob
+from pyro_seq.model import SequenceModel, is_local, local_log_prob, series_log_prob
 
 
 @contextmanager
@@ -123,14 +123,44 @@ class SeriesTarget:
             parts.append(site.transform.inv(value).reshape(*lead, -1))
         return torch.cat(parts, -1)
 
-    def draw(self, num_chains: int, *, from_guide: bool) -> Tensor:
-        """Vectors (chain, series, entry) drawn from the guide or the prior, with the global random state."""
-        method = self.model.guide if from_guide else self.model.model
-        with torch.no_grad(), _lenient():
+    def draw(self, num_chains: int, *, from_guide: bool, num_candidates: int = 1) -> Tensor:
+        r"""Vectors (chain, series, entry) drawn from the guide or the prior, with the global random state.
+
+        With several candidates each vector is one of so many draws, z, picked with a probability in proportion to
+        :math:`p(x_i, z) / q(z)`: sampling importance resampling (Rubin, 1988).
+        """
+        best, density = self._proposed(num_chains, from_guide)
+        if num_candidates == 1:
+            return best
+        highest = self._perturbed_weight(best, density)
+        for _ in range(num_candidates - 1):
+            vector, density = self._proposed(num_chains, from_guide)
+            weight = self._perturbed_weight(vector, density)
+            best = torch.where((weight > highest)[..., None], vector, best)
+            highest = torch.maximum(weight, highest)
+        return best
+
+    @torch.no_grad()
+    def _proposed(self, num_chains: int, from_guide: bool) -> tuple[Tensor, Tensor]:
+        """Drawn vectors (chain, series, entry) and the log densities of their sites."""
+        method = poutine.block(self.model.guide if from_guide else self.model.model, hide_fn=_is_observed)
+        with unnormalised(), _lenient():
             trace = poutine.trace(pyro.plate("samples", num_chains, dim=-2)(method)).get_trace(self.data)
+            density = torch.as_tensor(local_log_prob(trace))
         values = {
             name: trace.nodes[name]["value"].expand(num_chains, self.data.num_series, *site.event_shape)
             for name, site in self._sites.items()
             if name in trace.nodes and is_local(trace.nodes[name])
         }
-        return self.join(values).detach().clone()
+        return self.join(values).detach().clone(), density
+
+    @torch.no_grad()
+    def _perturbed_weight(self, vector: Tensor, density: Tensor) -> Tensor:
+        """Log importance weights plus Gumbel noise: the largest of several belongs to a draw by the weights."""
+        _, log_det = self.split(vector)
+        noise = -torch.empty_like(log_det).exponential_().log()
+        return (-self(vector) - log_det - density + noise).nan_to_num(nan=-torch.inf)
+
+
+def _is_observed(site: dict) -> bool:
+    return site.get("is_observed", False)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import pyro_seq as ps
+from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.diagnostics.convergence import summary
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
@@ -264,6 +265,46 @@ def test_starts_and_thinning() -> None:
     assert torch.equal(thinned, full[:, 2::3])
 
 
+class Misled(Swings):
+    """A guide half a deviation off and a third too wide."""
+
+    def guide(self, data: Sequences) -> None:
+        mean, cov = exact_posterior(self, data)
+        scale = cov.diagonal(dim1=-2, dim2=-1).sqrt()
+        with self.series(data):
+            pyro.sample("start", dist.Normal(mean + 0.5 * scale, 1.3 * scale).to_event(1))
+
+
+def test_starts_picked_among_candidates_are_posterior_draws() -> None:
+    model, data = Misled(), make_data()
+    mean, cov = exact_posterior(model, data)
+    target, count = SeriesTarget(model, data), 4000
+    with isolated_rng(0):
+        picked = target.draw(count, from_guide=True, num_candidates=200)
+        plain = target.draw(count, from_guide=True)
+    root = torch.linalg.cholesky(cov)
+    for starts, is_posterior in ((picked, True), (plain, False)):
+        white = torch.linalg.solve_triangular(root, (starts - mean)[..., None], upper=False)[..., 0]
+        off = white.mean(0) * count**0.5
+        wide = (white.square().mean(0) - 1) * (count / 2) ** 0.5
+        # resampling biases by var(w) / candidates, 0.01 deviations at most; 5 standard errors are 0.08
+        assert (max(off.abs().max(), wide.abs().max()) < 5) == is_posterior
+
+
+def test_candidates_without_a_density_are_not_picked() -> None:
+    class Half(Swings):
+        def path(self, start: Tensor, data: Sequences) -> Tensor:
+            return super().path(torch.where(start[..., :1] < 0, torch.nan, start), data)
+
+        def guide(self, data: Sequences) -> None:
+            with self.series(data):
+                pyro.sample("start", dist.Normal(data.values.new_zeros(2), 1.0).to_event(1))
+
+    target = SeriesTarget(Half(), make_data())
+    with isolated_rng(1):
+        assert (target.draw(50, from_guide=True, num_candidates=30)[..., 0] > 0).all()
+
+
 def test_vectors_and_sites() -> None:
     target = SeriesTarget(Swings(), make_data())
     vector = torch.randn(3, 5, 2, dtype=F64)
@@ -276,7 +317,14 @@ def test_vectors_and_sites() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Langevin(MALA), lambda: Langevin(start="posterior"), lambda: Langevin(thinning=0)]
+    "make",
+    [
+        lambda: Langevin(MALA),
+        lambda: Langevin(start="posterior"),
+        lambda: Langevin(thinning=0),
+        lambda: Langevin(start="guide", num_candidates=0),
+        lambda: Langevin(num_candidates=2),
+    ],
 )
 def test_arguments(make) -> None:
     with pytest.raises(DataError):
