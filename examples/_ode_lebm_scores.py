@@ -15,12 +15,19 @@ from pyro_seq.infer.energies import energies
 
 
 def inferred(
-    model: ps.ODELEBM, given: ps.Sequences, *, start: str, num_steps: int, num_chains: int, seed: int = 0
+    model: ps.ODELEBM,
+    given: ps.Sequences,
+    *,
+    start: str,
+    num_steps: int,
+    num_chains: int,
+    num_candidates: int = 1,
+    seed: int = 0,
 ) -> Tensor:
-    """Joint vectors (chain, series, latent) after so many Langevin steps from the encoder or from noise."""
+    """Joint vectors (chain, series, latent) after so many Langevin steps from noise, or from the encoder's best draws."""
     if num_steps == 0:
         return ps.GuidePosterior(model).draws(given, num_chains, seed=seed)["initial"]
-    kernel = ps.Langevin(start="guide" if start == "guide" else "normal")
+    kernel = ps.Langevin(start="guide", num_candidates=num_candidates) if start == "guide" else ps.Langevin()
     # a chain's only draw comes one step after its warm-up
     chains = ps.ChainPosterior(model, kernel, num_steps=num_steps - 1, num_chains=num_chains, spacing=1)
     return chains.draws(given, num_chains, seed=seed)["initial"]

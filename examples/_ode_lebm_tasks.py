@@ -84,7 +84,8 @@ class Setup:
         load: Makes the task.
         dims: Sizes of the state, the static and the dynamic part.
         field_dims: Hidden layers of the vector field.
-        decoder_dims: Hidden layers of the decoder; convolutions for images.
+        decoder_dims: Hidden layers of the decoder of vectors.
+        channels: Of the convolutions in the decoder of images.
         time_step: Model time of a typical interval.
         solver_step: Even steps of the solver in model time; one step an interval when absent.
         recipe: How to train.
@@ -95,6 +96,7 @@ class Setup:
     dims: tuple[int, int, int]
     field_dims: tuple[int, ...] = (50, 50)
     decoder_dims: tuple[int, ...] = (50,)
+    channels: int = 16
     time_step: float = 0.1
     solver_step: float | None = None
     recipe: Recipe = field(default_factory=Recipe)
@@ -183,14 +185,14 @@ def physionet(options: argparse.Namespace) -> Task:
     return Task(train, train, test.hide(is_late), test, asked, test.values, has_grid=False)
 
 
-IMAGES = Recipe(learning_rate=2e-3, scale=0.5, later_batch=50)
+IMAGES = Recipe(scale=0.5, later_batch=50, first_length=4)
 IRREGULAR = Recipe(first_length=25)
 SETUPS = {
-    "sinusoids": Setup(sinusoids, (10, 0, 0), decoder_dims=(), solver_step=1.0, recipe=IRREGULAR),
+    "sinusoids": Setup(sinusoids, (10, 0, 0), decoder_dims=(), solver_step=1.0, recipe=IRREGULAR, num_chains=32),
     "spiral": Setup(spiral, (4, 0, 0), (30, 30), (30,), solver_step=0.4, recipe=IRREGULAR),
     "digits": Setup(digits, (16, 16, 0), (100, 100), recipe=IMAGES, num_chains=4),
-    "balls": Setup(balls, (8, 0, 4), (100, 100), recipe=IMAGES, num_chains=4),
-    "mujoco": Setup(mujoco, (15, 0, 0), (100, 100), time_step=0.05, solver_step=0.2),
+    "balls": Setup(balls, (8, 0, 4), (100, 100), channels=8, recipe=IMAGES, num_chains=4),
+    "mujoco": Setup(mujoco, (15, 0, 0), (100, 100), time_step=0.05, solver_step=0.2, recipe=Recipe(first_length=10)),
     "physionet": Setup(physionet, (20, 0, 0), (50, 50), solver_step=0.4, recipe=Recipe(later_batch=100)),
 }
 
@@ -206,7 +208,7 @@ def build(setup: Setup, task: Task, options: argparse.Namespace) -> ps.ODELEBM:
     is_image = len(obs_shape) == 3
     solver = ps.RK4() if setup.solver_step is None else ps.RK4(step_size=setup.solver_step, is_dense=True)
     decoder = (
-        ps.SubPixelDecoder(state + static, obs_shape, 16)
+        ps.SubPixelDecoder(state + static, obs_shape, setup.channels)
         if is_image
         else ps.MLPDecoder(state + static, obs_shape, setup.decoder_dims)
     )

@@ -15,6 +15,7 @@ from pyro_seq.distributions.energy_drift import energy_drift
 from pyro_seq.infer.energies import energies
 
 Infer = Callable[[ps.Sequences], Tensor]  # series -> joint vectors (chain, series, latent)
+MOST_CHAINS = 8  # of a series; predictions may take more
 MOST_TRAINED = 300  # training series whose latents a regression or a Gaussian is fitted to
 
 

@@ -25,7 +25,7 @@ import torch
 from _ode_lebm_pictures import draw
 from _ode_lebm_scores import errors, inferred, trivial
 from _ode_lebm_tasks import SETUPS, SHARES, Recipe, Task, build, is_thinned
-from _ode_lebm_uses import MOST_TRAINED, description, detection, generation
+from _ode_lebm_uses import MOST_CHAINS, MOST_TRAINED, description, detection, generation
 from torch import Tensor, nn
 
 import pyro_seq as ps
@@ -181,7 +181,13 @@ def predicted(model: ps.ODELEBM, task: Task, options: argparse.Namespace) -> tup
             name = f"{start}, {num_steps} steps"
             begin = time.process_time()
             latents = inferred(
-                model, task.given, start=start, num_steps=num_steps, num_chains=options.test_chains, seed=options.seed
+                model,
+                task.given,
+                start=start,
+                num_steps=num_steps,
+                num_chains=options.test_chains,
+                num_candidates=options.test_candidates,
+                seed=options.seed,
             )
             seconds[name] = round(time.process_time() - begin, 2)
             table[name] = errors(model, task, latents)
@@ -211,7 +217,8 @@ def other_uses(model: ps.ODELEBM, task: Task, options: argparse.Namespace) -> tu
         model,
         start=starts(model, options)[0],
         num_steps=max(options.test_steps),
-        num_chains=options.test_chains,
+        num_chains=min(MOST_CHAINS, options.test_chains),
+        num_candidates=options.test_candidates,
         seed=options.seed,
     )
     latents, trained = infer(task.given), infer(task.train[:MOST_TRAINED], num_chains=1)
@@ -223,7 +230,7 @@ def other_uses(model: ps.ODELEBM, task: Task, options: argparse.Namespace) -> tu
 def main() -> None:
     options = arguments()
     if options.smoke:
-        options.test_steps, options.test_chains = (0, 4), 2
+        options.test_steps, options.test_chains, options.test_candidates = (0, 4), 2, 2
     options.test_chains = options.test_chains or SETUPS[options.data].num_chains
     torch.set_num_threads(options.threads)
     out = Path(options.out or f"results/ode_lebm_{options.data}_{options.prior}_{options.inference}")
@@ -247,7 +254,9 @@ def main() -> None:
     print("\n" + "\n".join(f"{name:60}{value:12.4f}" for name, value in uses.items()))
     print(f"\ntraining: {processor:.0f} s of processor time, {wall:.0f} s of wall time, {options.threads} thread(s)")
     names = ("data", "prior", "inference", "start", "encoder", "learn", "share", "source", "walker")
-    record = {name: getattr(options, name) for name in (*names, "effort", "seed", "threads", "test_chains")} | record
+    record = {
+        name: getattr(options, name) for name in (*names, "effort", "seed", "threads", "test_chains", "test_candidates")
+    } | record
     (out / "scores.json").write_text(json.dumps(record | {"uses": uses}, indent=1))
     draw(posterior.model, task, latents, table, out, num_draws=8 if options.smoke else 100)
     print(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
@@ -271,6 +280,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--test-steps", type=int, nargs="+", default=(0, 60), help="Langevin steps at test time")
     parser.add_argument("--test-starts", nargs="+", choices=("guide", "cold"), default=("guide", "cold"))
     parser.add_argument("--test-chains", type=int, help="of each series")
+    parser.add_argument(
+        "--test-candidates", type=int, default=64, help="draws of the encoder that a start is chosen from"
+    )
     parser.add_argument("--effort", type=float, default=1.0, help="training steps, as a share of the usual ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="more than one is slower here: the tensors are small")

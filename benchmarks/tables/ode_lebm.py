@@ -51,7 +51,10 @@ STUDIES: dict[str, list[tuple[str, Options]]] = {
     "spiral": product(("--data", "spiral"), tuple(WAYS), SEEDS),
     "sinusoids_all": sinusoids("all"),
     "sinusoids_observed": sinusoids("observed"),
-    "digits": product(("--data", "digits", "--test-steps", "0", "20", "50", "100", "1000"), tuple(WAYS), SEEDS[:1]),
+    "digits": product(("--data", "digits"), tuple(WAYS), SEEDS),
+    "digits_steps": product(
+        ("--data", "digits", "--test-steps", "20", "50", "100", "200", "500", "1000"), ("ODE-LEBM",), SEEDS[:1]
+    ),
     "balls": product(("--data", "balls"), ENDS, SEEDS[:1]),
     "walkers": [
         run
@@ -104,7 +107,7 @@ def run(study: str, scratch: Path, effort: str) -> None:
         records = read(study)
         if any(record["command"] == command for record in records):
             continue
-        out = scratch / folder(study, options)
+        out = scratch / folder(options)
         words = [sys.executable, str(EXAMPLE), *options, "--quiet", "--resume", "--out", str(out)]
         subprocess.run(words, cwd=ROOT, check=True)
         record = json.loads((out / "scores.json").read_text())
@@ -112,13 +115,15 @@ def run(study: str, scratch: Path, effort: str) -> None:
         path_of(study).write_text(json.dumps([*records, record], indent=1) + "\n")
 
 
-def folder(study: str, options: Options) -> str:
-    """One for each training: shares of test points share it when training sees all points."""
-    words = list(options)
-    if "all" in words:
-        place = words.index("--share")
-        words[place : place + 2] = []
-    return "-".join([study, *(word.strip("-") for word in words)]).replace(".", "_")
+def folder(options: Options) -> str:
+    """One for each training: runs that differ in the test only share it."""
+    words, is_training = [], True
+    for word in options:
+        if word.startswith("--"):
+            is_training = not (word.startswith("--test-") or (word == "--share" and "all" in options))
+        if is_training:
+            words.append(word.strip("-"))
+    return "-".join(words).replace(".", "_")
 
 
 def figure(values: Sequence[float]) -> str:
