@@ -24,7 +24,7 @@ def inferred(
     num_candidates: int = 1,
     seed: int = 0,
 ) -> Tensor:
-    """Joint vectors (chain, series, latent) after so many Langevin steps from noise, or from the encoder's best draws."""
+    """Joint vectors (chain, series, latent) after so many Langevin steps from noise or the encoder's best draws."""
     if num_steps == 0:
         return ps.GuidePosterior(model).draws(given, num_chains, seed=seed)["initial"]
     kernel = ps.Langevin(start="guide", num_candidates=num_candidates) if start == "guide" else ps.Langevin()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -47,6 +48,7 @@ def sinusoids(learn: str) -> list[tuple[str, Options]]:
     ]
 
 
+COLD = ("--data", "sinusoids", "--learn", "all", "--start", "cold", "--test-steps", "20", "100")
 STUDIES: dict[str, list[tuple[str, Options]]] = {
     "spiral": product(("--data", "spiral"), tuple(WAYS), SEEDS),
     "sinusoids_all": sinusoids("all"),
@@ -55,6 +57,7 @@ STUDIES: dict[str, list[tuple[str, Options]]] = {
     "digits_steps": product(
         ("--data", "digits", "--test-steps", "20", "50", "100", "200", "500", "1000"), ("ODE-LEBM",), SEEDS[:1]
     ),
+    "cold": [("ODE-LEBM", (*COLD, *WAYS["ODE-LEBM"], "--seed", "0"))],
     "balls": product(("--data", "balls"), ENDS, SEEDS[:1]),
     "walkers": [
         run
@@ -67,6 +70,8 @@ TITLES = {
     "sinusoids_all": "Irregular sinusoids, training sees all 100 points",
     "sinusoids_observed": "Irregular sinusoids, training sees the observed points only",
     "digits": "Rotating digits of all classes: 45 frames given 15",
+    "digits_steps": "Rotating digits: error against Langevin steps at test time",
+    "cold": "Irregular sinusoids by cold chains of 20 steps alone, as published",
     "balls": "A ball with a friction of its own: 40 frames given 20",
     "walkers": "Falling walkers: 100 steps given 50",
 }
@@ -82,6 +87,9 @@ PUBLISHED = {
     "harder of the two.",
     "digits": "Published, on MNIST: Latent ODE 0.015 (T = 15) and 0.039 (T = 45), energy prior alone 0.031, "
     "chains alone 0.025, ODE-LEBM 0.020 and 0.024 with NMI 0.576. Our digits are others: compare the order.",
+    "digits_steps": "One model with its chains from the encoder and from noise.",
+    "cold": "One in five points seen at test time, all in training: "
+    "![loss by step](../benchmarks/results/ode_lebm_cold.png)",
     "balls": "Published: Latent ODE 0.0178 / 0.0199, ODE-LEBM 0.0099 / 0.0159 with R2 0.62 of the friction.",
     "walkers": "Published T = 50 / T = 100: hopper 0.0097 / 0.0145 and 0.0076 / 0.0138 (ODE-LEBM), swimmer 5.8e-5 / "
     "6.3e-5 and 3.0e-6 / 4.9e-6, cheetah 0.0112 / 0.0087 and 0.0081 / 0.0079.",
@@ -112,6 +120,8 @@ def run(study: str, scratch: Path, effort: str) -> None:
         subprocess.run(words, cwd=ROOT, check=True)
         record = json.loads((out / "scores.json").read_text())
         record |= {"label": label, "command": command}
+        if study == "cold":
+            shutil.copy(out / "learning_cold.png", RESULTS / "ode_lebm_cold.png")
         path_of(study).write_text(json.dumps([*records, record], indent=1) + "\n")
 
 
@@ -127,29 +137,40 @@ def folder(options: Options) -> str:
 
 
 def figure(values: Sequence[float]) -> str:
-    """A mean, and the standard deviation over seeds where there are several."""
+    """A mean, and the standard deviation over seeds where there are several; nothing for no value."""
+    if not values:
+        return ""
     mean = statistics.fmean(values)
     return f"{mean:.4g}" + (f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
 
 
-def table(records: Sequence[Mapping]) -> list[str]:
-    """Errors by way and estimator, best of the starts of chains last, and those of the trivial predictors."""
-    asked = list(next(iter(records[0]["trivial"].values())))
-    lines = ["| predictor | " + " | ".join(asked) + " |", "|---" * (len(asked) + 1) + "|"]
-    rows: dict[str, dict[str, list[float]]] = {}
-    for record in records:
+def cells(record: Mapping) -> dict[tuple[str, str], float]:
+    """Errors by row and column. Where runs differ in the share of seen points that is the column."""
+    way, _, share = record["label"].partition(", ")
+    asked = list(next(iter(record["trivial"].values())))
+    columns = {share: asked[0]} if share else {name: name for name in asked}
+    found = {}
+    for column, name in columns.items():
         for start, scores in record["errors"].items():
-            for name in asked:
-                for estimator, value in scores[name].items():
-                    row = rows.setdefault(f"{record['label']}: {start}, {estimator}", {})
-                    row.setdefault(name, []).append(value)
+            shown = ("mean of chains",) if start.endswith(" 0 steps") else tuple(scores[name])
+            found |= {(f"{way}: {start}, {estimator}", column): scores[name][estimator] for estimator in shown}
+        found |= {(predictor, column): scores[name] for predictor, scores in record["trivial"].items()}
+    return found
+
+
+def table(records: Sequence[Mapping]) -> list[str]:
+    """Mean errors over seeds, one row for each way, start and estimator, and one for each trivial predictor."""
+    values: dict[tuple[str, str], list[float]] = {}
     for record in records:
-        share = record["label"].partition(", ")[2]
-        for predictor, scores in record["trivial"].items():
-            row = rows.setdefault(predictor + (f", {share}" if share else ""), {})
-            for name in asked:
-                row[name] = [scores[name]]
-    lines += [f"| {label} | " + " | ".join(figure(row[name]) for name in asked) + " |" for label, row in rows.items()]
+        for place, value in cells(record).items():
+            values.setdefault(place, []).append(value)
+    columns = list(dict.fromkeys(column for _, column in values))
+    trivial = {predictor: None for record in records for predictor in record["trivial"]}
+    rows = [row for row in dict.fromkeys(row for row, _ in values) if row not in trivial]
+    lines = ["| predictor | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for row in (*rows, *trivial):
+        found = [values.get((row, column), []) for column in columns]
+        lines.append(f"| {row} | " + " | ".join(figure(part[:1] if row in trivial else part) for part in found) + " |")
     return lines
 
 
@@ -157,16 +178,15 @@ def uses(records: Sequence[Mapping]) -> list[str]:
     """What else the latents were good for, by way."""
     labels = list(dict.fromkeys(record["label"] for record in records))
     names = list(dict.fromkeys(name for record in records for name in record.get("uses", {})))
-    if not names or len(labels) > len(WAYS):
+    if not names:
         return []
     lines = ["", "| use | " + " | ".join(labels) + " |", "|---" * (len(labels) + 1) + "|"]
     for name in names:
-        cells = []
+        row = []
         for label in labels:
-            found = [r["uses"][name] for r in records if r["label"] == label and name in r.get("uses", {})]
-            cells.append(figure(found) if found else "")
+            row.append(figure([r["uses"][name] for r in records if r["label"] == label and name in r.get("uses", {})]))
         text = name.replace("|", "\\|")  # a bar would end the cell
-        lines.append(f"| {text} | " + " | ".join(cells) + " |")
+        lines.append(f"| {text} | " + " | ".join(row) + " |")
     return lines
 
 

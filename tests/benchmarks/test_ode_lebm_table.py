@@ -16,14 +16,26 @@ def record(label: str, error: float) -> dict:
     row = {"single chain": 2 * error, "mean of chains": error}
     trivial = {"nearest training series": {"T = 15": 0.04}}
     known = {"label": label, "command": "python example", "seconds": 60.0, "uses": {"AUROC, prior energy": error}}
-    return known | {"errors": {"guide, 0 steps": {"T = 15": row}}, "trivial": trivial}
+    return known | {
+        "errors": {start: {"T = 15": row} for start in ("guide, 0 steps", "guide, 60 steps")},
+        "trivial": trivial,
+    }
 
 
 def test_rows_hold_means_and_deviations_over_seeds_and_the_trivial_predictors() -> None:
     lines = table.table([record("ODE-LEBM", 0.2), record("ODE-LEBM", 0.4), record("Latent ODE", 0.5)])
     assert "| ODE-LEBM: guide, 0 steps, mean of chains | 0.3 ± 0.14 |" in lines
-    assert "| Latent ODE: guide, 0 steps, single chain | 1 |" in lines
+    assert "| Latent ODE: guide, 60 steps, single chain | 1 |" in lines
+    assert not any("0 steps, single" in line for line in lines if "60" not in line)
     assert "| nearest training series | 0.04 |" in lines
+
+
+def test_shares_of_seen_points_are_columns() -> None:
+    lines = table.table([record("ODE-LEBM, 0.1", 0.2), record("ODE-LEBM, 0.5", 0.4), record("Latent ODE, 0.5", 0.3)])
+    assert lines[0] == "| predictor | 0.1 | 0.5 |"
+    assert "| ODE-LEBM: guide, 60 steps, mean of chains | 0.2 | 0.4 |" in lines
+    assert "| Latent ODE: guide, 60 steps, mean of chains |  | 0.3 |" in lines
+    assert lines[-1] == "| nearest training series | 0.04 | 0.04 |"
 
 
 def test_uses_stand_in_a_column_for_each_way() -> None:
@@ -46,10 +58,10 @@ def test_every_study_has_a_title_and_runs_that_the_example_takes() -> None:
 
 @pytest.mark.parametrize("share", table.SHARES)
 def test_trainings_on_all_points_are_shared_by_the_shares_of_a_test(share: str) -> None:
-    folders = {table.folder("sinusoids_all", options) for _, options in table.STUDIES["sinusoids_all"]}
+    folders = {table.folder(options) for _, options in table.STUDIES["sinusoids_all"]}
     assert len(folders) == len(table.ENDS) * len(table.SEEDS)
     own = [options for _, options in table.STUDIES["sinusoids_observed"] if share in options]
-    assert len({table.folder("sinusoids_observed", options) for options in own}) == len(own)
+    assert len({table.folder(options) for options in own}) == len(own)
 
 
 def test_the_page_has_a_place_for_the_tables() -> None:
