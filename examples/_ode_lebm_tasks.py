@@ -37,6 +37,8 @@ class Recipe:
         first_length: Steps of a series that the beginning starts with; all when absent.
         energy_rate: Of Adam for the energy.
         chain_steps: Langevin steps of a visit.
+        distilling: Steps for an encoder that is to do with fewer points, as a share of `num_steps`; what it misses no
+            chain makes good where few points allow many paths.
     """
 
     num_steps: int = 3000
@@ -49,6 +51,7 @@ class Recipe:
     first_length: int | None = None
     energy_rate: float = 1e-3
     chain_steps: int = 3
+    distilling: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Training:
         posterior = self.part("middle", self.by_bound(rest) if self.is_variational else self.by_chains(rest))
         if is_thinned(self.options):
             self.model.encoder.shares = SHARES
-            self.distil(first)
+            self.distil(max(1, round(self.recipe.distilling * num_steps)))
         return posterior
 
     def hold(self, is_held: bool) -> None:
