@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from benchmarks.tables._page import PAGE, README, RESULTS, ROOT, write_between
+from benchmarks.tables._study import scores_of
+
+EXAMPLE = ROOT / "examples" / "ode2vae_svi.py"
 
 TITLES = {
     "digits": "Rotating digits, all ten classes, 16 x 16 (1400 to train, 200 to test)",
@@ -63,12 +64,8 @@ def path_of(data: str, order: int = 2) -> Path:
 
 def run(data: str, order: int, scratch: Path) -> None:
     """Train by the example, and keep its scores with the command that made them."""
-    out = scratch / path_of(data, order).stem
-    chosen = ["--data", data] + ([] if order == 2 else ["--order", "1"])
-    command = [sys.executable, "examples/ode2vae_svi.py", *chosen, "--quiet", "--resume", "--out", str(out)]
-    subprocess.run(command, cwd=ROOT, check=True)
-    record = json.loads((out / "scores.json").read_text())
-    record["command"] = " ".join(["python examples/ode2vae_svi.py", *chosen])
+    options = ["--data", data] + ([] if order == 2 else ["--order", "1"])
+    record = scores_of(EXAMPLE, options, scratch / path_of(data, order).stem)
     path_of(data, order).write_text(json.dumps(record, indent=1) + "\n")
 
 

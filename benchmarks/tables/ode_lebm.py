@@ -10,17 +10,15 @@ entry a run; delete one to train again.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.tables._page import PAGE, RESULTS, ROOT, write_between
+from benchmarks.tables._study import command_of, parser_of, scores_of
 
 EXAMPLE = ROOT / "examples" / "ode_lebm_langevin.py"
 SEEDS = ("0", "1", "2")
@@ -111,15 +109,12 @@ def run(study: str, scratch: Path, effort: str) -> None:
     """Make the runs that are missing, and keep the scores of each with its command."""
     for label, options in STUDIES[study]:
         options = (*options, "--effort", effort) if effort != "1" else options
-        command = " ".join(["python", str(EXAMPLE.relative_to(ROOT)), *options])
+        command = command_of(EXAMPLE, options)
         records = read(study)
         if any(record["command"] == command for record in records):
             continue
         out = scratch / folder(options)
-        words = [sys.executable, str(EXAMPLE), *options, "--quiet", "--resume", "--out", str(out)]
-        subprocess.run(words, cwd=ROOT, check=True)
-        record = json.loads((out / "scores.json").read_text())
-        record |= {"label": label, "command": command}
+        record = scores_of(EXAMPLE, options, out) | {"label": label}
         if study == "cold":
             shutil.copy(out / "learning_cold.png", RESULTS / "ode_lebm_cold.png")
         path_of(study).write_text(json.dumps([*records, record], indent=1) + "\n")
@@ -216,11 +211,8 @@ def write_pages() -> None:
 
 def main() -> None:
     """Train what has no result, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", choices=STUDIES, action="append", help="all when absent")
-    parser.add_argument("--page", action="store_true", help="write the page only")
+    parser = parser_of(__doc__, STUDIES)
     parser.add_argument("--effort", default="1", help="training steps, as a share of the usual ones")
-    parser.add_argument("--scratch", type=Path, default=ROOT / "results" / "tables", help="folder for checkpoints")
     options = parser.parse_args()
     if not options.page:
         for study in options.study or STUDIES:

@@ -8,13 +8,11 @@ Results are kept in benchmarks/results/tables_srvp_<study>.json; delete one to t
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from benchmarks.tables._page import PAGE, README, RESULTS, ROOT, write_between
+from benchmarks.tables._study import parser_of, scores_of
 
 EXAMPLE = ROOT / "examples" / "srvp_moving_digits.py"
 STUDIES: dict[str, tuple[str, ...]] = {
@@ -59,11 +57,7 @@ def path_of(study: str) -> Path:
 
 def run(study: str, scratch: Path) -> None:
     """Train by the example, and keep its scores with the command that made them."""
-    out = scratch / path_of(study).stem
-    command = [sys.executable, str(EXAMPLE), *STUDIES[study], "--quiet", "--resume", "--out", str(out)]
-    subprocess.run(command, cwd=ROOT, check=True)
-    record = json.loads((out / "scores.json").read_text())
-    record["command"] = " ".join(["python", str(EXAMPLE.relative_to(ROOT)), *STUDIES[study]])
+    record = scores_of(EXAMPLE, STUDIES[study], scratch / path_of(study).stem)
     path_of(study).write_text(json.dumps(record, indent=1) + "\n")
 
 
@@ -188,11 +182,7 @@ def write_pages() -> None:
 
 def main() -> None:
     """Train what has no result, then write the pages."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", choices=STUDIES, action="append", help="all without a result when absent")
-    parser.add_argument("--page", action="store_true", help="write the pages only")
-    parser.add_argument("--scratch", type=Path, default=ROOT / "results" / "tables", help="folder for checkpoints")
-    options = parser.parse_args()
+    options = parser_of(__doc__, STUDIES).parse_args()
     if not options.page:
         for study in options.study or STUDIES:
             if not path_of(study).exists():
