@@ -26,18 +26,6 @@ from pyro_seq.testing import check_model
 NOISE = 0.5
 
 
-class Bowl(nn.Module):
-    """A quadratic energy: the prior stays Gaussian, of precision 1 + tilt and mean push / (1 + tilt)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tilt = nn.Parameter(torch.tensor([1.0, 0.3]))
-        self.push = nn.Parameter(torch.tensor([0.8, -0.5]))
-
-    def forward(self, value: Tensor) -> Tensor:
-        return (0.5 * self.tilt * value.square() - self.push * value).sum(-1)
-
-
 class EnergySwings(SequenceModel):
     """A damped swing of unknown stiffness whose initial state has an energy-based prior."""
 
@@ -101,9 +89,9 @@ def exact(model: EnergySwings, data: Sequences) -> tuple[Tensor, Tensor, Tensor]
     return (cov @ shift)[..., 0], cov, evidence
 
 
-def test_fisher_identity() -> None:
+def test_fisher_identity(factors) -> None:
     """The mean gradient of the joint density at posterior draws is that of the log evidence, by finite differences."""
-    model, data = EnergySwings(Bowl(), num_negatives=500).double(), make_data().to(dtype=torch.float64)
+    model, data = EnergySwings(factors.Bowl(), num_negatives=500).double(), make_data().to(dtype=torch.float64)
     model.encoder.requires_grad_(False)
     mean, cov, _ = exact(model, data)
     num_draws = 1500
@@ -133,8 +121,8 @@ def _slope(model: EnergySwings, data: Sequences, parameter: Tensor, entry: int, 
     return (ends[0] - ends[1]) / (2 * width)
 
 
-def test_posterior_chains_know_the_energy(quiet) -> None:
-    model, data = EnergySwings(Bowl()).double(), make_data().to(dtype=torch.float64)
+def test_posterior_chains_know_the_energy(quiet, factors) -> None:
+    model, data = EnergySwings(factors.Bowl()).double(), make_data().to(dtype=torch.float64)
     method = MCMC(Langevin(MALA(0.5)), num_samples=300, warmup_steps=100, num_chains=4)
     posterior = fit(model, data, method, trainer=quiet)
     mean, cov, _ = exact(model, data)
@@ -163,9 +151,9 @@ def test_the_model_keeps_the_contract() -> None:
     assert "density_matches_sampler" in report.names("not applicable")
 
 
-def test_the_evidence_of_the_test_is_right() -> None:
+def test_the_evidence_of_the_test_is_right(factors) -> None:
     """Against quadrature over the initial state."""
-    model, data = EnergySwings(Bowl()).double(), make_data(2).to(dtype=torch.float64)
+    model, data = EnergySwings(factors.Bowl()).double(), make_data(2).to(dtype=torch.float64)
     axis = torch.linspace(-6, 6, 241, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)[:, None].expand(-1, 2, -1)
     with torch.no_grad():
