@@ -46,8 +46,8 @@ class SeriesTarget:
     An energy that is not finite stays with its own chain: validation of Pyro and errors of fixed-step solvers are off
     inside. The normaliser of an energy-based prior does not depend on the latents and is left out.
 
-    Cost: one vectorised trace of the model a call. Freeze the parameters around many calls (`chains.reading`), or each
-    builds a graph for their gradients too.
+    Cost: one vectorised trace of the model a call; what the model prepares from its data is worked out once. Freeze
+    the parameters around many calls (`chains.reading`), or each builds a graph for their gradients too.
 
     Args:
         model: All of its latent sites must be continuous and lie inside the plate ``series``.
@@ -59,9 +59,9 @@ class SeriesTarget:
 
     def __init__(self, model: SequenceModel, data: Sequences) -> None:
         self.model = model
-        self.data = data
         with torch.no_grad(), isolated_rng(0), _lenient():
-            sites = latent_sites(model, data)
+            self.data = model.prepare(data)
+            sites = latent_sites(model, self.data)
         shared = sorted(global_names(sites))
         if shared:
             raise UnsupportedError(
@@ -78,7 +78,8 @@ class SeriesTarget:
     def on(self, data: Sequences) -> SeriesTarget:
         """The same latents given other data of as many steps, without a look at the model's sites."""
         target = copy.copy(self)
-        target.data = data
+        with torch.no_grad(), _lenient():
+            target.data = self.model.prepare(data)
         return target
 
     def __call__(self, vector: Tensor) -> Tensor:

@@ -305,6 +305,24 @@ def test_candidates_without_a_density_are_not_picked() -> None:
         assert (target.draw(50, from_guide=True, num_candidates=30)[..., 0] > 0).all()
 
 
+def test_what_a_model_prepares_is_worked_out_once() -> None:
+    class Prepared(Swings):
+        count = 0
+
+        def prepare(self, data: Sequences) -> Sequences:
+            if "shift" in (data.context or {}):
+                return data
+            self.count += 1
+            return data._with(context={"shift": data.values.mean((1, 2))})
+
+        def path(self, start: Tensor, data: Sequences) -> Tensor:
+            return super().path(start + self.prepare(data).context["shift"][:, None], data)
+
+    model = Prepared()
+    draw(model, make_data(), Langevin(MALA(0.1)), num_samples=4)
+    assert model.count == 1
+
+
 def test_vectors_and_sites() -> None:
     target = SeriesTarget(Swings(), make_data())
     vector = torch.randn(3, 5, 2, dtype=F64)
