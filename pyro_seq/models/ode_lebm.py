@@ -56,6 +56,8 @@ class ODELEBM(SequenceModel):
         encoder: Posterior of the joint vector, such as `RNNEncoder` or `ODERNNEncoder`; no guide when absent.
         emission: Likelihood around a decoder of position and static part; Bernoulli for images, Gaussian else.
         time_step: Model time of a typical interval between two time stamps.
+        has_restart_term: Train, by `SVI`, for states on the way that are initial states of what follows; forecasts far
+            beyond the length of training need it. See `regulariser`.
 
     Raises:
         DataError: When a size is out of range, or the encoder's does not fit.
@@ -92,6 +94,7 @@ class ODELEBM(SequenceModel):
         encoder: InitialEncoder | None = None,
         emission: BernoulliEmission | GaussianEmission | None = None,
         time_step: float = 0.1,
+        has_restart_term: bool = False,
     ) -> None:
         super().__init__()
         if state_dim < 1 or static_dim < 0 or dynamic_dim < 0 or not time_step > 0:
@@ -107,7 +110,9 @@ class ODELEBM(SequenceModel):
         network = BayesianMLP(size, self.flow.dim, is_bayesian=False) if vector_field is None else vector_field
         self.vector_field: VectorField = network
         self.energy = energy if energy is None or isinstance(energy, EnergyTilt) else EnergyTilt(energy)
-        self.encoder = encoder
+        if has_restart_term and encoder is None:
+            raise DataError("`has_restart_term` compares states with what `encoder` reads. Got no encoder. Pass one.")
+        self.encoder, self.has_restart_term = encoder, has_restart_term
         self.has_guide = encoder is not None
         self.emission = frame_emission(self.obs_shape, self.flow.dim + static_dim) if emission is None else emission
         if encoder is not None and encoder.dim != self.dim:
@@ -159,11 +164,21 @@ class ODELEBM(SequenceModel):
         return self.encoder(data.values, data.entry_mask, self._times(data).expand(data.num_series, -1))
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
-        """The squared energies at posterior draws and prior chains, (..., series), where the energy asks for it."""
-        if self.energy is None or not self.energy.has_penalty:
-            return {}
-        site = model_trace.nodes["initial"]
-        return {"energy_penalty": self.energy.penalty(site["fn"], site["value"])}
+        r"""Training terms, (..., series) each, where they were asked for: ``restart`` and ``energy_penalty``.
+
+        .. math::
+            r_\text{restart} = -\log q(z_k \mid x_k, x_{k+1}, \dots), \qquad k \text{ random in the first half}
+
+        A state on the way is an initial state of the rest. What holds between any two is then the same law, and a
+        forecast beyond the length of training meets states that training knows. As ODE2VAE's instant encoder, with all
+        that follows in place of a window.
+        """
+        terms, site = {}, model_trace.nodes["initial"]
+        if self.has_restart_term:
+            terms["restart"] = self._restart(data, site["value"], model_trace.nodes["path"]["value"])
+        if self.energy is not None and self.energy.has_penalty:
+            terms["energy_penalty"] = self.energy.penalty(site["fn"], site["value"])
+        return terms
 
     def check(self, data: Sequences) -> None:
         """Refuse other observation shapes, inputs, values outside the emission's range, and data without any step."""
@@ -189,6 +204,18 @@ class ODELEBM(SequenceModel):
 
     def _times(self, data: Sequences) -> Tensor:
         return self.time_step * self.model_times(data)
+
+    def _restart(self, data: Sequences, initial: Tensor, path: Tensor) -> Tensor:
+        """Minus the log density (..., series) of the joint vector at a random step, by the encoder given the rest."""
+        length = int(data.lengths.max())
+        if length < 2:
+            return initial.new_zeros(initial.shape[:-1])
+        step = int(torch.randint(1, max(2, length // 2), ()))
+        later = torch.cat([path[..., step, :], initial[..., self.flow.state_dim :]], -1)
+        times, mask = self._times(data).expand(data.num_series, -1)[:, step:], data.entry_mask[:, step:]
+        assert self.encoder is not None
+        surprise = -self.encoder(data.values[:, step:], mask, times).log_prob(later)
+        return torch.where(mask.flatten(1).any(1), surprise, 0.0)
 
     def _emit(self, states: Tensor, static: Tensor) -> dist.TorchDistribution:
         position = self.flow.position(states)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import pyro
 import pytest
 import torch
+from pyro import poutine
 from pyro.ops.stats import effective_sample_size
 from torch import Tensor, nn
 
@@ -274,6 +276,48 @@ def test_penalty_is_that_of_the_chains_that_normalise() -> None:
     assert all(bool((gradient != 0).any()) for gradient in gradients)
 
 
+def traces(model: ODELEBM, data: Sequences, seed: int) -> tuple[poutine.Trace, poutine.Trace]:
+    torch.manual_seed(seed)
+    with pyro.settings.context(module_local_params=True):
+        guide = poutine.trace(model.guide).get_trace(data)
+        return poutine.trace(poutine.replay(model.model, trace=guide)).get_trace(data), guide
+
+
+def test_restart_term_scores_the_state_on_the_way_by_the_encoder_given_the_rest() -> None:
+    data = irregular()
+    mask = data.entry_mask.clone()
+    mask[1, 1:] = False  # nothing is left to read from the rest of this series
+    data = dataclasses.replace(data, mask=mask)
+    encoder = RNNEncoder((OBS,), 4, hidden_dim=6)
+    model = ODELEBM((OBS,), 3, dynamic_dim=1, encoder=encoder, has_restart_term=True).double()
+    found = []
+    for seed in range(8):
+        model_trace, guide_trace = traces(model, data, seed)
+        path, initial = (model_trace.nodes[name]["value"] for name in ("path", "initial"))
+        term = model.regulariser(data, model_trace, guide_trace)["restart"]
+        matches = []
+        for step in range(6):
+            rest = Sequences(data.values[:, step:], times=data.times[:, step:], mask=mask[:, step:])
+            expected = -model.encode(rest).log_prob(torch.cat([path[:, step], initial[:, 3:]], -1))
+            expected[1] = 0.0
+            matches += [step] if torch.allclose(term, expected, rtol=1e-10, atol=0) else []
+        found += matches
+    assert len(found) == 8 and set(found) == {1, 2}  # one step each, in the first half of six
+
+
+def test_restart_term_teaches_field_and_encoder_and_is_weighted_by_name() -> None:
+    model = ODELEBM((OBS,), 4, encoder=RNNEncoder((OBS,), 4), has_restart_term=True).double()
+    losses = []
+    for scale in (0.0, 2.0):
+        torch.manual_seed(4)
+        losses.append(Objective(model, scales={"restart": scale})(irregular()))
+    assert torch.allclose(losses[1].total - losses[0].total, 2 * losses[1].terms["restart"])
+    for part in (model.vector_field, model.encoder):
+        grads = torch.autograd.grad(losses[1].terms["restart"], list(part.parameters()), retain_graph=True)
+        assert all(bool((grad != 0).any()) for grad in grads)
+    assert float(Objective(model)(Sequences(torch.randn(3, 1, OBS, dtype=F64))).terms["restart"]) == 0
+
+
 # ---------------------------------------------------------------- learning: {Gaussian, energy} x {SVI, Langevin}
 
 
@@ -326,6 +370,8 @@ def test_errors_name_the_argument() -> None:
         ODELEBM((OBS,), 2, flow=Flow(2, order=1, solver=Dopri5()))
     with pytest.raises(DataError, match=r"joint vector of state 2, static part 1 and dynamic part 0, together 3"):
         ODELEBM((OBS,), 2, static_dim=1, encoder=RNNEncoder((OBS,), 2))
+    with pytest.raises(DataError, match="Got no encoder"):
+        ODELEBM((OBS,), 2, has_restart_term=True)
     with pytest.raises(DataError, match="not negative"):
         ODELEBM((OBS,), 2, static_dim=-1)
     posterior = ChainPosterior(linear_model())
@@ -381,7 +427,8 @@ def test_contract(parts, has_energy, kind, emission) -> None:
 def test_contract_with_images_times_of_each_series_and_persistent_chains() -> None:
     energy = EnergyTilt(EnergyMLP(3, (4,)), num_steps=2, chains=PersistentChains(9, 3), has_penalty=True)
     flow = Flow(2, order=1, solver=RK4(0.3, is_dense=True))
-    model = ODELEBM((1, 6, 6), 2, static_dim=1, flow=flow, energy=energy, encoder=ODERNNEncoder((1, 6, 6), 3))
+    parts = {"flow": flow, "energy": energy, "encoder": ODERNNEncoder((1, 6, 6), 3)}
+    model = ODELEBM((1, 6, 6), 2, static_dim=1, has_restart_term=True, **parts)
     times = (0.1 + torch.rand(4, 6, dtype=F64)).cumsum(-1)
     report = check_model(model, Sequences(torch.rand(4, 6, 1, 6, 6), times=times))
     assert set(report.names("not applicable")) <= {"device_follows_the_data", "shared_times_equal_repeated"}
