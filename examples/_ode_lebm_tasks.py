@@ -35,6 +35,8 @@ class Recipe:
         later_batch: Series a step afterwards; more of them let a chain's turn come sooner.
         scale: Of the noise at first, in standard deviations of the data.
         first_length: Steps of a series that the beginning starts with; all when absent.
+        restart: Weight of the term for states on the way that are initial states of the rest; none at 0. Forecasts
+            several times as long as training need it.
         energy_rate: Of Adam for the energy.
         chain_steps: Langevin steps of a visit.
         distilling: Steps for an encoder that is to do with fewer points, as a share of `num_steps`; what it misses no
@@ -49,6 +51,7 @@ class Recipe:
     later_batch: int = 200
     scale: float = 0.1
     first_length: int | None = None
+    restart: float = 0.0
     energy_rate: float = 1e-3
     chain_steps: int = 3
     distilling: float = 2.0
@@ -190,9 +193,10 @@ def physionet(options: argparse.Namespace) -> Task:
 
 IMAGES = Recipe(scale=0.5, later_batch=50, first_length=4)
 IRREGULAR = Recipe(first_length=25)
+CONTINUED = Recipe(first_length=25, restart=1.0)
 SETUPS = {
     "sinusoids": Setup(sinusoids, (10, 0, 0), decoder_dims=(), solver_step=1.0, recipe=IRREGULAR, num_chains=32),
-    "spiral": Setup(spiral, (4, 0, 0), (30, 30), (30,), solver_step=0.4, recipe=IRREGULAR),
+    "spiral": Setup(spiral, (4, 0, 0), (30, 30), (30,), solver_step=0.4, recipe=CONTINUED),
     "digits": Setup(digits, (16, 16, 0), (100, 100), recipe=IMAGES, num_chains=4),
     "balls": Setup(balls, (8, 0, 4), (100, 100), channels=8, recipe=IMAGES, num_chains=4),
     "mujoco": Setup(mujoco, (15, 0, 0), (100, 100), time_step=0.05, solver_step=0.2, recipe=Recipe(first_length=10)),
@@ -226,6 +230,7 @@ def build(setup: Setup, task: Task, options: argparse.Namespace) -> ps.ODELEBM:
         encoder=None if is_cold else encoder(dim, task, options),
         emission=ps.GaussianEmission(decoder, initial_scale=0.5 if is_cold else setup.recipe.scale),
         time_step=setup.time_step,
+        has_restart_term=setup.recipe.restart > 0 and not is_cold,
     )
 
 

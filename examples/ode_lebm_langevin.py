@@ -126,6 +126,7 @@ class Training:
             **self.shared(num_steps, is_first),
             clip_norm=1.0,
             optimizer=optimizer,
+            scales={"restart": self.recipe.restart} if self.model.has_restart_term else {},
             views=self.views(num_steps, is_first),
         )
 
