@@ -199,7 +199,9 @@ SETUPS = {
     "spiral": Setup(spiral, (4, 0, 0), (30, 30), (30,), solver_step=0.4, recipe=CONTINUED),
     "digits": Setup(digits, (16, 16, 0), (100, 100), recipe=IMAGES, num_chains=4),
     "balls": Setup(balls, (8, 0, 4), (100, 100), channels=8, recipe=IMAGES, num_chains=4),
-    "mujoco": Setup(mujoco, (15, 0, 0), (100, 100), time_step=0.05, solver_step=0.2, recipe=Recipe(first_length=10)),
+    "mujoco": Setup(
+        mujoco, (15, 0, 0), (100, 100), time_step=0.05, solver_step=0.2, recipe=Recipe(first_length=10), num_chains=2
+    ),
     "physionet": Setup(physionet, (20, 0, 0), (50, 50), solver_step=0.4, recipe=Recipe(later_batch=100)),
 }
 
