@@ -17,7 +17,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.tables._page import PAGE, RESULTS, ROOT, write_between
+from benchmarks.tables._page import PAGE, README, RESULTS, ROOT, write_between
 from benchmarks.tables._study import command_of, parser_of, scores_of
 
 EXAMPLE = ROOT / "examples" / "ode_lebm_langevin.py"
@@ -75,14 +75,19 @@ TITLES = {
     "balls": "A ball with a friction of its own: 40 frames given 20",
     "walkers": "Falling walkers: 100 steps given 50",
 }
+SINUSOIDS_PUBLISHED = {
+    "Latent ODE (ODE-RNN)": ("0.0713", "0.0311", "0.0303", "0.0246"),
+    "ODE-LEBM": ("0.0700", "0.0304", "0.0266", "0.0233"),
+}
 PUBLISHED = {
     "spiral": "Published, all 500: Latent ODE 22.76, energy prior alone 17.92, chains alone 8.33, ODE-LEBM 1.36. Equal "
     "steps for all four, a quarter of the example's. Seeds differ so widely, for a field may or may not be right "
     "beyond the first 100 points, that three of them tell no order of the four; the nearest training series is far "
     "better than all. Draws of the energy prior lie nearer to unseen series than those of N(0, I) "
     "and of a Gaussian fitted to posterior draws.",
-    "sinusoids_all": "Published at 0.1 / 0.2 / 0.3 / 0.5: Latent ODE (ODE-RNN) 0.0713 / 0.0311 / 0.0303 / 0.0246, "
-    "ODE-LEBM 0.0700 / 0.0304 / 0.0266 / 0.0233. The raw nearest neighbour is far below all of them.",
+    "sinusoids_all": "Published: "
+    + "; ".join(f"{name} {' / '.join(scores)}" for name, scores in SINUSOIDS_PUBLISHED.items())
+    + ". The raw nearest neighbour is far below all of them.",
     "sinusoids_observed": "The paper does not say which points its training sees; learning from observed points is the "
     "harder of the two.",
     "digits": "Published, on MNIST: Latent ODE 0.015 (T = 15) and 0.039 (T = 45), energy prior alone 0.031, "
@@ -138,7 +143,7 @@ def figure(values: Sequence[float]) -> str:
     if not values:
         return ""
     mean = statistics.fmean(values)
-    return f"{mean:.4g}" + (f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
+    return f"{mean:.3g}" + (f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
 
 
 def cells(record: Mapping) -> dict[tuple[str, str], float]:
@@ -155,12 +160,18 @@ def cells(record: Mapping) -> dict[tuple[str, str], float]:
     return found
 
 
-def table(records: Sequence[Mapping]) -> list[str]:
-    """Mean errors over seeds, one row for each way, start and estimator, and one for each trivial predictor."""
+def by_place(records: Sequence[Mapping]) -> dict[tuple[str, str], list[float]]:
+    """The values of all seeds by row and column."""
     values: dict[tuple[str, str], list[float]] = {}
     for record in records:
         for place, value in cells(record).items():
             values.setdefault(place, []).append(value)
+    return values
+
+
+def table(records: Sequence[Mapping]) -> list[str]:
+    """Mean errors over seeds, one row for each way, start and estimator, and one for each trivial predictor."""
+    values = by_place(records)
     columns = list(dict.fromkeys(column for _, column in values))
     trivial = {predictor: None for record in records for predictor in record["trivial"]}
     rows = [row for row in dict.fromkeys(row for row, _ in values) if row not in trivial]
@@ -205,10 +216,42 @@ def section(study: str) -> list[str]:
     return lines
 
 
+def summary(records: Sequence[Mapping]) -> list[str]:
+    """The table of the README: sinusoids of which training saw all points."""
+    rows = {
+        "Latent ODE, encoder alone": "Latent ODE: guide, 0 steps, mean of chains",
+        "Latent ODE, mean of 32 chains": "Latent ODE: guide, 60 steps, mean of chains",
+        "Latent ODE, chains weighted by energy": "Latent ODE: guide, 60 steps, weighted by energy",
+        "ODE-LEBM, mean of 32 chains": "ODE-LEBM: guide, 60 steps, mean of chains",
+        "ODE-LEBM, chains weighted by energy": "ODE-LEBM: guide, 60 steps, weighted by energy",
+        "nearest training series": "nearest training series",
+        "training mean": "training mean",
+    }
+    values = by_place(records)
+    lines = [
+        "Irregular sinusoids, all 100 points from a share of them, by",
+        "`python examples/ode_lebm_langevin.py --learn all --share 0.1`: mean squared error over test series, with the",
+        "standard deviation over seeds; chains take 60 Langevin steps from the encoder's best draws.",
+        "[All scores](docs/results.md), other data and other uses, by `python -m benchmarks.tables.ode_lebm`.",
+        "",
+        "| predictor | " + " | ".join(SHARES) + " |",
+        "|---" * (len(SHARES) + 1) + "|",
+    ]
+    for name, row in rows.items():
+        found = [values.get((row, share), []) for share in SHARES]
+        cells = [figure(part[:1] if row == name else part) for part in found]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for name, scores in SINUSOIDS_PUBLISHED.items():
+        lines.append(f"| {name}, published | " + " | ".join(scores) + " |")
+    return lines
+
+
 def write_pages() -> None:
-    """Write this model's part of docs/results.md."""
+    """Write this model's part of docs/results.md, and of the README."""
     lines = [line for study in STUDIES if read(study) for line in section(study)]
     write_between(PAGE, "ode_lebm", lines[:-1])
+    if read("sinusoids_all"):
+        write_between(README, "ode_lebm", summary(read("sinusoids_all")))
 
 
 def main() -> None:

@@ -65,5 +65,12 @@ def test_trainings_on_all_points_are_shared_by_the_shares_of_a_test(share: str) 
 
 
 def test_the_page_has_a_place_for_the_tables() -> None:
-    text = _page.PAGE.read_text()
-    assert text.count("<!-- ode_lebm -->") == 1 and text.count("<!-- end of ode_lebm -->") == 1
+    for text in (_page.PAGE.read_text(), _page.README.read_text()):
+        assert text.count("<!-- ode_lebm -->") == 1 and text.count("<!-- end of ode_lebm -->") == 1
+
+
+def test_the_summary_has_the_trivial_predictor_and_the_published_figures() -> None:
+    lines = table.summary([record("ODE-LEBM, 0.1", 0.2), record("Latent ODE, 0.1", 0.3)])
+    assert "| ODE-LEBM, mean of 32 chains | 0.2 |  |  |  |" in lines
+    assert "| nearest training series | 0.04 |  |  |  |" in lines
+    assert "| ODE-LEBM, published | 0.0700 | 0.0304 | 0.0266 | 0.0233 |" in lines
