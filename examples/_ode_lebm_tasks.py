@@ -36,7 +36,7 @@ class Recipe:
         scale: Of the noise at first, in standard deviations of the data.
         first_length: Steps of a series that the beginning starts with; all when absent.
         restart: Weight of the term for states on the way that are initial states of the rest; none at 0. Forecasts
-            several times as long as training need it, and balls are learned in a third of the steps.
+            several times as long as training need it, and balls are learned sooner.
         energy_rate: Of Adam for the energy.
         chain_steps: Langevin steps of a visit.
         distilling: Steps for an encoder that is to do with fewer points, as a share of `num_steps`; what it misses no
