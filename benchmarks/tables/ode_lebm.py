@@ -48,11 +48,22 @@ def sinusoids(learn: str) -> list[tuple[str, Options]]:
     return runs
 
 
+def with_ode_rnn(learn: str) -> list[tuple[str, Options]]:
+    """The Latent ODE with the encoder that it was published with, once."""
+    return [
+        (
+            label.replace("Latent ODE", "Latent ODE (ODE-RNN)"),
+            (*options, "--encoder", "ode_rnn", "--test-starts", "guide"),
+        )
+        for label, options in sinusoids(learn)[: len(SHARES)]
+    ]
+
+
 LADDER = ("--data", "sinusoids", "--learn", "all", "--test-steps", "20", "50", "100", "200", "500", "1000")
 COLD = ("--data", "sinusoids", "--learn", "all", "--start", "cold", "--test-steps", "20", "100")
 STUDIES: dict[str, list[tuple[str, Options]]] = {
     "spiral": product(("--data", "spiral"), tuple(WAYS), SEEDS),
-    "sinusoids_all": sinusoids("all"),
+    "sinusoids_all": sinusoids("all") + with_ode_rnn("all"),
     "sinusoids_observed": sinusoids("observed"),
     "digits": product(("--data", "digits"), tuple(WAYS), SEEDS),
     "steps": [("ODE-LEBM", (*LADDER, *WAYS["ODE-LEBM"], "--seed", "0", "--test-chains", "4"))],
