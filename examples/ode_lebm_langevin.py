@@ -269,9 +269,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prior", choices=("energy", "gaussian"), default="energy")
     parser.add_argument("--inference", choices=("langevin", "svi"), default="langevin", help="in training")
     parser.add_argument("--start", choices=("persistent", "guide", "cold"), default="persistent", help="of chains")
-    parser.add_argument(
-        "--encoder", choices=("rnn", "ode_rnn"), default="rnn", help="the second takes half as long again"
-    )
+    parser.add_argument("--encoder", choices=("rnn", "ode_rnn"), default="rnn", help="the second is slower")
     parser.add_argument("--share", type=float, default=0.2, help="of the points of a test sinusoid that are given")
     parser.add_argument(
         "--learn", choices=("observed", "all"), default="observed", help="from as many points, or from all"

@@ -50,13 +50,9 @@ def sinusoids(learn: str) -> list[tuple[str, Options]]:
 
 def with_ode_rnn(learn: str) -> list[tuple[str, Options]]:
     """The Latent ODE with the encoder that it was published with, once."""
-    return [
-        (
-            label.replace("Latent ODE", "Latent ODE (ODE-RNN)"),
-            (*options, "--encoder", "ode_rnn", "--test-starts", "guide"),
-        )
-        for label, options in sinusoids(learn)[: len(SHARES)]
-    ]
+    once = ("--encoder", "ode_rnn", "--test-starts", "guide")
+    of_rnn = sinusoids(learn)[: len(SHARES)]
+    return [(label.replace("ODE,", "ODE (ODE-RNN),"), (*options, *once)) for label, options in of_rnn]
 
 
 LADDER = ("--data", "sinusoids", "--learn", "all", "--test-steps", "20", "50", "100", "200", "500", "1000")
