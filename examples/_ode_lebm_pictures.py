@@ -121,8 +121,11 @@ def draw_steps(table: dict, out: Path) -> None:
                 values = [row[score][estimator] for row in rows]
                 axis.plot(steps, values, style, color=f"C{list(curves).index(start)}", markersize=3)
         axis.set(title=score, xlabel="Langevin steps", yscale="log")
+        ticks = sorted({steps for points in curves.values() for steps, _ in points})
         axis.set_xscale("symlog", linthresh=10)
-        axis.set_xticks(sorted({steps for points in curves.values() for steps, _ in points}))
+        axis.set_xlim(0.9 * ticks[0], 1.1 * ticks[-1])
+        axis.set_xticks(ticks)
+        axis.tick_params(axis="x", labelsize=7)
         axis.xaxis.set_major_formatter("{x:.0f}")
         axis.minorticks_off()
     handles = [plt.Line2D([], [], color=f"C{place}", label=start) for place, start in enumerate(curves)]

@@ -99,12 +99,30 @@ PUBLISHED = {
     "digits": "Published, on MNIST: Latent ODE 0.015 (T = 15) and 0.039 (T = 45), energy prior alone 0.031, "
     "chains alone 0.025, ODE-LEBM 0.020 and 0.024 with NMI 0.576. Our digits are others: compare the order.",
     "steps": "One point in five seen; four chains from the encoder's best draws and from noise.",
-    "cold": "One in five points seen at test time, all in training: "
-    "![loss by step](../benchmarks/results/ode_lebm_cold.png)",
+    "cold": "One in five points seen at test time, all in training.",
     "balls": "Published: Latent ODE 0.0178 / 0.0199, ODE-LEBM 0.0099 / 0.0159 with R2 0.62 of the friction.",
     "walkers": "Published T = 50 / T = 100: hopper 0.0097 / 0.0145 and 0.0076 / 0.0138 (ODE-LEBM), swimmer 5.8e-5 / "
     "6.3e-5 and 3.0e-6 / 4.9e-6, cheetah 0.0112 / 0.0087 and 0.0081 / 0.0079.",
 }
+
+
+# of the last run of a study: the example's file, and what it shows
+PICTURES = {
+    "digits": (
+        "fits.png",
+        "A digit that turns: true frames, mean of chains, one chain; forecast after the red line",
+    ),
+    "steps": ("steps.png", "Mean squared error against Langevin steps at test time, from the encoder and from noise"),
+    "cold": (
+        "learning_cold.png",
+        "Minus log densities, acceptance and step size against training steps",
+    ),
+}
+
+
+def picture_of(study: str) -> Path:
+    """Where the picture of a study is kept."""
+    return PAGE.parent / "_static" / f"ode_lebm_{study}.png"
 
 
 def path_of(study: str) -> Path:
@@ -128,8 +146,8 @@ def run(study: str, scratch: Path, effort: str) -> None:
             continue
         out = scratch / folder(options)
         record = scores_of(EXAMPLE, options, out) | {"label": label}
-        if study == "cold":
-            shutil.copy(out / "learning_cold.png", RESULTS / "ode_lebm_cold.png")
+        if study in PICTURES:
+            shutil.copy(out / PICTURES[study][0], picture_of(study))
         path_of(study).write_text(json.dumps([*records, record], indent=1) + "\n")
 
 
@@ -189,7 +207,8 @@ def table(records: Sequence[Mapping]) -> list[str]:
 
 
 def uses(records: Sequence[Mapping]) -> list[str]:
-    """What else the latents were good for, by way."""
+    """What else the latents were good for, by way; of several shares of seen points, with the fewest and the most."""
+    records = [record for record in records if record["label"].partition(", ")[2] in ("", SHARES[0], SHARES[-1])]
     labels = list(dict.fromkeys(record["label"] for record in records))
     names = list(dict.fromkeys(name for record in records for name in record.get("uses", {})))
     if not names:
@@ -211,12 +230,15 @@ def section(study: str) -> list[str]:
     groups: dict[str, list[dict]] = {}
     for record in records:
         groups.setdefault(record["walker"] if study == "walkers" else "", []).append(record)
-    seconds = statistics.fmean(record["seconds"] for record in records)
+    seconds = statistics.fmean(record["processor_seconds"] for record in records)
     lines += [
         f"`python -m benchmarks.tables.ode_lebm --study {study}`, such as `{records[-1]['command']}`; {seconds:.0f} s "
-        f"of wall time to train one, on one thread with other work beside it. {PUBLISHED[study]}",
+        f"of processor time to train one. {PUBLISHED[study]}",
         "",
     ]
+    if study in PICTURES:
+        image, text = picture_of(study).name, PICTURES[study][1]
+        lines += [f"```{{image}} _static/{image}", f":alt: {text}", ":width: 100%", "```", ""]
     for name, group in groups.items():
         lines += [*([f"{name}:", ""] if name else []), *table(group), *uses(group), ""]
     return lines
