@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
@@ -163,11 +164,12 @@ def folder(options: Options) -> str:
 
 
 def figure(values: Sequence[float]) -> str:
-    """A mean, and the standard deviation over seeds where there are several; nothing for no value."""
+    """A mean to three digits, and the standard deviation over seeds where there are several; nothing for no value."""
     if not values:
         return ""
     mean = statistics.fmean(values)
-    return f"{mean:.3g}" + (f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
+    decimals = 2 if mean == 0 else min(8, max(0, 2 - math.floor(math.log10(abs(mean)))))
+    return f"{mean:.{decimals}f}" + (f" ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else "")
 
 
 def cells(record: Mapping) -> dict[tuple[str, str], float]:

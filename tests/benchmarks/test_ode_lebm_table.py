@@ -24,22 +24,22 @@ def record(label: str, error: float) -> dict:
 
 def test_rows_hold_means_and_deviations_over_seeds_and_the_trivial_predictors() -> None:
     lines = table.table([record("ODE-LEBM", 0.2), record("ODE-LEBM", 0.4), record("Latent ODE", 0.5)])
-    assert "| ODE-LEBM: guide, 0 steps, mean of chains | 0.3 ± 0.14 |" in lines
-    assert "| Latent ODE: guide, 60 steps, single chain | 1 |" in lines
+    assert "| ODE-LEBM: guide, 0 steps, mean of chains | 0.300 ± 0.141 |" in lines
+    assert "| Latent ODE: guide, 60 steps, single chain | 1.00 |" in lines
     assert not any("0 steps, single" in line for line in lines if "60" not in line)
-    assert "| nearest training series | 0.04 |" in lines
+    assert "| nearest training series | 0.0400 |" in lines
 
 
 def test_shares_of_seen_points_are_columns() -> None:
     lines = table.table([record("ODE-LEBM, 0.1", 0.2), record("ODE-LEBM, 0.5", 0.4), record("Latent ODE, 0.5", 0.3)])
     assert lines[0] == "| predictor | 0.1 | 0.5 |"
-    assert "| ODE-LEBM: guide, 60 steps, mean of chains | 0.2 | 0.4 |" in lines
-    assert "| Latent ODE: guide, 60 steps, mean of chains |  | 0.3 |" in lines
-    assert lines[-1] == "| nearest training series | 0.04 | 0.04 |"
+    assert "| ODE-LEBM: guide, 60 steps, mean of chains | 0.200 | 0.400 |" in lines
+    assert "| Latent ODE: guide, 60 steps, mean of chains |  | 0.300 |" in lines
+    assert lines[-1] == "| nearest training series | 0.0400 | 0.0400 |"
 
 
 def test_uses_stand_in_a_column_for_each_way() -> None:
-    assert "| AUROC, prior energy | 0.3 ± 0.14 | 0.5 |" in table.uses(
+    assert "| AUROC, prior energy | 0.300 ± 0.141 | 0.500 |" in table.uses(
         [record("ODE-LEBM", 0.2), record("ODE-LEBM", 0.4), record("Latent ODE", 0.5)]
     )
 
@@ -71,6 +71,6 @@ def test_the_page_has_a_place_for_the_tables() -> None:
 
 def test_the_summary_has_the_trivial_predictor_and_the_published_figures() -> None:
     lines = table.summary([record("ODE-LEBM, 0.1", 0.2), record("Latent ODE, 0.1", 0.3)])
-    assert "| ODE-LEBM, mean of 32 chains | 0.2 |  |  |  |" in lines
-    assert "| nearest training series | 0.04 |  |  |  |" in lines
+    assert "| ODE-LEBM, mean of 32 chains | 0.200 |  |  |  |" in lines
+    assert "| nearest training series | 0.0400 |  |  |  |" in lines
     assert "| ODE-LEBM, published | 0.0700 | 0.0304 | 0.0266 | 0.0233 |" in lines
