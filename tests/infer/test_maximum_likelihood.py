@@ -209,7 +209,8 @@ def test_starts(quiet, name: str, tmp_path, factors) -> None:
 
 def test_posterior_serves_every_verb(quiet, tmp_path, factors) -> None:
     data = factors.make_data()
-    method = MaximumLikelihood(num_steps=5, batch_size=5, inference_steps=50, kernel=Langevin(MALA(0.3)))
+    kernel = Langevin(MALA(0.3), start="guide", num_candidates=3)
+    method = MaximumLikelihood(num_steps=5, batch_size=5, inference_steps=50, kernel=kernel)
     posterior = fit(factors.Factors(), data, method, trainer=quiet)
     assert forecast(posterior, data[:3], horizon=2, num_samples=4).samples.shape == (4, 3, 2, factors.OBS_DIM)
     assert impute(posterior, data[:3], num_samples=4).samples.isfinite().all()
