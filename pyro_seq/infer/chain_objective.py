@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pyro
@@ -13,13 +14,14 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.energy_based import EnergyBased
-from pyro_seq.errors import NumericalError, UnsupportedError
+from pyro_seq.errors import DataError, NumericalError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.infer.chain_store import ChainStore
 from pyro_seq.infer.chains import reading
 from pyro_seq.infer.gauss_newton import GaussNewton
 from pyro_seq.infer.objective import Loss, Objective
 from pyro_seq.infer.parameter_groups import ParameterGroups, energy_based, frozen
+from pyro_seq.infer.schedules import Schedule
 from pyro_seq.infer.series_target import SeriesTarget
 from pyro_seq.model import SequenceModel, is_local
 from pyro_seq.ops.langevin import LangevinState, run
@@ -45,6 +47,7 @@ class VisitPlan(NamedTuple):
         preconditioner: Directions and lengths of the steps.
         energy_penalty: Weight of the squared energies.
         guide_loss: What the guide learns from, "bound" or "draws".
+        scales: Weights of the model's regularisers at the chains' draws; of those without one, 0.
     """
 
     num_steps: int
@@ -55,6 +58,7 @@ class VisitPlan(NamedTuple):
     preconditioner: GaussNewton | None
     energy_penalty: float
     guide_loss: str = "bound"
+    scales: Mapping[str, float | Schedule] = MappingProxyType({})
 
 
 class ChainObjective(nn.Module):
@@ -99,15 +103,19 @@ class ChainObjective(nn.Module):
         if self.plan.is_persistent and _is_distributed():
             raise UnsupportedError("Persistent chains live on one device. Train on one, or set `is_persistent=False`.")
         if step < self.plan.warmup_steps:
-            return Objective(self.model)(data, step)
+            return Objective(self.model, scales=self.plan.scales)(data, step)
         with torch.autocast(data.device.type, enabled=False):
             values, part, figures = self._chains(data)
-        terms, priors = self._joint(part, values)
+        terms, priors, trace = self._joint(part, values)
         total = torch.stack(list(terms.values())).sum()
         for name, prior in priors.items():
             figures |= self._drift(name, prior, values[name])
             if self.plan.energy_penalty:
                 total = total + self.plan.energy_penalty * prior.penalty(values[name]).mean()
+        for name, term in self._regularisers(part, values, trace).items():
+            scale = self.plan.scales[name]
+            total = total + (scale(step) if callable(scale) else scale) * term
+            figures[name] = term.detach()
         if self.plan.has_guide:
             learns = self._bound(data, step) if self.plan.guide_loss == "bound" else self._surprise(part, values)
             total = total + (learns - learns.detach())  # the guide's gradient, in a loss that stays the chains'
@@ -179,8 +187,10 @@ class ChainObjective(nn.Module):
 
     # ------------------------------------------------------------------ densities
 
-    def _joint(self, data: Sequences, values: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, EnergyBased]]:
-        """Minus the mean log density of each site, and the energy-based priors that learn among them."""
+    def _joint(
+        self, data: Sequences, values: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, EnergyBased], poutine.Trace]:
+        """Minus the mean log density of each site, the energy-based priors that learn among them, and the trace."""
         with pyro.settings.context(module_local_params=True):
             trace = poutine.trace(poutine.condition(self.model.model, data=dict(values))).get_trace(data)
         terms, priors = {}, {}
@@ -191,23 +201,40 @@ class ChainObjective(nn.Module):
             prior = energy_based(site["fn"])
             if prior is not None and prior.has_negatives:
                 priors[name] = prior
-        return terms, priors
+        return terms, priors, trace
+
+    def _regularisers(self, data: Sequences, values: Mapping[str, Tensor], trace: poutine.Trace) -> dict[str, Tensor]:
+        """Means of the model's training terms that have a weight."""
+        if not self.plan.scales:
+            return {}
+        terms = self.model.regulariser(data, trace, self._guide_trace(data, values))
+        missing = self.plan.scales.keys() - terms.keys()
+        if missing:
+            raise DataError(
+                f"`scales` names terms that the model does not have: {sorted(missing)}. Its regularisers are "
+                f"{sorted(terms)}."
+            )
+        return {name: terms[name].mean() for name in self.plan.scales}
 
     def _bound(self, data: Sequences, step: int) -> Tensor:
         """Negative evidence lower bound, with gradients for the guide alone."""
+        counted = dict.fromkeys(self.plan.scales, 0.0)  # at the chains' draws
         with frozen([*self.groups.generator, *self.groups.energy]):
-            return Objective(self.model)(data, step).total
+            return Objective(self.model, scales=counted)(data, step).total
 
     def _surprise(self, data: Sequences, values: Mapping[str, Tensor]) -> Tensor:
         """Minus the mean log density of the guide at the chains' draws."""
-        with pyro.settings.context(module_local_params=True):
-            trace = poutine.trace(poutine.condition(self.model.guide, data=dict(values))).get_trace(data)
+        trace = self._guide_trace(data, values)
         sites = [trace.nodes[name] for name in values if name in trace.nodes]
         return -torch.stack([site["fn"].log_prob(site["value"]).mean() for site in sites]).sum()
 
+    def _guide_trace(self, data: Sequences, values: Mapping[str, Tensor]) -> poutine.Trace:
+        with pyro.settings.context(module_local_params=True):
+            return poutine.trace(poutine.condition(self.model.guide, data=dict(values))).get_trace(data)
+
     def _validation(self, data: Sequences) -> Loss:
         values = self.inference.draws(data, self.inference.num_chains)
-        terms, _ = self._joint(data, values)
+        terms, *_ = self._joint(data, values)
         return Loss(terms["x"], {"x": terms["x"]})
 
     # ------------------------------------------------------------------ alarms

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -47,7 +47,7 @@ class MaximumLikelihood:
     evidence lower bound, or by the density that it gives to the chains' draws. The latter costs no pass of the model
     and cannot miss a mode that chains have found; with a guide that sees less than the chains do, as under
     `ThinnedEncoder`, it learns the posterior given the less. The other parameters see the bound, and the model's
-    regularisers, in the warm-up only.
+    regularisers, in the warm-up only; afterwards those regularisers that `scales` names count at the chains' draws.
 
     The history has minus the log density of each site, and of the chains `acceptance`, `step_size` (median), and
     since the first step the numbers of `divergent` proposals and of visits that ended `frozen`. Under energy-based
@@ -77,6 +77,7 @@ class MaximumLikelihood:
         views: Random views of a minibatch, applied in order.
         average: Decay of a moving average of the weights; the posterior gets the averaged ones.
         energy_penalty: Weight of the squared energies at posterior draws and prior chains.
+        scales: Weights of the model's regularisers by name, such as ``{"restart": 1.0}``; they need the guide.
         inference_steps: Steps of the chains that infer new series, in the posterior and in validation.
 
     Raises:
@@ -110,6 +111,7 @@ class MaximumLikelihood:
     views: Sequence[View] = ()
     average: float | None = None
     energy_penalty: float = 0.0
+    scales: Mapping[str, float | Schedule] = field(default_factory=dict)
     inference_steps: int = 200
 
     def __post_init__(self) -> None:
@@ -162,6 +164,7 @@ class MaximumLikelihood:
             self.preconditioner,
             self.energy_penalty,
             self.guide_loss,
+            self.scales,
         )
         objective = ChainObjective(model, few, groups, chains, inference)
         plan = Plan(
@@ -195,6 +198,11 @@ class MaximumLikelihood:
             raise UnsupportedError(
                 f"Chains of different series must be independent, but {type(model).__name__} integrates them with the "
                 "adaptive solver Dopri5, whose steps all series of a batch share. Use a fixed-step one: `RK4()`."
+            )
+        if self.scales and not self.has_guide:
+            raise DataError(
+                f"`scales` weighs terms that need the guide, {sorted(self.scales)}, but it takes no part. Start from "
+                "it, `kernel=Langevin(start='guide')`, or leave `scales` out."
             )
         if self.has_guide and not model.has_guide:
             raise UnsupportedError(

@@ -56,8 +56,9 @@ class ODELEBM(SequenceModel):
         encoder: Posterior of the joint vector, such as `RNNEncoder` or `ODERNNEncoder`; no guide when absent.
         emission: Likelihood around a decoder of position and static part; Bernoulli for images, Gaussian else.
         time_step: Model time of a typical interval between two time stamps.
-        has_restart_term: Train, by `SVI`, for states on the way that are initial states of what follows; forecasts far
-            beyond the length of training need it. See `regulariser`.
+        has_restart_term: Train for states on the way that are initial states of what follows; forecasts far beyond the
+            length of training need it. Counts under `SVI`, and where ``MaximumLikelihood(scales={"restart": 1.0})``
+            names it. See `regulariser`.
 
     Raises:
         DataError: When a size is out of range, or the encoder's does not fit.

@@ -391,6 +391,46 @@ def test_energies_can_be_kept_small(quiet, factors) -> None:
     assert sizes[1] < 0.5 * sizes[0]
 
 
+def small_guide_and_weight(factors):
+    """Factor analysis with two training terms, which see the chains' draws and the guide there."""
+
+    class Bound(factors.Factors):
+        def regulariser(self, data, model_trace, guide_trace):
+            value, guide = model_trace.nodes["factor"]["value"], guide_trace.nodes["factor"]
+            assert torch.equal(value, guide["value"])
+            gap = (value - guide["fn"].base_dist.loc).square().sum(-1)
+            return {"gap": gap, "size": self.weight.square().sum() + 0 * gap}
+
+    return Bound()
+
+
+@pytest.mark.parametrize("guide_loss", ["bound", "draws"])
+def test_named_regularisers_count_at_the_draws_of_the_chains(guide_loss: str, factors) -> None:
+    data, totals = factors.make_data(), []
+    for scales in ({}, {"gap": 0.5, "size": lambda step: 0.1 * step}):
+        model = small_guide_and_weight(factors)
+        options = {"has_guide": True, "guide_loss": guide_loss, "scales": scales}
+        objective = factors.objective_of(model, data, **options).train()
+        torch.manual_seed(0)
+        totals.append(objective(data, step=20))
+    plain, weighed = totals
+    assert not {"gap", "size"} & plain.terms.keys()
+    assert torch.allclose(weighed.terms["size"], model.weight.square().sum())
+    expected = plain.total + 0.5 * weighed.terms["gap"] + 2.0 * weighed.terms["size"]
+    torch.testing.assert_close(weighed.total, expected)
+    slope = torch.autograd.grad(weighed.total - plain.total, model.weight, retain_graph=True)[0]
+    assert slope.abs().sum() > 0
+    assert torch.autograd.grad(weighed.total, model.encoder.weight)[0].abs().sum() > 0
+
+
+def test_regularisers_that_do_not_exist_or_lack_the_guide_are_refused(quiet, factors) -> None:
+    method = MaximumLikelihood(num_steps=2, kernel=Langevin(start="guide"), scales={"gapp": 1.0})
+    with pytest.raises(DataError, match=r"'gapp'.*\['gap', 'size'\]"):
+        fit(small_guide_and_weight(factors), factors.make_data(), method, trainer=quiet)
+    with pytest.raises(DataError, match="need the guide"):
+        fit(factors.Factors(), factors.make_data(), MaximumLikelihood(num_steps=2, scales={"gap": 1.0}), trainer=quiet)
+
+
 def test_an_energy_that_does_not_learn_has_neither_penalty_nor_drift(quiet, factors) -> None:
     model = factors.Factors(EnergyMLP(factors.DIM, (16,)))
     model.energy.requires_grad_(False)
