@@ -31,6 +31,7 @@ WAYS = {
     "ODE-LEBM": ("--prior", "energy", "--inference", "langevin"),
 }
 ENDS = ("Latent ODE", "ODE-LEBM")
+GUIDED = ("--test-starts", "guide")
 Options = tuple[str, ...]
 
 
@@ -44,16 +45,26 @@ def sinusoids(learn: str) -> list[tuple[str, Options]]:
     runs = []
     for seed, way, share in itertools.product(SEEDS, ENDS, SHARES):
         options = ("--data", "sinusoids", "--learn", learn, "--share", share, *WAYS[way], "--seed", seed)
-        once = () if seed == SEEDS[0] else ("--test-starts", "guide")  # from noise is tried with one seed
-        runs.append((f"{way}, {share}", (*options, *once)))
+        test = () if seed == SEEDS[0] else GUIDED  # from noise is tried with one seed
+        runs.append((f"{way}, {share}", (*options, *test)))
     return runs
 
 
 def with_ode_rnn(learn: str) -> list[tuple[str, Options]]:
     """The Latent ODE with the encoder that it was published with, once."""
-    once = ("--encoder", "ode_rnn", "--test-starts", "guide")
+    once = ("--encoder", "ode_rnn", *GUIDED)
     of_rnn = sinusoids(learn)[: len(SHARES)]
     return [(label.replace("ODE,", "ODE (ODE-RNN),"), (*options, *once)) for label, options in of_rnn]
+
+
+def walkers() -> list[tuple[str, Options]]:
+    """Each body once; chains from noise are tried with the first."""
+    bodies = {"hopper": (), "swimmer": GUIDED, "cheetah": GUIDED}
+    return [
+        run
+        for body, test in bodies.items()
+        for run in product(("--data", "mujoco", "--walker", body, *test), ENDS, SEEDS[:1])
+    ]
 
 
 LADDER = ("--data", "sinusoids", "--learn", "all", "--test-steps", "20", "50", "100", "200", "500", "1000")
@@ -66,11 +77,7 @@ STUDIES: dict[str, list[tuple[str, Options]]] = {
     "steps": [("ODE-LEBM", (*LADDER, *WAYS["ODE-LEBM"], "--seed", "0", "--test-chains", "4"))],
     "cold": [("ODE-LEBM", (*COLD, *WAYS["ODE-LEBM"], "--seed", "0"))],
     "balls": product(("--data", "balls"), ENDS, SEEDS[:1]),
-    "walkers": [
-        run
-        for walker in ("hopper", "swimmer", "cheetah")
-        for run in product(("--data", "mujoco", "--walker", walker), ENDS, SEEDS[:1])
-    ],
+    "walkers": walkers(),
 }
 TITLES = {
     "spiral": "Spirals: 500 points given the first 100 (1000 to train, 200 to test)",
