@@ -32,7 +32,7 @@ import pyro_seq as ps
 from pyro_seq import diagnostics
 from pyro_seq.infer import schedules
 from pyro_seq.infer.views import GrowingLength
-from pyro_seq.ops.langevin import MALA
+from pyro_seq.ops.langevin import MALA, ULA
 
 
 # %% Fit
@@ -66,6 +66,7 @@ class Training:
         """The bound first, then the bound or chains that start from the encoder; or cold chains alone."""
         num_steps = self.recipe.num_steps
         if self.is_cold and not self.is_variational:
+            self.model.emission.log_scale.requires_grad_(False)  # learned from the start it runs up, as under the bound
             return self.part("cold", self.by_chains(num_steps, is_first=True))
         first = max(1, round(self.recipe.beginning * num_steps))
         rest = max(1, num_steps - first)
@@ -135,7 +136,7 @@ class Training:
         return ps.MaximumLikelihood(
             **self.shared(num_steps, is_first),
             clip_norm=50.0,  # of one joint gradient, which must not starve the encoder
-            kernel=ps.Langevin(MALA(0.01), start="normal" if self.is_cold else "guide"),
+            kernel=ps.Langevin(ULA(0.02), start="normal") if self.is_cold else ps.Langevin(MALA(0.01), start="guide"),
             is_persistent=self.options.start == "persistent",
             chain_steps=self.recipe.chain_steps,
             guide_loss="draws",
@@ -168,7 +169,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     known = SETUPS[options.data].recipe
     changes = {"num_steps": 8 if options.smoke else round(known.num_steps * options.effort)}
     if options.start == "cold":
-        changes["chain_steps"] = 20
+        changes |= {"chain_steps": 20, "learning_rate": 1e-3, "energy_rate": 1e-4}
     for name in ("energy_rate", "chain_steps"):
         if getattr(options, name) is not None:
             changes[name] = getattr(options, name)
