@@ -127,7 +127,7 @@ class Training:
             **self.shared(num_steps, is_first),
             clip_norm=1.0,
             optimizer=optimizer,
-            scales=self.scales(),
+            scales={"restart": self.recipe.restart} if self.model.has_restart_term else {},
             views=self.views(num_steps, is_first),
         )
 
@@ -141,7 +141,6 @@ class Training:
             chain_steps=self.recipe.chain_steps,
             guide_loss="draws",
             energy_learning_rate=self.recipe.energy_rate,
-            scales=self.scales(),
         )
 
     def shared(self, num_steps: int, is_first: bool) -> dict:
@@ -153,10 +152,6 @@ class Training:
             "learning_rate": recipe.learning_rate if is_first else recipe.later_rate,
             "schedule": schedules.Cosine(num_steps, warmup=min(100, num_steps - 1), final=0.03),
         }
-
-    def scales(self) -> dict[str, float]:
-        """Weights of the model's own terms."""
-        return {"restart": self.recipe.restart} if self.model.has_restart_term else {}
 
     def views(self, num_steps: int, is_first: bool) -> tuple:
         """Series that grow to their whole length, in the beginning."""
