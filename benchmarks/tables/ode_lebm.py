@@ -95,11 +95,11 @@ SINUSOIDS_PUBLISHED = {
 }
 PUBLISHED = {
     "spiral": "Published, all 500: Latent ODE 22.76, energy prior alone 17.92, chains alone 8.33, ODE-LEBM 1.36. Equal "
-    "steps for all four, half of the example's; two seeds. All have the restart term, which is not of the paper: "
-    "without it the four ended at 4.6 to 5.6 after half as many steps. The paper's order is not found: chains in "
-    "training do not help to predict beyond the first 100 points, and neither does the energy. The nearest "
-    "training series is better than all. Draws of the energy prior lie nearer to unseen series than those of N(0,"
-    " I) and of a Gaussian fitted to posterior draws.",
+    "steps for all four, half of the example's. All have the restart term, which is not of the paper: without "
+    "it the four ended at 4.6 to 5.6 after half as many steps. Seeds differ as much as the four ways, so that "
+    "three of them tell no order, not the paper's either. The nearest training series is better than all. Draws"
+    " of the energy prior lie nearer to unseen series than those of N(0, I) and of a Gaussian fitted to "
+    "posterior draws.",
     "sinusoids_all": "Published: "
     + "; ".join(f"{name} {' / '.join(scores)}" for name, scores in SINUSOIDS_PUBLISHED.items())
     + ". The raw nearest neighbour is far below these. Here the encoder learns last to do with few points, and chains "
