@@ -152,9 +152,10 @@ class ChainObjective(nn.Module):
         return sites, part, self._figures(data, state, acceptance)
 
     def _at(self, data: Sequences) -> SeriesTarget:
-        if data.num_steps != self._target.data.num_steps:  # a view: latents along time have another length
-            self._target = SeriesTarget(self.model, data)
-        return self._target.on(data)
+        if data.num_steps == self._target.data.num_steps:
+            return self._target.on(data)
+        self._target = SeriesTarget(self.model, data)  # a view: latents along time have another length
+        return self._target
 
     def _starts(self, target: SeriesTarget) -> Tensor:
         index, shape = target.data.index, (self.plan.num_chains, target.data.num_series, target.num_entries)
