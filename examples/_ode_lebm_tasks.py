@@ -193,10 +193,9 @@ def physionet(options: argparse.Namespace) -> Task:
 
 IMAGES = Recipe(scale=0.5, later_batch=50, first_length=4)
 IRREGULAR = Recipe(first_length=25)
-CONTINUED = Recipe(first_length=25, restart=1.0)
 SETUPS = {
     "sinusoids": Setup(sinusoids, (10, 0, 0), decoder_dims=(), solver_step=1.0, recipe=IRREGULAR, num_chains=32),
-    "spiral": Setup(spiral, (4, 0, 0), (30, 30), (30,), solver_step=0.4, recipe=CONTINUED),
+    "spiral": Setup(spiral, (4, 0, 0), (30, 30), (30,), solver_step=0.4, recipe=replace(IRREGULAR, restart=1.0)),
     "digits": Setup(digits, (16, 16, 0), (100, 100), recipe=IMAGES, num_chains=4),
     "balls": Setup(balls, (8, 0, 4), (100, 100), channels=8, recipe=replace(IMAGES, restart=1.0), num_chains=4),
     "mujoco": Setup(
