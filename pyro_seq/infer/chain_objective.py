@@ -112,12 +112,14 @@ class ChainObjective(nn.Module):
             figures |= self._drift(name, prior, values[name])
             if self.plan.energy_penalty:
                 total = total + self.plan.energy_penalty * prior.penalty(values[name]).mean()
-        for name, term in self._regularisers(part, values, trace).items():
+        is_taught_by_draws = self.plan.has_guide and self.plan.guide_loss == "draws"
+        guide = self._guide_trace(part, values) if self.plan.scales or is_taught_by_draws else poutine.Trace()
+        for name, term in self._regularisers(part, trace, guide).items():
             scale = self.plan.scales[name]
             total = total + (scale(step) if callable(scale) else scale) * term
             figures[name] = term.detach()
         if self.plan.has_guide:
-            learns = self._bound(data, step) if self.plan.guide_loss == "bound" else self._surprise(part, values)
+            learns = self._surprise(values, guide) if is_taught_by_draws else self._bound(data, step)
             total = total + (learns - learns.detach())  # the guide's gradient, in a loss that stays the chains'
             figures[self.plan.guide_loss] = learns.detach()
         return Loss(total, terms | figures)
@@ -204,11 +206,11 @@ class ChainObjective(nn.Module):
                 priors[name] = prior
         return terms, priors, trace
 
-    def _regularisers(self, data: Sequences, values: Mapping[str, Tensor], trace: poutine.Trace) -> dict[str, Tensor]:
+    def _regularisers(self, data: Sequences, trace: poutine.Trace, guide: poutine.Trace) -> dict[str, Tensor]:
         """Means of the model's training terms that have a weight."""
         if not self.plan.scales:
             return {}
-        terms = self.model.regulariser(data, trace, self._guide_trace(data, values))
+        terms = self.model.regulariser(data, trace, guide)
         missing = self.plan.scales.keys() - terms.keys()
         if missing:
             raise DataError(
@@ -223,10 +225,9 @@ class ChainObjective(nn.Module):
         with frozen([*self.groups.generator, *self.groups.energy]):
             return Objective(self.model, scales=counted)(data, step).total
 
-    def _surprise(self, data: Sequences, values: Mapping[str, Tensor]) -> Tensor:
+    def _surprise(self, values: Mapping[str, Tensor], guide: poutine.Trace) -> Tensor:
         """Minus the mean log density of the guide at the chains' draws."""
-        trace = self._guide_trace(data, values)
-        sites = [trace.nodes[name] for name in values if name in trace.nodes]
+        sites = [guide.nodes[name] for name in values if name in guide.nodes]
         return -torch.stack([site["fn"].log_prob(site["value"]).mean() for site in sites]).sum()
 
     def _guide_trace(self, data: Sequences, values: Mapping[str, Tensor]) -> poutine.Trace:
