@@ -258,8 +258,8 @@ def section(study: str) -> list[str]:
     for record in records:
         groups.setdefault(record["walker"] if study == "walkers" else "", []).append(record)
     lines += [
-        f"`python -m benchmarks.tables.ode_lebm --study {study}`, such as `{records[-1]['command']}`; processor time to "
-        f"train: {durations(records)}. {PUBLISHED[study]}",
+        f"`python -m benchmarks.tables.ode_lebm --study {study}`, such as `{records[-1]['command']}`; processor time "
+        f"to train: {durations(records)}. {PUBLISHED[study]}",
         "",
     ]
     if study in PICTURES:
