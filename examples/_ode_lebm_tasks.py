@@ -36,7 +36,7 @@ class Recipe:
         scale: Of the noise at first, in standard deviations of the data.
         first_length: Steps of a series that the beginning starts with; all when absent.
         restart: Weight of the term for states on the way that are initial states of the rest; none at 0. Forecasts
-            several times as long as training need it, and balls are learned sooner.
+            several times as long as training need it.
         energy_rate: Of Adam for the energy.
         chain_steps: Langevin steps of a visit.
         distilling: Steps for an encoder that is to do with fewer points, as a share of `num_steps`; what it misses no
@@ -197,7 +197,7 @@ SETUPS = {
     "sinusoids": Setup(sinusoids, (10, 0, 0), decoder_dims=(), solver_step=1.0, recipe=IRREGULAR, num_chains=32),
     "spiral": Setup(spiral, (4, 0, 0), (30, 30), (30,), solver_step=0.4, recipe=replace(IRREGULAR, restart=1.0)),
     "digits": Setup(digits, (16, 16, 0), (100, 100), recipe=IMAGES, num_chains=4),
-    "balls": Setup(balls, (8, 0, 4), (100, 100), channels=8, recipe=replace(IMAGES, restart=1.0), num_chains=4),
+    "balls": Setup(balls, (8, 0, 4), (100, 100), recipe=IMAGES, num_chains=4),
     "mujoco": Setup(
         mujoco, (15, 0, 0), (100, 100), time_step=0.05, solver_step=0.2, recipe=Recipe(first_length=10), num_chains=2
     ),
