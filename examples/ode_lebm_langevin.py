@@ -32,10 +32,7 @@ import pyro_seq as ps
 from pyro_seq import diagnostics
 from pyro_seq.infer import schedules
 from pyro_seq.infer.views import GrowingLength
-from pyro_seq.ops.langevin import MALA, ULA
-
-# The published chains follow an overshoot uphill and mostly come back; frozen there, they would teach noise.
-COLD = ULA(0.03, max_energy_rise=1e6)
+from pyro_seq.ops.langevin import MALA
 
 
 # %% Fit
@@ -139,7 +136,7 @@ class Training:
         return ps.MaximumLikelihood(
             **self.shared(num_steps, is_first),
             clip_norm=50.0,  # of one joint gradient, which must not starve the encoder
-            kernel=ps.Langevin(COLD, start="normal") if self.is_cold else ps.Langevin(MALA(0.01), start="guide"),
+            kernel=ps.Langevin(MALA(0.01), start="normal" if self.is_cold else "guide"),
             is_persistent=self.options.start == "persistent",
             chain_steps=self.recipe.chain_steps,
             guide_loss="draws",
@@ -167,7 +164,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     known = SETUPS[options.data].recipe
     changes = {"num_steps": 8 if options.smoke else round(known.num_steps * options.effort)}
     if options.start == "cold":
-        changes |= {"chain_steps": 20, "energy_rate": 1e-4}
+        changes |= {"chain_steps": 20, "learning_rate": 2e-3, "energy_rate": 1e-4}
     for name in ("energy_rate", "chain_steps"):
         if getattr(options, name) is not None:
             changes[name] = getattr(options, name)

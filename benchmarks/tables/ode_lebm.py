@@ -68,7 +68,7 @@ def walkers() -> list[tuple[str, Options]]:
 
 
 LADDER = ("--data", "sinusoids", "--learn", "all", "--test-steps", "20", "50", "100", "200", "500", "1000")
-COLD = ("--data", "sinusoids", "--learn", "all", "--start", "cold", "--effort", "3", "--test-steps", "20", "100")
+COLD = ("--data", "sinusoids", "--learn", "all", "--start", "cold", "--effort", "2", "--test-steps", "20", "100")
 STUDIES: dict[str, list[tuple[str, Options]]] = {
     "spiral": product(("--data", "spiral"), tuple(WAYS), SEEDS),
     "sinusoids_all": sinusoids("all") + with_ode_rnn("all"),
