@@ -91,7 +91,6 @@ class Setup:
         dims: Sizes of the state, the static and the dynamic part.
         field_dims: Hidden layers of the vector field.
         decoder_dims: Hidden layers of the decoder of vectors.
-        channels: Of the convolutions in the decoder of images.
         time_step: Model time of a typical interval.
         solver_step: Even steps of the solver in model time; one step an interval when absent.
         recipe: How to train.
@@ -102,7 +101,6 @@ class Setup:
     dims: tuple[int, int, int]
     field_dims: tuple[int, ...] = (50, 50)
     decoder_dims: tuple[int, ...] = (50,)
-    channels: int = 16
     time_step: float = 0.1
     solver_step: float | None = None
     recipe: Recipe = field(default_factory=Recipe)
@@ -216,7 +214,7 @@ def build(setup: Setup, task: Task, options: argparse.Namespace) -> ps.ODELEBM:
     is_image = len(obs_shape) == 3
     solver = ps.RK4() if setup.solver_step is None else ps.RK4(step_size=setup.solver_step, is_dense=True)
     decoder = (
-        ps.SubPixelDecoder(state + static, obs_shape, setup.channels)
+        ps.SubPixelDecoder(state + static, obs_shape, channels=16)
         if is_image
         else ps.MLPDecoder(state + static, obs_shape, setup.decoder_dims)
     )

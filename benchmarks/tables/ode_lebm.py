@@ -200,9 +200,15 @@ def figure(values: Sequence[float]) -> str:
     return f"{mean:.{decimals}f}" + (f" ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else "")
 
 
+def parts(record: Mapping) -> tuple[str, str]:
+    """The way of a run, and its share of seen points, which is empty where runs do not differ in that."""
+    way, _, share = record["label"].partition(", ")
+    return way, share
+
+
 def cells(record: Mapping) -> dict[tuple[str, str], float]:
     """Errors by row and column. Where runs differ in the share of seen points that is the column."""
-    way, _, share = record["label"].partition(", ")
+    way, share = parts(record)
     asked = list(next(iter(record["trivial"].values())))
     columns = {share: asked[0]} if share else {name: name for name in asked}
     found = {}
@@ -238,7 +244,7 @@ def table(records: Sequence[Mapping]) -> list[str]:
 
 def uses(records: Sequence[Mapping]) -> list[str]:
     """What else the latents were good for, by way; of several shares of seen points, with the fewest and the most."""
-    records = [record for record in records if record["label"].partition(", ")[2] in ("", SHARES[0], SHARES[-1])]
+    records = [record for record in records if parts(record)[1] in ("", SHARES[0], SHARES[-1])]
     labels = list(dict.fromkeys(record["label"] for record in records))
     names = list(dict.fromkeys(name for record in records for name in record.get("uses", {})))
     if not names:
@@ -257,8 +263,15 @@ def durations(records: Sequence[Mapping]) -> str:
     """Mean seconds of training, by way."""
     seconds: dict[str, list[float]] = {}
     for record in records:
-        seconds.setdefault(record["label"].partition(",")[0], []).append(record["processor_seconds"])
+        seconds.setdefault(parts(record)[0], []).append(record["processor_seconds"])
     return ", ".join(f"{way} {statistics.fmean(found):.0f} s" for way, found in seconds.items())
+
+
+def command_of_study(study: str, record: Mapping) -> str:
+    """What to type for all runs of a study, with the effort that was asked of them."""
+    *_, name, value = record["command"].split()
+    asked = f" {name} {value}" if name == "--effort" else ""
+    return f"python -m benchmarks.tables.ode_lebm --study {study}{asked}"
 
 
 def section(study: str) -> list[str]:
@@ -269,8 +282,8 @@ def section(study: str) -> list[str]:
     for record in records:
         groups.setdefault(record["walker"] if study == "walkers" else "", []).append(record)
     lines += [
-        f"`python -m benchmarks.tables.ode_lebm --study {study}`, such as `{records[-1]['command']}`; processor time "
-        f"to train: {durations(records)}. {PUBLISHED[study]}",
+        f"`{command_of_study(study, records[-1])}`, such as `{records[-1]['command']}`; processor time to train: "
+        f"{durations(records)}. {PUBLISHED[study]}",
         "",
     ]
     if study in PICTURES:
