@@ -18,6 +18,7 @@ import copy
 import functools
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -264,6 +265,17 @@ def main() -> None:
     print(f"written to {out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """Reads a whole number of the command line, before work starts."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be {least} or more, got {text}")
+        return int(text)
+
+    return number
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=SETUPS, default="sinusoids")
@@ -277,13 +289,15 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--source", choices=("bundled", "mnist"), default="bundled", help="of the digits")
     parser.add_argument("--walker", choices=("hopper", "swimmer", "cheetah"), default="hopper")
-    parser.add_argument("--chain-steps", type=int, help="Langevin steps of a visit in training")
+    parser.add_argument("--chain-steps", type=at_least(1), help="Langevin steps of a visit in training")
     parser.add_argument("--energy-rate", type=float, help="learning rate of the energy")
-    parser.add_argument("--test-steps", type=int, nargs="+", default=(0, 60), help="Langevin steps at test time")
-    parser.add_argument("--test-starts", nargs="+", choices=("guide", "cold"), default=("guide", "cold"))
-    parser.add_argument("--test-chains", type=int, help="of each series")
     parser.add_argument(
-        "--test-candidates", type=int, default=64, help="draws of the encoder that a start is chosen from"
+        "--test-steps", type=at_least(0), nargs="+", default=(0, 60), help="Langevin steps at test time"
+    )
+    parser.add_argument("--test-starts", nargs="+", choices=("guide", "cold"), default=("guide", "cold"))
+    parser.add_argument("--test-chains", type=at_least(1), help="of each series")
+    parser.add_argument(
+        "--test-candidates", type=at_least(1), default=64, help="draws of the encoder that a start is chosen from"
     )
     parser.add_argument("--effort", type=float, default=1.0, help="training steps, as a share of the usual ones")
     parser.add_argument("--seed", type=int, default=0)

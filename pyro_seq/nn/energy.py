@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_seq._validation import whole_number
-from pyro_seq.errors import DataError
+from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.nn.mlp import mlp
 
 
@@ -22,6 +22,10 @@ class EnergyMLP(nn.Module):
         hidden_dims: Widths of the hidden layers.
         activation: After each hidden layer; a smooth one, because chains follow its gradient.
 
+    Raises:
+        DataError: When a size is not positive, or there is no hidden layer.
+        ShapeError: When vectors of another size come.
+
     Example:
         >>> EnergyMLP(3)(torch.zeros(4, 5, 3)).shape
         torch.Size([4, 5])
@@ -34,10 +38,17 @@ class EnergyMLP(nn.Module):
         if dim < 1 or not hidden_dims:
             raise DataError(f"`dim` must be at least 1, with one hidden layer or more. Got {dim} and {hidden_dims}.")
         last = nn.Linear(hidden_dims[-1], 1, bias=False)
+        self.dim = dim
         self.layers = nn.Sequential(mlp((dim, *hidden_dims), activation), activation(), last)
 
     def forward(self, value: Tensor) -> Tensor:
         """Energies (...) of vectors (..., dim)."""
+        if value.shape[-1] != self.dim:
+            raise ShapeError(
+                f"`value` must be vectors of {self.dim}, the `dim` of this EnergyMLP. Got the shape "
+                f"{tuple(value.shape)}. Make the energy for the vector that the prior draws: "
+                f"`EnergyMLP({value.shape[-1]})`."
+            )
         return self.layers(value)[..., 0]
 
 

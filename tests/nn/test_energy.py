@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pyro_seq.errors import DataError
+from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.nn.energy import EnergyMLP, PersistentChains
 
 
@@ -21,6 +21,11 @@ def test_energy_network() -> None:
     torch.testing.assert_close(energy(value), (hidden @ linear[-1].weight.T)[..., 0])
     with pytest.raises(DataError, match="hidden layer"):
         EnergyMLP(3, ())
+
+
+def test_an_energy_of_another_size_says_which_it_wants() -> None:
+    with pytest.raises(ShapeError, match=r"vectors of 5.*Got the shape \(2, 4\).*`EnergyMLP\(4\)`"):
+        EnergyMLP(5)(torch.zeros(2, 4))
 
 
 def test_chains_go_on_where_they_were() -> None:
