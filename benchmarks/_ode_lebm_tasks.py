@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.datasets import spirals
-from pyro_seq.infer.chain_objective import ChainObjective, VisitPlan
+from pyro_seq.infer.chain_objective import ChainObjective, Visits
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.infer.gauss_newton import GaussNewton
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.objective import Objective
-from pyro_seq.infer.parameter_groups import frozen, parameter_groups
+from pyro_seq.infer.parameter_groups import parameter_groups
 from pyro_seq.models.ode_lebm import ODELEBM
 from pyro_seq.nn.bayesian import BayesianMLP
 from pyro_seq.nn.emission import GaussianEmission
@@ -27,6 +27,7 @@ from pyro_seq.nn.ode_rnn import RNNEncoder
 from pyro_seq.ops.langevin import MALA, ULA
 from pyro_seq.ops.odeint import RK4
 from pyro_seq.posterior import GuidePosterior
+from pyro_seq.training.gradient_method import frozen
 
 CLIP_NORM = 10.0
 PRIOR_STEPS = 20  # of the chains of an energy-based prior, as many as the paper's
@@ -147,17 +148,17 @@ class Training:
             has_guide = variant.kernel.start == "guide"
             self.unused = [] if has_guide else groups.others
             self.posterior = ChainPosterior(self.model, variant.kernel, num_steps=variant.inference_steps)
-            plan = VisitPlan(
-                variant.num_steps,
-                1,
-                variant.is_persistent,
-                0,
-                has_guide,
-                variant.preconditioner,
-                0.0,
-                variant.guide_loss,
+            visits = Visits(
+                num_steps=variant.num_steps,
+                num_chains=1,
+                is_persistent=variant.is_persistent,
+                warmup_steps=0,
+                has_guide=has_guide,
+                preconditioner=variant.preconditioner,
+                energy_penalty=0.0,
+                guide_loss=variant.guide_loss,
             )
-            self.objective = ChainObjective(self.model, task.data, groups, plan, self.posterior)
+            self.objective = ChainObjective(self.model, task.data, groups, visits, self.posterior)
         trained = [parameter for parameter in groups.generator + groups.others if parameter not in set(self.unused)]
         rated = [{"params": trained, "lr": learning_rate}, {"params": groups.energy, "lr": 1e-3}]
         self.optimizer = torch.optim.Adam([group for group in rated if group["params"]])

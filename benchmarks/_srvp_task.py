@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from benchmarks import _srvp_baseline as plain
 from pyro_seq.data import Sequences
 from pyro_seq.infer.objective import Objective
-from pyro_seq.infer.predict import forecast
 from pyro_seq.models.srvp import SRVP
 from pyro_seq.nn.dcgan import DCGAN
 from pyro_seq.posterior import GuidePosterior, Prediction
+from pyro_seq.predict.verbs import forecast
 
 NOISE_WEIGHT = 2.0  # of the paper, for moving digits
 Pair = tuple[nn.Parameter, nn.Parameter, Callable[[Tensor], Tensor]]

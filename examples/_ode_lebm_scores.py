@@ -9,7 +9,7 @@ from torch import Tensor
 
 import pyro_seq as ps
 from pyro_seq import metrics
-from pyro_seq.infer.energies import energies
+from pyro_seq.predict.energies import energies
 
 # ---------------------------------------------------------------------- inference
 

@@ -12,7 +12,7 @@ from torch import Tensor
 import pyro_seq as ps
 from pyro_seq import metrics
 from pyro_seq.distributions.energy_drift import energy_drift
-from pyro_seq.infer.energies import energies
+from pyro_seq.predict.energies import energies
 
 Infer = Callable[[ps.Sequences], Tensor]  # series -> joint vectors (chain, series, latent)
 MOST_CHAINS = 8  # of a series; predictions may take more

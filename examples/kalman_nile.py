@@ -26,10 +26,10 @@ from pyro_seq import diagnostics, metrics
 from pyro_seq.datasets.nile import nile
 from pyro_seq.diagnostics.plots import style
 from pyro_seq.distributions.diffuse_linear_gaussian import DiffuseLinearGaussian
-from pyro_seq.infer import schedules
 from pyro_seq.ops.kalman import LinearGaussianParameters
 from pyro_seq.ops.kalman_leave_out import leave_one_out_log_density
 from pyro_seq.posterior import Posterior
+from pyro_seq.training import schedules
 
 COMPONENTS = ("irregular", "level", "slope")
 NAMES = {1: "local level", 2: "local linear trend"}

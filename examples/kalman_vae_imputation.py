@@ -23,9 +23,9 @@ from torch import Tensor
 
 import pyro_seq as ps
 from pyro_seq import datasets, diagnostics
-from pyro_seq.infer import schedules
-from pyro_seq.infer.causal import CausalCopies
 from pyro_seq.metrics import gaps
+from pyro_seq.predict.causal import CausalCopies
+from pyro_seq.training import schedules
 
 WORLDS = {
     "box": datasets.BallWorld.box,

@@ -21,8 +21,8 @@ import torch
 
 import pyro_seq as ps
 from pyro_seq import datasets, diagnostics
-from pyro_seq.infer import schedules, views
-from pyro_seq.infer.evaluate import Task
+from pyro_seq.predict.evaluate import Task
+from pyro_seq.training import schedules, views
 
 
 @dataclass(frozen=True)

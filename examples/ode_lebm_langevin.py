@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 import pyro_seq as ps
 from pyro_seq import diagnostics
-from pyro_seq.infer import schedules
-from pyro_seq.infer.views import GrowingLength
 from pyro_seq.ops.langevin import MALA
+from pyro_seq.training import schedules
+from pyro_seq.training.views import GrowingLength
 
 
 # %% Fit

@@ -20,7 +20,7 @@ import torch
 
 import pyro_seq as ps
 from pyro_seq import datasets, diagnostics, metrics
-from pyro_seq.infer import schedules
+from pyro_seq.training import schedules
 
 NAMES = {"residual": "SRVP", "mlp": "MLP transition", "gru": "GRU transition", "no-noise": "SRVP without noise"}
 NUM_SEEN, NUM_TRAINED = 5, 15  # frames

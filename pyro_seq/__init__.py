@@ -2,12 +2,11 @@
 
 Nouns are the data, the models, the methods and what they return; verbs take a noun and data; parts are what models are
 made of. Everything else is reached by its module path: `pyro_seq.nn`, `pyro_seq.ops`, `pyro_seq.distributions`,
-`pyro_seq.infer`, `pyro_seq.diagnostics`, `pyro_seq.testing`.
+`pyro_seq.training`, `pyro_seq.infer`, `pyro_seq.predict`, `pyro_seq.diagnostics`, `pyro_seq.testing`.
 """
 
 from pyro_seq import datasets, metrics
-from pyro_seq._source import SequenceSource
-from pyro_seq.data import Sequences
+from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.diagnostics.arviz import to_arviz
 from pyro_seq.errors import (
     CheckpointError,
@@ -19,21 +18,12 @@ from pyro_seq.errors import (
 )
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.infer.checkpoint import load, save
-from pyro_seq.infer.evaluate import Forecasting, Imputation, Reconstruction, Scores, evaluate, evaluate_baselines
-from pyro_seq.infer.evaluate_video import (
-    VideoMetric,
-    VideoScores,
-    evaluate_video,
-    evaluate_video_baselines,
-)
 from pyro_seq.infer.fit import fit
-from pyro_seq.infer.interpolated import InterpolatedPosterior
+from pyro_seq.infer.iwae import IWAE
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.maximum_likelihood import MaximumLikelihood
 from pyro_seq.infer.mcmc import HMC, MCMC, NUTS
-from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.infer.svi import SVI
-from pyro_seq.infer.trainer import Trainer
 from pyro_seq.model import SequenceModel
 from pyro_seq.models import ODE2VAE, ODELEBM, SRVP, KalmanVAE, RecurrentVAE
 from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
@@ -56,6 +46,17 @@ from pyro_seq.nn.units import Standardise
 from pyro_seq.nn.vgg import VGG
 from pyro_seq.ops.odeint import RK4, Dopri5, Euler, Midpoint
 from pyro_seq.posterior import GuidePosterior, Prediction, StoredPosterior
+from pyro_seq.predict.evaluate import Forecasting, Imputation, Reconstruction, Scores, evaluate, evaluate_baselines
+from pyro_seq.predict.evaluate_video import (
+    VideoMetric,
+    VideoScores,
+    evaluate_video,
+    evaluate_video_baselines,
+)
+from pyro_seq.predict.interpolated import InterpolatedPosterior
+from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
+from pyro_seq.training.gradient_method import GradientMethod
+from pyro_seq.training.trainer import Trainer
 
 __version__ = "0.1.0"
 
@@ -70,11 +71,13 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "RecurrentVAE",
     "SRVP",
     "SVI",
+    "IWAE",
     "MaximumLikelihood",
     "MCMC",
     "NUTS",
     "HMC",
     "Langevin",
+    "GradientMethod",
     "Trainer",
     "GuidePosterior",
     "ChainPosterior",

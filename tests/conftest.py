@@ -11,10 +11,15 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import ModuleType
 
 import pyro
 import pytest
 import torch
+
+from pyro_seq.training.trainer import Trainer
+from tests import factors as _factors
+from tests import toy as _toy
 
 torch.set_num_threads(1)
 
@@ -73,3 +78,20 @@ def assert_rng_untouched() -> Callable[[], AbstractContextManager[None]]:
     from pyro_seq.testing import assert_rng_untouched
 
     return assert_rng_untouched
+
+
+@pytest.fixture(scope="session")
+def toy() -> ModuleType:
+    """The module `toy`: `Lines`, `make_lines`, `make_data`, `exact_posterior`."""
+    return _toy
+
+
+@pytest.fixture(scope="session")
+def factors() -> ModuleType:
+    """The module `factors`: `Factors`, `Bowl`, `make_data`, `evidence`, `slopes`, `objective_of`."""
+    return _factors
+
+
+@pytest.fixture
+def quiet() -> Trainer:
+    return Trainer(progress=False, accelerator="cpu")

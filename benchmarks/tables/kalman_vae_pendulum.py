@@ -42,12 +42,12 @@ import pyro_seq as ps
 from benchmarks._measure import device_name
 from benchmarks.tables._pendulum_truth import truth
 from pyro_seq import datasets
-from pyro_seq.infer import schedules
-from pyro_seq.infer.evaluate import score
 from pyro_seq.infer.objective import Objective
 from pyro_seq.nn.frame import FrameEncoder
 from pyro_seq.nn.mixture import MixedDynamics
 from pyro_seq.nn.subpixel import SubPixelDecoder
+from pyro_seq.predict.evaluate import score
+from pyro_seq.training import schedules
 
 RESULT = Path(__file__).parents[1] / "results" / "tables_kalman_vae_pendulum.json"
 COMMAND = "python -m benchmarks.tables.kalman_vae_pendulum"

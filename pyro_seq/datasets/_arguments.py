@@ -6,19 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pyro_seq._validation import whole_number
-from pyro_seq.errors import DataError
-
-
-def real_number(value: Any, name: str, minimum: float, maximum: float = 1e9) -> float:
-    """A finite number within limits."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        number = np.nan
-    if not minimum <= number <= maximum:
-        raise DataError(f"`{name}` must be a number from {minimum:g} to {maximum:g}. Got {value!r}.")
-    return number
+from pyro_seq._arguments import whole_number
 
 
 def part_sizes(num_train: Any, num_validation: Any, num_test: Any) -> tuple[int, int, int]:

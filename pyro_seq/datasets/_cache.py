@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from pyro_seq._files import replacing
 
 Arrays = Mapping[str, Any]  # of numpy arrays, which the annotations of `np.savez` reject as keywords
 
@@ -27,20 +28,6 @@ def cache_root() -> Path:
     """The user's cache folder, ``$XDG_CACHE_HOME/pyro_seq`` or ``~/.cache/pyro_seq``. It need not exist."""
     folder = os.environ.get("XDG_CACHE_HOME")
     return (Path(folder) if folder else Path("~/.cache").expanduser()) / "pyro_seq"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is removed when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.replace(name, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
 
 
 def cached(name: str, parameters: Mapping[str, object], make: Callable[[], Arrays]) -> Arrays:

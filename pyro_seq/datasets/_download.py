@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from pyro_seq.datasets._cache import replacing
+from pyro_seq._files import replacing
 from pyro_seq.errors import DataError
 
 _TIMEOUT_SECONDS = 30

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pyro_seq._source import SequenceSource
-from pyro_seq.data import Sequences
+from pyro_seq.data import Sequences, SequenceSource
 
 
 class Splits(NamedTuple):

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pyro_seq._source import SequenceSource
-from pyro_seq._validation import whole_number
-from pyro_seq.data import Sequences
+from pyro_seq._arguments import whole_number
+from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.datasets._video_files import find_videos
 from pyro_seq.errors import DataError, ShapeError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import whole_number
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
 
 BODIES = ("hopper", "swimmer", "cheetah")

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.datasets._ball_world import PADDLE_HALF_LENGTH, PADDLES_AT, RADIUS, SIZE, BallWorld, simulate
 from pyro_seq.datasets._cache import Arrays, cached

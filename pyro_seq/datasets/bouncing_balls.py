@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import torch
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.datasets._cache import Arrays, cached
 from pyro_seq.datasets._splits import Splits

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import real_number, whole_number
 from pyro_seq.data import Sequences
-from pyro_seq.datasets._arguments import part_sizes, real_number, streams
+from pyro_seq.datasets._arguments import part_sizes, streams
 from pyro_seq.datasets._splits import Splits
 
 _FREQUENCIES = (0.4, 0.8)
@@ -35,7 +35,7 @@ def irregular_sinusoids(
 
     Every point is there. The usual task gives a model a tenth to a half of a test series and asks for all of it: hide
     the rest with `observe_share`, which keeps the same points for the same seed. To draw other points of a training
-    series at every step, use the view `pyro_seq.infer.views.RandomSteps`. The published training loss looks at all
+    series at every step, use the view `pyro_seq.training.views.RandomSteps`. The published training loss looks at all
     points, whatever the model was given; a model that has seen only the points that it was given solves a harder task.
 
     Args:

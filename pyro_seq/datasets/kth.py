@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyro_seq._validation import whole_number
-from pyro_seq.datasets._arguments import real_number
+from pyro_seq._arguments import real_number, whole_number
 from pyro_seq.datasets._cache import data_root
 from pyro_seq.datasets._splits import SourceSplits
 from pyro_seq.datasets._video_folder import VideoFolder

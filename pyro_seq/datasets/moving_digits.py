@@ -9,10 +9,8 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from pyro_seq._source import SequenceSource
-from pyro_seq._validation import whole_number
-from pyro_seq.data import Sequences
-from pyro_seq.datasets._arguments import real_number
+from pyro_seq._arguments import real_number, whole_number
+from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.datasets._bouncing_paths import follow
 from pyro_seq.datasets._digit_images import BundledDigits, DigitImages
 from pyro_seq.datasets._splits import SourceSplits

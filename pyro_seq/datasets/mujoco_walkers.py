@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import torch
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.datasets._arguments import part_sizes, streams
 from pyro_seq.datasets._cache import Arrays, cached

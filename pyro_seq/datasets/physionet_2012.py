@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import real_number, whole_number
 from pyro_seq.data import Sequences
-from pyro_seq.datasets._arguments import real_number, streams
+from pyro_seq.datasets._arguments import streams
 from pyro_seq.datasets._cache import data_root
 from pyro_seq.datasets._scaling import training_range
 from pyro_seq.datasets._splits import Splits

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.datasets._digit_images import BundledDigits, DigitImages
 from pyro_seq.datasets._splits import Splits

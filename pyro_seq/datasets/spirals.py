@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import real_number, whole_number
 from pyro_seq.data import Sequences
-from pyro_seq.datasets._arguments import part_sizes, real_number, streams
+from pyro_seq.datasets._arguments import part_sizes, streams
 from pyro_seq.datasets._splits import Splits
 
 _ANGLE = 6 * np.pi  # of a whole curve, three turns

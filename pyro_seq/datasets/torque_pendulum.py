@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.datasets._splits import Splits
 from pyro_seq.errors import DataError

@@ -10,13 +10,13 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_seq._arguments import whole_number
 from pyro_seq._random import isolated_rng
-from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
-from pyro_seq.infer.predict import forecast, reconstruct
 from pyro_seq.model import SequenceModel, is_local
 from pyro_seq.posterior import Posterior, Prediction, StoredPosterior, prediction_context
+from pyro_seq.predict.verbs import forecast, reconstruct
 
 _GUIDE_DRAWS = 100
 

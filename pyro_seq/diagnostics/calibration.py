@@ -10,13 +10,13 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.infer.predict import sample
 from pyro_seq.metrics import coverage
 from pyro_seq.metrics._scoring import as_mask, as_samples
 from pyro_seq.posterior import Posterior
+from pyro_seq.predict.verbs import sample
 
 LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
+from pyro_seq._files import StrPath, replacing
 from pyro_seq.diagnostics.arviz import container
 from pyro_seq.errors import DataError
 
 
-def save_netcdf(idata: Any, path: str | os.PathLike[str]) -> Path:
+def save_netcdf(idata: Any, path: StrPath) -> Path:
     """Write what `to_arviz` returned to one file; an existing file is replaced only once the new one is whole.
 
     Args:
@@ -26,18 +25,12 @@ def save_netcdf(idata: Any, path: str | os.PathLike[str]) -> Path:
     Example:
         >>> save_netcdf(idata, "posterior.nc")  # doctest: +SKIP
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        draft = Path(folder) / path.name
+    with replacing(path) as draft:
         idata.to_netcdf(str(draft), engine="h5netcdf")
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    return path
+    return Path(path)
 
 
-def load_netcdf(path: str | os.PathLike[str]) -> Any:
+def load_netcdf(path: StrPath) -> Any:
     """Read a file of `save_netcdf` into memory.
 
     Args:

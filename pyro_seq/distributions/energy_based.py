@@ -11,8 +11,8 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from pyro_seq._arguments import whole_number
 from pyro_seq._random import isolated_rng
-from pyro_seq._validation import whole_number
 from pyro_seq.distributions.energy_drift import EnergyDrift, energy_drift
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.ops.annealing import LogPartition, annealed_log_partition

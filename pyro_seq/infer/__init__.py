@@ -1,1 +1,1 @@
-"""Methods that fit a model, and verbs that read a fitted one."""
+"""Methods of inference: how a model is fitted, and the posteriors that they leave."""

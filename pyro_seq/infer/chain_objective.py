@@ -19,12 +19,14 @@ from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.infer.chain_store import ChainStore
 from pyro_seq.infer.chains import reading
 from pyro_seq.infer.gauss_newton import GaussNewton
-from pyro_seq.infer.objective import Loss, Objective
-from pyro_seq.infer.parameter_groups import ParameterGroups, energy_based, frozen
-from pyro_seq.infer.schedules import Schedule
+from pyro_seq.infer.objective import Objective
+from pyro_seq.infer.parameter_groups import ParameterGroups, energy_based
 from pyro_seq.infer.series_target import SeriesTarget
 from pyro_seq.model import SequenceModel, is_local
 from pyro_seq.ops.langevin import LangevinState, run
+from pyro_seq.training.gradient_method import frozen
+from pyro_seq.training.plan import Loss
+from pyro_seq.training.schedules import Schedule
 
 _SHARE_OF_BAD = 0.5  # of the chains of a batch that must fail before the user is told
 _STUCK = (
@@ -35,8 +37,8 @@ _STUCK = (
 )
 
 
-class VisitPlan(NamedTuple):
-    """How the posterior chains of training run.
+class Visits(NamedTuple):
+    """How the posterior chains of training run, a few steps at each visit of a series.
 
     Attributes:
         num_steps: Langevin steps of a visit.
@@ -75,7 +77,7 @@ class ChainObjective(nn.Module):
         model: Holds the parameters; they become this module's.
         data: The training set, or a few series of it as a minibatch.
         groups: Which of the parameters the joint density trains and which the guide.
-        plan: How chains run.
+        visits: How chains run.
         inference: How series that are not of the training set are inferred; its kernel is that of training, too.
     """
 
@@ -83,15 +85,15 @@ class ChainObjective(nn.Module):
     num_frozen: Tensor
 
     def __init__(
-        self, model: SequenceModel, data: Sequences, groups: ParameterGroups, plan: VisitPlan, inference: ChainPosterior
+        self, model: SequenceModel, data: Sequences, groups: ParameterGroups, visits: Visits, inference: ChainPosterior
     ) -> None:
         super().__init__()
         self.model = model
-        self.plan, self.inference, self.groups = plan, inference, groups
+        self.visits, self.inference, self.groups = visits, inference, groups
         self.sampler = inference.kernel.sampler
         self._target = SeriesTarget(model, data)
-        size = self._target.num_entries if plan.is_persistent else 0
-        self.store = ChainStore(data.total, plan.num_chains, size, step_size=self.sampler.step_size, dtype=data.dtype)
+        size = self._target.num_entries if visits.is_persistent else 0
+        self.store = ChainStore(data.total, visits.num_chains, size, step_size=self.sampler.step_size, dtype=data.dtype)
         self.register_buffer("num_divergent", torch.zeros((), dtype=torch.long))
         self.register_buffer("num_frozen", torch.zeros((), dtype=torch.long))
         self._warned: set[str] = set()
@@ -100,28 +102,28 @@ class ChainObjective(nn.Module):
         """Evaluate at `data`, a minibatch of the training set or, in evaluation mode, any other series."""
         if not self.training:
             return self._validation(data)
-        if self.plan.is_persistent and _is_distributed():
+        if self.visits.is_persistent and _is_distributed():
             raise UnsupportedError("Persistent chains live on one device. Train on one, or set `is_persistent=False`.")
-        if step < self.plan.warmup_steps:
-            return Objective(self.model, scales=self.plan.scales)(data, step)
+        if step < self.visits.warmup_steps:
+            return Objective(self.model, scales=self.visits.scales)(data, step)
         with torch.autocast(data.device.type, enabled=False):
             values, part, figures = self._chains(data)
         terms, priors, trace = self._joint(part, values)
         total = torch.stack(list(terms.values())).sum()
         for name, prior in priors.items():
             figures |= self._drift(name, prior, values[name])
-            if self.plan.energy_penalty:
-                total = total + self.plan.energy_penalty * prior.penalty(values[name]).mean()
-        is_taught_by_draws = self.plan.has_guide and self.plan.guide_loss == "draws"
-        guide = self._guide_trace(part, values) if self.plan.scales or is_taught_by_draws else poutine.Trace()
+            if self.visits.energy_penalty:
+                total = total + self.visits.energy_penalty * prior.penalty(values[name]).mean()
+        is_taught_by_draws = self.visits.has_guide and self.visits.guide_loss == "draws"
+        guide = self._guide_trace(part, values) if self.visits.scales or is_taught_by_draws else poutine.Trace()
         for name, term in self._regularisers(part, trace, guide).items():
-            scale = self.plan.scales[name]
+            scale = self.visits.scales[name]
             total = total + (scale(step) if callable(scale) else scale) * term
             figures[name] = term.detach()
-        if self.plan.has_guide:
+        if self.visits.has_guide:
             learns = self._surprise(values, guide) if is_taught_by_draws else self._bound(data, step)
             total = total + (learns - learns.detach())  # the guide's gradient, in a loss that stays the chains'
-            figures[self.plan.guide_loss] = learns.detach()
+            figures[self.visits.guide_loss] = learns.detach()
         return Loss(total, terms | figures)
 
     # ------------------------------------------------------------------ chains
@@ -131,13 +133,13 @@ class ChainObjective(nn.Module):
         with reading(self.model):
             target = self._at(data)
             start = self._starts(target)
-            move = None if self.plan.preconditioner is None else self.plan.preconditioner.map(target, start)
+            move = None if self.visits.preconditioner is None else self.visits.preconditioner.map(target, start)
             potential = target if move is None else move.pulled_back(target)
             result = run(
                 potential,
                 start if move is None else torch.zeros_like(start),
                 self.sampler,
-                self.plan.num_steps,
+                self.visits.num_steps,
                 torch.Generator(start.device).manual_seed(int(torch.randint(2**62, ()))),
                 step_size=self.store.step_sizes(data.index),
             )
@@ -160,22 +162,22 @@ class ChainObjective(nn.Module):
         return self._target
 
     def _starts(self, target: SeriesTarget) -> Tensor:
-        index, shape = target.data.index, (self.plan.num_chains, target.data.num_series, target.num_entries)
-        if self.plan.is_persistent and bool(self.store.is_started[index].all()):
+        index, shape = target.data.index, (self.visits.num_chains, target.data.num_series, target.num_entries)
+        if self.visits.is_persistent and bool(self.store.is_started[index].all()):
             return self.store.take(index, target.data.values.new_zeros(()))
         kernel = self.inference.kernel
         is_noise = kernel.start == "normal"
-        fresh = torch.randn(shape).to(target.data.values) if is_noise else kernel.drawn(target, self.plan.num_chains)
-        return self.store.take(index, fresh) if self.plan.is_persistent else fresh
+        fresh = torch.randn(shape).to(target.data.values) if is_noise else kernel.drawn(target, self.visits.num_chains)
+        return self.store.take(index, fresh) if self.visits.is_persistent else fresh
 
     def _remember(self, data: Sequences, state: LangevinState, is_good: Tensor, acceptance: Tensor) -> None:
-        if self.plan.is_persistent:
+        if self.visits.is_persistent:
             self.store.put(data.index, state.value, is_good)
         if self.sampler.target_accept is not None:
             self.store.adapt(data.index, acceptance.mean(0) - self.sampler.target_accept)
         self.num_divergent += state.num_divergent.sum()
         self.num_frozen += state.is_frozen.sum()
-        is_stuck = state.is_frozen | (state.num_divergent >= self.plan.num_steps)
+        is_stuck = state.is_frozen | (state.num_divergent >= self.visits.num_steps)
         share = float(is_stuck.double().mean())
         if share >= _SHARE_OF_BAD:
             self._warn("stuck", _STUCK.format(share=share, size=float(state.step_size.median())))
@@ -208,20 +210,20 @@ class ChainObjective(nn.Module):
 
     def _regularisers(self, data: Sequences, trace: poutine.Trace, guide: poutine.Trace) -> dict[str, Tensor]:
         """Means of the model's training terms that have a weight."""
-        if not self.plan.scales:
+        if not self.visits.scales:
             return {}
         terms = self.model.regulariser(data, trace, guide)
-        missing = self.plan.scales.keys() - terms.keys()
+        missing = self.visits.scales.keys() - terms.keys()
         if missing:
             raise DataError(
                 f"`scales` names terms that the model does not have: {sorted(missing)}. Its regularisers are "
                 f"{sorted(terms)}."
             )
-        return {name: terms[name].mean() for name in self.plan.scales}
+        return {name: terms[name].mean() for name in self.visits.scales}
 
     def _bound(self, data: Sequences, step: int) -> Tensor:
         """Negative evidence lower bound, with gradients for the guide alone."""
-        counted = dict.fromkeys(self.plan.scales, 0.0)  # at the chains' draws
+        counted = dict.fromkeys(self.visits.scales, 0.0)  # at the chains' draws
         with frozen([*self.groups.generator, *self.groups.energy]):
             return Objective(self.model, scales=counted)(data, step).total
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from pyro_seq._arguments import whole_number
 from pyro_seq._random import isolated_rng
-from pyro_seq._source import SequenceSource
-from pyro_seq._validation import whole_number
-from pyro_seq.data import Sequences
+from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
-from pyro_seq.infer.trainer import Trainer
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import Posterior
+from pyro_seq.training.trainer import Trainer
 
 
 class Method(Protocol):

@@ -12,8 +12,8 @@ from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from pyro_seq._arguments import whole_number
 from pyro_seq._random import isolated_rng, mixed_seed
-from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, NumericalError
 from pyro_seq.infer.chains import ChainPlan, Chains

@@ -12,14 +12,14 @@ from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from pyro.ops.integrator import register_exception_handler
 from torch import Tensor
 
+from pyro_seq._arguments import whole_number
 from pyro_seq._random import isolated_rng
-from pyro_seq._validation import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
 from pyro_seq.infer.chains import ChainPlan, Chains, global_names, latent_sites, reading
-from pyro_seq.infer.trainer import Trainer
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import StoredPosterior
+from pyro_seq.training.trainer import Trainer
 
 # a path that runs to where a model breaks down is rejected, as Pyro does for singular matrices
 register_exception_handler("pyro_seq", lambda error: isinstance(error, NumericalError), warn_on_overwrite=False)

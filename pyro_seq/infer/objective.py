@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import NamedTuple
 
 import pyro
 import torch
@@ -17,15 +16,9 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
-from pyro_seq.infer.schedules import Schedule
-from pyro_seq.model import SequenceModel
-
-
-class Loss(NamedTuple):
-    """A loss and its parts, in nats per series."""
-
-    total: Tensor
-    terms: dict[str, Tensor]
+from pyro_seq.model import SequenceModel, is_latent
+from pyro_seq.training.plan import Loss
+from pyro_seq.training.schedules import Schedule
 
 
 class Objective(nn.Module):
@@ -35,7 +28,7 @@ class Objective(nn.Module):
         L = \frac1N \Big( -\log p(x \mid z) + \sum_k w_k\, \mathrm{KL}\left[q(z_k) \| p(z_k)\right]
             + \sum_j w_j\, r_j \Big)
 
-    One term a site, named after it; a latent site's term is its Kullback-Leibler divergence, in closed form where
+    One term per site, named after it; a latent site's term is its Kullback-Leibler divergence, in closed form where
     there is one and `analytic_kl` is set, else by the draw. The regularisers r_j are the model's. Weights other than 1
     make it a training objective and no longer a bound.
 
@@ -43,7 +36,7 @@ class Objective(nn.Module):
         model: Holds the parameters; they become this module's.
         num_particles: Joint draws of all latents per evaluation, vectorised, or a function of the step.
         analytic_kl: Use closed-form divergences where they exist.
-        scales: Weight of a term by name, a number or a function of the step; 1 when absent.
+        scales: Weight of a term by name, a number or a function of the step; 1 by default.
     """
 
     def __init__(
@@ -65,22 +58,11 @@ class Objective(nn.Module):
         num_particles = int(self.num_particles(step)) if callable(self.num_particles) else self.num_particles
         with pyro.settings.context(module_local_params=True):
             terms = self._terms(self.model.prepare(data), num_particles)
-        unknown = self.scales.keys() - terms.keys()
-        if unknown:
-            raise DataError(
-                f"`scales` names terms that the objective does not have: {sorted(unknown)}. "
-                f"The terms are {sorted(terms)}."
-            )
         terms = {name: term / (data.total * num_particles) for name, term in terms.items()}
-        total = torch.stack([self._scale(name, step) * term for name, term in terms.items()]).sum()
-        return Loss(total, terms)
-
-    def _scale(self, name: str, step: int) -> float:
-        scale = self.scales.get(name, 1.0)
-        return scale(step) if callable(scale) else scale
+        return Loss(scaled(terms, self.scales, step), terms)
 
     def _terms(self, data: Sequences, num_particles: int) -> dict[str, Tensor]:
-        model_trace, guide_trace = self._traces(data, num_particles)
+        model_trace, guide_trace = joint_traces(self.model, data, num_particles)
         terms = {}
         for name, site in model_trace.nodes.items():
             if site["type"] != "sample" or site["infer"].get("_deterministic"):
@@ -90,33 +72,8 @@ class Objective(nn.Module):
             terms[name] = term.sum() * data.weight
         return terms
 
-    def _traces(self, data: Sequences, num_particles: int) -> tuple[poutine.Trace, poutine.Trace]:
-        def particles() -> pyro.plate | nullcontext:
-            return pyro.plate("particles", num_particles, dim=-2) if num_particles > 1 else nullcontext()
-
-        with particles():
-            guide_trace = poutine.trace(self.model.guide).get_trace(data)
-        with particles():
-            model_trace = poutine.trace(poutine.replay(self.model.model, trace=guide_trace)).get_trace(data)
-        guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
-        if is_validation_enabled():
-            check_model_guide_match(model_trace, guide_trace, max_plate_nesting=1)
-        guide_trace.compute_score_parts()
-        model_trace.compute_log_prob()
-        if is_validation_enabled():
-            for trace in (model_trace, guide_trace):
-                for site in trace.nodes.values():
-                    if site["type"] == "sample":
-                        check_site_shape(site, max_plate_nesting=1 + (num_particles > 1))
-        return model_trace, guide_trace
-
     def _divergence(self, name: str, site: dict, guide_trace: poutine.Trace) -> Tensor:
         guide_site = guide_trace.nodes[name]
-        if not guide_site["fn"].has_rsample:
-            raise UnsupportedError(
-                f"The guide's site {name!r} must be reparametrised. Got {type(guide_site['fn']).__name__} without "
-                "`rsample`. Use a distribution with one, or train with `pyro.infer.SVI`, which has other estimators."
-            )
         if self.analytic_kl:
             try:
                 divergence = torch.distributions.kl_divergence(guide_site["fn"], site["fn"])
@@ -124,3 +81,57 @@ class Objective(nn.Module):
             except NotImplementedError:
                 pass
         return guide_site["log_prob_sum"] - site["log_prob_sum"]
+
+
+def joint_traces(model: SequenceModel, data: Sequences, num_particles: int) -> tuple[poutine.Trace, poutine.Trace]:
+    """Traces of the model at draws of the guide, and of the guide, with the log densities of all sites.
+
+    Several draws are one more axis, to the left of the series. Called with parameters local to the module.
+
+    Raises:
+        UnsupportedError: When a site of the guide has no reparametrised draws, through which gradients could pass.
+    """
+
+    def particles() -> pyro.plate | nullcontext:
+        return pyro.plate("particles", num_particles, dim=-2) if num_particles > 1 else nullcontext()
+
+    with particles():
+        guide_trace = poutine.trace(model.guide).get_trace(data)
+    with particles():
+        model_trace = poutine.trace(poutine.replay(model.model, trace=guide_trace)).get_trace(data)
+    guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
+    if is_validation_enabled():
+        check_model_guide_match(model_trace, guide_trace, max_plate_nesting=1)
+    _require_gradients(guide_trace)
+    guide_trace.compute_score_parts()
+    model_trace.compute_log_prob()
+    if is_validation_enabled():
+        for trace in (model_trace, guide_trace):
+            for site in trace.nodes.values():
+                if site["type"] == "sample":
+                    check_site_shape(site, max_plate_nesting=1 + (num_particles > 1))
+    return model_trace, guide_trace
+
+
+def scaled(terms: Mapping[str, Tensor], scales: Mapping[str, float | Schedule], step: int) -> Tensor:
+    """The sum of named terms, each times its weight at `step`; those without one count once.
+
+    Raises:
+        DataError: When a weight belongs to no term.
+    """
+    unknown = scales.keys() - terms.keys()
+    if unknown:
+        raise DataError(
+            f"`scales` names terms that the objective does not have: {sorted(unknown)}. The terms are {sorted(terms)}."
+        )
+    weights = {name: scale(step) if callable(scale) else scale for name, scale in scales.items()}
+    return torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+
+
+def _require_gradients(guide_trace: poutine.Trace) -> None:
+    for name, site in guide_trace.nodes.items():
+        if is_latent(site) and not site["fn"].has_rsample:
+            raise UnsupportedError(
+                f"The guide's site {name!r} must be reparametrised. Got {type(site['fn']).__name__} without "
+                "`rsample`. Use a distribution with one, or train with `pyro.infer.SVI`, which has other estimators."
+            )

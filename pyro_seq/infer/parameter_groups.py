@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import pyro
@@ -67,15 +65,3 @@ def _reached(total: Tensor, parameters: list[nn.Parameter]) -> list[bool]:
         return [False] * len(parameters)
     gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     return [gradient is not None for gradient in gradients]
-
-
-@contextmanager
-def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Without gradients for `parameters`, all of which require them otherwise."""
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import whole_number
 from pyro_seq.errors import DataError, ShapeError
 
 

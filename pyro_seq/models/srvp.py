@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.residual_chain import ResidualChain
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError

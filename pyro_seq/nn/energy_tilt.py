@@ -6,7 +6,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import whole_number
 from pyro_seq.distributions.energy_based import EnergyBased
 from pyro_seq.nn.energy import PersistentChains
 from pyro_seq.ops.langevin import MALA, Sampler

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import whole_number
 from pyro_seq.errors import DataError
 from pyro_seq.ops.langevin import MALA, LangevinState, initial_state, run, step
 

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_seq._validation import whole_number
+from pyro_seq._arguments import whole_number
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.ops._dual_averaging import DualAveraging
 from pyro_seq.ops._langevin_diagnostics import LangevinDiagnostics

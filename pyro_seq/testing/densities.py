@@ -12,7 +12,7 @@ from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import UnsupportedError
 from pyro_seq.infer.objective import Objective
-from pyro_seq.infer.predict import sample
+from pyro_seq.predict.verbs import sample
 from pyro_seq.testing.case import (
     NUM_DRAWS,
     Case,

@@ -13,9 +13,9 @@ import torch
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, PyroSeqError, ShapeError
-from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.model import series_log_prob
 from pyro_seq.posterior import Posterior, prediction_context
+from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
 from pyro_seq.testing.case import (
     HORIZON,
     NUM_DRAWS,

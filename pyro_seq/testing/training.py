@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pyro_seq._random import isolated_rng
 from pyro_seq.infer.objective import Objective
-from pyro_seq.infer.predict import forecast
 from pyro_seq.model import SequenceModel
+from pyro_seq.predict.verbs import forecast
 from pyro_seq.testing.case import (
     HORIZON,
     NUM_DRAWS,

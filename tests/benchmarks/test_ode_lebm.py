@@ -13,7 +13,7 @@ from benchmarks._measure import Timing
 from benchmarks._ode_lebm_tasks import BASELINE, BEST, CLIP_NORM, COLD, VARIANTS, Training, image_task, spiral_task
 from pyro_seq.datasets import spirals
 from pyro_seq.infer.maximum_likelihood import MaximumLikelihood
-from pyro_seq.infer.trainer import Trainer
+from pyro_seq.training.trainer import Trainer
 
 
 def parameters(model):

@@ -13,10 +13,10 @@ import torch
 from pyro_seq.data import Sequences
 from pyro_seq.diagnostics import field_at, load_netcdf, rate_at, save_netcdf, to_arviz
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
-from pyro_seq.infer.predict import forecast, reconstruct
 from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
 from pyro_seq.nn.flow import Flow
 from pyro_seq.posterior import StoredPosterior
+from pyro_seq.predict.verbs import forecast, reconstruct
 from tests.infer.toy import NOISE, make_lines
 from tests.infer.toy import make_data as make_line_data
 

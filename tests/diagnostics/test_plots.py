@@ -25,9 +25,9 @@ from pyro_seq.diagnostics import (
 )
 from pyro_seq.diagnostics.plots.style import ACCENT
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
-from pyro_seq.infer.predict import forecast, reconstruct
 from pyro_seq.nn.flow import Flow
 from pyro_seq.posterior import Prediction
+from pyro_seq.predict.verbs import forecast, reconstruct
 from tests.infer.toy import make_lines
 
 pytestmark = pytest.mark.usefixtures("no_pyplot_figures")

@@ -13,9 +13,9 @@ from pyro_seq.data import Sequences
 from pyro_seq.errors import UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.infer.langevin import Langevin
-from pyro_seq.infer.predict import forecast, impute, reconstruct
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops.langevin import MALA
+from pyro_seq.predict.verbs import forecast, impute, reconstruct
 
 F64 = torch.float64
 NOISE = 0.6

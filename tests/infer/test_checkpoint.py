@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from pyro_seq.errors import CheckpointError, UnsupportedError
-from pyro_seq.infer.checkpoint import FORMAT_VERSION, describe, load, read, save, write
+from pyro_seq.infer.checkpoint import load, save
 from pyro_seq.posterior import GuidePosterior, StoredPosterior
+from pyro_seq.training.files import FORMAT_VERSION, describe, read, write
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def test_only_plain_data_is_written(tmp_path):
 def test_descriptions_do_not_depend_on_the_process():
     import functools
 
-    from pyro_seq.infer.schedules import WarmUp
+    from pyro_seq.training.schedules import WarmUp
 
     assert describe(functools.partial(torch.optim.AdamW, lr=1)) == "AdamW[]{lr: 1}"
     assert describe({"b": WarmUp(3), "a": 1}) == "{a: 1, b: WarmUp{start: 0.0, steps: 3, value: 1.0}}"

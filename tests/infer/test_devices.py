@@ -19,7 +19,7 @@ sys.path.insert(0, {here!r})
 import toy, torch
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.svi import SVI
-from pyro_seq.infer.trainer import Trainer
+from pyro_seq.training.trainer import Trainer
 
 class Quiet(toy.Lines):
     # without noise, gradients of two processes and of one can be compared
@@ -51,7 +51,7 @@ def run(tmp_path: Path, devices: int) -> list:
     folder = tmp_path / str(devices)
     folder.mkdir()
     file = folder / "script.py"
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[1])
     strategy = "ddp" if devices > 1 else "auto"
     file.write_text(SCRIPT.format(here=here, devices=devices, strategy=strategy, out=str(folder)))
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
@@ -73,7 +73,7 @@ def test_two_processes_train_like_one(tmp_path):
 
 @pytest.mark.gpu
 def test_gpu_trains_and_gives_the_model_back(toy):
-    from pyro_seq.infer.trainer import Trainer
+    from pyro_seq.training.trainer import Trainer
 
     data, model = toy.make_data(), toy.make_lines()
     posterior = fit(model, data, SVI(num_steps=20, batch_size=4), trainer=Trainer(progress=False, accelerator="gpu"))

@@ -15,12 +15,12 @@ from pyro_seq.distributions.energy_based import EnergyBased
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.mcmc import MCMC
-from pyro_seq.infer.predict import forecast
 from pyro_seq.infer.svi import SVI
 from pyro_seq.model import SequenceModel, series_log_prob
 from pyro_seq.nn.energy import EnergyMLP
 from pyro_seq.ops.langevin import MALA
 from pyro_seq.ops.odeint import RK4, odeint
+from pyro_seq.predict.verbs import forecast
 from pyro_seq.testing import check_model
 
 NOISE = 0.5

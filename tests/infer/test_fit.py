@@ -19,11 +19,11 @@ from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, PyroSeqError, ShapeError, UnsupportedError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.objective import Objective
-from pyro_seq.infer.predict import forecast
-from pyro_seq.infer.schedules import Constant, Cosine, WarmUp
 from pyro_seq.infer.svi import SVI
-from pyro_seq.infer.trainer import Trainer
-from pyro_seq.infer.views import GrowingLength
+from pyro_seq.predict.verbs import forecast
+from pyro_seq.training.schedules import Constant, Cosine, WarmUp
+from pyro_seq.training.trainer import Trainer
+from pyro_seq.training.views import GrowingLength
 
 
 def same_weights(first, second) -> bool:

@@ -20,12 +20,12 @@ from pyro_seq.infer.chains import ChainPlan, reading
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.mcmc import MCMC
-from pyro_seq.infer.predict import forecast, impute
 from pyro_seq.infer.series_target import SeriesTarget
-from pyro_seq.infer.trainer import Trainer
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops.langevin import MALA, ULA
 from pyro_seq.ops.odeint import RK4, odeint
+from pyro_seq.predict.verbs import forecast, impute
+from pyro_seq.training.trainer import Trainer
 
 F64 = torch.float64
 NOISE = 0.5

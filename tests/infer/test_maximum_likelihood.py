@@ -19,16 +19,12 @@ from pyro_seq.diagnostics.arviz import to_arviz
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.infer.checkpoint import load, save
-from pyro_seq.infer.evaluate import Reconstruction, evaluate
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.gauss_newton import GaussNewton
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.maximum_likelihood import MaximumLikelihood
 from pyro_seq.infer.parameter_groups import parameter_groups
-from pyro_seq.infer.predict import forecast, impute
-from pyro_seq.infer.schedules import Cosine
 from pyro_seq.infer.series_target import SeriesTarget
-from pyro_seq.infer.views import RandomSteps
 from pyro_seq.model import SequenceModel
 from pyro_seq.models.kalman_vae import KalmanVAE
 from pyro_seq.models.ode2vae import ODE2VAE
@@ -37,6 +33,10 @@ from pyro_seq.nn.energy import EnergyMLP, PersistentChains
 from pyro_seq.nn.flow import Flow
 from pyro_seq.ops.langevin import MALA, ULA
 from pyro_seq.ops.odeint import Dopri5
+from pyro_seq.predict.evaluate import Reconstruction, evaluate
+from pyro_seq.predict.verbs import forecast, impute
+from pyro_seq.training.schedules import Cosine
+from pyro_seq.training.views import RandomSteps
 
 # ---------------------------------------------------------------------- gradients
 

@@ -12,13 +12,13 @@ import torch
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.mcmc import HMC, MCMC, NUTS
-from pyro_seq.infer.predict import forecast, impute
 from pyro_seq.model import SequenceModel
+from pyro_seq.predict.verbs import forecast, impute
 
 
 @pytest.fixture(scope="module")
 def fitted(toy):
-    from pyro_seq.infer.trainer import Trainer
+    from pyro_seq.training.trainer import Trainer
 
     data, model = toy.make_data(2).to(dtype=torch.float64), toy.make_lines().double()
     before = copy.deepcopy(model.state_dict())

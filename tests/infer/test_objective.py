@@ -10,7 +10,7 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 
 from pyro_seq.errors import DataError
 from pyro_seq.infer.objective import Objective
-from pyro_seq.infer.schedules import WarmUp
+from pyro_seq.training.schedules import WarmUp
 
 
 def loss_and_gradients(evaluate, model):

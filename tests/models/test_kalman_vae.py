@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from pyro_seq.data import Sequences
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.objective import Objective
-from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.infer.svi import SVI
-from pyro_seq.infer.trainer import Trainer
 from pyro_seq.models.kalman_vae import KalmanVAE
 from pyro_seq.nn.conv import ConvTrunk
 from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
 from pyro_seq.nn.frame import FrameEncoder
 from pyro_seq.nn.subpixel import SubPixelDecoder
 from pyro_seq.posterior import GuidePosterior
+from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
 from pyro_seq.testing import check_model
+from pyro_seq.training.trainer import Trainer
 from tests.dense_gaussian import (
     CODE,
     STATE,

@@ -9,13 +9,13 @@ from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.objective import Objective
-from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.infer.svi import SVI
 from pyro_seq.models.kalman_vae import KalmanVAE
 from pyro_seq.nn.frame import FrameEncoder
 from pyro_seq.nn.mixture import MixedDynamics
 from pyro_seq.nn.mlp import MLPTrunk
 from pyro_seq.posterior import GuidePosterior
+from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
 from tests.dense_gaussian import normal, random_dynamics
 
 FORMS = pytest.mark.parametrize("has_states", [False, True], ids=["closed form", "states"])

@@ -11,12 +11,12 @@ from torch import nn
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.infer.objective import Objective
-from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.models.ode2vae import ODE2VAE
 from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
 from pyro_seq.nn.flow import Flow
 from pyro_seq.ops.odeint import RK4
 from pyro_seq.posterior import GuidePosterior
+from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
 from pyro_seq.testing import check_model
 
 DAMPING, STIFFNESS = 0.4, 1.3

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from pyro_seq.data import Sequences
-from pyro_seq.infer.evaluate import Forecasting
 from pyro_seq.infer.objective import Objective
 from pyro_seq.models.ode2vae import ODE2VAE
 from pyro_seq.nn.bayesian import BayesianMLP
 from pyro_seq.nn.emission import GaussianEmission
 from pyro_seq.nn.mlp import MLPDecoder
+from pyro_seq.predict.evaluate import Forecasting
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e-3, 1e4])

@@ -19,9 +19,7 @@ from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.maximum_likelihood import MaximumLikelihood
 from pyro_seq.infer.mcmc import MCMC
 from pyro_seq.infer.objective import Objective
-from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.infer.svi import SVI
-from pyro_seq.infer.trainer import Trainer
 from pyro_seq.models.ode_lebm import ODELEBM
 from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
 from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
@@ -33,7 +31,9 @@ from pyro_seq.nn.ode_rnn import ODERNNEncoder, RNNEncoder
 from pyro_seq.ops.langevin import MALA
 from pyro_seq.ops.odeint import RK4, Dopri5
 from pyro_seq.posterior import GuidePosterior
+from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
 from pyro_seq.testing import check_model
+from pyro_seq.training.trainer import Trainer
 
 F64 = torch.float64
 STATE, STATIC, DYNAMIC, OBS = 2, 1, 1, 3

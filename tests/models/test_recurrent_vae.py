@@ -15,13 +15,13 @@ from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.objective import Objective
-from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
 from pyro_seq.infer.svi import SVI
 from pyro_seq.models.recurrent_vae import RecurrentVAE
 from pyro_seq.nn.emission import BernoulliEmission
 from pyro_seq.nn.recurrent import LSTMTransition
 from pyro_seq.nn.subpixel import SubPixelDecoder
 from pyro_seq.posterior import GuidePosterior
+from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
 from pyro_seq.testing import check_model
 
 VAE, AE = 1.0, 1e-6  # largest variances of the encoder

@@ -16,10 +16,7 @@ from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.objective import Objective
-from pyro_seq.infer.predict import forecast, impute, reconstruct, sample
-from pyro_seq.infer.schedules import FlatThenLinear
 from pyro_seq.infer.svi import SVI
-from pyro_seq.infer.trainer import Trainer
 from pyro_seq.models import srvp
 from pyro_seq.models.srvp import SRVP
 from pyro_seq.nn.chain_encoder import ChainEncoder
@@ -28,7 +25,10 @@ from pyro_seq.nn.image_coding import Convolution
 from pyro_seq.nn.transition import GRUTransition, MLPTransition, NoisePrior
 from pyro_seq.nn.vgg import VGG
 from pyro_seq.posterior import GuidePosterior
+from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
 from pyro_seq.testing import assert_close_mc, check_model
+from pyro_seq.training.schedules import FlatThenLinear
+from pyro_seq.training.trainer import Trainer
 from tests.pages import run_page
 
 SHAPE, STEPS = (1, 8, 8), 9

@@ -11,14 +11,14 @@ import torch
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.infer.fit import fit
-from pyro_seq.infer.predict import forecast
 from pyro_seq.infer.svi import SVI
-from pyro_seq.infer.trainer import Trainer
 from pyro_seq.models import ODE2VAE
 from pyro_seq.nn.tempo import SeriesTempo
 from pyro_seq.nn.units import Standardise
 from pyro_seq.posterior import GuidePosterior
+from pyro_seq.predict.verbs import forecast
 from pyro_seq.testing import check_model
+from pyro_seq.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("shape", [(), (3,)])

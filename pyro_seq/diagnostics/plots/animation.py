@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pyro_seq._files import StrPath, replacing
 from pyro_seq.diagnostics.plots.images import as_rows, value_range
 from pyro_seq.diagnostics.plots.style import ACCENT, MUTED
 from pyro_seq.errors import DataError
@@ -19,7 +18,7 @@ _GAP, _TITLE, _BAR = 8, 18, 5
 
 
 def save_gif(
-    path: str | os.PathLike[str],
+    path: StrPath,
     frames: Any,
     *,
     fps: float = 8.0,
@@ -57,15 +56,10 @@ def save_gif(
     scaled = _scaled(rows, limits, int(zoom))
     length = max(len(images) for images in scaled.values())
     pictures = [_picture(scaled, step, length, num_observed) for step in range(length)]
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        draft = Path(folder) / "draft.gif"
-        pictures[0].save(
-            draft, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, disposal=1
-        )
-        os.replace(draft, path)
-    return path
+    animation = {"save_all": True, "append_images": pictures[1:], "duration": round(1000 / fps), "loop": 0}
+    with replacing(path) as draft:
+        pictures[0].save(draft, format="GIF", disposal=1, **animation)
+    return Path(path)
 
 
 def _scaled(rows: dict[str, np.ndarray], limits: tuple[float, float] | None, zoom: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pyro_seq.diagnostics.plots.style import SERIES, add_legend, as_numpy, new_figure, tidy
 from pyro_seq.errors import DataError
-from pyro_seq.infer.evaluate_video import VideoScores
+from pyro_seq.predict.evaluate_video import VideoScores
 
 _LABELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 _CHOICES = ("best", "mean", "worst")

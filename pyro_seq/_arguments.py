@@ -1,0 +1,50 @@
+"""Checks of arguments at the door: each names the argument, says what was expected, and shows what came."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pyro_seq.errors import DataError
+
+
+def whole_number(value: Any, name: str, minimum: int = 0, maximum: int = 10**8) -> int:
+    """A whole number given as any numeric type."""
+    try:
+        if getattr(value, "ndim", 0):
+            raise TypeError("an array")
+        whole = int(value)
+        is_whole = bool(whole == value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        is_whole = False
+    if not is_whole or not minimum <= whole <= maximum:
+        raise DataError(f"`{name}` must be a whole number from {minimum} to {maximum}. Got {value!r}.")
+    return whole
+
+
+def real_number(value: Any, name: str, minimum: float, maximum: float = 1e9) -> float:
+    """A finite number within limits."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        number = math.nan
+    if not minimum <= number <= maximum:
+        raise DataError(f"`{name}` must be a number from {minimum:g} to {maximum:g}. Got {value!r}.")
+    return number
+
+
+def is_positive(value: Any) -> bool:
+    """True for a positive, finite number."""
+    return isinstance(value, int | float) and 0.0 < value < math.inf
+
+
+def require(holds: bool, name: str, rule: str, value: Any) -> None:
+    """Complain that the argument `name` breaks `rule` unless it holds."""
+    if not holds:
+        raise DataError(f"`{name}` must be {rule}. Got {value!r}.")
+
+
+def described(value: Any) -> str:
+    """Type and length, for a message."""
+    sized = hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0
+    return f"{type(value).__name__} of {len(value)}" if sized else type(value).__name__

@@ -1,0 +1,44 @@
+"""Which series and which steps go into the parts of a data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_seq._arguments import whole_number
+from pyro_seq.data import _validation as check
+from pyro_seq.errors import DataError, ShapeError
+
+
+def dealt(num_series: int, sizes: Any, seed: Any) -> tuple[Tensor, ...]:
+    """Numbers of the series of each part, at random; `sizes` are fractions or whole numbers."""
+    generator = torch.Generator().manual_seed(whole_number(seed, "seed", 0, 2**63 - 1))
+    return torch.randperm(num_series, generator=generator).split(_counts(sizes, num_series))
+
+
+def window_steps(step_mask: Tensor, length: Any, stride: Any) -> tuple[Tensor, Tensor]:
+    """The series (window,) and the steps (window, length) of all windows with something observed."""
+    length, stride = whole_number(length, "length", 1), whole_number(stride, "stride", 1)
+    if length > step_mask.shape[1]:
+        raise ShapeError(f"`length` must lie between 1 and the {step_mask.shape[1]} steps there are. Got {length}.")
+    series, start = step_mask.unfold(1, length, stride).any(-1).nonzero(as_tuple=True)
+    if len(series) == 0:
+        raise DataError("`windows` needs at least one observed entry. Got none in any window. Check `mask`.")
+    return series, start[:, None] * stride + torch.arange(length, device=step_mask.device)
+
+
+def _counts(sizes: Any, num_series: int) -> list[int]:
+    parts = check.as_tensor(sizes, "sizes").reshape(-1)
+    if parts.is_floating_point():
+        ends = (parts.double().cumsum(0) * num_series).round().long()
+        whole, counts = abs(float(parts.sum()) - 1.0) < 1e-6, ends.diff(prepend=ends.new_zeros(1))
+    else:
+        whole, counts = int(parts.sum()) == num_series, parts.long()
+    if not whole or bool((counts < 1).any()):
+        raise DataError(
+            f"`sizes` must be fractions that sum to 1 or whole numbers that sum to {num_series}, with at least one "
+            f"series each. Got {parts.tolist()}. Add a part for the rest."
+        )
+    return counts.tolist()

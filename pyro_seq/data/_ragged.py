@@ -1,0 +1,161 @@
+"""The fields of ``Sequences`` from arrays, and from ragged lists.
+
+The docstrings are those of the constructors that `Sequences` makes of these functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_seq._arguments import described
+from pyro_seq.data import _validation as check
+from pyro_seq.errors import DataError, ShapeError
+
+
+def from_numpy(
+    values: Any,
+    *,
+    mask: Any = None,
+    times: Any = None,
+    inputs: Any = None,
+    dtype: torch.dtype | None = None,
+) -> dict[str, Any]:
+    r"""Make a data set from arrays of equal length.
+
+    Arrays are copied, of any numeric dtype, memory order and byte order; memory maps are read. The entries that a
+    `numpy.ma.MaskedArray` masks count as missing. Numbers stay as they are: frames in 0 to 255 are for the caller to
+    divide by 255.
+
+    Args:
+        values: Observations (series, time, \*obs); NaN is missing when no `mask` is given.
+        mask: True where observed, (series, time) or (series, time, \*obs).
+        times: Time stamps (time,) or (series, time), the horizon included.
+        inputs: Exogenous variables (series, time, input_dim), the horizon included.
+        dtype: `torch.float32` or `torch.float64`; that of `values` when absent.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ShapeError: When axes do not fit together.
+        DataError: When numbers cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> from pyro_seq.data import Sequences
+        >>> Sequences.from_numpy(np.zeros((16, 25, 2)), dtype=torch.float32)
+        Sequences((series 16, time 25, obs 2), 0 % missing, total 16)
+    """
+    return {"values": values, "mask": mask, "times": times, "inputs": inputs, "dtype": dtype}
+
+
+def from_list(
+    values: Sequence[Any],
+    *,
+    times: Sequence[Any] | None = None,
+    masks: Sequence[Any] | None = None,
+    inputs: Sequence[Any] | None = None,
+) -> dict[str, Any]:
+    r"""Make a data set from series of different length, padded at the end and masked there.
+
+    The time stamps go on over the padding at the median spacing of the series, and are shared (time,) where every
+    series starts like the longest. Inputs are zero there. A horizon begins after the padding: for a forecast from the
+    end of each series, group series of like length.
+
+    Args:
+        values: For each series its observations (time_i, \*obs); a length of zero is allowed. NaN is missing when no
+            `masks` are given.
+        times: For each series its time stamps (time_i,); counted steps when absent.
+        masks: For each series (time_i,) or (time_i, \*obs), True where observed.
+        inputs: For each series its exogenous variables (time_i, input_dim).
+
+    Returns:
+        The data set, as long as the longest series.
+
+    Raises:
+        ShapeError: When axes do not fit together.
+        DataError: When numbers cannot be used.
+
+    Example:
+        >>> from pyro_seq.data import Sequences
+        >>> data = Sequences.from_list([torch.ones(3, 1), torch.ones(2, 1)], times=[[0.0, 1.0, 2.0], [5.0, 7.0]])
+        >>> data.lengths
+        tensor([3, 2])
+        >>> data.times[1]
+        tensor([5., 7., 9.], dtype=torch.float64)
+    """
+    if not isinstance(values, list | tuple) or not values:
+        raise DataError(f"`values` must be a list with one array for each series. Got {described(values)}.")
+    parts = [check.as_float(part, f"values[{i}]") for i, part in enumerate(values)]
+    for i, part in enumerate(parts):
+        if part.ndim < 2 or part.shape[1:] != parts[0].shape[1:]:
+            raise ShapeError(
+                f"`values[{i}]` must be (time, *obs) with the *obs of the first series, {tuple(parts[0].shape[1:])}. "
+                f"Got {tuple(part.shape)}. Add a missing axis with `[:, None]`."
+            )
+    lengths = torch.tensor([len(part) for part in parts])
+    fields: dict[str, Any] = {"values": _padded(parts, float("nan"))}
+    if times is not None:
+        fields["times"] = _padded_times(_aligned(times, "times", lengths, axes=1), lengths)
+    if masks is not None:
+        fields["mask"] = _padded_mask(_aligned(masks, "masks", lengths), parts)
+    if inputs is not None:
+        fields["inputs"] = _padded(_aligned(inputs, "inputs", lengths, axes=2), 0.0)
+    return fields
+
+
+# ---------------------------------------------------------------------- padding
+
+
+def _padded(parts: list[Tensor], fill: float) -> Tensor:
+    widest = max((part.dtype for part in parts), key=lambda dtype: dtype.itemsize)
+    parts = [part.to(device=parts[0].device, dtype=widest) for part in parts]
+    return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=fill)
+
+
+def _padded_times(parts: list[Tensor], lengths: Tensor) -> Tensor:
+    parts = [part.double() for part in parts]
+    longest = max(parts, key=len)
+    if all(torch.equal(part, longest[: len(part)]) for part in parts):
+        return longest
+    padded = _padded(parts, float("nan"))
+    gaps = torch.cat([padded.diff(dim=-1), padded.new_full((len(parts), 1), float("nan"))], -1)
+    steps = gaps.nanmedian(-1, keepdim=True).values.nan_to_num(nan=1.0)
+    last = lengths[:, None] - 1
+    start = torch.where(last >= 0, padded.gather(1, last.clamp(min=0)), -steps)
+    beyond = torch.arange(len(longest)) - last
+    return torch.where(beyond > 0, start + steps * beyond, padded)
+
+
+def _padded_mask(masks: list[Tensor], values: list[Tensor]) -> Tensor:
+    for i, (mask, part) in enumerate(zip(masks, values, strict=True)):
+        if mask.shape not in (part.shape[:1], part.shape):
+            raise ShapeError(
+                f"`masks[{i}]` must be (time,) or (time, *obs). Got {tuple(mask.shape)} for `values[{i}]` "
+                f"{tuple(part.shape)}."
+            )
+    if any(mask.ndim > 1 for mask in masks):
+        masks = [check.widen(mask, part).expand_as(part) for mask, part in zip(masks, values, strict=True)]
+    return _padded(masks, 0.0)
+
+
+def _aligned(parts: Any, name: str, lengths: Tensor, axes: int | None = None) -> list[Tensor]:
+    """One array a series, each as long as its series and with the trailing axes of the first."""
+    if not isinstance(parts, list | tuple) or len(parts) != len(lengths):
+        raise ShapeError(
+            f"`{name}` must be a list of one array for each of {len(lengths)} series. Got {described(parts)}."
+        )
+    convert = check.as_float if name == "inputs" else check.as_tensor
+    tensors = [convert(part, f"{name}[{i}]").cpu() for i, part in enumerate(parts)]
+    for i, (part, length) in enumerate(zip(tensors, lengths.tolist(), strict=True)):
+        if part.shape[:1] != (length,) or (axes and (part.ndim != axes or part.shape[1:] != tensors[0].shape[1:])):
+            raise ShapeError(
+                f"`{name}[{i}]` must have {length} steps, as `values[{i}]` has"
+                + (f", and {axes} axes in all, of equal size in every series" if axes else "")
+                + f". Got {tuple(part.shape)}."
+            )
+    return tensors

@@ -1,0 +1,333 @@
+"""``Sequences``: the one data container of the library."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec
+
+import torch
+from torch import Tensor
+
+from pyro_seq._arguments import whole_number
+from pyro_seq._files import StrPath
+from pyro_seq.data import _horizon, _npz, _parts, _ragged, _table
+from pyro_seq.data import _validation as check
+from pyro_seq.data._selection import series_selector, step_selector
+from pyro_seq.errors import PyroSeqError, ShapeError, shape_text
+
+P = ParamSpec("P")
+
+
+def _constructor(gather: Callable[P, dict[str, Any]]) -> classmethod[Any, P, Sequences]:
+    """A constructor with the arguments and the docstring of a function that gathers fields.
+
+    Beside fields it may give a `dtype` to convert to, and a `source` that messages name.
+    """
+
+    @functools.wraps(gather)
+    def make(cls: type[Sequences], *args: P.args, **kwargs: P.kwargs) -> Sequences:
+        fields = gather(*args, **kwargs)
+        dtype, source = fields.pop("dtype", None), fields.pop("source", None)
+        try:
+            data = cls(**fields)
+        except PyroSeqError as error:
+            raise error if source is None else type(error)(f"{source}: {error}") from error
+        return data if dtype is None else data.to(dtype=dtype)
+
+    signature = inspect.signature(gather)
+    cls = inspect.Parameter("cls", inspect.Parameter.POSITIONAL_ONLY)
+    make.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[cls, *signature.parameters.values()], return_annotation="Sequences"
+    )
+    return classmethod(make)
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    r"""A batch of sequences with masks, time stamps, inputs and a place in a larger data set.
+
+    Series of different length are padded and masked. Hidden entries of `values` are set to zero on construction: a NaN
+    under a mask leaves the loss finite and the gradient NaN. `times` may be longer than `values`; the surplus is the
+    *horizon*, the steps to be forecast.
+
+    Construction, `dataclasses.replace` included, copies `values` and checks everything; the selections below trust what
+    has been checked. Gradients do not flow into `values`, `mask`, `times` and `inputs`.
+
+    Args:
+        values: Observations (series, time, \*obs), anything array-like. Single and double precision are kept; integers,
+            booleans and half precision become the default floating type, their numbers unchanged. NaN marks a missing
+            entry when no `mask` is given.
+        mask: True where observed, (series, time) for whole steps or (series, time, \*obs) for single entries.
+        times: Strictly increasing time stamps in any unit, (time,) shared or (series, time); counted steps 0, 1, 2, ...
+            when absent. Kept in double precision, so that an offset such as a Unix time costs no accuracy.
+        inputs: Known exogenous variables (series, time, input_dim) over all `times`, the horizon included.
+        context: Named tensors with the series axis first, for what a model's `training_view` hands to its `guide`.
+        index: Position of each series in the data set that this batch was taken from, (series,).
+        total: Number of series of that data set.
+
+    Raises:
+        ShapeError: When axes do not fit together.
+        DataError: When numbers cannot be used: infinite, NaN where `mask` says observed, times that do not increase.
+
+    Example:
+        >>> data = Sequences(torch.tensor([[[1.0], [float("nan")], [3.0]]]))
+        >>> data.mask
+        tensor([[ True, False,  True]])
+        >>> data.extend(horizon=2).horizon
+        2
+    """
+
+    values: Tensor
+    mask: Tensor = None  # type: ignore[assignment]
+    times: Tensor = None  # type: ignore[assignment]
+    inputs: Tensor | None = None
+    context: Mapping[str, Tensor] | None = None
+    index: Tensor = None  # type: ignore[assignment]
+    total: int = None  # type: ignore[assignment]
+
+    from_numpy = _constructor(_ragged.from_numpy)
+    from_list = _constructor(_ragged.from_list)
+    from_dataframe = _constructor(_table.from_dataframe)
+    from_npz = _constructor(_npz.from_npz)
+
+    def __post_init__(self) -> None:
+        values = check.checked_values(self.values)
+        mask = check.checked_mask(self.mask, values)
+        times = check.checked_times(self.times, values)
+        inputs = check.checked_inputs(self.inputs, values, times)
+        context = check.checked_context(self.context, values)
+        index, total = check.checked_index(self.index, self.total, values)
+        _zero_hidden_(values, mask)
+        fields = {"values": values, "mask": mask, "times": times, "inputs": inputs}
+        self.__dict__.update(fields, context=context, index=index, total=total)
+
+    def _with(self, **changes: Any) -> Sequences:
+        """A copy with some fields changed, which the caller vouches for: nothing is checked or filled."""
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__, **changes)
+        return copy
+
+    # ------------------------------------------------------------------ sizes
+
+    @property
+    def num_series(self) -> int:
+        """Number of series in this batch."""
+        return self.values.shape[0]
+
+    @property
+    def num_steps(self) -> int:
+        """Number of seen steps, the time axis of `values`."""
+        return self.values.shape[1]
+
+    @property
+    def horizon(self) -> int:
+        """Number of steps in `times` beyond the seen ones."""
+        return self.times.shape[-1] - self.num_steps
+
+    @property
+    def obs_shape(self) -> tuple[int, ...]:
+        """Shape of one observation."""
+        return tuple(self.values.shape[2:])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of `values`."""
+        return self.values.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of `values`."""
+        return self.values.device
+
+    @property
+    def step_mask(self) -> Tensor:
+        """True where a step has at least one observed entry, (series, time)."""
+        return self.mask if self.mask.ndim == 2 else self.mask.flatten(2).any(-1)
+
+    @property
+    def entry_mask(self) -> Tensor:
+        r"""`mask` expanded to single entries, (series, time, \*obs)."""
+        return check.widen(self.mask, self.values).expand_as(self.values)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Number of steps up to the last observed one, (series,)."""
+        steps = torch.arange(1, self.num_steps + 1, device=self.device)
+        return (self.step_mask * steps).amax(-1) if self.num_steps else steps.new_zeros(self.num_series)
+
+    @property
+    def weight(self) -> float:
+        """Factor that scales this batch's sum up to the whole data set, ``total / num_series``."""
+        return self.total / self.num_series
+
+    def __len__(self) -> int:
+        return self.num_series
+
+    def __repr__(self) -> str:
+        horizon = f", horizon {self.horizon}" if self.horizon else ""
+        missing = 100.0 * float((~self.mask).double().mean()) if self.mask.numel() else 0.0
+        return f"Sequences({shape_text(self.values, check.AXES)}{horizon}, {missing:.3g} % missing, total {self.total})"
+
+    # ------------------------------------------------------------------ views
+
+    def __getitem__(self, item: Any) -> Sequences:
+        """Select series by number, slice, list or boolean mask; the result is a data set of its own."""
+        chosen = self._select(item)
+        return chosen._with(index=torch.arange(chosen.num_series, device=self.device), total=chosen.num_series)
+
+    def minibatch(self, index: Tensor) -> Sequences:
+        """Select series as a subsample that remembers its place in, and the size of, the whole data set."""
+        chosen = self._select(index)
+        if chosen.num_series > self.total:
+            raise ShapeError(f"`index` must name at most {self.total} series, the `total`. Got {chosen.num_series}.")
+        return chosen
+
+    def _select(self, item: Any) -> Sequences:
+        item = series_selector(item, self.num_series, self.device)
+        return self._with(
+            values=self.values[item],
+            mask=self.mask[item],
+            times=self.times[item] if self.times.ndim == 2 else self.times,
+            inputs=None if self.inputs is None else self.inputs[item],
+            context=None if self.context is None else {name: extra[item] for name, extra in self.context.items()},
+            index=self.index[item],
+        )
+
+    def take_steps(self, steps: Tensor) -> Sequences:
+        """Select seen steps, increasing, the same for all series (steps,) or for each its own (series, steps).
+
+        The horizon is dropped: what was not seen cannot be selected.
+        """
+        steps = step_selector(steps, self.num_series, self.num_steps, self.device)
+        rows: Any = slice(None) if steps.ndim == 1 else torch.arange(self.num_series, device=self.device)[:, None]
+        return self.seen()._gather(rows, steps)
+
+    def _gather(self, rows: Any, steps: Tensor) -> Sequences:
+        shared = steps.ndim == 1 and self.times.ndim == 1
+        return self._with(
+            values=self.values[rows, steps],
+            mask=self.mask[rows, steps],
+            times=self.times[steps] if shared else self.times.expand(self.num_series, -1)[rows, steps],
+            inputs=None if self.inputs is None else self.inputs[rows, steps],
+        )
+
+    def first(self, num_steps: int) -> Sequences:
+        """The first steps of every series; the rest is cut off."""
+        if whole_number(num_steps, "num_steps") > self.num_steps:
+            raise ShapeError(f"`num_steps` must lie between 0 and {self.num_steps}. Got {num_steps}.")
+        return self.take_steps(torch.arange(int(num_steps)))
+
+    def hide(self, hidden: Tensor) -> Sequences:
+        r"""Mark entries as missing; `hidden` is True there, (series, time) or (series, time, \*obs)."""
+        hidden = check.as_mask(hidden, self.values, "hidden")
+        if hidden.ndim == self.mask.ndim:
+            mask = self.mask & ~hidden
+        else:
+            mask = self.entry_mask & ~check.widen(hidden, self.values)
+        return self._with(mask=mask, values=_zero_hidden_(self.values.clone(), mask))
+
+    def split(self, sizes: Sequence[float], *, seed: int) -> tuple[Sequences, ...]:
+        """Deal the series out at random into data sets that share none.
+
+        Args:
+            sizes: Fractions that sum to one, or whole numbers that sum to the number of series.
+            seed: Seed of the shuffle.
+
+        Raises:
+            DataError: When the sizes do not sum up, or leave a part empty.
+
+        Example:
+            >>> train, test = Sequences(torch.zeros(10, 5, 1)).split([0.8, 0.2], seed=0)
+            >>> len(train), len(test)
+            (8, 2)
+        """
+        return tuple(self[part] for part in _parts.dealt(self.num_series, sizes, seed))
+
+    def windows(self, length: int, *, stride: int = 1) -> Sequences:
+        """Cut every series into windows, each a series that keeps its time stamps; those of the first series first.
+
+        A window without any observed entry is dropped, and so are the horizon and what is left over at the end. Windows
+        overlap when `stride` is below `length`: `split` first, or parts will share observations.
+
+        Args:
+            length: Steps in a window, at most those of a series.
+            stride: Steps from the start of one window to that of the next.
+
+        Raises:
+            ShapeError: When `length` is above the number of steps.
+            DataError: When nothing is observed.
+        """
+        series, steps = _parts.window_steps(self.step_mask, length, stride)
+        windows = self.seen()._gather(series[:, None], steps)
+        context = None if self.context is None else {name: extra[series] for name, extra in self.context.items()}
+        return windows._with(context=context, index=torch.arange(len(series), device=self.device), total=len(series))
+
+    # ------------------------------------------------------------------ the horizon
+
+    def extend(
+        self, horizon: int | None = None, times: Tensor | None = None, inputs: Tensor | None = None
+    ) -> Sequences:
+        """Append a horizon: `horizon` steps at the median spacing, or the given future `times`.
+
+        Args:
+            horizon: Number of steps; 0 is allowed.
+            times: Future time stamps (horizon,) or (series, horizon), later than every seen one.
+            inputs: Inputs over the horizon (series, horizon, input_dim), needed when the data have inputs.
+
+        Returns:
+            The same observations with longer `times`; a horizon they had is replaced.
+
+        Raises:
+            ShapeError: When axes do not fit together, or `inputs` are given on one side only.
+            DataError: When the future times do not increase from the last seen one, or both or neither are given.
+
+        Example:
+            >>> Sequences(torch.zeros(1, 3, 1), times=[0.0, 0.5, 1.0]).extend(horizon=2).times
+            tensor([0.0000, 0.5000, 1.0000, 1.5000, 2.0000], dtype=torch.float64)
+        """
+        seen = self.seen()
+        longer = _horizon.extended_times(seen.values, seen.times, horizon, times)
+        return seen._with(times=longer, inputs=_horizon.extended_inputs(seen.values, seen.inputs, inputs, longer))
+
+    def seen(self) -> Sequences:
+        """These data without their horizon."""
+        if not self.horizon:
+            return self
+        steps = self.num_steps
+        return self._with(times=self.times[..., :steps], inputs=None if self.inputs is None else self.inputs[:, :steps])
+
+    # ------------------------------------------------------------------ elsewhere
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Sequences:
+        """Move to a device and convert the floating fields to single or double precision; times stay double."""
+        check.require_kept(dtype)
+
+        move = functools.partial(check.moved, device=device, dtype=dtype)
+        return self._with(
+            values=move(self.values),
+            mask=self.mask.to(device),
+            times=self.times.to(device),
+            inputs=None if self.inputs is None else move(self.inputs),
+            context=None if self.context is None else {name: move(extra) for name, extra in self.context.items()},
+            index=self.index.to(device),
+        )
+
+    def to_npz(self, path: StrPath) -> None:
+        """Write `values`, `mask`, `times` and `inputs` to an ``.npz`` file, replacing it in one step.
+
+        The context of a training view, and the place of a minibatch in its data set, are not written.
+
+        Args:
+            path: The file, in a folder that exists.
+
+        Raises:
+            OSError: When the file cannot be written; it then keeps its former content.
+        """
+        _npz.write({key: getattr(self, key) for key in _npz.KEYS}, path)
+
+
+def _zero_hidden_(values: Tensor, mask: Tensor) -> Tensor:
+    return values if bool(mask.all()) else values.masked_fill_(~check.widen(mask, values), 0.0)

@@ -1,0 +1,106 @@
+"""``SequenceSource``: a data set that is read or made in parts, and never held in memory as a whole."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_seq._arguments import whole_number
+from pyro_seq.data import Sequences
+from pyro_seq.data._selection import series_selector
+from pyro_seq.errors import DataError, shape_text
+
+
+class SequenceSource(ABC):
+    """Base of data sets that are too large for memory, or made while training: write `num_series` and `load`.
+
+    A source is to `fit` what `Sequences` are; only the minibatches of a step exist at a time, prepared ahead by
+    threads. Every other verb takes ``source[:16]``, which reads these series into memory as a data set of their own.
+
+    `load` must be a function of the series' numbers alone, without any use of a global random state, and must allow
+    calls from several threads. Then a run that stops and resumes ends with the same bits as one that did not.
+
+    Attributes:
+        num_series: Number of series.
+        is_endless: True where any number gives a fresh series. Minibatches then are ``0, 1, 2, ...`` in order, without
+            a shuffle, and `num_series` is so large that training will not get there.
+
+    Example:
+        >>> class Noise(SequenceSource):
+        ...     num_series = 1_000_000
+        ...
+        ...     def load(self, index):
+        ...         seeds = [torch.Generator().manual_seed(number) for number in index.tolist()]
+        ...         return Sequences(torch.stack([torch.randn(5, 2, generator=seed) for seed in seeds]))
+        >>> Noise()
+        Noise((series 1000000, time 5, obs 2))
+        >>> Noise()[[3, 8]]
+        Sequences((series 2, time 5, obs 2), 0 % missing, total 2)
+    """
+
+    num_series: int
+    is_endless: bool = False
+
+    @abstractmethod
+    def load(self, index: Tensor) -> Sequences:
+        """The series numbered `index` (series,), in this order, on the CPU, all on a time grid of the same length."""
+
+    # ------------------------------------------------------------------ what every source gets
+
+    @property
+    def total(self) -> int:
+        """Number of series, under the name that it has in `Sequences`."""
+        return self.num_series
+
+    @property
+    def num_steps(self) -> int:
+        """Number of steps of a series."""
+        return self._first.num_steps
+
+    @property
+    def obs_shape(self) -> tuple[int, ...]:
+        """Shape of one observation."""
+        return self._first.obs_shape
+
+    @cached_property
+    def _first(self) -> Sequences:
+        return self[0]
+
+    def __len__(self) -> int:
+        return self.num_series
+
+    def __repr__(self) -> str:
+        sizes = (self.num_series, *self._first.values.shape[1:])
+        number = f"(series endless{shape_text(sizes, ('series', 'time')).removeprefix(f'(series {sizes[0]}')}"
+        return f"{type(self).__name__}({number if self.is_endless else shape_text(sizes, ('series', 'time'))})"
+
+    def __getitem__(self, item: Any) -> Sequences:
+        """Read series by number, slice, list or boolean mask into memory; the result is a data set of its own."""
+        return self.load(self._numbers(item))
+
+    def minibatch(self, index: Tensor) -> Sequences:
+        """Read series as a subsample that remembers its place in, and the size of, the whole data set."""
+        index = self._numbers(index)
+        return self.load(index)._with(index=index, total=self.num_series)
+
+    def _numbers(self, item: Any) -> Tensor:
+        if isinstance(item, slice):
+            if self.is_endless and item.stop is None:
+                raise DataError(
+                    f"`index` must end somewhere, for this {type(self).__name__} is endless. Pass `[:100]`."
+                )
+            item = range(self.num_series)[item]
+        numbers = series_selector(item, self.num_series, torch.device("cpu"))
+        assert isinstance(numbers, Tensor)  # only slices stay what they are
+        return numbers
+
+    def preview(self, num_series: int = 32) -> Sequences:
+        """A few series from all over the source, by which a model's fit to it is checked and units are chosen."""
+        count = min(whole_number(num_series, "num_series", 1), self.num_series)
+        if self.is_endless:
+            return self[:count]
+        return self[torch.arange(count) * self.num_series // count]

@@ -1,0 +1,1 @@
+"""What a fitted model says: the predictive verbs, and their scores."""

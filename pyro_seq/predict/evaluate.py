@@ -1,0 +1,238 @@
+"""``evaluate``: score predictions of a task against the truth, beside trivial baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from pyro_seq._arguments import whole_number
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError
+from pyro_seq.metrics import coverage, crps, mse, nearest_series, training_mean
+from pyro_seq.posterior import Posterior, Prediction
+from pyro_seq.predict.verbs import forecast, impute, reconstruct
+
+
+class Task(Protocol):
+    """What is shown to the model, and where its prediction is scored."""
+
+    def given(self, data: Sequences) -> Sequences:
+        """The part of `data` that may be seen, on a grid as long as the prediction."""
+        ...
+
+    def predict(
+        self, posterior: Posterior, given: Sequences, *, num_samples: int, chunk_size: int | None, seed: int
+    ) -> Prediction:
+        """Predict every step of `data`'s grid from `given`."""
+        ...
+
+    def scored(self, data: Sequences) -> Tensor:
+        """True at entries that count, over the shape of ``data.values``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Explain the seen steps."""
+
+    def given(self, data: Sequences) -> Sequences:
+        """Everything."""
+        return data.seen()
+
+    def predict(
+        self, posterior: Posterior, given: Sequences, *, num_samples: int, chunk_size: int | None, seed: int
+    ) -> Prediction:
+        """Reconstruct."""
+        return reconstruct(posterior, given, num_samples=num_samples, chunk_size=chunk_size, seed=seed)
+
+    def scored(self, data: Sequences) -> Tensor:
+        """Every observed entry."""
+        return data.entry_mask
+
+
+@dataclass(frozen=True)
+class Forecasting:
+    """See the first `num_observed` steps, predict the rest.
+
+    Args:
+        num_observed: Number of steps seen.
+    """
+
+    num_observed: int
+
+    def given(self, data: Sequences) -> Sequences:
+        """The first steps, with the times (and inputs) of the others as the horizon."""
+        data = data.seen()
+        if not 0 < self.num_observed < data.num_steps:
+            raise DataError(
+                f"`num_observed` must leave steps to forecast: 1 to {data.num_steps - 1}. Got {self.num_observed}."
+            )
+        inputs = None if data.inputs is None else data.inputs[:, self.num_observed :]
+        return data.first(self.num_observed).extend(times=data.times[..., self.num_observed :], inputs=inputs)
+
+    def predict(
+        self, posterior: Posterior, given: Sequences, *, num_samples: int, chunk_size: int | None, seed: int
+    ) -> Prediction:
+        """Forecast."""
+        return forecast(posterior, given, num_samples=num_samples, chunk_size=chunk_size, seed=seed)
+
+    def scored(self, data: Sequences) -> Tensor:
+        """Every observed entry after the seen steps."""
+        return data.entry_mask[:, self.num_observed :]
+
+
+@dataclass(frozen=True)
+class Imputation:
+    """Hide whole steps at random and fill them.
+
+    Args:
+        fraction: Share of hidden steps, among those that may be hidden.
+        num_kept: Steps at the start that stay visible.
+        seed: Seed of the choice.
+    """
+
+    fraction: float = 0.3
+    num_kept: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise DataError(f"`fraction` must be a share of the steps, above 0 and at most 1. Got {self.fraction!r}.")
+        whole_number(self.num_kept, "num_kept")
+        whole_number(self.seed, "seed")
+
+    def given(self, data: Sequences) -> Sequences:
+        """The data with the chosen steps hidden."""
+        return data.seen().hide(self._hidden(data))
+
+    def predict(
+        self, posterior: Posterior, given: Sequences, *, num_samples: int, chunk_size: int | None, seed: int
+    ) -> Prediction:
+        """Impute."""
+        return impute(posterior, given, num_samples=num_samples, chunk_size=chunk_size, seed=seed)
+
+    def scored(self, data: Sequences) -> Tensor:
+        """The hidden entries that were observed."""
+        hidden = self._hidden(data)
+        return data.entry_mask & hidden.reshape(hidden.shape + (1,) * len(data.obs_shape))
+
+    def _hidden(self, data: Sequences) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed)
+        hidden = torch.rand((data.num_series, data.num_steps), generator=generator) < self.fraction
+        hidden[:, : self.num_kept] = False
+        return hidden.to(data.device)
+
+
+class Scores(NamedTuple):
+    """Scores of one task; every field but `name` is (series,), in the unit of the data (`mse`: its square).
+
+    Attributes:
+        name: Of the predictor.
+        mse: Mean squared error of the mean prediction.
+        crps: Continuous ranked probability score of the samples; the absolute error of a point prediction.
+        coverage_50: Share of the truth inside the central 50 % interval; NaN for a point prediction.
+        coverage_90: Share of the truth inside the central 90 % interval; NaN for a point prediction.
+    """
+
+    name: str
+    mse: Tensor
+    crps: Tensor
+    coverage_50: Tensor
+    coverage_90: Tensor
+
+    def means(self) -> dict[str, float]:
+        """Average of each score over series."""
+        return {field: float(getattr(self, field).nanmean()) for field in self._fields[1:]}
+
+
+def evaluate(
+    posterior: Posterior,
+    data: Sequences,
+    task: Task,
+    *,
+    num_samples: int = 100,
+    chunk_size: int | None = None,
+    seed: int = 0,
+) -> Scores:
+    """Score a fitted model on a task.
+
+    Args:
+        posterior: What `fit` returned.
+        data: The whole truth; the task hides what must not be seen.
+        task: `Reconstruction`, `Forecasting` or `Imputation`.
+        num_samples: Number of predictive draws.
+        chunk_size: Draws computed at a time.
+        seed: Seed of the draws.
+
+    Returns:
+        Scores of each series.
+
+    Raises:
+        DataError: When the task leaves nothing to score.
+    """
+    prediction = task.predict(posterior, task.given(data), num_samples=num_samples, chunk_size=chunk_size, seed=seed)
+    return score(type(posterior.model).__name__, prediction.mean, prediction.samples, data, task)
+
+
+def evaluate_baselines(train: Sequences, data: Sequences, task: Task) -> list[Scores]:
+    """Score what needs no model: the training mean, the last seen frame, the nearest training series.
+
+    Args:
+        train: Training data, for the mean and the neighbour.
+        data: The whole truth.
+        task: As for `evaluate`.
+
+    Returns:
+        Scores of each baseline; the nearest series only where the training grid is as long as that of `data`.
+    """
+    return [score(name, values, None, data, task) for name, values in baselines(train, data, task).items()]
+
+
+def baselines(train: Sequences, data: Sequences, task: Task) -> dict[str, Tensor]:
+    r"""What `evaluate_baselines` scores, by name: (series, time, \*obs) over the scored part of the grid."""
+    given = task.given(data)
+    grid = given.times.shape[-1]
+    mean = training_mean(train, given)
+    predictions = {"training mean": mean, "last frame": _last_seen(given, mean)}
+    if train.num_steps >= grid:
+        predictions["nearest training series"] = nearest_series(train, given.seen())[:, :grid]
+    length = task.scored(data).shape[1]
+    return {name: values[:, grid - length :] for name, values in predictions.items()}
+
+
+def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task: Task) -> Scores:
+    r"""Score one prediction of a task.
+
+    Args:
+        name: Of the predictor.
+        mean: Mean prediction (series, time, \*obs) over the scored part of the grid.
+        samples: Predictive draws (sample, series, time, \*obs), or None for a point prediction.
+        data: The truth.
+        task: The task, which says where to score.
+    """
+    mask = task.scored(data)
+    if not bool(mask.any()):
+        raise DataError(f"{task} leaves nothing to score in {data!r}. Choose a task that hides or forecasts something.")
+    truth = data.seen().values[:, -mask.shape[1] :]
+    mean = mean.to(truth)
+    draws = mean[None] if samples is None else samples
+    nothing = truth.new_full((data.num_series,), torch.nan)
+    return Scores(
+        name,
+        mse(mean, truth, mask=mask, keep=0),
+        crps(draws, truth, mask=mask, keep=0),
+        nothing if samples is None else coverage(draws, truth, 0.5, mask=mask, keep=0),
+        nothing if samples is None else coverage(draws, truth, 0.9, mask=mask, keep=0),
+    )
+
+
+def _last_seen(given: Sequences, fill: Tensor) -> Tensor:
+    """The most recent seen frame at every step of the grid; `fill` before the first."""
+    frames, latest = [], fill[:, 0].to(given.values)
+    for step in range(given.num_steps):
+        latest = torch.where(given.entry_mask[:, step], given.values[:, step], latest)
+        frames.append(latest)
+    return torch.stack(frames + [latest] * given.horizon, 1)

@@ -1,0 +1,255 @@
+"""The predictive verbs. All of them run the model on draws of its latents; none knows a formula of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from pyro_seq._arguments import whole_number
+from pyro_seq._random import isolated_rng
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.model import SequenceModel, is_local
+from pyro_seq.posterior import Posterior, Prediction, prediction_context
+from pyro_seq.predict.causal import CausalCopies
+
+_DRAWS, _OBSERVATIONS = 0, 1  # streams of random numbers, so that noise does not depend on how latents were drawn
+
+
+def forecast(
+    posterior: Posterior,
+    data: Sequences,
+    *,
+    horizon: int | None = None,
+    times: Tensor | None = None,
+    inputs: Tensor | None = None,
+    num_samples: int = 100,
+    chunk_size: int | None = None,
+    seed: int = 0,
+) -> Prediction:
+    r"""Draw the future of each series given its seen steps.
+
+    Cost: one pass of the model over all steps for every draw; memory grows with `chunk_size`, not with `num_samples`,
+    but for the result itself.
+
+    Args:
+        posterior: What `fit` returned.
+        data: Seen steps; a horizon in ``data.times`` is used when neither `horizon` nor `times` is given.
+        horizon: Number of future steps, at the median spacing of the seen ones.
+        times: Future time stamps (horizon,) or (series, horizon), in the unit of the data.
+        inputs: Inputs over the horizon (series, horizon, input_dim), for data that have inputs.
+        num_samples: Number of draws.
+        chunk_size: Draws computed at a time; all at once when absent.
+        seed: Seed of the draws. The caller's random state is not touched.
+
+    Returns:
+        Draws over the horizon: ``samples`` and ``means`` (sample, series, horizon, \*obs).
+
+    Raises:
+        ShapeError: When `data` do not fit the model.
+        DataError: When the future does not follow the seen times.
+
+    Example:
+        >>> prediction = forecast(posterior, data, horizon=20)  # doctest: +SKIP
+    """
+    _check(posterior, data, num_samples, chunk_size)
+    if horizon is not None or times is not None:
+        data = data.extend(horizon=horizon, times=times, inputs=inputs)
+        posterior.model.check(data)
+    data = _prepared(posterior, data)
+    draws = _draws(posterior, data, num_samples, seed)
+    steps = slice(data.num_steps, None)
+    return _predict(posterior.model, draws, data, _Condition(draws), num_samples, steps, chunk_size, seed)
+
+
+def reconstruct(
+    posterior: Posterior, data: Sequences, *, num_samples: int = 100, chunk_size: int | None = None, seed: int = 0
+) -> Prediction:
+    r"""Draw each seen step anew, as the model explains it given all seen steps.
+
+    Args:
+        posterior: What `fit` returned.
+        data: Series to explain; a horizon is dropped.
+        num_samples: Number of draws.
+        chunk_size: Draws computed at a time; all at once when absent.
+        seed: Seed of the draws.
+
+    Returns:
+        Draws over the seen steps, hidden entries included: (sample, series, time, \*obs).
+    """
+    _check(posterior, data, num_samples, chunk_size)
+    data = _prepared(posterior, data.seen())
+    draws = _draws(posterior, data, num_samples, seed)
+    return _predict(posterior.model, draws, data, _Condition(draws), num_samples, slice(0, None), chunk_size, seed)
+
+
+def impute(
+    posterior: Posterior,
+    data: Sequences,
+    *,
+    is_causal: bool = False,
+    num_samples: int = 100,
+    chunk_size: int | None = None,
+    seed: int = 0,
+) -> Prediction:
+    r"""Draw the hidden entries given the observed ones, which are kept as they are.
+
+    Args:
+        posterior: What `fit` returned.
+        data: Series with missing entries.
+        is_causal: Draw each gap given what came before it only, as one must who works on-line (filtering), not given
+            what follows as well (smoothing). Costs one more copy of a series for each of its gaps; latents at seen
+            steps are then those given all up to the next gap.
+        num_samples: Number of draws.
+        chunk_size: Draws computed at a time; all at once when absent.
+        seed: Seed of the draws.
+
+    Returns:
+        Draws over the seen steps (sample, series, time, \*obs); observed entries are the same in every draw.
+    """
+    _check(posterior, data, num_samples, chunk_size)
+    data = data.seen()
+    copies = CausalCopies.of(data) if is_causal else None
+    given = data if copies is None else copies.data
+    filled = reconstruct(posterior, given, num_samples=num_samples, chunk_size=chunk_size, seed=seed)
+    filled = filled if copies is None else copies.gathered(filled, posterior.model.dims)
+    samples = torch.where(data.entry_mask, data.values, filled.samples)
+    means = torch.where(data.entry_mask, data.values, filled.means)
+    return Prediction(samples, means, filled.latents, filled.times)
+
+
+def sample(
+    posterior: Posterior, data: Sequences, *, num_samples: int = 100, chunk_size: int | None = None, seed: int = 0
+) -> Prediction:
+    r"""Draw new series from the prior, on the time grid, inputs and number of series of `data`.
+
+    Global latents, such as the weights of a Bayesian network, come from the posterior; everything that belongs to a
+    series comes from the prior, so the values in `data` are not looked at.
+
+    Args:
+        posterior: What `fit` returned.
+        data: Sets the grid: times (a horizon included), inputs, number of series.
+        num_samples: Number of draws.
+        chunk_size: Draws computed at a time; all at once when absent.
+        seed: Seed of the draws.
+
+    Returns:
+        Draws over all of ``data.times``: (sample, series, time, \*obs).
+
+    Raises:
+        UnsupportedError: When the model needs seen frames to start from.
+    """
+    _check(posterior, data, num_samples, chunk_size)
+    model = posterior.model
+    if model.is_conditional:
+        raise UnsupportedError(
+            f"{type(model).__name__} has no prior without seen frames. Use `forecast` on series that start with some."
+        )
+    draws = _draws(posterior, data, num_samples, seed)
+    condition = _Condition(draws, only_global=True)
+    return _predict(model, draws, data, condition, num_samples, slice(0, None), chunk_size, seed)
+
+
+class _Condition(Messenger):
+    """Set latent sites to draws and un-observe ``x``, so that a run of the model predicts."""
+
+    def __init__(self, draws: dict[str, Tensor], only_global: bool = False) -> None:
+        super().__init__()
+        self.draws = draws
+        self.only_global = only_global
+        self.chunk = slice(None)
+
+    def _pyro_sample(self, msg: dict) -> None:
+        name = msg["name"]
+        if name == "x":
+            if not self.only_global and hasattr(msg["fn"], "replicate"):
+                msg["fn"] = msg["fn"].replicate(msg["value"])  # the latent path is inside the distribution
+            msg["is_observed"], msg["value"] = False, None
+        elif name in self.draws and not (self.only_global and is_local(msg)):
+            msg["value"], msg["is_observed"] = self.draws[name][self.chunk], True
+
+
+def _check(posterior: Posterior, data: Sequences, num_samples: int, chunk_size: int | None) -> None:
+    if not isinstance(getattr(posterior, "model", None), SequenceModel):
+        raise DataError(
+            f"`posterior` must be what `fit` returned. Got {type(posterior).__name__}. Fit the model first."
+        )
+    if not isinstance(data, Sequences):
+        raise DataError(f"`data` must be a `Sequences`. Got {type(data).__name__}. Wrap it: `Sequences(values)`.")
+    whole_number(num_samples, "num_samples", 1)
+    if chunk_size is not None:
+        whole_number(chunk_size, "chunk_size", 1)
+    posterior.model.check(data)
+
+
+def _prepared(posterior: Posterior, data: Sequences) -> Sequences:
+    with prediction_context(posterior.model):
+        return posterior.model.prepare(data)
+
+
+def _draws(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> dict[str, Tensor]:
+    return posterior.draws(data, num_samples, seed=_stream(seed, _DRAWS))
+
+
+def _stream(seed: int, stream: int) -> int:
+    return 2 * seed + stream
+
+
+def _predict(
+    model: SequenceModel,
+    draws: dict[str, Tensor],
+    data: Sequences,
+    condition: _Condition,
+    num_samples: int,
+    steps: slice,
+    chunk_size: int | None,
+    seed: int,
+) -> Prediction:
+    """Run the model on draws, a chunk of them at a time, and keep what it says about `steps`."""
+    chunk_size = chunk_size or num_samples
+    chunks: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
+    with prediction_context(model), isolated_rng(_stream(seed, _OBSERVATIONS)):
+        for start in range(0, num_samples, chunk_size):
+            condition.chunk = slice(start, start + chunk_size)
+            size = min(chunk_size, num_samples - start)
+            run: Callable = pyro.plate("samples", size, dim=-2)(condition(model.model))
+            samples, means, latents = _read(poutine.trace(run).get_trace(data), data, size, steps)
+            chunks.append((samples, means, {**latents, **model.integrated_out(data, latents)}))
+    all_samples, all_means, all_latents = zip(*chunks, strict=True)
+    joined = {name: torch.cat([latents[name] for latents in all_latents]) for name in all_latents[0]}
+    return Prediction(_joined([*all_samples]), _joined([*all_means]), joined, data.times[..., steps])
+
+
+def _read(
+    trace: poutine.Trace, data: Sequences, num_samples: int, steps: slice
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    shape = (num_samples, data.num_series)
+    samples, means, latents = [], [], {}
+    skipped = steps.start
+    for name, site in trace.nodes.items():
+        if site["type"] != "sample" or site_is_subsample(site):
+            continue
+        value = site["value"]
+        if name in ("x", "x_future"):
+            event = site["fn"].event_shape
+            samples.append(value.expand(shape + event)[:, :, skipped:])
+            means.append(site["fn"].mean.expand(shape + event)[:, :, skipped:])
+            skipped = max(skipped - event[0], 0)
+        else:
+            latents[name] = value.expand(shape + site["fn"].event_shape) if is_local(site) else value[:, 0]
+    if not samples:
+        empty = data.values.new_zeros(shape + data.values.shape[1:])
+        return empty, empty, latents
+    return _joined(samples, 2), _joined(means, 2), latents
+
+
+def _joined(parts: list[Tensor], dim: int = 0) -> Tensor:
+    """Concatenate those that are not empty; one alone is not copied, for it may be large."""
+    filled = [part for part in parts if part.shape[dim]] or parts[:1]
+    return filled[0] if len(filled) == 1 else torch.cat(filled, dim)

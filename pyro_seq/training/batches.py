@@ -1,0 +1,101 @@
+"""Minibatches as a pure function of seed and step, so that training can stop and go on anywhere."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from pyro_seq._random import mixed_seed
+from pyro_seq.data import Sequences, SequenceSource
+from pyro_seq.errors import DataError, UnsupportedError
+
+_SHUFFLE = 1  # stream of random numbers, apart from those of the noise
+
+
+class Batches:
+    """The endless stream of minibatches of a data set; asked for by step, it has no state worth saving.
+
+    An epoch is a fresh shuffle, cut into whole batches. The rest that does not fill a batch waits for the next shuffle:
+    every batch is then a uniform draw of `size` different series, which makes each step's objective unbiased, and no
+    step is noisier than the others. On several devices each takes every `world_size`-th series of a batch.
+
+    A source is read by threads, `num_workers` minibatches ahead of the one that is asked for.
+
+    Args:
+        data: The whole data set, or the source of one.
+        batch_size: Series in a batch, over all devices; the whole set, unshuffled, when absent or too large.
+        seed: Decides the shuffles.
+        rank: Number of this device.
+        world_size: Number of devices.
+        device: Where the minibatches go; they stay where the data are when absent.
+        num_workers: Threads that read a source; without any it is read when asked for.
+    """
+
+    def __init__(
+        self,
+        data: Sequences | SequenceSource,
+        batch_size: int | None,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        if isinstance(data, SequenceSource) and batch_size is None:
+            raise DataError(f"`batch_size` must be given where the data are a source. Got None for {data!r}.")
+        self.data = data.to(device) if isinstance(data, Sequences) and device is not None else data
+        self.size = min(batch_size or data.num_series, data.num_series)
+        self.seed, self.rank, self.world_size, self.device = seed, rank, world_size, device
+        self._order = torch.arange(0)
+        self._epoch = -1
+        self._num_ahead = num_workers if isinstance(data, SequenceSource) else 0
+        self._threads = ThreadPoolExecutor(num_workers) if self._num_ahead else None
+        self._pending: dict[int, Future[Sequences]] = {}
+        if self.size < world_size:
+            raise UnsupportedError(
+                f"A batch must have a series for every device. Got {self.size} series and {world_size} devices. "
+                "Raise `batch_size` or lower `devices`."
+            )
+
+    def __getitem__(self, step: int) -> Sequences:
+        """This device's part of the minibatch of `step`."""
+        if isinstance(self.data, Sequences):
+            is_whole = self.size == self.data.num_series and self.world_size == 1
+            return self.data if is_whole else self.data.minibatch(self._index(step).to(self.data.device))
+        if self._threads is None:
+            return self._read(self._index(step))
+        for ahead in range(step, step + self._num_ahead + 1):
+            if ahead not in self._pending:
+                self._pending[ahead] = self._threads.submit(self._read, self._index(ahead))
+        return self._pending.pop(step).result()
+
+    def _index(self, step: int) -> Tensor:
+        """Numbers of the series of this device's part."""
+        num_series = self.data.num_series
+        if isinstance(self.data, SequenceSource) and self.data.is_endless:
+            batch = (step * self.size + torch.arange(self.size)) % num_series
+        elif self.size == num_series:
+            batch = torch.arange(num_series)
+        else:
+            epoch, position = divmod(step, num_series // self.size)
+            if epoch != self._epoch:
+                generator = torch.Generator().manual_seed(mixed_seed(self.seed, _SHUFFLE, epoch))
+                self._order, self._epoch = torch.randperm(num_series, generator=generator), epoch
+            batch = self._order[position * self.size : (position + 1) * self.size]
+        return batch[self.rank :: self.world_size]
+
+    def _read(self, index: Tensor) -> Sequences:
+        batch = self.data.minibatch(index)
+        return batch if self.device is None else batch.to(self.device)
+
+    def share(self, batch: Sequences) -> float:
+        """Weight of a device's part, so that the mean over devices is the mean over the batch."""
+        return batch.num_series * self.world_size / self.size
+
+    def close(self) -> None:
+        """Let the threads go; what they read ahead is dropped."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,213 @@
+"""What happens between steps: validation, history, checkpoints, progress, and stopping."""
+
+from __future__ import annotations
+
+import csv
+import io
+import pickle
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from tqdm.auto import tqdm
+
+from pyro_seq._files import write_bytes
+from pyro_seq.errors import UnsupportedError
+from pyro_seq.training.engine import Engine
+from pyro_seq.training.files import write
+from pyro_seq.training.trainer import METRICS, Trainer
+
+
+class Part:
+    """Something that happens between steps."""
+
+    def start(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Before the first step."""
+
+    def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """After each step."""
+
+    def end(self) -> None:
+        """After the last step, or an exception."""
+
+
+class BetweenSteps(lightning.Callback):
+    """Calls the parts in their order."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Start every part, once Lightning has set up what it sets up."""
+        for part in self.parts:
+            part.start(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Run every part."""
+        for part in self.parts:
+            part.after_step(trainer, pl_module)
+
+
+class Validation(Part):
+    """Evaluate the validation set every so often; keep the best weights, stop when patience ends."""
+
+    def __init__(self, options: Trainer) -> None:
+        self.options = options
+
+    def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Validate when it is time."""
+        every = self.options.validate_every
+        if engine.validation is None or every is None or engine.steps_done % every:
+            return
+        loss = engine.validate()
+        engine.judge(loss, self.options.keep_best)
+        engine.row = {"step": float(engine.steps_done)} | engine.row | {"validation_loss": loss}
+        if self.options.patience is not None and engine.best.since >= self.options.patience:
+            engine.stop_reason = "stopped early"
+
+
+class History(Part):
+    """Collect rows of figures, and pass them on to ``metrics.csv`` and to loggers."""
+
+    def __init__(self, options: Trainer) -> None:
+        self.path = None if options.directory is None else Path(options.directory) / METRICS
+        self.has_listeners = bool(options.callbacks)
+        self.columns: list[str] = []
+
+    def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Pass the row of this step on, when there is one."""
+        row = engine.row
+        if not row:
+            return
+        engine.rows.append(row)
+        if self.has_listeners:
+            figures = {name: value for name, value in row.items() if name != "step"}
+            engine.log_dict(figures, logger=False, batch_size=1)
+        if not driver.is_global_zero:
+            return
+        for logger in driver.loggers:
+            logger.log_metrics(row, step=engine.steps_done)
+        if self.path is not None:
+            try:
+                self._write(self.path, engine.rows)
+            except OSError as error:
+                warnings.warn(f"{str(self.path)!r} could not be written ({error}); training goes on.", stacklevel=2)
+
+    def _write(self, path: Path, rows: list[dict[str, float]]) -> None:
+        fits = self.columns and rows[-1].keys() <= set(self.columns)
+        if not fits:
+            self.columns = list(dict.fromkeys(name for row in rows for name in row))
+        with open(path, "a" if fits else "w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns)
+            if not fits:
+                writer.writeheader()
+            writer.writerows(rows[-1:] if fits else rows)
+
+
+class Checkpoints(Part):
+    """Write the state of the run every so often."""
+
+    def __init__(self, options: Trainer, facts: Mapping[str, str]) -> None:
+        self.path, self.every, self.facts = options.checkpoint, options.checkpoint_every, facts
+
+    def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Write when it is time."""
+        if self.every is not None and engine.steps_done % self.every == 0 and driver.is_global_zero:
+            self.write(engine)
+
+    def write(self, engine: Engine) -> None:
+        """Write now. A full disk costs the checkpoint, not the run: the earlier file stays, with a warning."""
+        if self.path is None:
+            return
+        try:
+            write({"kind": "run", "facts": dict(self.facts), **engine.state()}, self.path)
+        except OSError as error:
+            warnings.warn(
+                f"The checkpoint of step {engine.steps_done} could not be written to {str(self.path)!r} ({error}). The "
+                "earlier one is untouched and training goes on. Free some space.",
+                stacklevel=2,
+            )
+
+
+class Progress(Part):
+    """A bar with the loss."""
+
+    bar: tqdm | None = None
+
+    def start(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Open the bar."""
+        hidden = not driver.is_global_zero
+        self.bar = tqdm(total=engine.plan.num_steps, initial=engine.steps_done, unit="step", disable=hidden)
+
+    def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Advance the bar."""
+        assert self.bar is not None
+        self.bar.update()
+        if "loss" in engine.row:
+            self.bar.set_postfix(loss=f"{engine.row['loss']:.4g}", refresh=False)
+
+    def end(self) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+class Stopping(Part):
+    """End the run after the step in which someone asks for it: by Ctrl-C, SIGTERM, the clock, or lost patience.
+
+    A second Ctrl-C does not wait for the step. On several devices all end after the same step.
+    """
+
+    def __init__(self, options: Trainer) -> None:
+        self.deadline = None if options.max_seconds is None else time.monotonic() + options.max_seconds
+
+    def start(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Replace the handlers that Lightning has put in place by now, which raise or exit."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # signals reach the main thread only
+
+        def stop(number: int, frame: Any) -> None:
+            if engine.stop_reason is not None and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            engine.stop_reason = "interrupted"
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
+
+    def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
+        """Ask the driver to stop when someone asked for it."""
+        if self.deadline is not None and time.monotonic() > self.deadline and engine.stop_reason is None:
+            engine.stop_reason = "interrupted"
+        if driver.strategy.reduce_boolean_decision(engine.stop_reason is not None, all=False):
+            engine.stop_reason = engine.stop_reason or "interrupted"
+            driver.should_stop = True
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Lets Lightning's own checkpoint callbacks write files that are whole or absent, and read them without code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write under another name, then rename."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_bytes(buffer.getvalue(), path)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read tensors and plain data only."""
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise UnsupportedError(f"{str(path)!r} holds more than tensors and plain data and is refused.") from error
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete a file that is no longer wanted."""
+        Path(path).unlink(missing_ok=True)

@@ -1,0 +1,270 @@
+"""The engine: drives an objective through Lightning, one stream of steps, with no state but what a checkpoint holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor, nn
+
+from pyro_seq._random import mixed_seed
+from pyro_seq.data import Sequences, SequenceSource
+from pyro_seq.errors import NumericalError
+from pyro_seq.model import SequenceModel
+from pyro_seq.training.batches import Batches
+from pyro_seq.training.guard import Guard
+from pyro_seq.training.plan import Loss, Plan
+
+_NOISE, _VIEWS, _VALIDATION = 2, 3, 4  # streams of random numbers; the shuffle has the first
+
+
+class Best(NamedTuple):
+    """The best validation so far: its loss, its weights if they are to be kept, and validations since."""
+
+    loss: float = float("inf")
+    weights: dict[str, Tensor] | None = None
+    since: int = 0
+
+
+class Engine(lightning.LightningModule):
+    """One training run: takes steps, validates, and gives and takes back its state.
+
+    Everything random in step k comes from seeds made of (seed, k, device), so a run needs no random state to go on.
+
+    Args:
+        objective: Called as ``objective(data, step)``, gives a `Loss`; its attribute ``model`` is the model.
+        data: The training set, or the source of one.
+        validation: The validation set, or the source of one.
+        plan: Steps, batches, optimisers and what else the method asks for.
+        seed: Seed of the run.
+    """
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        data: Sequences | SequenceSource,
+        validation: Sequences | SequenceSource | None,
+        plan: Plan,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.objective = objective
+        self.plan, self.seed = plan, seed
+        self.data, self.validation = data, validation
+        self.guard = Guard(objective)
+        self.averages = [p.detach().clone() for p in self.guard.trained.values()] if plan.average else []
+        self.best = Best()
+        self.batches: Batches = None  # type: ignore[assignment]  # there is none before the start
+        self.steps_done = 0
+        self.rows: list[dict[str, float]] = []
+        self.row: dict[str, float] = {}
+        self.log_every, self.num_workers = 1, 0
+        self.stop_reason: str | None = None
+        self.is_between_steps = True
+        self._optimizer_states: list[dict] = []
+        self._torch_optimizers: list[torch.optim.Optimizer] = []
+
+    # ------------------------------------------------------------------ Lightning's hooks
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Make the optimisers and remember their learning rates, which the schedule multiplies."""
+        self._torch_optimizers = self.plan.optimizers(self.objective)
+        for optimizer in self._torch_optimizers:
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+        return self._torch_optimizers
+
+    def train_dataloader(self) -> range:
+        """The steps that are left."""
+        return range(self.steps_done, self.plan.num_steps)
+
+    def on_fit_start(self) -> None:
+        """Put the data, the averages and the optimisers' state on the device."""
+        self.batches = Batches(
+            self.data,
+            self.plan.batch_size,
+            seed=self.seed,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+            device=self.device,
+            num_workers=self.num_workers,
+        )
+        if isinstance(self.validation, Sequences):
+            self.validation = self.validation.to(self.device)
+        self.averages = [average.to(self.device) for average in self.averages]
+        for optimizer, state in zip(self._torch_optimizers, self._optimizer_states, strict=False):
+            optimizer.load_state_dict(state)
+        self.objective.train()
+
+    def training_step(self, step: int, batch_idx: int) -> None:
+        """Take step `step`, or skip it when its numbers are not finite."""
+        self.is_between_steps = False
+        batch = self._batch(step)
+        loss, cause = self._loss(batch, step)
+        self.manual_backward(loss.total * self.batches.share(batch))
+        norm = self.guard.norm()
+        if self.trainer.strategy.reduce_boolean_decision(bool((norm + loss.total.detach()).isfinite())):
+            self._update(step, norm)
+        else:
+            self.guard.reject(step, loss, cause)
+        for optimizer in self._torch_optimizers:
+            optimizer.zero_grad()
+        self.steps_done = step + 1
+        self.guard.require_gradients(self.steps_done, self.plan.num_steps, self.trainer.world_size > 1)
+        self.row = self._figures(loss, norm) if self._is_logged() else {}
+        self.is_between_steps = True
+
+    # ------------------------------------------------------------------ a step
+
+    @property
+    def model(self) -> SequenceModel:
+        """The model inside the objective."""
+        return self.objective.model  # type: ignore[return-value]
+
+    def _batch(self, step: int) -> Sequences:
+        rank = self.trainer.global_rank
+        batch = self.batches[step]
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, _VIEWS, step, rank))
+        for view in self.plan.views:
+            batch = view(batch, step, generator)
+        batch = self.model.training_view(batch, generator)
+        self._seed_noise(_NOISE, step, rank)
+        return batch
+
+    def _seed_noise(self, *stream: int) -> None:
+        seed = mixed_seed(self.seed, *stream)
+        if self.device.type == "cpu":
+            # `torch.manual_seed` also queues the seed for absent devices, with a stack trace each: half a millisecond
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
+
+    def _loss(self, batch: Sequences, step: int) -> tuple[Loss, Exception | None]:
+        try:
+            return self.objective(batch, step), None
+        except (NumericalError, torch.linalg.LinAlgError, ValueError) as error:
+            if not _is_about_numbers(error):
+                raise
+            # a loss that every device can run backwards, so that none waits for this one
+            total = torch.stack([p.sum() for p in self.guard.trained.values()]).sum() * float("nan")
+            return Loss(total, {}), error
+
+    def _update(self, step: int, norm: Tensor) -> None:
+        self.guard.accept()
+        if self.plan.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.guard.trained.values(), self.plan.clip_norm, norm)
+        factor = self.plan.schedule(step)
+        wrapped = self.optimizers()
+        for optimizer in wrapped if isinstance(wrapped, list) else [wrapped]:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+            optimizer.step()
+        if self.averages:
+            # a plain average at first, lest the initial weights dominate a short run
+            decay = min(self.plan.average or 0.0, (1 + step) / (10 + step))
+            weights = [p.detach() for p in self.guard.trained.values()]
+            torch._foreach_lerp_(self.averages, weights, 1.0 - decay)
+
+    def _is_logged(self) -> bool:
+        done = self.steps_done
+        return done == 1 or done % self.log_every == 0 or done == self.plan.num_steps
+
+    def _figures(self, loss: Loss, norm: Tensor) -> dict[str, float]:
+        terms = {name: term.item() for name, term in loss.terms.items()}
+        rate = self._torch_optimizers[0].param_groups[0]["lr"]
+        return {
+            "step": float(self.steps_done),
+            "loss": loss.total.item(),
+            **terms,
+            "learning_rate": float(rate),
+            "gradient_norm": norm.item(),
+            "skipped": float(self.guard.skipped),
+        }
+
+    # ------------------------------------------------------------------ between steps
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Exchange the weights for their averages, where there are some."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for parameter, average in zip(self.guard.trained.values(), self.averages, strict=False):
+            parameter.data, average.data = average.data, parameter.data
+
+    def validate(self) -> float:
+        """Loss of the validation set per series, weighted as in the last step, with the same noise each time."""
+        assert self.validation is not None
+        total, size = 0.0, self.batches.size
+        self.objective.eval()
+        with torch.no_grad(), self.averaged(), self.trainer.precision_plugin.val_step_context():
+            for start in range(0, self.validation.num_series, size):
+                self._seed_noise(_VALIDATION, start)
+                chosen = torch.arange(start, min(start + size, self.validation.num_series))
+                # as a part of a set as large as the training set, so that global terms weigh what they weigh there
+                part = self.validation[chosen].to(self.device)
+                batch = part._with(total=max(self.data.total, part.num_series))
+                loss, _ = self._loss(batch, self.plan.num_steps - 1)
+                total += loss.total.item() * batch.num_series / self.validation.num_series
+        self.objective.train()
+        return total
+
+    def judge(self, loss: float, keep: bool) -> None:
+        """Compare a validation with the best one."""
+        if loss < self.best.loss:
+            with self.averaged():
+                weights = {k: v.detach().clone() for k, v in self.objective.state_dict().items()} if keep else None
+            self.best = Best(loss, weights)
+        else:
+            self.best = self.best._replace(since=self.best.since + 1)
+
+    def close(self) -> None:
+        """Let go of what reads data ahead."""
+        if self.batches is not None:
+            self.batches.close()
+
+    def finish(self) -> None:
+        """Settle on the weights to return: the best, the averaged, or the last."""
+        if self.best.weights is not None:
+            self.objective.load_state_dict(self.best.weights)
+        else:
+            self._exchange()
+        self.guard.require_finite()
+
+    # ------------------------------------------------------------------ state
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of the run depends on, as plain data."""
+        self.guard.require_finite()
+        return {
+            "steps_done": self.steps_done,
+            "weights": dict(self.objective.state_dict()),
+            "optimizers": [optimizer.state_dict() for optimizer in self._torch_optimizers],
+            "averages": list(self.averages),
+            "best": {"loss": self.best.loss, "weights": self.best.weights, "since": self.best.since},
+            "guard": [self.guard.skipped, self.guard.in_a_row, sorted(self.guard.untouched)],
+            "rows": [dict(row) for row in self.rows],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        self.objective.load_state_dict(state["weights"])
+        self.steps_done, self.rows = state["steps_done"], state["rows"]
+        self.averages = state["averages"]
+        self.best = Best(**state["best"])
+        self.guard.skipped, self.guard.in_a_row = state["guard"][:2]
+        self.guard.untouched = set(state["guard"][2])
+        self._optimizer_states = state["optimizers"]
+
+
+def _is_about_numbers(error: Exception) -> bool:
+    # torch.distributions says of parameters that are not finite, in a bare ValueError, that it found invalid values
+    return not isinstance(error, ValueError) or (type(error) is ValueError and "found invalid values" in str(error))

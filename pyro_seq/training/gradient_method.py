@@ -1,0 +1,138 @@
+"""``GradientMethod``: what all methods share that move the parameters along a gradient, step by step."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from pyro_seq._arguments import is_positive, require, whole_number
+from pyro_seq.data import Sequences, SequenceSource
+from pyro_seq.model import SequenceModel
+from pyro_seq.posterior import GuidePosterior, Posterior
+from pyro_seq.training.files import describe
+from pyro_seq.training.plan import Outcome, Plan
+from pyro_seq.training.schedules import Constant, Schedule
+from pyro_seq.training.trainer import Trainer
+from pyro_seq.training.views import View
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientMethod(ABC):
+    """Base of the methods that train by minibatches and an optimiser: a subclass writes `objective`.
+
+    The objective is a module with the attribute ``model``; called as ``objective(data, step)`` it gives the `Loss` of a
+    minibatch. Where the latents of new series are not drawn from the guide, `posterior` is written too.
+
+    Args:
+        num_steps: Number of optimisation steps.
+        batch_size: Series per step, over all devices; the whole set by default.
+        learning_rate: Passed to `optimizer` as ``lr`` and multiplied by `schedule`.
+        optimizer: A torch optimiser class, or any callable ``(params, lr=...)`` such as a ``functools.partial``.
+        schedule: Factor on the learning rate by step; see `pyro_seq.training.schedules`.
+        clip_norm: Largest norm of the joint gradient; not clipped by default.
+        scales: Weights of named terms of the objective, numbers or functions of the step.
+        views: Random views of a minibatch, applied in order; see `pyro_seq.training.views`.
+        average: Decay of a moving average of the weights, such as 0.999; the posterior gets the averaged ones.
+
+    Raises:
+        DataError: When an argument is out of range.
+    """
+
+    takes_sources: ClassVar[bool] = True
+
+    num_steps: int
+    batch_size: int | None = None
+    learning_rate: float = 1e-3
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
+    schedule: Schedule = Constant()
+    clip_norm: float | None = None
+    scales: Mapping[str, float | Schedule] = field(default_factory=dict)
+    views: Sequence[View] = ()
+    average: float | None = None
+
+    def __post_init__(self) -> None:
+        whole_number(self.num_steps, "num_steps", 1)
+        if self.batch_size is not None:
+            whole_number(self.batch_size, "batch_size", 1)
+        require(is_positive(self.learning_rate), "learning_rate", "a positive number", self.learning_rate)
+        require(self.clip_norm is None or is_positive(self.clip_norm), "clip_norm", "positive", self.clip_norm)
+        require(self.average is None or 0.0 < self.average < 1.0, "average", "between 0 and 1", self.average)
+        for name in ("optimizer", "schedule"):
+            require(callable(getattr(self, name)), name, "callable", getattr(self, name))
+        require(all(callable(view) for view in self.views), "views", "a sequence of callables", self.views)
+        for name, scale in self.scales.items():
+            is_weight = callable(scale) or (isinstance(scale, int | float) and 0.0 <= scale < math.inf)
+            require(is_weight, f"scales[{name!r}]", "a schedule, or a number 0 or more", scale)
+
+    # ------------------------------------------------------------------ written by the author of a method
+
+    @abstractmethod
+    def objective(self, model: SequenceModel, data: Sequences | SequenceSource) -> nn.Module:
+        """What is minimised; refuses models that it cannot train."""
+
+    def optimizers(self, objective: Any) -> list[torch.optim.Optimizer]:
+        """Optimisers over the parameters that are trained: one over all."""
+        trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        return [self.optimizer(trained, lr=self.learning_rate)]
+
+    def untrained(self, objective: Any) -> Sequence[nn.Parameter]:
+        """Parameters to freeze for the time of training: none."""
+        return ()
+
+    def posterior(self, objective: Any, outcome: Outcome) -> Posterior:
+        """What `fit` returns: the guide's posterior."""
+        return GuidePosterior(objective.model, outcome.history, outcome.status)
+
+    # ------------------------------------------------------------------ used by `fit`
+
+    def run(
+        self,
+        model: SequenceModel,
+        data: Sequences | SequenceSource,
+        *,
+        validation: Sequences | SequenceSource | None,
+        seed: int,
+        trainer: Trainer,
+    ) -> Posterior:
+        """Train `model` in place; called by `fit`, which checks the arguments."""
+        from pyro_seq.training.run import train  # Lightning takes seconds to import
+
+        objective = self.objective(model, data)
+        plan = Plan(
+            num_steps=self.num_steps,
+            batch_size=self.batch_size,
+            optimizers=self.optimizers,
+            schedule=self.schedule,
+            clip_norm=self.clip_norm,
+            views=self.views,
+            average=self.average,
+            facts=self.facts(),
+        )
+        with frozen(self.untrained(objective)):
+            outcome = train(objective, data, plan, validation=validation, seed=seed, trainer=trainer)
+        return self.posterior(objective, outcome)
+
+    def facts(self) -> dict[str, str]:
+        """Options that a resumed run must share, all but ``num_steps``: it may be longer than the first."""
+        names = [option.name for option in dataclasses.fields(self) if option.name != "num_steps"]
+        return {"method": type(self).__name__} | {name: describe(getattr(self, name)) for name in names}
+
+
+@contextmanager
+def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Without gradients for `parameters`, all of which require them otherwise."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

@@ -1,0 +1,113 @@
+"""``Trainer``: the user's options of a training run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyro_seq._arguments import whole_number
+from pyro_seq.errors import CheckpointError, DataError, UnsupportedError
+
+CHECKPOINT, METRICS = "checkpoint.pt", "metrics.csv"
+_PRECISIONS = ("32-true", "bf16-mixed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """Options of a training run that do not change what is learnt: devices, logs, checkpoints, when to stop.
+
+    The run is a function of model, data, method and seed alone: on a CPU, with the same number of threads and devices,
+    a run that was stopped and resumed ends with the same bits as one that was not.
+
+    Args:
+        directory: Folder for ``metrics.csv`` and ``checkpoint.pt``; nothing is written when absent.
+        progress: Show a progress bar.
+        log_every: Steps between two rows of the history.
+        validate_every: Steps between two evaluations of the validation data; never when absent.
+        patience: Stop after so many validations in a row without a new best one.
+        keep_best: End with the weights of the best validation rather than the last.
+        checkpoint_every: Steps between two checkpoints. One is always written at the end, or on an interrupt.
+        resume: Continue from the checkpoint in `directory`, or start when there is none yet.
+        max_seconds: Stop after this time, as if interrupted.
+        devices: Number of devices, or what Lightning takes.
+        accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``.
+        strategy: ``"auto"``, ``"ddp"`` or a Lightning strategy object.
+        precision: ``"32-true"`` leaves all numbers in the type of the model and the data, ``"bf16-mixed"`` lets
+            networks compute in bfloat16.
+        callbacks: Lightning callbacks. Their own state is not part of a checkpoint.
+        loggers: Lightning loggers, which receive every row of the history.
+        tensorboard: Also log to TensorBoard files in `directory`.
+        num_workers: Threads that read minibatches ahead where the data are a source and not in memory.
+
+    Raises:
+        DataError: When an option is out of range or needs another one.
+    """
+
+    directory: str | os.PathLike[str] | None = None
+    progress: bool = True
+    log_every: int = 10
+    validate_every: int | None = None
+    patience: int | None = None
+    keep_best: bool = False
+    checkpoint_every: int | None = 1000
+    resume: bool = False
+    max_seconds: float | None = None
+    devices: Any = 1
+    accelerator: str = "auto"
+    strategy: Any = "auto"
+    precision: str = "32-true"
+    callbacks: Sequence[Any] = ()
+    loggers: Sequence[Any] = ()
+    tensorboard: bool = False
+    num_workers: int = 1
+
+    def __post_init__(self) -> None:
+        whole_number(self.log_every, "log_every", 1)
+        whole_number(self.num_workers, "num_workers")
+        for name in ("validate_every", "patience", "checkpoint_every"):
+            if getattr(self, name) is not None:
+                whole_number(getattr(self, name), name, 1)
+        if self.validate_every is None and (self.patience is not None or self.keep_best):
+            raise DataError("`patience` and `keep_best` judge by validation. Set `validate_every`, in steps.")
+        if self.directory is None and (self.resume or self.tensorboard):
+            raise DataError("`resume` and `tensorboard` need a `directory` to read and write. Got None.")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise DataError(f"`max_seconds` must be positive. Got {self.max_seconds!r}.")
+        if self.precision not in _PRECISIONS:
+            raise UnsupportedError(
+                f"`precision` must be one of {_PRECISIONS}. Got {self.precision!r}. For double precision convert the "
+                "model and the data: `model.double()`, `data.to(dtype=torch.float64)`."
+            )
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Path of the checkpoint, when there is a directory."""
+        return None if self.directory is None else Path(self.directory) / CHECKPOINT
+
+    def prepare(self) -> None:
+        """Create `directory`, and refuse one that cannot be written or that holds another run, before any work.
+
+        Raises:
+            CheckpointError: In both cases.
+        """
+        if self.directory is None:
+            return
+        folder = Path(self.directory)
+        probe = folder / f".write-test-{os.getpid()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise CheckpointError(
+                f"`directory` {str(folder)!r} cannot be written ({error}). Choose another."
+            ) from error
+        earlier = [name for name in (CHECKPOINT, METRICS) if (folder / name).exists()]
+        if earlier and not self.resume:
+            raise CheckpointError(
+                f"`directory` {str(folder)!r} holds {earlier} of an earlier run, which would be lost. Continue it with "
+                "`resume=True`, or choose another directory."
+            )

@@ -1,0 +1,211 @@
+r"""Views: random or growing parts of a minibatch, seen by one training step.
+
+A view is a function of the minibatch, the step and a generator: ``view(data, step, generator) -> Sequences``. It may
+shorten, thin, shift or resample the series; validation and prediction never see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyro_seq._arguments import require
+from pyro_seq.data import Sequences
+from pyro_seq.training.schedules import Schedule
+
+View = Callable[[Sequences, int, torch.Generator], Sequences]
+
+
+@dataclass(frozen=True)
+class GrowingLength:
+    """The first steps of every series, `start` of them at step 0 and all of them from step `full_at` on.
+
+    Long rollouts of an untrained model explode; short ones first is the usual cure.
+    """
+
+    start: int
+    full_at: int
+
+    def __post_init__(self) -> None:
+        require(self.start >= 1, "start", "1 or more", self.start)
+        require(self.full_at >= 1, "full_at", "1 or more", self.full_at)
+
+    def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
+        """The first L(step) steps of `data`."""
+        start = min(self.start, data.num_steps)
+        length = start + int((data.num_steps - start) * min(step / self.full_at, 1.0))
+        return data if length == data.num_steps else data.first(length)
+
+
+@dataclass(frozen=True)
+class RandomWindows:
+    """A window of each series, from a start of its own.
+
+    A start is the first step with probability `at_start`, so that the initial distribution keeps learning from true
+    beginnings, and otherwise uniform over steps with `shortest` left up to the last observed one. A window
+    that runs past the end is padded and masked, and its times go on at the last spacing.
+
+    Args:
+        length: Steps in a window, or a function of the training step; no longer than the series.
+        at_start: Probability of a window from the first step.
+        shortest: Steps that every window shows, where a series has so many.
+    """
+
+    length: int | Schedule
+    at_start: float = 0.3
+    shortest: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.shortest >= 1, "shortest", "1 or more", self.shortest)
+        if not callable(self.length):
+            require(self.length >= 1, "length", "1 or more", self.length)
+        require(0.0 <= self.at_start <= 1.0, "at_start", "a probability", self.at_start)
+
+    def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
+        """One window a series."""
+        length = int(self.length(step)) if callable(self.length) else self.length
+        length = min(max(length, 1), data.num_steps)
+        draws = torch.rand(2, data.num_series, generator=generator).to(data.device)
+        start = (draws[1] * (data.lengths - self.shortest + 1).clamp(min=1)).long()
+        start = torch.where(draws[0] < self.at_start, 0, start)
+        return _gather(data, start[:, None] + torch.arange(length, device=data.device))
+
+
+@dataclass(frozen=True)
+class Thin:
+    """The first `keep` steps, then every `stride`-th.
+
+    Args:
+        stride: Distance between kept steps.
+        keep: Steps at the beginning that are all kept.
+        random_offset: Let the thinned part of each series begin at a random one of its first `stride` steps.
+    """
+
+    stride: int
+    keep: int = 1
+    random_offset: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.stride >= 1, "stride", "1 or more", self.stride)
+        require(self.keep >= 0, "keep", "0 or more", self.keep)
+
+    def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
+        """The kept steps."""
+        keep = min(self.keep, data.num_steps)
+        count = (data.num_steps - keep) // self.stride
+        thinned = keep + self.stride * torch.arange(count)
+        if not self.random_offset:
+            return data.take_steps(torch.cat([torch.arange(keep), thinned + self.stride - 1]))
+        offset = torch.randint(self.stride, (data.num_series, 1), generator=generator)
+        kept = torch.arange(keep).expand(data.num_series, -1)
+        return data.take_steps(torch.cat([kept, thinned + offset], 1))
+
+
+@dataclass(frozen=True)
+class RandomSteps:
+    """`count` steps of each series: the first `keep`, and a random increasing choice of the rest.
+
+    Args:
+        count: Steps that remain; no more than there are.
+        keep: Steps at the beginning that are always among them.
+        per_series: Choose for each series anew rather than once for the minibatch.
+    """
+
+    count: int
+    keep: int = 1
+    per_series: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.keep >= 0, "keep", "0 or more", self.keep)
+        require(self.count >= max(self.keep, 1), "count", "at least 1 and `keep`", self.count)
+
+    def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
+        """The chosen steps."""
+        if self.count >= data.num_steps:
+            return data
+        rows = data.num_series if self.per_series else 1
+        order = torch.rand(rows, data.num_steps - self.keep, generator=generator).argsort(1)
+        chosen = self.keep + order[:, : self.count - self.keep].sort(1).values
+        steps = torch.cat([torch.arange(self.keep).expand(rows, -1), chosen], 1)
+        return data.take_steps(steps if self.per_series else steps[0])
+
+
+@dataclass(frozen=True)
+class TimeWarp:
+    """Play each series at a random speed, log-uniform from `low` to `high`, by interpolating in the step index.
+
+    Interpolation is linear. Times keep their stamps, so the content runs faster or slower. A step is observed where all
+    the steps it is interpolated from are; beyond the end of the series it is hidden, and inputs stay constant.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        require(0.0 < self.low <= self.high, "low", "positive and not above `high`", (self.low, self.high))
+
+    def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
+        """The resampled series."""
+        uniform = torch.rand(data.num_series, 1, generator=generator, dtype=torch.float64).to(data.device)
+        rate = self.low * (self.high / self.low) ** uniform
+        position = rate * torch.arange(data.num_steps, device=data.device)
+        inside = position <= data.num_steps - 1
+        position = position.clamp(max=data.num_steps - 1)
+        before = position.floor().long()
+        fraction = (position - before).to(data.dtype)
+        after = before + (fraction > 0)
+        rows = torch.arange(data.num_series, device=data.device)[:, None]
+
+        def resampled(field: Tensor) -> Tensor:
+            weight = _widen(fraction, field)
+            return field[rows, before] * (1 - weight) + field[rows, after] * weight
+
+        mask = data.mask[rows, before] & data.mask[rows, after] & _widen(inside, data.mask)
+        inputs = None if data.inputs is None else resampled(data.inputs)
+        values = resampled(data.values)
+        return data._with(values=_hidden_to_zero(values, mask), mask=mask, inputs=inputs)
+
+
+@dataclass(frozen=True)
+class CyclicShift:
+    """Roll each series by a random number of steps; times stay.
+
+    Right only for periodic sequences, where the last step is followed by the first, as in one full turn of an object.
+    """
+
+    def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
+        """The rolled series."""
+        if data.num_steps == 0:
+            return data
+        start = torch.randint(data.num_steps, (data.num_series, 1), generator=generator).to(data.device)
+        steps = (start + torch.arange(data.num_steps, device=data.device)) % data.num_steps
+        rows = torch.arange(data.num_series, device=data.device)[:, None]
+        inputs = None if data.inputs is None else data.inputs[rows, steps]
+        return data._with(values=data.values[rows, steps], mask=data.mask[rows, steps], inputs=inputs)
+
+
+def _gather(data: Sequences, steps: Tensor) -> Sequences:
+    """Steps (series, time) of each series, those beyond the end padded and masked."""
+    last = data.num_steps - 1
+    inside, steps_inside = steps <= last, steps.clamp(max=last)
+    rows = torch.arange(data.num_series, device=data.device)[:, None]
+    mask = data.mask[rows, steps_inside] & _widen(inside, data.mask)
+    times = data.times.expand(data.num_series, -1)
+    spacing = times[:, -1:] - times[:, -2:-1] if last > 0 else torch.ones_like(times)
+    return data._with(
+        values=_hidden_to_zero(data.values[rows, steps_inside], mask),
+        mask=mask,
+        times=times[rows, steps_inside] + spacing * (steps - steps_inside),
+        inputs=None if data.inputs is None else data.inputs[rows, steps_inside],
+    )
+
+
+def _widen(factor: Tensor, like: Tensor) -> Tensor:
+    return factor.reshape(factor.shape + (1,) * (like.ndim - factor.ndim))
+
+
+def _hidden_to_zero(values: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(_widen(mask, values), values, values.new_zeros(()))

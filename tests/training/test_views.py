@@ -1,0 +1,192 @@
+"""Views and schedules."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError
+from pyro_seq.training.schedules import Constant, Cosine, Exponential, FlatThenLinear, WarmUp
+from pyro_seq.training.views import CyclicShift, GrowingLength, RandomSteps, RandomWindows, Thin, TimeWarp
+
+VIEWS = [
+    GrowingLength(start=2, full_at=10),
+    RandomWindows(length=4),
+    Thin(stride=3, keep=2, random_offset=True),
+    RandomSteps(count=5, keep=2),
+    RandomSteps(count=5, keep=2, per_series=False),
+    TimeWarp(0.5, 2.0),
+    CyclicShift(),
+]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def data() -> Sequences:
+    """Values, inputs and times that say which series and step they belong to; some steps are hidden."""
+    series, time = torch.arange(6.0)[:, None], torch.arange(9.0)
+    values = torch.stack([100 * series + time, -(100 * series + time)], -1)
+    mask = torch.rand(6, 9, generator=generator()) > 0.2
+    mask[:, :2] = True
+    mask[5, 6:] = False
+    mask[:5, -1] = True
+    inputs = (100 * series + time)[..., None]
+    return Sequences(values, mask=mask, times=10.0 + 2 * time, inputs=inputs, index=torch.arange(6) + 1, total=20)
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: type(view).__name__)
+def test_every_view(view, data):
+    seen = view(data, 3, generator())
+    again = view(data, 3, generator())
+    for name in ("values", "mask", "times", "inputs"):
+        assert torch.equal(getattr(seen, name), getattr(again, name))
+    assert seen.total == 20 and torch.equal(seen.index, data.index) and seen.num_series == 6
+    rebuilt = Sequences(seen.values, mask=seen.mask, times=seen.times, inputs=seen.inputs)  # passes all checks
+    assert torch.equal(rebuilt.values, seen.values)  # hidden entries are zero
+    assert pickle.loads(pickle.dumps(view)) == view
+    by_entry = Sequences(data.values, mask=data.entry_mask, times=data.times, inputs=data.inputs)
+    assert torch.equal(view(by_entry, 3, generator()).entry_mask, seen.entry_mask)
+    if not isinstance(view, TimeWarp):  # what is seen is what was there, at the time it was there
+        step = (seen.inputs[..., 0] - 100 * torch.arange(6.0)[:, None]).long()
+        assert torch.equal(seen.values[..., 0], torch.where(seen.mask, seen.inputs[..., 0], 0))
+        assert not (seen.mask & ~data.mask.gather(1, step)).any()
+        if not isinstance(view, CyclicShift):
+            times = seen.times.expand(6, -1)
+            assert torch.equal(times[seen.mask], (10.0 + 2 * step.double())[seen.mask])
+
+
+@pytest.mark.parametrize("view", VIEWS[1:4] + VIEWS[5:], ids=lambda view: type(view).__name__)
+def test_another_seed_another_view(view, data):
+    assert not torch.equal(view(data, 3, generator(1)).values, view(data, 3, generator(2)).values)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        GrowingLength(start=9, full_at=1),
+        GrowingLength(start=99, full_at=10),
+        RandomWindows(length=9, at_start=1.0),
+        RandomWindows(length=lambda step: 99, at_start=1.0),
+        Thin(stride=1, keep=0),
+        RandomSteps(count=9),
+        TimeWarp(1.0, 1.0),
+    ],
+    ids=lambda view: type(view).__name__,
+)
+def test_identities(view, data):
+    seen = view(data, 0, generator())
+    assert torch.equal(seen.values, data.values) and torch.equal(seen.mask, data.mask)
+    assert torch.equal(seen.times.expand(6, -1), data.times.expand(6, -1))
+
+
+def test_growing_length(data):
+    lengths = [GrowingLength(start=2, full_at=7)(data, step, generator()).num_steps for step in range(9)]
+    assert lengths == [2, 3, 4, 5, 6, 7, 8, 9, 9]
+
+
+def test_windows_start_where_they_should():
+    data = Sequences(torch.arange(8.0).expand(4000, 8)[..., None], mask=torch.arange(8).expand(4000, 8) < 6)
+    seen = RandomWindows(length=3, at_start=0.4)(data, 0, generator())
+    starts = seen.times[:, 0].long()
+    counts = torch.bincount(starts, minlength=8) / 4000
+    expected = torch.full((8,), 0.1)
+    expected[0], expected[6:] = 0.5, 0.0
+    deviation = (expected * (1 - expected) / 4000).sqrt().clamp(min=1e-9)
+    assert float(((counts - expected) / deviation).abs().max()) < 4.5
+    assert torch.equal(seen.mask, (starts[:, None] + torch.arange(3)) < 6)
+    assert torch.equal(seen.times, starts[:, None] + torch.arange(3.0, dtype=torch.float64))
+
+
+def test_windows_show_enough_steps():
+    data = Sequences(torch.arange(8.0).expand(500, 8)[..., None], mask=torch.arange(8).expand(500, 8) < 6)
+    seen = RandomWindows(length=4, at_start=0.0, shortest=3)(data, 0, generator())
+    assert set(seen.times[:, 0].tolist()) == {0.0, 1.0, 2.0, 3.0} and set(seen.mask.sum(1).tolist()) == {3, 4}
+    short = RandomWindows(length=4, at_start=0.0, shortest=7)(data, 0, generator())
+    assert set(short.times[:, 0].tolist()) == {0.0}
+
+
+def test_thin():
+    data = Sequences(torch.arange(10.0)[None, :, None].expand(50, 10, 1))
+    assert Thin(stride=3, keep=2)(data, 0, generator()).values[0, :, 0].tolist() == [0, 1, 4, 7]
+    seen = Thin(stride=3, keep=2, random_offset=True)(data, 0, generator()).values[..., 0]
+    assert {tuple(row) for row in seen.tolist()} == {(0, 1, 2, 5), (0, 1, 3, 6), (0, 1, 4, 7)}
+
+
+def test_random_steps_are_uniform():
+    data = Sequences(torch.arange(6.0).expand(6000, 6)[..., None])
+    seen = RandomSteps(count=3, keep=1)(data, 0, generator()).values[..., 0]
+    assert bool((seen.diff(dim=1) > 0).all()) and bool((seen[:, 0] == 0).all())
+    counts = torch.bincount(seen[:, 1:].flatten().long(), minlength=6)[1:] / 6000
+    assert float((counts - 0.4).abs().max()) < 4.5 * (0.4 * 0.6 / 6000) ** 0.5
+    shared = RandomSteps(count=3, keep=1, per_series=False)(data, 0, generator())
+    assert bool((shared.values == shared.values[:1]).all()) and shared.times.ndim == 1
+
+
+def test_time_warp_of_a_line_is_a_line():
+    data = Sequences((1 + torch.arange(9.0, dtype=torch.float64)).expand(5, 9)[..., None])
+    seen = TimeWarp(0.5, 2.0)(data, 0, generator())
+    rate = seen.values[:, 1, 0] - 1
+    assert bool(((rate >= 0.5) & (rate <= 2.0)).all())
+    position = rate[:, None] * torch.arange(9)
+    assert torch.equal(seen.mask, position <= 8)
+    torch.testing.assert_close(seen.values[..., 0], torch.where(seen.mask, 1 + position, 0.0))
+    slow = TimeWarp(0.5, 0.5)(Sequences(data.values, mask=torch.arange(9).expand(5, 9) != 2), 0, generator())
+    assert slow.mask[0].tolist() == [True, True, True, False, False, False, True, True, True]
+
+
+def test_cyclic_shift_rolls(data):
+    seen = CyclicShift()(data, 0, generator())
+    for rolled, original in zip(seen.inputs[..., 0], data.inputs[..., 0], strict=True):
+        start = int((original == rolled[0]).nonzero())
+        assert torch.equal(rolled, original.roll(-start))
+    assert seen.times is data.times
+
+
+@pytest.mark.parametrize(
+    ("view", "arguments"),
+    [
+        (GrowingLength, (0, 5)),
+        (GrowingLength, (1, 0)),
+        (RandomWindows, (0,)),
+        (RandomWindows, (3, 1.5)),
+        (Thin, (0,)),
+        (RandomSteps, (2, 3)),
+        (TimeWarp, (2.0, 1.0)),
+        (TimeWarp, (0.0, 1.0)),
+    ],
+)
+def test_views_check_their_arguments(view, arguments):
+    with pytest.raises(DataError):
+        view(*arguments)
+
+
+# ---------------------------------------------------------------------- schedules
+
+
+@pytest.mark.parametrize(
+    "schedule", [Constant(2.0), WarmUp(5), Cosine(20, warmup=4), Exponential(0.9, 3), FlatThenLinear(3, 4)], ids=str
+)
+def test_schedules_are_plain(schedule):
+    assert pickle.loads(pickle.dumps(schedule)) == schedule
+    assert all(0.0 <= schedule(step) <= 2.0 for step in range(40))
+
+
+def test_warm_cosine_meets_in_the_middle():
+    schedule = Cosine(20, warmup=4, final=0.2)
+    assert [schedule(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert schedule(12) == pytest.approx(0.6) and schedule(20) == schedule(1000) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "arguments"),
+    [(WarmUp, (0,)), (Cosine, (3, 3)), (Exponential, (1.5,)), (Exponential, (0.5, 0)), (FlatThenLinear, (-1, 3))],
+)
+def test_schedules_check_their_arguments(schedule, arguments):
+    with pytest.raises(DataError):
+        schedule(*arguments)
