@@ -89,7 +89,7 @@ def spiral_task(num_series: int = 1000, batch_size: int = 200) -> Task:
             dim,
             flow=Flow(dim, order=1, solver=RK4(0.4, is_dense=True)),
             vector_field=BayesianMLP(dim, dim, (30, 30), is_bayesian=False),
-            energy=_energy(dim) if has_energy else None,
+            initial_prior=_energy(dim) if has_energy else None,
             encoder=RNNEncoder((2,), dim, hidden_dim=40),
             emission=GaussianEmission(MLPDecoder(dim, (2,), (30,)), initial_scale=0.3),
         )
@@ -110,7 +110,7 @@ def image_task(num_series: int = 10, batch_size: int = 10, num_steps: int = 15, 
             dim,
             static_dim=static,
             vector_field=BayesianMLP(dim, dim, (100, 100), is_bayesian=False),
-            energy=_energy(dim + static) if has_energy else None,
+            initial_prior=_energy(dim + static) if has_energy else None,
             encoder=RNNEncoder((1, size, size), dim + static),
         )
 

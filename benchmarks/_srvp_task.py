@@ -117,7 +117,7 @@ class Task:
             plain.roll(self.networks, frames, horizon, (latents["initial"][k], noise[k].transpose(0, 1)))
             for k in range(num_samples)
         ]
-        return [[prediction.means], [torch.stack(expected).transpose(1, 2)]]
+        return [[prediction.emission_means], [torch.stack(expected).transpose(1, 2)]]
 
 
 def library_model(sizes: plain.Sizes) -> SRVP:
@@ -135,7 +135,7 @@ def library_model(sizes: plain.Sizes) -> SRVP:
 
 def pairs(model: SRVP, networks: plain.Networks) -> list[Pair]:
     """Each parameter of the library, the one of the baseline that does its work, and the way to the latter's layout."""
-    encoder, decoder = model.frame_encoder, model.decoder
+    encoder, decoder = model.frame_encoder, model.emission.decoder
     layers = [part for stage in encoder.stages for part in stage] + [encoder.head.linear, encoder.head.norm]
     layers += [decoder.seed.linear, decoder.seed.norm]
     for layer, norm in itertools.zip_longest(decoder.layers, decoder.norms):

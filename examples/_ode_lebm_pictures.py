@@ -52,7 +52,7 @@ def draw_fits(model: ps.ODELEBM, task: Task, latents: Tensor, out: Path) -> None
     prediction = decoded(model, few, latents)
     shape = task.train.obs_shape
     if len(shape) == 3:
-        rows = {"true": truth[0], "mean": prediction.mean[0], "one chain": prediction.means[0, 0]}
+        rows = {"true": truth[0], "mean": prediction.mean[0], "one chain": prediction.emission_means[0, 0]}
         diagnostics.plot_sequences(rows, num_observed=few.num_steps).savefig(out / "fits.png", dpi=150)
         diagnostics.save_gif(out / "fits.gif", rows, num_observed=few.num_steps)
     elif shape == (2,):
@@ -68,7 +68,7 @@ def draw_planes(few: ps.Sequences, truth: Tensor, prediction: ps.Prediction, out
     figure, axes = plt.subplots(1, FEW, figsize=(3.2 * FEW, 3.2), layout="constrained")
     for series, axis in enumerate(axes):
         axis.plot(*truth[series].T, color="0.6", linewidth=1, label="true")
-        for path in prediction.means[:, series]:
+        for path in prediction.emission_means[:, series]:
             axis.plot(*path.T, color="C0", linewidth=0.7)
         axis.plot(*few.values[series].T, ".", color="C3", markersize=2, label="seen")
         axis.set(aspect="equal")

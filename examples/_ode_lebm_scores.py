@@ -41,13 +41,15 @@ def decoded(model: ps.ODELEBM, grid: ps.Sequences, latents: Tensor) -> ps.Predic
     if not grid.horizon:
         return seen
     later = ps.forecast(fixed, grid, num_samples=count, chunk_size=size)
-    parts = (torch.cat(pair, 2) for pair in ((seen.samples, later.samples), (seen.means, later.means)))
+    parts = (
+        torch.cat(pair, 2) for pair in ((seen.samples, later.samples), (seen.emission_means, later.emission_means))
+    )
     return ps.Prediction(*parts, seen.latents, grid.times)
 
 
 def errors(model: ps.ODELEBM, task: Task, latents: Tensor) -> dict[str, dict[str, float]]:
     """Mean squared errors by score and estimator: single chains, the mean of chains, their mean by joint density."""
-    means = decoded(model, task.given, latents).means
+    means = decoded(model, task.given, latents).emission_means
     found = energies(model, task.given, {"initial": latents})
     table = {}
     for name, mask in task.asked.items():

@@ -133,7 +133,7 @@ def generation(model: ps.ODELEBM, task: Task, latents: Tensor, trained: Tensor) 
         "nearest training series to an unseen": distance(real, real_trained),
     }
     for name, vectors in sources(model, grid, trained).items():
-        drawn = decoded(model, grid[: len(vectors)], vectors[None]).means[0]
+        drawn = decoded(model, grid[: len(vectors)], vectors[None]).emission_means[0]
         scores |= {
             f"{name}: nearest unseen to a draw": distance(drawn, real),
             f"{name}: nearest draw to an unseen": distance(real, drawn),

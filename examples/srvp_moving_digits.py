@@ -198,7 +198,9 @@ def frame_rates(posterior: ps.GuidePosterior, options: argparse.Namespace) -> di
         posterior.model.num_substeps = factor
         times = NUM_SEEN - 1 + torch.arange(1, factor * num_steps + 1) / factor
         collector = metrics.BestOf(is_larger_better=True)
-        frames = ps.forecast(posterior, given, times=times, num_samples=min(options.samples, 20)).means.clamp(0, 1)
+        frames = ps.forecast(posterior, given, times=times, num_samples=min(options.samples, 20)).emission_means.clamp(
+            0, 1
+        )
         collector.add(metrics.psnr(frames, truth[:, 1::2] if factor == 1 else truth, keep=(0, 1)))
         best[factor] = collector.result().best
     posterior.model.num_substeps = 1
@@ -211,9 +213,9 @@ def one_draw(posterior: ps.Posterior, given: ps.Sequences, steps: int = 20, rate
     """The seen frames as the model sees them, then one future at so many frames for one; (series, time, *obs)."""
     posterior.model.num_substeps = rate
     times = NUM_SEEN - 1 + torch.arange(1, rate * steps + 1) / rate
-    future = ps.forecast(posterior, given, times=times, num_samples=1).means[0]
+    future = ps.forecast(posterior, given, times=times, num_samples=1).emission_means[0]
     posterior.model.num_substeps = 1
-    return torch.cat([ps.reconstruct(posterior, given, num_samples=1).means[0], future], 1).clamp(0, 1)
+    return torch.cat([ps.reconstruct(posterior, given, num_samples=1).emission_means[0], future], 1).clamp(0, 1)
 
 
 def draw_samples(posteriors: dict[str, ps.GuidePosterior], truth: ps.Sequences, samples: int, out: Path) -> None:
@@ -226,7 +228,9 @@ def draw_samples(posteriors: dict[str, ps.GuidePosterior], truth: ps.Sequences, 
     for series in range(len(few)):
         rows = diagnostics.sample_rows(prediction, later, series=series)
         if "no-noise" in posteriors and kind != "no-noise":
-            rows["no noise"] = ps.forecast(posteriors["no-noise"], given, horizon=20, num_samples=1).means[0, series]
+            rows["no noise"] = ps.forecast(posteriors["no-noise"], given, horizon=20, num_samples=1).emission_means[
+                0, series
+            ]
         seen = {name: given.values[series] for name in rows}
         strip = {name: torch.cat([seen[name], rows[name]]).clamp(0, 1) for name in rows}
         diagnostics.plot_sequences(strip, num_observed=NUM_SEEN).savefig(out / f"samples_{series}.png", dpi=130)

@@ -30,12 +30,13 @@ from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
 from pyro_seq.nn.chain_encoder import ChainEncoder
 from pyro_seq.nn.conv import ConvDecoder, ConvTrunk
 from pyro_seq.nn.dcgan import DCGAN
-from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
+from pyro_seq.nn.emission import BernoulliEmission, Emission, GaussianEmission, PixelEmission
 from pyro_seq.nn.encoder import FrameWindow, InitialStateEncoder
 from pyro_seq.nn.energy import EnergyMLP, PersistentChains
 from pyro_seq.nn.energy_tilt import EnergyTilt
 from pyro_seq.nn.flow import Flow
 from pyro_seq.nn.frame import FrameEncoder
+from pyro_seq.nn.initial_prior import LearnedNormal, StandardNormal
 from pyro_seq.nn.mixture import LSTMMixture, MixedDynamics, WindowMixture
 from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
 from pyro_seq.nn.ode_rnn import ODERNNEncoder, RNNEncoder
@@ -112,6 +113,8 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "FrameEncoder",
     "RNNEncoder",
     "ODERNNEncoder",
+    "StandardNormal",
+    "LearnedNormal",
     "EnergyMLP",
     "EnergyTilt",
     "PersistentChains",
@@ -123,8 +126,10 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "ConvDecoder",
     "SubPixelDecoder",
     "MLPDecoder",
+    "Emission",
     "BernoulliEmission",
     "GaussianEmission",
+    "PixelEmission",
     "SeriesTempo",
     "ResidualTransition",
     "MLPTransition",

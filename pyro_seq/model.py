@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import TorchDistribution
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
@@ -15,9 +16,17 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions import PathDistribution
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError, shape_text
 
-_EVEN = 1e-3  # share of a step by which time stamps may be off an even grid
+EVEN = 1e-3  # share of a step by which time stamps may be off an even grid
 
-Emission = Callable[[Tensor], pyro.distributions.TorchDistribution]
+
+@runtime_checkable
+class _Checks(Protocol):
+    def check(self, data: Sequences) -> None: ...
+
+
+@runtime_checkable
+class _Adapts(Protocol):
+    def adapt(self, data: Sequences) -> None: ...
 
 
 class SequenceModel(nn.Module):
@@ -36,7 +45,10 @@ class SequenceModel(nn.Module):
         dims: Names of the event axes of each latent site, for labelled posteriors.
         is_conditional: True for a model that needs seen frames and therefore cannot be sampled from its prior alone.
         has_even_times: True for a model that counts steps and therefore refuses uneven times.
+        has_inputs: True for a model that reads ``data.inputs``; others refuse them.
+        fewest_steps: Seen steps that the model needs at least.
         has_guide: False for a model, or one built from parts, that has no guide and is inferred by chains alone.
+        renamed_parts: Parts whose names have changed, ``{"old.": "new."}``, so that earlier files still load.
         time_scale: Time stamps per unit of model time (buffer), set by `adapt`.
 
     See Also:
@@ -46,7 +58,10 @@ class SequenceModel(nn.Module):
     dims: ClassVar[dict[str, tuple[str, ...]]] = {}
     is_conditional: bool = False
     has_even_times: ClassVar[bool] = False
+    has_inputs: ClassVar[bool] = False
+    fewest_steps: ClassVar[int] = 1
     has_guide: bool = True
+    renamed_parts: ClassVar[dict[str, str]] = {}
     time_scale: Tensor
 
     def __init__(self) -> None:
@@ -64,25 +79,44 @@ class SequenceModel(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define `guide(self, data)`.")
 
     def check(self, data: Sequences) -> None:
-        """Refuse data that this model cannot use; every verb calls it before work starts. Extend with ``super()``."""
+        """Refuse data that this model cannot use; every verb calls it before work starts. Extend with ``super()``.
+
+        Parts with a method ``check(data)``, such as emissions, refuse what they cannot use.
+        """
         expected = getattr(self, "obs_shape", None)
         if expected is not None and tuple(expected) != data.obs_shape:
             raise ShapeError(
                 f"`data.values` must have observations of shape {tuple(expected)}, the `obs_shape` of this "
                 f"{type(self).__name__}. Got {shape_text(data.values, ('series', 'time'))}. Check the axes."
             )
+        if data.inputs is not None and not self.has_inputs:
+            raise UnsupportedError(f"`data.inputs` is given, but {type(self).__name__} has no inputs. Leave them out.")
+        if data.num_steps < self.fewest_steps:
+            raise DataError(
+                f"`data` must have at least {self.fewest_steps} seen step, from which {type(self).__name__} infers its "
+                f"latents. Got {data.num_steps}."
+            )
         gaps = data.times.diff(dim=-1)
-        if self.has_even_times and gaps.numel() and float((gaps / gaps.median() - 1).abs().max()) > _EVEN:
+        if self.has_even_times and gaps.numel() and float((gaps / gaps.median() - 1).abs().max()) > EVEN:
             raise DataError(
                 f"`data.times` must be evenly spaced, with the same step in all series: {type(self).__name__} counts "
                 f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
                 "and hide the steps between them, or use a model in continuous time such as `ODE2VAE`."
             )
+        for part in self.children():
+            if isinstance(part, _Checks):
+                part.check(data)
 
     def adapt(self, data: Sequences) -> None:
-        """Take units from the training data, once, before `fit` starts: here the typical time step."""
+        """Take units from the training data, once, before `fit` starts: the typical time step, and those of the parts.
+
+        Parts with a method ``adapt(data)``, such as encoders and emissions, take their own.
+        """
         if data.times.shape[-1] > 1:
             self.time_scale.copy_(data.times.diff(dim=-1).median())
+        for part in self.children():
+            if isinstance(part, _Adapts):
+                part.adapt(data)
 
     def training_view(self, data: Sequences, generator: torch.Generator) -> Sequences:
         """A random view of a minibatch for one training step; randomness lives here, never inside `model`."""
@@ -142,7 +176,7 @@ class SequenceModel(nn.Module):
         future = pyro.sample(f"{name}_future", path.future(value, data.horizon))
         return torch.cat([value.expand(future.shape[:-2] + value.shape[-2:]), future], -2)
 
-    def observe(self, emission: Emission, path: Tensor, data: Sequences) -> None:
+    def observe(self, emission: Callable[[Tensor], TorchDistribution], path: Tensor, data: Sequences) -> None:
         r"""Observe the seen steps of `path` at site ``x``; sample the horizon at ``x_future``.
 
         Args:
@@ -160,9 +194,7 @@ class SequenceModel(nn.Module):
             pyro.sample("x_future", _over_time(future, data, masked=False))
 
 
-def _over_time(
-    emission: pyro.distributions.TorchDistribution, data: Sequences, masked: bool
-) -> pyro.distributions.TorchDistribution:
+def _over_time(emission: TorchDistribution, data: Sequences, masked: bool) -> TorchDistribution:
     """Move time and the observation axes into the event, and apply the mask on the way."""
     obs_dim = len(data.obs_shape)
     if masked and not bool(data.mask.all()):
@@ -183,9 +215,20 @@ def is_latent(site: Mapping[str, Any]) -> bool:
     return site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
 
 
+def is_random(site: Mapping[str, Any]) -> bool:
+    """True for a site of a trace with a density: sampled or observed, neither deterministic nor the plate's own."""
+    is_sample = site["type"] == "sample" and not site_is_subsample(site)
+    return is_sample and not site["infer"].get("_deterministic")
+
+
 def is_local(site: Mapping[str, Any]) -> bool:
     """True for a site of a trace, or a message, inside the plate ``series``; a site outside is shared by all series."""
     return any(frame.name == "series" for frame in site["cond_indep_stack"])
+
+
+def over_samples(program: Callable[..., Any], num_samples: int) -> Callable[..., Any]:
+    """A model or guide that draws everything that many times, along a new axis to the left of the series."""
+    return pyro.plate("samples", num_samples, dim=-2)(program)
 
 
 def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Tensor]) -> Tensor:
@@ -208,8 +251,7 @@ def local_log_prob(trace: poutine.Trace) -> Tensor | float:
     """Log density of what a trace drew for each series, (..., series), observations too; 0 when it drew nothing."""
     total: Tensor | float = 0.0
     for site in trace.nodes.values():
-        is_random = site["type"] == "sample" and not site["infer"].get("_deterministic")
-        if is_random and is_local(site):
+        if is_random(site) and is_local(site):
             # a site's recorded log_prob contains total / num_series, the distribution's own does not
             total = total + site["fn"].log_prob(site["value"])
     return total

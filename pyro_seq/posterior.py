@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
-from pyro_seq.model import SequenceModel, is_latent
+from pyro_seq.model import SequenceModel, is_latent, over_samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,20 +24,20 @@ class Prediction:
 
     Attributes:
         samples: Draws of observations, noise included, (sample, series, time, \*obs).
-        means: Mean of the emission given each latent draw, (sample, series, time, \*obs).
+        emission_means: Mean of the emission given each latent draw, (sample, series, time, \*obs).
         latents: Latent sites, (sample, series, \*event), or (sample, \*event) when global.
         times: Time stamps of the predicted steps, (time,) or (series, time).
     """
 
     samples: Tensor
-    means: Tensor
+    emission_means: Tensor
     latents: Mapping[str, Tensor]
     times: Tensor
 
     @property
     def mean(self) -> Tensor:
         r"""Predictive mean, (series, time, \*obs)."""
-        return self.means.mean(0)
+        return self.emission_means.mean(0)
 
     def quantile(self, levels: float | list[float]) -> Tensor:
         r"""Quantiles of `samples` over draws: (series, time, \*obs), or with a leading axis for a list of levels."""
@@ -72,7 +72,7 @@ class GuidePosterior:
     def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
         r"""Latent sites given ``data.seen()``: (sample, series, \*event), global ones (sample, 1, \*event)."""
         with prediction_context(self.model), isolated_rng(seed):
-            guide = pyro.plate("samples", num_samples, dim=-2)(self.model.guide)
+            guide = over_samples(self.model.guide, num_samples)
             trace = poutine.trace(guide).get_trace(data.seen())
         return {name: site["value"] for name, site in trace.nodes.items() if is_latent(site)}
 

@@ -58,10 +58,10 @@ def test_verbs_on_stored_draws(nile, chains):
     filled = ps.impute(chains, gaps, num_samples=5)
     hidden = ~gaps.mask[0]
     assert filled.samples[:, :, ~hidden].eq(gaps.values[:, ~hidden]).all()
-    torch.testing.assert_close(filled.means[:, :, hidden], path.replicate(gaps.values).mean[:, :, hidden])
+    torch.testing.assert_close(filled.emission_means[:, :, hidden], path.replicate(gaps.values).mean[:, :, hidden])
     assert filled.latents["states"].shape == (5, 1, 100, 1)
     future = ps.forecast(chains, gaps, horizon=3, num_samples=5)
-    torch.testing.assert_close(future.means, path.future(gaps.values, 3).mean)
+    torch.testing.assert_close(future.emission_means, path.future(gaps.values, 3).mean)
     with pytest.raises(ps.UnsupportedError):
         ps.sample(chains, gaps)
 

@@ -83,7 +83,7 @@ def test_scores_of_an_untrained_model(parts, data: str) -> None:
     latents = scores.inferred(model, task.given, start="guide", num_steps=0, num_chains=2)
     assert latents.shape == (2, 6, sum(setup.dims))
     prediction = scores.decoded(model, task.given, latents)
-    assert prediction.means.shape == (2, *task.truth.shape)
+    assert prediction.emission_means.shape == (2, *task.truth.shape)
     table = scores.errors(model, task, latents)
     assert table.keys() == task.asked.keys()
     for row in table.values():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -14,7 +13,7 @@ from pyro_seq._arguments import whole_number
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
-from pyro_seq.model import SequenceModel, is_local
+from pyro_seq.model import SequenceModel, is_local, is_random, over_samples
 from pyro_seq.posterior import Posterior, Prediction, StoredPosterior, prediction_context
 from pyro_seq.predict.verbs import forecast, reconstruct
 
@@ -101,7 +100,7 @@ def _kinds(model: SequenceModel, data: Sequences) -> tuple[dict[str, bool], dict
         nodes = poutine.trace(model.model).get_trace(data).nodes
     sites = {name: site for name, site in nodes.items() if site["type"] == "sample" and name != "x"}
     is_global = {name: not is_local(site) for name, site in sites.items()}
-    return is_global, {name: not site["infer"].get("_deterministic", False) for name, site in sites.items()}
+    return is_global, {name: is_random(site) for name, site in sites.items()}
 
 
 def _log_likelihood(
@@ -113,7 +112,7 @@ def _log_likelihood(
         for start in range(0, num_samples, chunk_size):
             values = {name: value[start : start + chunk_size] for name, value in latents.items()}
             size = min(chunk_size, num_samples - start)
-            run = pyro.plate("samples", size, dim=-2)(poutine.condition(model.model, data=values))
+            run = over_samples(poutine.condition(model.model, data=values), size)
             site = poutine.trace(run).get_trace(data).nodes["x"]
             # the distribution's own density: a recorded one would carry the weight of a minibatch
             parts.append(site["fn"].log_prob(site["value"]).expand(size, data.num_series))

@@ -22,7 +22,7 @@ from pyro_seq.infer.gauss_newton import GaussNewton
 from pyro_seq.infer.objective import Objective
 from pyro_seq.infer.parameter_groups import ParameterGroups, energy_based
 from pyro_seq.infer.series_target import SeriesTarget
-from pyro_seq.model import SequenceModel, is_local
+from pyro_seq.model import SequenceModel, is_local, is_random
 from pyro_seq.ops.langevin import LangevinState, run
 from pyro_seq.training.gradient_method import frozen
 from pyro_seq.training.plan import Loss
@@ -200,7 +200,7 @@ class ChainObjective(nn.Module):
             trace = poutine.trace(poutine.condition(self.model.model, data=dict(values))).get_trace(data)
         terms, priors = {}, {}
         for name, site in trace.nodes.items():
-            if site["type"] != "sample" or site["infer"].get("_deterministic") or not is_local(site):
+            if not is_random(site) or not is_local(site):
                 continue
             terms[name] = -site["fn"].log_prob(site["value"]).mean()
             prior = energy_based(site["fn"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor
 
 from pyro_seq._files import StrPath
 from pyro_seq.data import Sequences
@@ -71,10 +74,11 @@ def load(path: StrPath, model: SequenceModel) -> GuidePosterior | ChainPosterior
         raise CheckpointError(
             f"{str(path)!r} holds a training run, not a posterior. Resume it: `Trainer(resume=True)`."
         )
+    weights = _renamed(payload["model"], model.renamed_parts)
     problems = differences({"class": payload["class"]}, {"class": class_name(model)})
-    problems += differences(payload["model"], model.state_dict())
+    problems += differences(weights, model.state_dict())
     refuse(problems, path, "Build the model with the arguments of the saved one.")
-    model.load_state_dict(payload["model"])
+    model.load_state_dict(weights)
     if payload["kind"] == "guide":
         return GuidePosterior(model, payload["history"], payload["status"])
     if payload["kind"] == "chains":
@@ -86,3 +90,14 @@ def load(path: StrPath, model: SequenceModel) -> GuidePosterior | ChainPosterior
         frozenset(payload["global_sites"]),
         payload["sample_stats"],
     )
+
+
+def _renamed(weights: Mapping[str, Tensor], parts: Mapping[str, str]) -> dict[str, Tensor]:
+    """Weights under today's names, where a file has earlier ones of parts."""
+    today = {old: new for old, new in parts.items() if not any(name.startswith(new) for name in weights)}
+
+    def name_today(name: str) -> str:
+        old = next((old for old in today if name.startswith(old)), "")
+        return today[old] + name.removeprefix(old) if old else name
+
+    return {name_today(name): weight for name, weight in weights.items()}

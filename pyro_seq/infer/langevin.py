@@ -19,8 +19,8 @@ from pyro_seq.errors import DataError, NumericalError
 from pyro_seq.infer.chains import ChainPlan, Chains
 from pyro_seq.infer.langevin_kernel import LangevinKernel
 from pyro_seq.infer.series_target import SeriesTarget
-from pyro_seq.infer.warm_up import WarmUp
 from pyro_seq.model import SequenceModel
+from pyro_seq.ops._langevin_adaptation import Adaptation
 from pyro_seq.ops.langevin import MALA, LangevinDiagnostics, LangevinState, Sampler, initial_state, step
 
 STARTS = ("normal", "prior", "guide")
@@ -114,7 +114,7 @@ class Langevin:
         return target.draw(num_chains, from_guide=self.start == "guide", num_candidates=self.num_candidates)
 
     def _warmed_up(self, target: SeriesTarget, state: LangevinState, noise: _Noise, plan: ChainPlan) -> LangevinState:
-        warm_up = WarmUp(state, self.sampler, plan.warmup_steps, has_scale=self.has_scale)
+        warm_up = Adaptation(state, self.sampler, plan.warmup_steps, has_scale=self.has_scale)
         for _ in _counted(plan.warmup_steps, "warm-up", plan):
             state = warm_up.update(step(target, state, self.sampler, *noise.draw()))
         return state

@@ -15,7 +15,7 @@ from torch import Tensor
 from pyro_seq._nonfinite import passing_nonfinite
 from pyro_seq.distributions.energy_based import unnormalised
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
-from pyro_seq.infer.warm_up import WarmUp
+from pyro_seq.ops._langevin_adaptation import Adaptation
 from pyro_seq.ops.langevin import MALA, LangevinState, Sampler, initial_state, step
 
 Params = dict[str, Tensor]
@@ -80,7 +80,7 @@ class LangevinKernel(MCMCKernel):
     def _reset(self) -> None:
         self._initial_params: Params | None = None
         self._state: LangevinState | None = None
-        self._warm_up: WarmUp | None = None
+        self._warm_up: Adaptation | None = None
         self._warmup_steps = 0
         self._steps_done = 0
         self._mean_acceptance = 0.0
@@ -176,7 +176,7 @@ class LangevinKernel(MCMCKernel):
             )
         if old is not None:
             return state._replace(scale=old.scale, num_divergent=old.num_divergent)
-        self._warm_up = WarmUp(state, self.sampler, self._warmup_steps, has_scale=self.has_scale)
+        self._warm_up = Adaptation(state, self.sampler, self._warmup_steps, has_scale=self.has_scale)
         return state
 
     def _count(self, state: LangevinState, is_divergent: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 
 import pyro
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
-from pyro_seq.model import SequenceModel, is_latent
+from pyro_seq.model import SequenceModel, is_latent, is_random, over_samples
 from pyro_seq.training.plan import Loss
 from pyro_seq.training.schedules import Schedule
 
@@ -65,9 +64,9 @@ class Objective(nn.Module):
         model_trace, guide_trace = joint_traces(self.model, data, num_particles)
         terms = {}
         for name, site in model_trace.nodes.items():
-            if site["type"] != "sample" or site["infer"].get("_deterministic"):
-                continue
-            terms[name] = -site["log_prob_sum"] if site["is_observed"] else self._divergence(name, site, guide_trace)
+            if is_random(site):
+                observed = site["is_observed"]
+                terms[name] = -site["log_prob_sum"] if observed else self._divergence(name, site, guide_trace)
         for name, term in self.model.regulariser(data, model_trace, guide_trace).items():
             terms[name] = term.sum() * data.weight
         return terms
@@ -91,14 +90,11 @@ def joint_traces(model: SequenceModel, data: Sequences, num_particles: int) -> t
     Raises:
         UnsupportedError: When a site of the guide has no reparametrised draws, through which gradients could pass.
     """
-
-    def particles() -> pyro.plate | nullcontext:
-        return pyro.plate("particles", num_particles, dim=-2) if num_particles > 1 else nullcontext()
-
-    with particles():
-        guide_trace = poutine.trace(model.guide).get_trace(data)
-    with particles():
-        model_trace = poutine.trace(poutine.replay(model.model, trace=guide_trace)).get_trace(data)
+    programs = [model.guide, model.model]
+    if num_particles > 1:
+        programs = [over_samples(program, num_particles) for program in programs]
+    guide_trace = poutine.trace(programs[0]).get_trace(data)
+    model_trace = poutine.trace(poutine.replay(programs[1], trace=guide_trace)).get_trace(data)
     guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
     if is_validation_enabled():
         check_model_guide_match(model_trace, guide_trace, max_plate_nesting=1)

@@ -14,7 +14,7 @@ from pyro_seq._nonfinite import passing_nonfinite
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.energy_based import EnergyBased, unnormalised
-from pyro_seq.model import SequenceModel, is_local
+from pyro_seq.model import SequenceModel, is_local, is_random
 
 
 class ParameterGroups(NamedTuple):
@@ -38,7 +38,7 @@ def parameter_groups(model: SequenceModel, data: Sequences) -> ParameterGroups:
         with pyro.settings.context(module_local_params=True):
             trace = poutine.trace(model.model).get_trace(data)
         for site in trace.nodes.values():
-            if site["type"] == "sample" and is_local(site) and not site["infer"].get("_deterministic"):
+            if is_random(site) and is_local(site):
                 density = density + site["fn"].log_prob(site["value"]).sum()
                 prior = energy_based(site["fn"])
                 if prior is not None:

@@ -20,7 +20,7 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.energy_based import unnormalised
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.infer.chains import global_names, latent_sites
-from pyro_seq.model import SequenceModel, is_local, local_log_prob, series_log_prob
+from pyro_seq.model import SequenceModel, is_local, local_log_prob, over_samples, series_log_prob
 
 
 @contextmanager
@@ -146,7 +146,7 @@ class SeriesTarget:
         """Drawn vectors (chain, series, entry) and the log densities of their sites."""
         method = poutine.block(self.model.guide if from_guide else self.model.model, hide_fn=_is_observed)
         with unnormalised(), _lenient():
-            trace = poutine.trace(pyro.plate("samples", num_chains, dim=-2)(method)).get_trace(self.data)
+            trace = poutine.trace(over_samples(method, num_chains)).get_trace(self.data)
             density = torch.as_tensor(local_log_prob(trace))
         values = {
             name: trace.nodes[name]["value"].expand(num_chains, self.data.num_series, *site.event_shape)

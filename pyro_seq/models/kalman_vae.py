@@ -15,7 +15,7 @@ from pyro_seq.distributions.mixed_dynamics import MixedLinearGaussian
 from pyro_seq.distributions.states_given_path import StatesGivenPath
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.model import SequenceModel
-from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
+from pyro_seq.nn.emission import Emission
 from pyro_seq.nn.frame import FrameEncoder, frame_emission, frame_encoder
 from pyro_seq.nn.mixture import MixedDynamics
 
@@ -75,6 +75,7 @@ class KalmanVAE(SequenceModel):
     """
 
     has_even_times: ClassVar[bool] = True
+    has_inputs: ClassVar[bool] = True
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"codes": ("time", "code"), "states": ("time", "state")}
 
     def __init__(
@@ -85,7 +86,7 @@ class KalmanVAE(SequenceModel):
         *,
         dynamics: MixedDynamics | None = None,
         encoder: FrameEncoder | None = None,
-        emission: BernoulliEmission | GaussianEmission | None = None,
+        emission: Emission | None = None,
         input_dim: int = 0,
         has_states: bool = False,
     ) -> None:
@@ -94,7 +95,7 @@ class KalmanVAE(SequenceModel):
         self.dynamics = MixedDynamics(code_dim, state_dim, input_dim=input_dim) if dynamics is None else dynamics
         code_dim = self.dynamics.code_dim
         self.encoder = frame_encoder(self.obs_shape, code_dim) if encoder is None else encoder
-        self.emission = frame_emission(self.obs_shape, code_dim) if emission is None else emission
+        self.emission = frame_emission(self.obs_shape, code_dim, emission)
         if self.encoder.dim != code_dim:
             raise DataError(
                 f"`encoder` must give codes of the size of the dynamics', {code_dim}. Got {self.encoder.dim}."
@@ -159,15 +160,6 @@ class KalmanVAE(SequenceModel):
                 f"`data.inputs` must have {self.dynamics.input_dim} entries a step, the `input_dim` of the dynamics. "
                 f"Got {size}. Make the model with `input_dim={size}`, or leave inputs out."
             )
-        if data.num_steps == 0:
-            raise DataError("`data` must have at least one seen step, from which codes are read. Got 0.")
-        self.emission.check(data)
-
-    def adapt(self, data: Sequences) -> None:
-        """Take the unit of time and of the values from the training data."""
-        super().adapt(data)
-        self.encoder.adapt(data)
-        self.emission.adapt(data)
 
     def _codes_and_states(self, prior: MixedLinearGaussian, data: Sequences) -> Tensor:
         """Sample codes and states as two sites each; the states' density contains that of the codes."""

@@ -8,17 +8,20 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.bayesian import BayesianMLP, VectorField
 from pyro_seq.nn.conv import ConvDecoder, ConvTrunk
-from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
-from pyro_seq.nn.encoder import FrameWindow, InitialStateEncoder
+from pyro_seq.nn.emission import BernoulliEmission, Emission
+from pyro_seq.nn.encoder import FrameWindow, InitialStateEncoder, SeriesEncoder
+from pyro_seq.nn.energy_tilt import EnergyTilt
 from pyro_seq.nn.flow import Flow
-from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
+from pyro_seq.nn.frame import frame_emission
+from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
+from pyro_seq.nn.mlp import MLPTrunk
 from pyro_seq.nn.tempo import SeriesTempo
 from pyro_seq.nn.units import Standardise
 
@@ -29,7 +32,7 @@ class ODE2VAE(SequenceModel):
     Generative model::
 
         weights         ~ Normal(0, I)                          one acceleration field f for all series
-        initial         ~ Normal(0, I)                          position s and velocity v at the first time
+        initial         ~ Normal(0, I), or `initial_prior`      position s and velocity v at the first time
         path            = solution of  s' = v,  v' = f(s, v)    at every time stamp
         x_t | path_t    ~ emission(decoder(s_t))
 
@@ -58,7 +61,9 @@ class ODE2VAE(SequenceModel):
         flow: Order and solver of the equation; second order with one Runge-Kutta step an interval when absent.
             ``Flow(q, order=1)`` makes a neural ODE.
         vector_field: The random acceleration; a `BayesianMLP` with two hidden layers of 50 when absent.
-        encoder: Initial state from the first frames.
+        initial_prior: Prior of the initial state: `StandardNormal` by default, `LearnedNormal` or an `EnergyTilt`.
+        encoder: Posterior of the initial state: by default an `InitialStateEncoder`, which reads the first frames; an
+            `RNNEncoder` or `ODERNNEncoder` of `flow.state_dim` entries reads the whole series.
         emission: Likelihood around a decoder; Bernoulli for images, Gaussian else.
         tempo: A random speed of each series along the field; all run at the same speed when absent.
         num_velocity_frames: Frames that the default encoder's velocity part reads.
@@ -67,7 +72,7 @@ class ODE2VAE(SequenceModel):
         has_instant_encoder: Penalise the distance to the encoder's opinion on later frames.
 
     Raises:
-        DataError: When a size is not positive.
+        DataError: When a size is not positive, or parts do not fit each other.
 
     Example:
         >>> model = ODE2VAE(obs_shape=(2,), state_dim=3)
@@ -94,8 +99,9 @@ class ODE2VAE(SequenceModel):
         *,
         flow: Flow | None = None,
         vector_field: VectorField | None = None,
-        encoder: InitialStateEncoder | None = None,
-        emission: BernoulliEmission | GaussianEmission | None = None,
+        initial_prior: InitialPrior | None = None,
+        encoder: SeriesEncoder | None = None,
+        emission: Emission | None = None,
         tempo: SeriesTempo | None = None,
         num_velocity_frames: int = 3,
         time_step: float = 0.1,
@@ -111,12 +117,16 @@ class ODE2VAE(SequenceModel):
         self.obs_shape = tuple(obs_shape)
         self.flow = Flow(state_dim) if flow is None else flow
         self.vector_field = BayesianMLP(self.flow.state_dim, self.flow.dim) if vector_field is None else vector_field
-        self.encoder = _encoder(self.obs_shape, self.flow, num_velocity_frames) if encoder is None else encoder
-        self.emission = _emission(self.obs_shape, self.flow.dim) if emission is None else emission
+        self.initial_prior = StandardNormal() if initial_prior is None else initial_prior
+        if encoder is None:
+            encoder = _encoder(self.obs_shape, self.flow, num_velocity_frames)
+        self.encoder = encoder
+        self.emission = _emission(self.obs_shape, self.flow.dim, emission)
         self.tempo = tempo
         self.time_step = time_step
         self.has_path_kl = has_path_kl
         self.has_instant_encoder = has_instant_encoder
+        _require_fitting(self)
 
     def model(self, data: Sequences) -> None:
         """Draw a field, an initial state for each series, follow the equation, and emit."""
@@ -125,7 +135,7 @@ class ODE2VAE(SequenceModel):
         has_volume = self.has_path_kl or self.has_instant_encoder
         with self.series(data):
             zeros = data.values.new_zeros(self.flow.state_dim)
-            initial = pyro.sample("initial", dist.Normal(zeros, 1.0).to_event(1))
+            initial = pyro.sample("initial", self.initial_prior.distribution(zeros))
             speed = None if self.tempo is None else self.tempo.prior(data)
             solution = self.flow(function, initial, self._times(data), speed=speed, has_volume=has_volume)
             path = pyro.deterministic("path", solution.path, event_dim=2)
@@ -149,7 +159,7 @@ class ODE2VAE(SequenceModel):
         return self.encoder(data.values, data.entry_mask, times)
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
-        r"""The path terms of the paper, (..., series) each.
+        r"""The path terms of the paper, and those of the initial prior, (..., series) each.
 
         .. math::
             r_\text{path} = \sum_{t > 0} \log q(z_t) - \log p(z_t), \qquad
@@ -157,7 +167,8 @@ class ODE2VAE(SequenceModel):
 
         Only observed times count; the instant encoder needs a whole window of frames, so its last times are left out.
         """
-        terms: dict[str, Tensor] = {}
+        prior = model_trace.nodes["initial"]
+        terms = self.initial_prior.terms(prior["fn"], prior["value"])
         if not (self.has_path_kl or self.has_instant_encoder):
             return terms
         initial, path = guide_trace.nodes["initial"], model_trace.nodes["path"]["value"]
@@ -165,26 +176,11 @@ class ODE2VAE(SequenceModel):
         log_density = log_initial[..., None] - model_trace.nodes["volume"]["value"]
         observed = data.step_mask
         if self.has_path_kl:
-            log_prior = dist.Normal(path.new_zeros(()), 1.0).log_prob(path).sum(-1)
+            log_prior = self.initial_prior.distribution(path.new_zeros(self.flow.state_dim)).log_prob(path)
             terms["path_kl"] = torch.where(observed, log_density - log_prior, 0.0)[..., 1:].sum(-1)
         if self.has_instant_encoder:
             terms["instant_encoder"] = self._distance_to_encoder(data, path, log_density)
         return terms
-
-    def check(self, data: Sequences) -> None:
-        """Refuse other observation shapes, inputs, values outside the emission's range, and data without any step."""
-        super().check(data)
-        if data.inputs is not None:
-            raise UnsupportedError("`data.inputs` is given, but ODE2VAE has no inputs. Leave them out.")
-        if data.num_steps == 0:
-            raise DataError("`data` must have at least one seen step, from which the initial state is encoded. Got 0.")
-        self.emission.check(data)
-
-    def adapt(self, data: Sequences) -> None:
-        """Take the unit of time and of the values from the training data."""
-        super().adapt(data)
-        self.encoder.adapt(data)
-        self.emission.adapt(data)
 
     def coords(self, data: Sequences) -> dict[str, list]:
         """Names of the state's entries."""
@@ -195,6 +191,7 @@ class ODE2VAE(SequenceModel):
 
     def _distance_to_encoder(self, data: Sequences, path: Tensor, log_density: Tensor) -> Tensor:
         """Sum of log q(z_t) - log q_enc(z_t) over observed times t whose window of frames lies inside the series."""
+        assert isinstance(self.encoder, InitialStateEncoder)
         length = self.encoder.num_frames
         if data.num_steps < length:
             return torch.zeros_like(log_density[..., 0])
@@ -210,6 +207,23 @@ class ODE2VAE(SequenceModel):
         gap = log_density[..., : len(starts)] - opinion.log_prob(path[..., : len(starts), :])
         counts = data.step_mask[:, : len(starts)] & (starts + length <= data.lengths[:, None])
         return torch.where(counts, gap, 0.0).sum(-1)
+
+
+def _require_fitting(model: ODE2VAE) -> None:
+    if model.encoder.dim != model.flow.state_dim:
+        raise DataError(
+            f"`encoder` must give the state of the flow, {model.flow.state_dim} entries. Got {model.encoder.dim}."
+        )
+    if model.has_instant_encoder and not isinstance(model.encoder, InitialStateEncoder):
+        raise DataError(
+            f"`has_instant_encoder` needs an `InitialStateEncoder`, which reads a window of frames. Got "
+            f"{type(model.encoder).__name__}. Leave one of the two out."
+        )
+    if model.has_path_kl and isinstance(model.initial_prior, EnergyTilt):
+        raise DataError(
+            "`has_path_kl` compares every state with the prior's density, which an `EnergyTilt` does not know. Use a "
+            "`LearnedNormal`, or leave `has_path_kl` out."
+        )
 
 
 def _encoder(obs_shape: tuple[int, ...], flow: Flow, num_frames: int) -> InitialStateEncoder:
@@ -233,8 +247,11 @@ def _units(obs_shape: tuple[int, ...]) -> Standardise:
     return Standardise(() if len(obs_shape) == 3 else obs_shape)
 
 
-def _emission(obs_shape: tuple[int, ...], dim: int) -> BernoulliEmission | GaussianEmission:
-    if len(obs_shape) == 3:
-        return BernoulliEmission(ConvDecoder(dim, obs_shape))
-    decoder: nn.Module = MLPDecoder(dim, obs_shape)
-    return GaussianEmission(decoder)
+def _emission(obs_shape: tuple[int, ...], dim: int, emission: Emission | None) -> Emission:
+    """As for other models, but for images with the transposed convolutions of the paper."""
+    is_image = len(obs_shape) == 3
+    if is_image and emission is None:
+        emission = BernoulliEmission()
+    if is_image and emission is not None and emission.decoder is None:
+        emission.decoder = ConvDecoder(dim, obs_shape)
+    return frame_emission(obs_shape, dim, emission)

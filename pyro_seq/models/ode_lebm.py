@@ -8,18 +8,17 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyro_seq.data import Sequences
-from pyro_seq.distributions.energy_based import EnergyBased
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.bayesian import BayesianMLP, VectorField
-from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
-from pyro_seq.nn.encoder import InitialEncoder
-from pyro_seq.nn.energy_tilt import EnergyTilt
+from pyro_seq.nn.emission import Emission
+from pyro_seq.nn.encoder import SeriesEncoder
 from pyro_seq.nn.flow import Flow, SteeredFunction
 from pyro_seq.nn.frame import frame_emission
+from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
 from pyro_seq.ops.odeint import Dopri5
 
 
@@ -37,7 +36,7 @@ class ODELEBM(SequenceModel):
         initial | x     ~ Normal(encoder(x_0 ... x_T))                      reads the observed steps backwards in time
 
     Symbols of the paper: z_t0 the state, z_s `static`, z_d `dynamic`, h_gamma `vector_field`, g_beta the decoder in
-    `emission`, f_alpha minus `energy`, sigma the emission's scale.
+    `emission`, f_alpha minus the energy in `initial_prior`, sigma the emission's scale.
 
     The latents of a series are one vector, so that Langevin chains infer them without a guide; an encoder is needed by
     `SVI` only. With a Gaussian prior and an encoder this is the Latent ODE. What stays the same along a series may be
@@ -52,8 +51,9 @@ class ODELEBM(SequenceModel):
         flow: Order and solver of the equation; first order with one Runge-Kutta step an interval when absent. An even
             grid, ``Flow(q, order=1, solver=RK4(step_size=0.4, is_dense=True))``, is cheaper where time stamps crowd.
         vector_field: The field, of the state and the dynamic part; a network with two hidden layers of 50 when absent.
-        energy: Energy of the joint vector, an `EnergyMLP` or an `EnergyTilt` around one; a Gaussian prior when absent.
-        encoder: Posterior of the joint vector, such as `RNNEncoder` or `ODERNNEncoder`; no guide when absent.
+        initial_prior: Prior of the joint vector: `StandardNormal` by default, `LearnedNormal`, or an energy in an
+            `EnergyTilt`.
+        encoder: Posterior of the joint vector, such as `RNNEncoder` or `ODERNNEncoder`; without one there is no guide.
         emission: Likelihood around a decoder of position and static part; Bernoulli for images, Gaussian else.
         time_step: Model time of a typical interval between two time stamps.
         has_restart_term: Train for states on the way that are initial states of what follows; forecasts far beyond the
@@ -81,6 +81,7 @@ class ODELEBM(SequenceModel):
         "dynamic": ("dynamic",),
         "path": ("time", "state"),
     }
+    renamed_parts: ClassVar[dict[str, str]] = {"energy.": "initial_prior."}
 
     def __init__(
         self,
@@ -91,9 +92,9 @@ class ODELEBM(SequenceModel):
         dynamic_dim: int = 0,
         flow: Flow | None = None,
         vector_field: VectorField | None = None,
-        energy: EnergyTilt | nn.Module | None = None,
-        encoder: InitialEncoder | None = None,
-        emission: BernoulliEmission | GaussianEmission | None = None,
+        initial_prior: InitialPrior | None = None,
+        encoder: SeriesEncoder | None = None,
+        emission: Emission | None = None,
         time_step: float = 0.1,
         has_restart_term: bool = False,
     ) -> None:
@@ -110,12 +111,12 @@ class ODELEBM(SequenceModel):
         size = self.flow.state_dim + dynamic_dim
         network = BayesianMLP(size, self.flow.dim, is_bayesian=False) if vector_field is None else vector_field
         self.vector_field: VectorField = network
-        self.energy = energy if energy is None or isinstance(energy, EnergyTilt) else EnergyTilt(energy)
+        self.initial_prior = StandardNormal() if initial_prior is None else initial_prior
         if has_restart_term and encoder is None:
             raise DataError("`has_restart_term` compares states with what `encoder` reads. Got no encoder. Pass one.")
         self.encoder, self.has_restart_term = encoder, has_restart_term
         self.has_guide = encoder is not None
-        self.emission = frame_emission(self.obs_shape, self.flow.dim + static_dim) if emission is None else emission
+        self.emission = frame_emission(self.obs_shape, self.flow.dim + static_dim, emission)
         if encoder is not None and encoder.dim != self.dim:
             raise DataError(
                 f"`encoder` must give the joint vector of state {self.flow.state_dim}, static part {static_dim} and "
@@ -149,10 +150,9 @@ class ODELEBM(SequenceModel):
         with self.series(data):
             pyro.sample("initial", self.encode(data))
 
-    def prior(self, data: Sequences) -> EnergyBased | dist.TorchDistribution:
+    def prior(self, data: Sequences) -> dist.TorchDistribution:
         """Distribution of the joint vector of a series, (latent,): energy-based or Gaussian."""
-        base = dist.Normal(data.values.new_zeros(self.dim), 1.0).to_event(1)
-        return base if self.energy is None else self.energy.tilt(base)
+        return self.initial_prior.distribution(data.values.new_zeros(self.dim))
 
     def encode(self, data: Sequences) -> dist.TorchDistribution:
         """Posterior of the joint vector given the seen steps: batch (series,), event (latent,)."""
@@ -177,25 +177,7 @@ class ODELEBM(SequenceModel):
         terms, site = {}, model_trace.nodes["initial"]
         if self.has_restart_term:
             terms["restart"] = self._restart(data, site["value"], model_trace.nodes["path"]["value"])
-        if self.energy is not None and self.energy.has_penalty:
-            terms["energy_penalty"] = self.energy.penalty(site["fn"], site["value"])
-        return terms
-
-    def check(self, data: Sequences) -> None:
-        """Refuse other observation shapes, inputs, values outside the emission's range, and data without any step."""
-        super().check(data)
-        if data.inputs is not None:
-            raise UnsupportedError("`data.inputs` is given, but ODELEBM has no inputs. Leave them out.")
-        if data.num_steps == 0:
-            raise DataError("`data` must have at least one seen step. Got 0.")
-        self.emission.check(data)
-
-    def adapt(self, data: Sequences) -> None:
-        """Take the unit of time and of the values from the training data."""
-        super().adapt(data)
-        if self.encoder is not None:
-            self.encoder.adapt(data)
-        self.emission.adapt(data)
+        return terms | self.initial_prior.terms(site["fn"], site["value"])
 
     def coords(self, data: Sequences) -> dict[str, list]:
         """Names of the entries of the state and of the joint vector."""

@@ -9,23 +9,22 @@ import pyro.distributions as dist
 import torch
 
 from pyro_seq.data import Sequences
-from pyro_seq.distributions.recurrent import RecurrentPath, Transition
-from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.distributions.recurrent import Recurrence, RecurrentPath
+from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
-from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
+from pyro_seq.nn.emission import Emission
 from pyro_seq.nn.frame import FrameEncoder, frame_emission, frame_encoder
 from pyro_seq.nn.recurrent import LSTMTransition
 
-_REGULAR = 1e-3  # by which share of a step time stamps may be off an even grid
 _NUM_ADAPTED = 256  # series, spread over the data, from which the unit of codes is taken
 
 
-class CodeTransition(Transition, Protocol):
+class CodeTransition(Recurrence, Protocol):
     """Where codes start and how they go on, a module; `LSTMTransition` is one."""
 
     code_dim: int
 
-    def adapt(self, codes: Sequences) -> None:
+    def adapt_codes(self, codes: Sequences) -> None:
         """Take units from codes (series, time, code)."""
         ...
 
@@ -94,6 +93,7 @@ class RecurrentVAE(SequenceModel):
     """
 
     has_even_times: ClassVar[bool] = True
+    fewest_steps: ClassVar[int] = 0
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"codes": ("time", "code")}
 
     def __init__(
@@ -104,7 +104,7 @@ class RecurrentVAE(SequenceModel):
         hidden_dim: int = 64,
         maximum_variance: float = 1.0,
         encoder: FrameEncoder | None = None,
-        emission: BernoulliEmission | GaussianEmission | None = None,
+        emission: Emission | None = None,
         transition: CodeTransition | None = None,
     ) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class RecurrentVAE(SequenceModel):
             )
         self.obs_shape = tuple(obs_shape)
         self.encoder = frame_encoder(self.obs_shape, code_dim, maximum_variance) if encoder is None else encoder
-        self.emission = frame_emission(self.obs_shape, code_dim) if emission is None else emission
+        self.emission = frame_emission(self.obs_shape, code_dim, emission)
         self.transition: Any = LSTMTransition(code_dim, hidden_dim) if transition is None else transition
         if not self.encoder.dim == self.transition.code_dim == code_dim:
             raise DataError(
@@ -150,20 +150,11 @@ class RecurrentVAE(SequenceModel):
             initial, self.transition, steps, valid=self.valid(data), encoded=encoded, seen=data.step_mask
         )
 
-    def check(self, data: Sequences) -> None:
-        """Refuse other observation shapes, inputs, uneven times, and values outside the emission's range."""
-        super().check(data)
-        if data.inputs is not None:
-            raise UnsupportedError("`data.inputs` is given, but RecurrentVAE has no inputs. Leave them out.")
-        self.emission.check(data)
-
     def adapt(self, data: Sequences) -> None:
         """Take the unit of time and of the values from the training data, and that of codes from a frozen encoder."""
         super().adapt(data)
-        self.encoder.adapt(data)
-        self.emission.adapt(data)
         if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
             some = data.seen()[:: -(-data.num_series // _NUM_ADAPTED)]
             with torch.no_grad():
                 codes = self.encoder(some.values, some.entry_mask).loc
-            self.transition.adapt(Sequences(codes, some.step_mask))
+            self.transition.adapt_codes(Sequences(codes, some.step_mask))

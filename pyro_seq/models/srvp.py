@@ -15,15 +15,16 @@ from pyro_seq._arguments import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.residual_chain import ResidualChain
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
-from pyro_seq.model import SequenceModel
+from pyro_seq.model import EVEN, SequenceModel
 from pyro_seq.nn.chain_encoder import ChainEncoder
 from pyro_seq.nn.content import Content, last_frames, random_frames
 from pyro_seq.nn.dcgan import DCGAN
+from pyro_seq.nn.emission import Emission, PixelEmission
 from pyro_seq.nn.image_coding import Architecture, Maps
+from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
 from pyro_seq.nn.transition import NoisePrior, ResidualTransition, Transition
 from pyro_seq.posterior import prediction_context
 
-_EVEN = 1e-3  # share of a frame by which time stamps may be off the grid of Euler steps
 _FINEST = 64  # Euler steps a frame up to which an error message looks for one that fits
 _DECODED = 32  # frames decoded at a time when predicting: what the cache of a core holds
 
@@ -33,10 +34,10 @@ class SRVP(SequenceModel):
 
     Generative model::
 
-        initial             ~ Normal(0, I)                          state of the first frame
+        initial             ~ Normal(0, I), or `initial_prior`      state of the first frame
         noise_t | states    ~ Normal(noise_prior(states_t-1))       drawn once a frame
         states_t            = Euler steps of size 1 / num_substeps from states_t-1, under noise_t
-        x_t | states_t      ~ Normal(sigmoid(decoder(content, states_t)), observation_scale)
+        x_t | states_t      ~ emission(decoder(content, states_t))   Normal around its sigmoid
         content             = a function of num_frames frames, whatever their order
 
     Guide::
@@ -60,18 +61,19 @@ class SRVP(SequenceModel):
     sum of the norms of the residuals: ``SVI(scales={"noise": 2.0, "residual": 1.0})`` weighs them.
 
     Args:
-        obs_shape: (channel, height, width) of a frame; its values must lie in [0, 1].
+        obs_shape: (channel, height, width) of a frame.
         state_dim: Size of the state.
         noise_dim: Size of the noise; 0 makes the future a function of the first state.
         content_dim: Size of the content; 0 leaves it out.
         num_frames: Frames that tell the first state, and frames that tell the content.
         hidden_dim: Width of the layers of transition and noise prior; the encoder's are half as wide.
         num_substeps: Euler steps a frame.
-        observation_scale: Standard deviation of a pixel around its mean.
-        architecture: Makes the encoder and decoder of frames, `DCGAN` when absent or `VGG`.
-        transition: How the state moves; a `ResidualTransition` when absent.
-        noise_prior: Distribution of the noise given the state; a `NoisePrior` when absent.
-        encoder: First state and noise from codes of frames; a `ChainEncoder` when absent.
+        architecture: Makes the encoder and the default decoder of frames: `DCGAN`, the default, or `VGG`.
+        transition: How the state moves; a `ResidualTransition` by default.
+        initial_prior: Prior of the first state: `StandardNormal` by default, `LearnedNormal` or an `EnergyTilt`.
+        encoder: First state and noise from codes of frames; a `ChainEncoder` by default.
+        emission: Likelihood around a decoder of content and state, `content_dim` + `state_dim` entries, or without one
+            around the architecture's; `PixelEmission` by default, for frames in [0, 1].
 
     Raises:
         DataError: When a size is not positive, or parts do not fit each other.
@@ -91,6 +93,7 @@ class SRVP(SequenceModel):
         "states": ("time", "state"),
         "residual": ("time",),
     }
+    renamed_parts: ClassVar[dict[str, str]] = {"decoder.": "emission.decoder."}
 
     def __init__(
         self,
@@ -102,34 +105,38 @@ class SRVP(SequenceModel):
         num_frames: int = 5,
         hidden_dim: int = 512,
         num_substeps: int = 1,
-        observation_scale: float = 1.0,
         architecture: Architecture | None = None,
         transition: Transition | None = None,
-        noise_prior: NoisePrior | None = None,
+        initial_prior: InitialPrior | None = None,
         encoder: ChainEncoder | None = None,
+        emission: Emission | None = None,
     ) -> None:
         super().__init__()
-        if min(state_dim, num_frames, hidden_dim // 2, num_substeps, observation_scale) <= 0:
+        if min(state_dim, num_frames, hidden_dim // 2, num_substeps) <= 0:
             raise DataError(
-                "`state_dim`, `num_frames`, `num_substeps`, `observation_scale` must be positive, and `hidden_dim` at "
-                f"least 2. Got {state_dim}, {num_frames}, {num_substeps}, {observation_scale:g} and {hidden_dim}."
+                "`state_dim`, `num_frames` and `num_substeps` must be positive, and `hidden_dim` at least 2. "
+                f"Got {state_dim}, {num_frames}, {num_substeps} and {hidden_dim}."
             )
         self.obs_shape = tuple(obs_shape)
-        self.num_frames, self.num_substeps, self.observation_scale = num_frames, num_substeps, observation_scale
+        self.num_frames, self.num_substeps = num_frames, num_substeps
         widths = (hidden_dim,) * 3
         self.transition = ResidualTransition(state_dim, noise_dim, widths) if transition is None else transition
         self.state_dim, self.noise_dim = self.transition.state_dim, self.transition.noise_dim
         sizes = self.state_dim, self.noise_dim
-        self.noise_prior = NoisePrior(*sizes, widths) if noise_prior is None and self.noise_dim else noise_prior
+        self.noise_prior = NoisePrior(*sizes, widths) if self.noise_dim else None
         architecture = DCGAN() if architecture is None else architecture
         self.frame_encoder = architecture.encoder(self.obs_shape)
-        self.decoder = architecture.decoder(content_dim + self.state_dim, self.obs_shape)
+        self.initial_prior = StandardNormal() if initial_prior is None else initial_prior
+        self.emission = PixelEmission() if emission is None else emission
+        if self.emission.decoder is None:
+            self.emission.decoder = architecture.decoder(content_dim + self.state_dim, self.obs_shape)
+        self.has_skips = bool(getattr(self.emission.decoder, "has_skips", False))
         code_dim = self.frame_encoder.code_dim
         self.content = Content(code_dim, content_dim, num_frames) if content_dim else None
         if encoder is None:
             encoder = ChainEncoder(code_dim, *sizes, num_frames, hidden_dim=hidden_dim // 2)
         self.encoder = encoder
-        self.is_conditional = bool(content_dim) or self.decoder.has_skips
+        self.is_conditional = bool(content_dim) or self.has_skips
         _require_same_sizes(self)
 
     def model(self, data: Sequences) -> None:
@@ -138,7 +145,7 @@ class SRVP(SequenceModel):
         data = self.prepare(data) if self.is_conditional else data
         with self.series(data):
             zeros = data.values.new_zeros(self.state_dim)
-            initial = pyro.sample("initial", dist.Normal(zeros, 1.0).to_event(1))
+            initial = pyro.sample("initial", self.initial_prior.distribution(zeros))
             states, distances = self._follow(initial, data)
             states = pyro.deterministic("states", states, event_dim=2)
             if self.transition.is_residual:
@@ -176,21 +183,21 @@ class SRVP(SequenceModel):
             seen=None if encoded is None else data.step_mask,
         )
 
-    def emit(self, states: Tensor, data: Sequences) -> dist.Normal:
+    def emit(self, states: Tensor, data: Sequences) -> dist.TorchDistribution:
         r"""Distribution of frames, batch (..., series, time, \*obs), in states (..., series, time, state) of `data`."""
         rows, shape = states.flatten(0, -2), states.shape[:-1]
         owner = torch.arange(data.num_series, device=data.device)[:, None].expand(shape).flatten()
         if not self.training:
             pieces = zip(rows.split(_DECODED), owner.split(_DECODED), strict=True)
             parts = (self._decode(part, whose, data) for part, whose in pieces)
-            means = torch.cat([*parts]) if torch.is_grad_enabled() else _filled(rows, self.obs_shape, parts)
+            frames = torch.cat([*parts]) if torch.is_grad_enabled() else _joined(parts, len(rows))
         elif data.horizon or bool(data.step_mask.all()):
-            means = self._decode(rows, owner, data)
+            frames = self._decode(rows, owner, data)
         else:  # hidden frames must not count in statistics of the batch
             chosen = data.step_mask.expand(shape).flatten().nonzero().squeeze(-1)
             decoded = self._decode(rows[chosen], owner[chosen], data)
-            means = decoded.new_zeros((len(rows), *self.obs_shape)).index_copy(0, chosen, decoded)
-        return dist.Normal(means.reshape(*shape, *self.obs_shape), self.observation_scale, validate_args=False)
+            frames = decoded.new_zeros((len(rows), *decoded.shape[1:])).index_copy(0, chosen, decoded)
+        return self.emission.given(frames.reshape(*shape, *frames.shape[1:]))
 
     def prepare(self, data: Sequences) -> Sequences:
         """Add codes of the frames, the content and the maps for the skips to ``data.context``, unless they are there.
@@ -207,7 +214,7 @@ class SRVP(SequenceModel):
         if self.content is not None and "content" not in context:
             chosen = context.get("content_frames", last_frames(seen, self.num_frames))
             context["content"] = self.content(codes, chosen).to(data.dtype)
-        if self.decoder.has_skips and "map_0" not in context:
+        if self.has_skips and "map_0" not in context:
             frame = context.get("skip_frame", data.lengths - 1)
             place = (seen.flatten().cumsum(0) - 1).view_as(seen).gather(1, frame[:, None]).squeeze(1)
             context |= {f"map_{number}": stage[place] for number, stage in enumerate(maps)}
@@ -219,16 +226,18 @@ class SRVP(SequenceModel):
         seen = data.step_mask
         if self.content is not None:
             context["content_frames"] = random_frames(seen, self.num_frames, generator)
-        if self.decoder.has_skips:
+        if self.has_skips:
             context["skip_frame"] = random_frames(seen, 1, generator).long().argmax(-1)
         return data._with(context=context)
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
-        r"""Penalty on residuals :math:`\sum_t \|\Delta f(y_t, z)\|` over all Euler steps, (..., series)."""
-        if not self.transition.is_residual:
-            return {}
-        distances = model_trace.nodes["residual"]["value"][..., : data.num_steps]
-        return {"residual": torch.where(self.valid(data), distances, 0.0).sum(-1)}
+        r"""Penalty on residuals :math:`\sum_t \|\Delta f(y_t, z)\|` over all Euler steps, and terms of the prior."""
+        site = model_trace.nodes["initial"]
+        terms = self.initial_prior.terms(site["fn"], site["value"])
+        if self.transition.is_residual:
+            distances = model_trace.nodes["residual"]["value"][..., : data.num_steps]
+            terms["residual"] = torch.where(self.valid(data), distances, 0.0).sum(-1)
+        return terms
 
     def swap_content(self, data: Sequences, other: Sequences) -> Sequences:
         """The series `data` with the content and skips of `other`: any verb then shows these move like those.
@@ -258,20 +267,15 @@ class SRVP(SequenceModel):
         return (0, *(round(tick) for tick in passed.reshape(-1, passed.shape[-1])[0].tolist()))
 
     def check(self, data: Sequences) -> None:
-        """Refuse other frames than images in [0, 1] on a grid of Euler steps, inputs, and data without any frame."""
+        """Refuse frames off the grid of Euler steps, and series without any frame to begin from."""
         super().check(data)
         whole_number(self.num_substeps, "num_substeps", 1)
         if not self.transition.is_residual and self.num_substeps > 1:
             raise UnsupportedError(
                 f"{type(self.transition).__name__} knows no steps within a frame: `num_substeps` = 1."
             )
-        if data.inputs is not None:
-            raise UnsupportedError("`data.inputs` is given, but SRVP has no inputs. Leave them out.")
-        if data.num_steps == 0 or (self.is_conditional and not bool(data.step_mask.any(-1).all())):
+        if self.is_conditional and not bool(data.step_mask.any(-1).all()):
             raise DataError("`data` must have at least one seen frame a series, to begin from. Got one without any.")
-        low, high = float(data.values.min()), float(data.values.max())
-        if low < 0 or high > 1:
-            raise DataError(f"`data.values` must lie in [0, 1]. Got [{low:g}, {high:g}]. Divide 8-bit images by 255.")
         _check_grid(_position(data, self.time_scale), data.num_steps, self.num_substeps)
 
     def _follow(self, initial: Tensor, data: Sequences) -> tuple[Tensor, Tensor]:
@@ -300,29 +304,33 @@ class SRVP(SequenceModel):
         return codes.index_put((seen,), found.to(data.dtype)), maps
 
     def _decode(self, states: Tensor, owner: Tensor, data: Sequences) -> Tensor:
-        r"""Means (frame, \*obs) of frames in `states` (frame, state), each of the series `owner` (frame,)."""
+        r"""The decoder's output (frame, \*decoded) at `states` (frame, state), each of the series `owner` (frame,)."""
         context = data.context or {}
         latent = states if self.content is None else torch.cat([context["content"][owner], states], -1)
+        if not self.has_skips:
+            return self.emission.decoder(latent).to(states.dtype)
         maps = tuple(part for name, part in context.items() if name.startswith("map_"))
-        return torch.sigmoid(self.decoder(latent, maps, owner).to(states.dtype))
+        return self.emission.decoder(latent, maps, owner).to(states.dtype)
 
 
-def _filled(rows: Tensor, shape: tuple[int, ...], pieces: Iterable[Tensor]) -> Tensor:
-    """The pieces one after the other, as many entries as `rows`, without a second copy in memory."""
-    whole, start = rows.new_empty(len(rows), *shape), 0
+def _joined(pieces: Iterable[Tensor], length: int) -> Tensor:
+    """The pieces one after the other, `length` rows in all, without a second copy in memory."""
+    whole, start = torch.empty(0), 0
     for piece in pieces:
+        if not start:
+            whole = piece.new_empty(length, *piece.shape[1:])
         whole[start : start + len(piece)] = piece
         start += len(piece)
     return whole
 
 
 def _require_same_sizes(model: SRVP) -> None:
-    parts = {"transition": model.transition, "noise_prior": model.noise_prior, "encoder": model.encoder}
-    sizes = {name: (part.state_dim, part.noise_dim) for name, part in parts.items() if part is not None}
+    parts = {"transition": model.transition, "encoder": model.encoder}
+    sizes = {name: (part.state_dim, part.noise_dim) for name, part in parts.items()}
     code_dim = model.frame_encoder.code_dim
     if len(set(sizes.values())) > 1 or model.encoder.code_dim != code_dim:
         raise DataError(
-            "`transition`, `noise_prior` and `encoder` must have the same sizes of state and noise, and `encoder` "
+            "`transition` and `encoder` must have the same sizes of state and noise, and `encoder` "
             f"codes of the architecture's size {code_dim}. Got {sizes}, and codes of size {model.encoder.code_dim}."
         )
 
@@ -336,20 +344,20 @@ def _position(data: Sequences, time_scale: Tensor) -> Tensor:
 def _check_grid(position: Tensor, num_steps: int, num_substeps: int) -> None:
     """Seen frames are one apart, later ones at most, at whole numbers of Euler steps, in all series alike."""
     frames = torch.arange(num_steps, device=position.device)
-    if float((position[..., :num_steps] - frames).abs().max()) > _EVEN or (
-        position.ndim == 2 and float((position - position[:1]).abs().max()) > _EVEN
+    if float((position[..., :num_steps] - frames).abs().max()) > EVEN or (
+        position.ndim == 2 and float((position - position[:1]).abs().max()) > EVEN
     ):
         raise DataError(
             "`data.times` must be evenly spaced where frames were seen, and the same in all series. Put the frames on "
             "an even grid and hide the steps between them."
         )
     ahead = position.reshape(-1, position.shape[-1])[0, max(num_steps - 1, 0) :]
-    if float(ahead.diff().max() if len(ahead) > 1 else 0.0) > 1 + _EVEN:
+    if float(ahead.diff().max() if len(ahead) > 1 else 0.0) > 1 + EVEN:
         raise DataError(
             "`data.times` must have a step for each frame of the horizon at least. Got steps up to "
             f"{float(ahead.diff().max()):g} frames. Forecast the frames between as well."
         )
-    fits = [n for n in range(1, _FINEST + 1) if float((n * ahead - (n * ahead).round()).abs().max()) <= n * _EVEN]
+    fits = [n for n in range(1, _FINEST + 1) if float((n * ahead - (n * ahead).round()).abs().max()) <= n * EVEN]
     if num_substeps not in fits:
         raise DataError(
             f"`data.times` must lie on the grid of `num_substeps` = {num_substeps} Euler steps a frame. Got others. "

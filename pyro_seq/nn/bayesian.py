@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_seq.errors import DataError
 from pyro_seq.ops.divergence import exact_divergence, mlp_divergence
-from pyro_seq.ops.mlp import ACTIVATIONS, Activation, Layers, mlp
+from pyro_seq.ops.mlp import ACTIVATIONS, Activation, Layers, apply_layers
 
 
 class FieldFunction(Protocol):
@@ -54,7 +54,7 @@ class MLPFunction:
 
     def __call__(self, state: Tensor) -> Tensor:
         r"""Evaluate at `state` (..., \*sample, series, state)."""
-        return mlp(self.layers, self.activation, state)
+        return apply_layers(self.layers, self.activation, state)
 
     def divergence(self, state: Tensor, inputs: slice) -> Tensor:
         r"""Closed-form trace of the Jacobian with respect to `inputs`, (..., \*sample, series)."""

@@ -8,46 +8,96 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._arguments import is_positive, require
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.nn.batching import over_batch
 from pyro_seq.nn.units import Standardise
 
 
-class BernoulliEmission(nn.Module):
-    r"""Pixels in [0, 1] with a Bernoulli likelihood on the decoder's logits.
+class Emission(nn.Module):
+    r"""Base of what is observed given a latent position: write `given`, and every model takes it.
 
-    Grey levels are allowed: the likelihood is then the usual cross-entropy, which is not a normalised density of them,
-    and draws of observations are black or white; read ``Prediction.means``.
+    The entries of an observation are independent given the position, so that any of them may be missing: the batch
+    shape of the distribution is (..., \*obs) and its event shape (). Its ``mean`` is what predictions call the
+    emission's mean. Where `given` needs parameters, make them; where observations have a range or a unit, extend
+    `check` and `adapt`.
 
     Args:
-        decoder: Maps positions (batch, dim) to logits (batch, \*obs).
+        decoder: Maps positions (batch, dim) to what `given` takes, (batch, \*decoded). Without one, the model gives the
+            emission its default decoder, which writes one number for each entry of an observation.
+
+    Example:
+        >>> class LaplaceEmission(Emission):
+        ...     def given(self, decoded):
+        ...         return dist.Laplace(decoded, 0.1)
+        >>> LaplaceEmission(nn.Linear(2, 3))(torch.zeros(5, 7, 2)).batch_shape
+        torch.Size([5, 7, 3])
     """
 
-    def __init__(self, decoder: nn.Module) -> None:
-        super().__init__()
-        self.decoder = decoder
+    decoder: nn.Module  # None until a model gives it one
 
-    def adapt(self, data: Sequences) -> None:
-        """Nothing to take from the data: pixels have a unit."""
+    def __init__(self, decoder: nn.Module | None = None) -> None:
+        super().__init__()
+        self.register_module("decoder", decoder)
+
+    def given(self, decoded: Tensor) -> dist.TorchDistribution:
+        r"""Distribution of observations, batch shape (..., \*obs), given what the decoder wrote, (..., \*decoded)."""
+        raise NotImplementedError(f"{type(self).__name__} must define `given(self, decoded)`.")
 
     def check(self, data: Sequences) -> None:
-        """Refuse values outside of [0, 1]."""
-        if not data.num_steps:
-            return
-        low, high = float(data.values.min()), float(data.values.max())
-        if low < 0 or high > 1:
-            raise DataError(
-                f"`data.values` must lie in [0, 1] for a Bernoulli emission. Got [{low:g}, {high:g}]. "
-                "Divide 8-bit images by 255, or use `GaussianEmission`."
-            )
+        """Refuse values that cannot be observed; none unless overridden."""
+
+    def adapt(self, data: Sequences) -> None:
+        """Take units from the observed entries of the training data; none unless overridden."""
 
     def forward(self, position: Tensor) -> dist.TorchDistribution:
         r"""Distribution of observations given `position` (..., dim); batch shape (..., \*obs)."""
-        return dist.Bernoulli(logits=over_batch(self.decoder, position), validate_args=False)
+        return self.given(over_batch(self.decoder, position))
 
 
-class GaussianEmission(nn.Module):
+class BernoulliEmission(Emission):
+    r"""Pixels in [0, 1] with a Bernoulli likelihood on the decoder's logits.
+
+    Grey levels are allowed: the likelihood is then the usual cross-entropy, which is not a normalised density of them,
+    and draws of observations are black or white; read ``Prediction.emission_means``.
+
+    Args:
+        decoder: Maps positions (batch, dim) to logits (batch, \*obs); by default the model's.
+    """
+
+    def given(self, decoded: Tensor) -> dist.TorchDistribution:
+        r"""Bernoulli with logits `decoded` (..., \*obs)."""
+        return dist.Bernoulli(logits=decoded, validate_args=False)
+
+    def check(self, data: Sequences) -> None:
+        """Refuse values outside of [0, 1]."""
+        _require_pixels(data, " for a Bernoulli emission", "Divide 8-bit images by 255, or use `GaussianEmission`.")
+
+
+class PixelEmission(Emission):
+    r"""Pixels in [0, 1] with Gaussian noise of a stated scale around the sigmoid of the decoder's logits.
+
+    Args:
+        decoder: Maps positions (batch, dim) to logits (batch, \*obs); by default the model's.
+        scale: Standard deviation of a pixel around its mean.
+    """
+
+    def __init__(self, decoder: nn.Module | None = None, *, scale: float = 1.0) -> None:
+        super().__init__(decoder)
+        require(is_positive(scale), "scale", "a positive number", scale)
+        self.scale = scale
+
+    def given(self, decoded: Tensor) -> dist.TorchDistribution:
+        r"""Normal around the sigmoid of `decoded` (..., \*obs)."""
+        return dist.Normal(torch.sigmoid(decoded), self.scale, validate_args=False)
+
+    def check(self, data: Sequences) -> None:
+        """Refuse values outside of [0, 1]."""
+        _require_pixels(data, "", "Divide 8-bit images by 255.")
+
+
+class GaussianEmission(Emission):
     r"""Real values with Gaussian noise of learned scale.
 
     .. math::
@@ -57,7 +107,7 @@ class GaussianEmission(nn.Module):
     entries: scaling each variable by its own deviation would blow up those that hardly vary.
 
     Args:
-        decoder: Maps positions (batch, dim) to standardised means (batch, \*obs).
+        decoder: Maps positions (batch, dim) to standardised means (batch, \*obs); by default the model's.
         initial_scale: Noise scale at the start, in units of the data's standard deviation.
         scale_shape: Shape of the learned scale: ``()`` for one number, or the shape of an observation.
         minimum_scale: Floor of the noise scale in the same units, which keeps a likelihood of constant entries bounded.
@@ -65,14 +115,13 @@ class GaussianEmission(nn.Module):
 
     def __init__(
         self,
-        decoder: nn.Module,
+        decoder: nn.Module | None = None,
         *,
         initial_scale: float = 0.5,
         scale_shape: tuple[int, ...] = (),
         minimum_scale: float = 1e-3,
     ) -> None:
-        super().__init__()
-        self.decoder = decoder
+        super().__init__(decoder)
         self.minimum_scale = minimum_scale
         self.log_scale = nn.Parameter(torch.full(scale_shape, math.log(initial_scale - minimum_scale)))
         self.units = Standardise()
@@ -82,13 +131,18 @@ class GaussianEmission(nn.Module):
         """Standard deviation of the noise, in the unit of the data."""
         return self.units.unit * (self.minimum_scale + self.log_scale.exp())
 
+    def given(self, decoded: Tensor) -> dist.TorchDistribution:
+        r"""Normal around standardised means `decoded` (..., \*obs)."""
+        return dist.Normal(self.units.restore(decoded), self.scale)
+
     def adapt(self, data: Sequences) -> None:
         """Take centre and unit from the observed entries."""
         self.units.adapt(data)
 
-    def check(self, data: Sequences) -> None:
-        """Any finite value will do."""
 
-    def forward(self, position: Tensor) -> dist.TorchDistribution:
-        r"""Distribution of observations given `position` (..., dim); batch shape (..., \*obs)."""
-        return dist.Normal(self.units.restore(over_batch(self.decoder, position)), self.scale)
+def _require_pixels(data: Sequences, purpose: str, remedy: str) -> None:
+    if not data.num_steps:
+        return
+    low, high = float(data.values.min()), float(data.values.max())
+    if low < 0 or high > 1:
+        raise DataError(f"`data.values` must lie in [0, 1]{purpose}. Got [{low:g}, {high:g}]. {remedy}")

@@ -22,16 +22,16 @@ class Trunk(Protocol):
         ...
 
 
-class InitialEncoder(Protocol):
-    """A module that reads a series and gives a Gaussian over a vector that belongs to its start."""
+class SeriesEncoder(Protocol):
+    """A module that reads a series and gives a Gaussian over a vector at its start; any model of a flow takes it.
+
+    One with a method ``adapt(data)`` takes units from the training data there. `InitialStateEncoder` reads the first
+    frames, `RNNEncoder` and `ODERNNEncoder` whole series.
+    """
 
     @property
     def dim(self) -> int:
         """Size of the vector."""
-        ...
-
-    def adapt(self, data: Sequences) -> None:
-        """Take the units of the frames from the training data."""
         ...
 
     def __call__(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from pyro_seq._arguments import whole_number
@@ -13,7 +13,9 @@ from pyro_seq.ops.langevin import MALA, Sampler
 
 
 class EnergyTilt(nn.Module):
-    r"""An energy and its chains, as a part of a model: :math:`p(z) \propto e^{-E(z)}\, p_0(z)` for any base p_0.
+    r"""An energy and its chains, which make a prior: :math:`p(z) \propto e^{-E(z)}\, p_0(z)` for any base p_0.
+
+    As `initial_prior` of a model the base is standard normal.
 
     Args:
         network: The energy E, one number (...) for vectors (..., dim), such as an `EnergyMLP`.
@@ -50,7 +52,7 @@ class EnergyTilt(nn.Module):
         """Energies (...) of vectors (..., dim)."""
         return self.network(value)
 
-    def tilt(self, base: TorchDistribution) -> EnergyBased:
+    def tilt(self, base: dist.TorchDistribution) -> EnergyBased:
         """The prior that the energy makes of `base`, which has a vector as its event."""
         return EnergyBased(
             base,
@@ -60,6 +62,15 @@ class EnergyTilt(nn.Module):
             num_negatives=self.num_negatives,
             chains=self.chains,
         )
+
+    def distribution(self, zeros: Tensor) -> EnergyBased:
+        """The prior of a vector like `zeros` (dim,), from a standard normal base."""
+        return self.tilt(dist.Normal(zeros, 1.0).to_event(1))
+
+    def terms(self, prior: dist.TorchDistribution, value: Tensor) -> dict[str, Tensor]:
+        """``energy_penalty``, where it was asked for."""
+        assert isinstance(prior, EnergyBased)
+        return {"energy_penalty": self.penalty(prior, value)} if self.has_penalty else {}
 
     def penalty(self, prior: EnergyBased, value: Tensor) -> Tensor:
         """Squared energies at posterior draws `value` (..., dim) and at chains of the prior, (...).

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.nn.conv import ConvTrunk
-from pyro_seq.nn.emission import BernoulliEmission, GaussianEmission
+from pyro_seq.nn.emission import BernoulliEmission, Emission, GaussianEmission
 from pyro_seq.nn.encoder import Trunk
 from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
 from pyro_seq.nn.subpixel import SubPixelDecoder
@@ -74,8 +74,11 @@ def frame_encoder(obs_shape: tuple[int, ...], dim: int, maximum_variance: float 
     return FrameEncoder(trunk, dim, maximum_variance=maximum_variance, units=units)
 
 
-def frame_emission(obs_shape: tuple[int, ...], dim: int) -> BernoulliEmission | GaussianEmission:
-    """Bernoulli around a convolutional decoder for images, Gaussian around an MLP else."""
-    if len(obs_shape) == 3:
-        return BernoulliEmission(SubPixelDecoder(dim, obs_shape))
-    return GaussianEmission(MLPDecoder(dim, obs_shape))
+def frame_emission(obs_shape: tuple[int, ...], dim: int, emission: Emission | None = None) -> Emission:
+    """An emission with a decoder; by default Bernoulli and convolutional for images, Gaussian with an MLP else."""
+    is_image = len(obs_shape) == 3
+    if emission is None:
+        emission = BernoulliEmission() if is_image else GaussianEmission()
+    if emission.decoder is None:
+        emission.decoder = SubPixelDecoder(dim, obs_shape) if is_image else MLPDecoder(dim, obs_shape)
+    return emission

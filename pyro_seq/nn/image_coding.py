@@ -29,16 +29,6 @@ class ImageEncoder(Protocol):
         ...
 
 
-class ImageDecoder(Protocol):
-    """A module that writes single frames."""
-
-    has_skips: bool
-
-    def __call__(self, latent: Tensor, maps: Maps = (), owner: Tensor | None = None) -> Tensor:
-        r"""Logits of frames (frame, \*obs) given `latent` (frame, dim), and maps (series, ...) of frame's `owner`."""
-        ...
-
-
 class Architecture(Protocol):
     """A recipe for an encoder and the decoder that goes with it; `DCGAN` and `VGG` are two."""
 
@@ -46,8 +36,11 @@ class Architecture(Protocol):
         """An encoder of frames of that shape."""
         ...
 
-    def decoder(self, dim: int, obs_shape: Sequence[int]) -> ImageDecoder:
-        """A decoder from latent vectors of size `dim` to frames of that shape."""
+    def decoder(self, dim: int, obs_shape: Sequence[int]) -> nn.Module:
+        """A decoder from latent vectors of size `dim` to logits of frames of that shape.
+
+        With the attribute `has_skips` set it is called with feature maps (series, ...) and each frame's `owner`, too.
+        """
         ...
 
 

@@ -52,8 +52,8 @@ class LSTMTransition(nn.Module):
         h_t = \mathrm{LSTM}(a_t, h_{t-1}), \qquad
         a_{t+1} \sim N\left(W h_t + b,\ s^2\right)
 
-    all in units of the codes, which are 1 unless they are taken from codes by :meth:`adapt`. The first step is standard
-    normal before training; its mean and scale, and the scale s of each entry, are learned.
+    all in units of the codes, 1 unless :meth:`adapt_codes` takes them. The first step is standard normal before
+    training; its mean and scale, and the scale s of each entry, are learned.
 
     Args:
         code_dim: Size of a step a.
@@ -80,7 +80,7 @@ class LSTMTransition(nn.Module):
         self.head = nn.Linear(hidden_dim, code_dim)
         self.units = Standardise((code_dim,))
 
-    def adapt(self, codes: Sequences) -> None:
+    def adapt_codes(self, codes: Sequences) -> None:
         """Take the units from codes."""
         self.units.adapt(codes)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
-from pyro_seq.nn.encoder import InitialEncoder
+from pyro_seq.nn.encoder import SeriesEncoder
 
 
 class ThinnedEncoder(nn.Module):
@@ -36,7 +36,7 @@ class ThinnedEncoder(nn.Module):
         Rubanova, Chen, Duvenaud, "Latent ODEs for irregularly-sampled time series", NeurIPS 2019.
     """
 
-    def __init__(self, encoder: InitialEncoder, *, shares: Sequence[float]) -> None:
+    def __init__(self, encoder: SeriesEncoder, *, shares: Sequence[float]) -> None:
         super().__init__()
         if not shares or not all(0.0 < share <= 1.0 for share in shares):
             raise DataError(f"`shares` must be shares above 0 and up to 1, one or more. Got {shares!r}.")
@@ -50,7 +50,8 @@ class ThinnedEncoder(nn.Module):
 
     def adapt(self, data: Sequences) -> None:
         """Take the units of the frames from the training data."""
-        self.encoder.adapt(data)
+        if hasattr(self.encoder, "adapt"):
+            self.encoder.adapt(data)
 
     def forward(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
         r"""Batch (series,), event (dim,), of frames and mask (series, time, \*obs) at model times (series, time)."""

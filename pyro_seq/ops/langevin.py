@@ -31,7 +31,7 @@ from torch import Tensor
 
 from pyro_seq._arguments import whole_number
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
-from pyro_seq.ops._dual_averaging import DualAveraging
+from pyro_seq.ops._langevin_adaptation import Adaptation
 from pyro_seq.ops._langevin_diagnostics import LangevinDiagnostics
 from pyro_seq.ops._langevin_samplers import MALA, ULA, Sampler
 from pyro_seq.ops._langevin_state import (
@@ -51,7 +51,6 @@ __all__ = [
     "LangevinState",
     "Sampler",
     "initial_state",
-    "refine",
     "run",
     "step",
 ]
@@ -183,8 +182,14 @@ def run(
     start = sampler.step_size if step_size is None else step_size
     state = initial_state(potential, value, start, scale=scale)
     _check_generator(generator, state.energy)
-    state = _warm_up(potential, state, sampler, adapt_steps, generator)
-    state = state._replace(num_divergent=torch.zeros_like(state.num_divergent))
+    if adapt_steps and sampler.target_accept is None:
+        raise UnsupportedError(
+            f"{type(sampler).__name__} has no acceptance to adapt to. Got `adapt_steps` = {adapt_steps}. "
+            "Adapt with MALA and pass its `diagnostics.step_size` as `step_size`, or leave `adapt_steps` at 0."
+        )
+    adaptation = Adaptation(state, sampler, adapt_steps, has_scale=False)
+    for _ in range(adapt_steps):
+        state = adaptation.update(step(potential, state, sampler, *_draw(state, generator)))
     accepted, kept = torch.zeros_like(state.energy), []
     for index in range(1, num_steps + 1):
         state = step(potential, state, sampler, *_draw(state, generator))
@@ -200,47 +205,6 @@ def run(
     return LangevinResult(draws, state, diagnostics)
 
 
-@torch.no_grad()
-def refine(
-    potential: Potential, value: Tensor, num_steps: int, *, step_size: float | Tensor, scale: Tensor | None = None
-) -> LangevinState:
-    """Descend each target's potential without noise, towards a mode.
-
-    A gradient step is kept where it lowers the energy; elsewhere the target stays and halves its step size, so energies
-    never rise and no target diverges.
-
-    Cost: ``1 + num_steps`` calls of the potential and its gradient.
-
-    Args:
-        potential: Energies ``(*target)`` of values ``(*target, *event)``.
-        value: Where to start, ``(*target, *event)``, such as ``state.value`` of a run.
-        num_steps: Number of steps.
-        step_size: The first ``s``, never exceeded: gradients are followed for ``s^2 / 2``.
-        scale: Length of a step in each direction, broadcasting to the value; None is 1.
-
-    Returns:
-        The last state, with the step sizes reached; ``acceptance`` tells whether the last step was kept.
-
-    Raises:
-        ShapeError: If energies, step sizes or scales do not fit the value.
-        DataError: If an argument has the wrong type or range.
-
-    Example:
-        >>> potential = lambda z: 0.5 * (z - 3).square().sum(-1)
-        >>> refine(potential, torch.zeros(1, 2, 1), 30, step_size=1.0).value.flatten()
-        tensor([3., 3.])
-    """
-    state = initial_state(potential, value, step_size, scale=scale)
-    for _ in range(whole_number(num_steps, "num_steps")):
-        length = spread(state.step_size, value) * (1 if state.scale is None else state.scale)
-        proposal = state.value - 0.5 * length.square() * state.gradient
-        energy, gradient = energy_and_gradient(potential, proposal)
-        lower = all_finite(energy, gradient, proposal) & (energy <= state.energy) & ~state.is_frozen
-        halved = torch.where(lower | state.is_frozen, state.step_size, 0.5 * state.step_size)
-        state = _moved(state, lower, proposal, energy, gradient)._replace(step_size=halved, acceptance=lower.to(energy))
-    return state
-
-
 def _moved(state: LangevinState, takes: Tensor, proposal: Tensor, energy: Tensor, gradient: Tensor) -> LangevinState:
     wide = spread(takes, proposal)
     return state._replace(
@@ -248,25 +212,6 @@ def _moved(state: LangevinState, takes: Tensor, proposal: Tensor, energy: Tensor
         energy=torch.where(takes, energy, state.energy),
         gradient=torch.where(wide, gradient, state.gradient),
     )
-
-
-def _warm_up(
-    potential: Potential, state: LangevinState, sampler: Sampler, num_steps: int, generator: Generators
-) -> LangevinState:
-    if not num_steps:
-        return state
-    if sampler.target_accept is None:
-        raise UnsupportedError(
-            f"{type(sampler).__name__} has no acceptance to adapt to. Got `adapt_steps` = {num_steps}. "
-            "Adapt with MALA and pass its `diagnostics.step_size` as `step_size`, or leave `adapt_steps` at 0."
-        )
-    first = state.step_size
-    averaging = DualAveraging.start(first)
-    for _ in range(num_steps):
-        state = step(potential, state, sampler, *_draw(state, generator))
-        averaging, step_size = averaging.update(sampler.target_accept - state.acceptance)
-        state = state._replace(step_size=step_size)
-    return state._replace(step_size=torch.where(state.is_frozen, first, averaging.log_average.exp()))
 
 
 def _draw(state: LangevinState, generator: Generators) -> tuple[Tensor, Tensor]:

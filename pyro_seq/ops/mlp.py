@@ -101,7 +101,7 @@ def linear(state: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return state @ weight.mT + bias.unsqueeze(-2)
 
 
-def mlp(layers: Layers, activation: Activation, state: Tensor) -> Tensor:
+def apply_layers(layers: Layers, activation: Activation, state: Tensor) -> Tensor:
     """Apply the layers with the activation between them; the last one stays linear."""
     state, unfold = fold(state, layers[0][0].ndim - 2)
     for weight, bias in layers[:-1]:

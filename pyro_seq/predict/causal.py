@@ -60,5 +60,5 @@ class CausalCopies:
             return value[:, self.copy, steps] if axes[:1] == ("time",) else value[:, self.full]
 
         latents = {name: original(name, value) for name, value in filled.latents.items() if name in dims}
-        samples, means = filled.samples[:, self.copy, steps], filled.means[:, self.copy, steps]
+        samples, means = filled.samples[:, self.copy, steps], filled.emission_means[:, self.copy, steps]
         return Prediction(samples, means, latents, self.times)

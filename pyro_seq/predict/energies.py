@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.energy_based import unnormalised
-from pyro_seq.model import SequenceModel, is_local
+from pyro_seq.model import SequenceModel, is_local, is_random
 from pyro_seq.posterior import prediction_context
 
 
@@ -61,7 +61,7 @@ def energies(model: SequenceModel, data: Sequences, latents: Mapping[str, Tensor
     with prediction_context(model), unnormalised(), isolated_rng(0):  # plates draw which series come
         trace = poutine.trace(poutine.condition(model.model, data=dict(latents))).get_trace(data)
         for name, site in trace.nodes.items():
-            if site["type"] != "sample" or site["infer"].get("_deterministic") or not is_local(site):
+            if not is_random(site) or not is_local(site):
                 continue
             density = site["fn"].log_prob(site["value"])
             if name == "x":

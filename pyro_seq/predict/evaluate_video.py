@@ -112,7 +112,7 @@ def evaluate_video(
         for start in range(0, num_samples, chunk_size):
             size = min(chunk_size, num_samples - start)
             chunk_seed = mixed_seed(seed, number, start) >> 2  # what verbs make of a seed must stay below 64 bits
-            yield task.predict(posterior, given, num_samples=size, chunk_size=None, seed=chunk_seed).means
+            yield task.predict(posterior, given, num_samples=size, chunk_size=None, seed=chunk_seed).emission_means
 
     return _evaluated(name, predicted, data, task, metrics, features, batch_size)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pyro
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
@@ -15,7 +12,7 @@ from pyro_seq._arguments import whole_number
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
-from pyro_seq.model import SequenceModel, is_local
+from pyro_seq.model import SequenceModel, is_local, over_samples
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
 from pyro_seq.predict.causal import CausalCopies
 
@@ -49,7 +46,7 @@ def forecast(
         seed: Seed of the draws. The caller's random state is not touched.
 
     Returns:
-        Draws over the horizon: ``samples`` and ``means`` (sample, series, horizon, \*obs).
+        Draws over the horizon: ``samples`` and ``emission_means`` (sample, series, horizon, \*obs).
 
     Raises:
         ShapeError: When `data` do not fit the model.
@@ -120,7 +117,7 @@ def impute(
     filled = reconstruct(posterior, given, num_samples=num_samples, chunk_size=chunk_size, seed=seed)
     filled = filled if copies is None else copies.gathered(filled, posterior.model.dims)
     samples = torch.where(data.entry_mask, data.values, filled.samples)
-    means = torch.where(data.entry_mask, data.values, filled.means)
+    means = torch.where(data.entry_mask, data.values, filled.emission_means)
     return Prediction(samples, means, filled.latents, filled.times)
 
 
@@ -218,7 +215,7 @@ def _predict(
         for start in range(0, num_samples, chunk_size):
             condition.chunk = slice(start, start + chunk_size)
             size = min(chunk_size, num_samples - start)
-            run: Callable = pyro.plate("samples", size, dim=-2)(condition(model.model))
+            run = over_samples(condition(model.model), size)
             samples, means, latents = _read(poutine.trace(run).get_trace(data), data, size, steps)
             chunks.append((samples, means, {**latents, **model.integrated_out(data, latents)}))
     all_samples, all_means, all_latents = zip(*chunks, strict=True)

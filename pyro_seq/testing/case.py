@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 import pyro
 import torch
 from pyro import poutine
-from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import PyroSeqError
 from pyro_seq.infer.objective import Objective
-from pyro_seq.model import SequenceModel, is_latent, is_local
+from pyro_seq.model import SequenceModel, is_latent, is_local, is_random, over_samples
 from pyro_seq.posterior import GuidePosterior
 
 NUM_DRAWS = 3
@@ -138,14 +137,14 @@ def latent_sites(trace: poutine.Trace) -> Iterator[tuple[str, dict[str, Any]]]:
 def density_sites(trace: poutine.Trace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Sites that count in a density, observed or not."""
     for name, site in trace.nodes.items():
-        if site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic"):
+        if is_random(site):
             yield name, site
 
 
 def traced(method: Callable, data: Sequences, *, seed: int, num_samples: int | None = None) -> poutine.Trace:
     """Trace `model` or `guide`, with draws in front of the series when `num_samples` is given."""
     if num_samples is not None:
-        method = pyro.plate("samples", num_samples, dim=-2)(method)
+        method = over_samples(method, num_samples)
     with pyro.settings.context(module_local_params=True), isolated_rng(seed):
         return poutine.trace(method).get_trace(data)
 

@@ -35,7 +35,7 @@ def forecasts_have_the_horizon(case: Case) -> None:
     for horizon in (HORIZON, 0):
         prediction = forecast(case.posterior, case.extended(horizon), num_samples=NUM_DRAWS, seed=case.seed)
         expected = (NUM_DRAWS, case.data.num_series, horizon, *case.data.obs_shape)
-        for name in ("samples", "means"):
+        for name in ("samples", "emission_means"):
             value = getattr(prediction, name)
             require(
                 tuple(value.shape) == expected,
@@ -56,8 +56,8 @@ def longer_horizons_keep_the_beginning(case: Case) -> None:
     draws |= {name: value[..., :HORIZON, :] for name, value in future.items()}
     short = forecast(FixedPosterior(case.model, draws), near, num_samples=NUM_DRAWS, seed=case.seed)
     require_equal(
-        {"means": long.means[:, :, :HORIZON]},
-        {"means": short.means},
+        {"means": long.emission_means[:, :, :HORIZON]},
+        {"means": short.emission_means},
         "Forecasts of the first steps change when the horizon grows. A step may depend on earlier steps only.",
     )
 
@@ -104,7 +104,7 @@ def dtype_follows_the_data(case: Case) -> None:
             **typed.posterior.draws(typed.data, NUM_DRAWS, seed=case.seed),
             **{f"term {name!r} of the objective": term for name, term in objective_terms(typed, typed.data).items()},
             "x_future": prediction.samples,
-            "mean of x_future": prediction.means,
+            "mean of x_future": prediction.emission_means,
         }
         for name, value in found.items():
             require(

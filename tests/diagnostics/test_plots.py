@@ -8,6 +8,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from tests.infer.toy import make_lines
 
 from pyro_seq.data import Sequences
 from pyro_seq.diagnostics import (
@@ -28,7 +29,6 @@ from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.nn.flow import Flow
 from pyro_seq.posterior import Prediction
 from pyro_seq.predict.verbs import forecast, reconstruct
-from tests.infer.toy import make_lines
 
 pytestmark = pytest.mark.usefixtures("no_pyplot_figures")
 
@@ -102,7 +102,7 @@ def test_rows_of_a_prediction(make_posterior, make_data):
     rows = frame_rows(prediction, data, series=1, num_samples=2)
     assert list(rows) == ["truth", "mean", "sample 1", "sample 2", "spread"]
     torch.testing.assert_close(rows["mean"], prediction.mean[1])
-    torch.testing.assert_close(rows["spread"], prediction.means[:, 1].std(0))
+    torch.testing.assert_close(rows["spread"], prediction.emission_means[:, 1].std(0))
     assert rows["truth"][2].isnan().all() and torch.equal(rows["truth"][1], data.values[1, 1])
     assert len(drawn(plot_sequences(rows)).axes) == 5 * 6 + 1
     with pytest.raises(ShapeError, match="take_steps"):
@@ -257,7 +257,7 @@ def test_phase_portrait_turns_to_the_largest_variance(make_posterior, make_data)
     states = torch.randn(len(states), 2) * torch.tensor([1.0, 5.0]) @ turn
     path = torch.cat([states, states], -1).reshape(400, 5, 6, 4)
     latents = {**prediction.latents, "path": path}
-    turned = Prediction(prediction.samples, prediction.means, latents, prediction.times)
+    turned = Prediction(prediction.samples, prediction.emission_means, latents, prediction.times)
     figure = plot_phase_portrait(posterior.model, turned, series=[0], num_paths=400)
     widths = [np.concatenate([line.get_xdata() for line in axes.get_lines()[:400]]).std() for axes in figure.axes]
     np.testing.assert_allclose(widths, [5.0, 1.0], rtol=0.1)  # 2400 points: 1.5 % standard error

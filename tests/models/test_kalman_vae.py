@@ -261,7 +261,7 @@ def observed(model: KalmanVAE, codes: Gaussian, steps: list[int], has_noise: boo
 
 def assert_predicted(model, prediction, codes: Gaussian, series: int, steps: list[int], first: int = 0) -> None:
     at = [step - first for step in steps]
-    for draws, has_noise in ((prediction.means, False), (prediction.samples, True)):
+    for draws, has_noise in ((prediction.emission_means, False), (prediction.samples, True)):
         assert_moments(draws[:, series, at].flatten(1), observed(model, codes, steps, has_noise))
 
 

@@ -90,7 +90,7 @@ def test_any_number_of_series_may_follow_any_other():
     one, data = model(), sequences(5)
     whole = GuidePosterior(one)
     for num_series in (1, 3, 5):
-        assert reconstruct(whole, data[:num_series], num_samples=2).means.shape == (2, num_series, 6, 3)
+        assert reconstruct(whole, data[:num_series], num_samples=2).emission_means.shape == (2, num_series, 6, 3)
 
 
 @FORMS

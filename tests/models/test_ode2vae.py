@@ -240,7 +240,7 @@ def test_verbs_give_the_shapes_they_promise(obs_shape):
     model, data = ODE2VAE(obs_shape, 2), sequences(obs_shape=obs_shape, dtype=torch.float32)
     posterior = GuidePosterior(model)
     assert forecast(posterior, data, horizon=4, num_samples=3).samples.shape == (3, 6, 4, *obs_shape)
-    assert reconstruct(posterior, data, num_samples=3).means.shape == (3, 6, 8, *obs_shape)
+    assert reconstruct(posterior, data, num_samples=3).emission_means.shape == (3, 6, 8, *obs_shape)
     assert sample(posterior, data, num_samples=3, chunk_size=2).samples.shape == (3, 6, 8, *obs_shape)
     hidden = data.hide(torch.arange(8).expand(6, 8) == 4)
     filled = impute(posterior, hidden, num_samples=3)

@@ -63,7 +63,7 @@ def linear_model(has_energy: bool = False, step_size: float | None = 0.1) -> ODE
         flow=Flow(STATE, order=1, solver=RK4(step_size)),
         vector_field=DeterministicField(nn.Linear(STATE + DYNAMIC, STATE, bias=False)),
         emission=GaussianEmission(nn.Linear(STATE + STATIC, OBS)),
-        energy=Bowl(STATE + STATIC + DYNAMIC) if has_energy else None,
+        initial_prior=EnergyTilt(Bowl(STATE + STATIC + DYNAMIC)) if has_energy else None,
         time_step=1.0,
     )
     return model.double()
@@ -171,7 +171,7 @@ def test_other_series_leave_the_draws_of_a_series_bit_equal(is_dense, index) -> 
 @OTHERS
 def test_under_networks_other_series_change_the_last_bits_at_most(index) -> None:
     torch.manual_seed(0)
-    model = ODELEBM((OBS,), STATE, static_dim=1, dynamic_dim=1, energy=EnergyMLP(4)).double()
+    model = ODELEBM((OBS,), STATE, static_dim=1, dynamic_dim=1, initial_prior=EnergyTilt(EnergyMLP(4))).double()
     some, same = draws_with_and_without_others(model, index)
     torch.testing.assert_close(some, same, rtol=1e-10, atol=1e-10)
 
@@ -184,7 +184,7 @@ def decoded(model: ODELEBM, data: Sequences, initial: Tensor) -> tuple[Tensor, T
     chosen = dataclasses.make_dataclass("Chosen", ["model"])(model)
     chosen.draws = lambda data, num_samples, seed=0: {"initial": initial[None]}
     prediction = reconstruct(chosen, data, num_samples=1)
-    return prediction.latents["path"][0], prediction.means[0]
+    return prediction.latents["path"][0], prediction.emission_means[0]
 
 
 def test_static_part_leaves_the_path_and_dynamic_part_leaves_the_emission() -> None:
@@ -336,7 +336,7 @@ def test_four_calls(method, has_energy) -> None:
     posterior = fit(model, data, method, trainer=QUIET)
     assert all(not torch.equal(value, before[name]) for name, value in model.named_parameters())
     assert forecast(posterior, data, horizon=2, num_samples=3).samples.isfinite().all()
-    assert sample(posterior, data, num_samples=3).means.shape == (3, 4, 6, OBS)
+    assert sample(posterior, data, num_samples=3).emission_means.shape == (3, 4, 6, OBS)
     filled = impute(posterior, data, num_samples=3).samples
     assert torch.equal(filled[:, data.entry_mask], data.values[data.entry_mask].expand(3, -1))
 
@@ -415,7 +415,7 @@ def test_contract(parts, has_energy, kind, emission) -> None:
         static_dim=static_dim,
         dynamic_dim=dynamic_dim,
         vector_field=BayesianMLP(2 + dynamic_dim, 2, (5,), is_bayesian=False),
-        energy=EnergyTilt(EnergyMLP(dim, (4,)), num_steps=2) if has_energy else None,
+        initial_prior=EnergyTilt(EnergyMLP(dim, (4,)), num_steps=2) if has_energy else None,
         encoder=None if kind is None else kind((OBS,), dim, hidden_dim=5),
         emission=emission(2 + static_dim),
     )

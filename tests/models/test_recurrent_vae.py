@@ -67,7 +67,7 @@ def test_contract(obs_shape, variance):
 def test_verbs_give_the_shapes_they_promise(obs_shape):
     posterior, data = GuidePosterior(RecurrentVAE(obs_shape)), sequences(obs_shape=obs_shape, dtype=torch.float32)
     assert forecast(posterior, data, horizon=4, num_samples=3).samples.shape == (3, 5, 4, *obs_shape)
-    assert reconstruct(posterior, data, num_samples=3).means.shape == (3, 5, 6, *obs_shape)
+    assert reconstruct(posterior, data, num_samples=3).emission_means.shape == (3, 5, 6, *obs_shape)
     assert sample(posterior, data, num_samples=3, chunk_size=2).samples.shape == (3, 5, 6, *obs_shape)
 
 

@@ -21,8 +21,9 @@ from pyro_seq.models import srvp
 from pyro_seq.models.srvp import SRVP
 from pyro_seq.nn.chain_encoder import ChainEncoder
 from pyro_seq.nn.dcgan import DCGAN
+from pyro_seq.nn.emission import PixelEmission
 from pyro_seq.nn.image_coding import Convolution
-from pyro_seq.nn.transition import GRUTransition, MLPTransition, NoisePrior
+from pyro_seq.nn.transition import GRUTransition, MLPTransition
 from pyro_seq.nn.vgg import VGG
 from pyro_seq.posterior import GuidePosterior
 from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
@@ -52,13 +53,19 @@ def frames(num_series: int = 4, num_steps: int = STEPS, dtype: torch.dtype = tor
 
 def small_model(dtype: torch.dtype = torch.float64, gain: float = 15.0, **options) -> SRVP:
     """A small model, with larger weights than at the start, so that frames tell states apart."""
-    defaults = {"noise_dim": 2, "content_dim": 6, "num_frames": 3, "hidden_dim": 24, "observation_scale": 0.3}
+    defaults = {
+        "noise_dim": 2,
+        "content_dim": 6,
+        "num_frames": 3,
+        "hidden_dim": 24,
+        "emission": PixelEmission(scale=0.3),
+    }
     with torch.random.fork_rng():
         torch.manual_seed(0)
         options = {name: part() if name == "transition" else part for name, part in options.items()}
         model = SRVP(SHAPE, 3, **(defaults | {"architecture": SMALL} | options))
     with torch.no_grad():
-        for part in (*model.frame_encoder.modules(), *model.decoder.modules()):
+        for part in (*model.frame_encoder.modules(), *model.emission.decoder.modules()):
             if isinstance(part, Convolution | nn.Linear):
                 part.weight.mul_(gain)
     return model.to(dtype).eval()
@@ -128,8 +135,8 @@ def plain_terms(model: SRVP, data: Sequences, initial: Tensor, noise: Tensor) ->
                 move = model.transition.velocity(torch.cat([state, noise[:, t]], -1)) / model.num_substeps
                 terms["residual"] = terms["residual"] + move.square().sum(-1).sqrt().sum()
                 state = state + move
-        mean = torch.sigmoid(model.decoder(torch.cat([content, state], -1)))
-        terms["x"] = terms["x"] - Normal(mean, model.observation_scale).log_prob(data.values[:, t]).sum()
+        mean = torch.sigmoid(model.emission.decoder(torch.cat([content, state], -1)))
+        terms["x"] = terms["x"] - Normal(mean, model.emission.scale).log_prob(data.values[:, t]).sum()
     return {name: term / count for name, term in terms.items()}
 
 
@@ -198,7 +205,7 @@ def test_a_forecast_of_the_cut_series_is_that_of_the_hidden_end():
     hidden = data.hide(end)
     long = {**draws, "noise": torch.cat([draws["noise"], short.latents["noise_future"]], 2)}
     filled = reconstruct(Pinned(model, long), hidden, num_samples=3)
-    torch.testing.assert_close(filled.means[:, :, 6:], short.means, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(filled.emission_means[:, :, 6:], short.emission_means, rtol=1e-12, atol=1e-12)
 
 
 def test_noise_of_a_hidden_frame_follows_the_prior():
@@ -248,14 +255,16 @@ def test_a_forecast_is_the_filter_and_a_rollout():
             for _ in range(2):
                 state = state + 0.5 * model.transition.velocity(torch.cat([state, noise[:, :, t]], -1))
             states.append(state)
-        means = [model.decoder(torch.cat([content, state], -1).flatten(0, 1)).sigmoid() for state in states[-4:]]
+        means = [
+            model.emission.decoder(torch.cat([content, state], -1).flatten(0, 1)).sigmoid() for state in states[-4:]
+        ]
     torch.testing.assert_close(prediction.latents["states"], torch.stack(states, 2), rtol=1e-10, atol=1e-10)
     expected = torch.stack(means, 1).unflatten(0, (500, 2))
-    torch.testing.assert_close(prediction.means, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(prediction.emission_means, expected, rtol=1e-10, atol=1e-10)
     ahead = torch.stack(standard[-4:], 1)
     assert_close_mc(ahead, 0.0)
     assert_close_mc(ahead.square(), 1.0)
-    assert_close_mc(prediction.samples - prediction.means, 0.0)
+    assert_close_mc(prediction.samples - prediction.emission_means, 0.0)
 
 
 @pytest.mark.parametrize("rate", [2, 4])
@@ -265,11 +274,13 @@ def test_a_higher_frame_rate_shows_frames_between_the_same_ones(rate):
     model.num_substeps = 4
     posterior, times = GuidePosterior(model), STEPS - 1 + torch.arange(1, 3 * rate + 1) / rate
     fine = forecast(posterior, data, times=times, num_samples=3)
-    assert fine.means.shape == (3, 2, 3 * rate, *SHAPE)
+    assert fine.emission_means.shape == (3, 2, 3 * rate, *SHAPE)
     sites = posterior.draws(data, 3)
     sites["noise_future"] = fine.latents["noise_future"][:, :, ::rate]
     coarse = forecast(Pinned(model, sites), data, horizon=3, num_samples=3)
-    torch.testing.assert_close(fine.means[:, :, rate - 1 :: rate], coarse.means, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        fine.emission_means[:, :, rate - 1 :: rate], coarse.emission_means, rtol=1e-10, atol=1e-10
+    )
     between = fine.latents["states"][:, :, STEPS:].diff(dim=2).norm(dim=-1)
     assert bool((between > 0).all())
 
@@ -278,19 +289,19 @@ def test_any_spacing_of_frames_counts_as_one():
     model, data = small_model(), frames(2)
     stretched = dataclasses.replace(data, times=1e9 + 0.04 * torch.arange(STEPS, dtype=torch.float64))
     one, other = (forecast(GuidePosterior(model), given, horizon=3, num_samples=2) for given in (data, stretched))
-    assert torch.equal(one.means, other.means)
+    assert torch.equal(one.emission_means, other.emission_means)
 
 
 def test_frames_are_encoded_once_and_decoded_in_chunks(monkeypatch):
     monkeypatch.setattr(srvp, "_DECODED", 7)
     model, data, sizes = small_model(), frames(2), {"encoder": [], "decoder": []}
     model.frame_encoder.register_forward_hook(lambda part, args, out: sizes["encoder"].append(len(args[0])))
-    model.decoder.register_forward_hook(lambda part, args, out: sizes["decoder"].append(len(args[0])))
+    model.emission.decoder.register_forward_hook(lambda part, args, out: sizes["decoder"].append(len(args[0])))
     prediction = forecast(GuidePosterior(model), data, horizon=5, num_samples=20, chunk_size=5)
     assert sizes["encoder"] == [2 * STEPS] and max(sizes["decoder"]) == 7
     monkeypatch.setattr(srvp, "_DECODED", 1000)
     whole = forecast(GuidePosterior(model), data, horizon=5, num_samples=20, chunk_size=5)
-    torch.testing.assert_close(prediction.means, whole.means, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(prediction.emission_means, whole.emission_means, rtol=1e-12, atol=1e-12)
     sizes["encoder"].clear()
     Objective(model)(data)
     assert sizes["encoder"] == [2 * STEPS]
@@ -314,10 +325,10 @@ def test_swapped_content_keeps_the_motion(name):
     mine, theirs = (forecast(posterior, given, horizon=3, num_samples=2) for given in (data, swapped))
     for site, value in mine.latents.items():
         assert torch.equal(value, theirs.latents[site])
-    assert not torch.allclose(mine.means, theirs.means)
+    assert not torch.allclose(mine.emission_means, theirs.emission_means)
     sites = {**posterior.draws(data, 2), "noise_future": mine.latents["noise_future"]}
     exchanged = forecast(Pinned(model, sites), other, horizon=3, num_samples=2)
-    torch.testing.assert_close(exchanged.means, theirs.means, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(exchanged.emission_means, theirs.emission_means, rtol=1e-12, atol=1e-12)
     one = model.swap_content(data, other[:1])
     for part in swapped.context:
         expected = swapped.context[part][:1].expand(2, *swapped.context[part].shape[1:])
@@ -367,7 +378,7 @@ def squares(num_series: int, num_steps: int = 8) -> Sequences:
 @pytest.mark.parametrize("precision, num_steps", [("32-true", 120), ("bf16-mixed", 20)])
 def test_it_learns_by_fit(precision, num_steps):
     train = squares(32)
-    sizes = {"noise_dim": 2, "content_dim": 8, "num_frames": 3, "hidden_dim": 32, "observation_scale": 0.1}
+    sizes = {"noise_dim": 2, "content_dim": 8, "num_frames": 3, "hidden_dim": 32, "emission": PixelEmission(scale=0.1)}
     model = SRVP(SHAPE, 4, **sizes, architecture=DCGAN((8, 16)))
     method = SVI(
         num_steps=num_steps,
@@ -380,14 +391,21 @@ def test_it_learns_by_fit(precision, num_steps):
     loss = posterior.history["loss"]
     assert loss[-1] < loss[0] and all(bool(parameter.isfinite().all()) for parameter in model.parameters())
     filled = reconstruct(posterior, train, num_samples=2)
-    assert filled.means.dtype == torch.float32
+    assert filled.emission_means.dtype == torch.float32
     if num_steps > 100:
         assert float((filled.mean - train.values).square().mean()) < 0.8 * float(train.values.var())
 
 
 def test_the_page_of_the_manual_runs():
     names = run_page("docs/models/srvp.md")
-    assert names["slow"].means.shape == (20, 8, 20, 1, 16, 16) and names["halfway"].means.shape == (20, 4, 5, 1, 16, 16)
+    assert names["slow"].emission_means.shape == (20, 8, 20, 1, 16, 16) and names["halfway"].emission_means.shape == (
+        20,
+        4,
+        5,
+        1,
+        16,
+        16,
+    )
 
 
 # ---------------------------------------------------------------- errors
@@ -399,8 +417,8 @@ def test_errors_name_the_argument():
         SRVP((1, 60, 60))
     with pytest.raises(DataError, match=r"must be positive, and `hidden_dim` at least 2. Got 0, 5, 1, 1 and 512"):
         SRVP((1, 64, 64), 0)
-    with pytest.raises(DataError, match=r"must have the same sizes of state and noise.*'noise_prior': \(4, 2\)"):
-        small_model(noise_prior=NoisePrior(4, 2, (8,)))
+    with pytest.raises(DataError, match=r"must have the same sizes of state and noise.*'encoder': \(4, 2\)"):
+        small_model(encoder=ChainEncoder(5, 4, 2))
     with pytest.raises(DataError, match=r"codes of the architecture's size 5. Got .*, and codes of size 6"):
         small_model(encoder=ChainEncoder(6, 3, 2))
     with pytest.raises(DataError, match=r"`data.values` must lie in \[0, 1\]. Got \[0, 255\]"):

@@ -83,4 +83,4 @@ def test_the_likelihood_counts_all_points_and_prediction_reads_all() -> None:
     assert not torch.equal(first, second)
     model.eval()
     assert torch.equal(model.encode(data).mean, model.encode(data).mean)
-    assert ps.reconstruct(posterior, data, num_samples=2).means.shape == (2, 6, 8, 1)
+    assert ps.reconstruct(posterior, data, num_samples=2).emission_means.shape == (2, 6, 8, 1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.ops.divergence import exact_divergence, hutchinson_divergence, mlp_divergence
-from pyro_seq.ops.mlp import ACTIVATIONS, mlp
+from pyro_seq.ops.mlp import ACTIVATIONS, apply_layers
 
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -36,16 +36,16 @@ def test_closed_form_equals_exact_under_stages_and_samples(hidden, sample, input
     layers, activation = make([num_inputs, *hidden, 3], *sample), ACTIVATIONS["tanh"]
     state = normal(6, *sample, 2, num_inputs)
     closed = mlp_divergence(layers, activation, state, inputs=inputs)
-    exact = exact_divergence(lambda x: mlp(layers, activation, x), state, inputs=inputs)
+    exact = exact_divergence(lambda x: apply_layers(layers, activation, x), state, inputs=inputs)
     assert closed.shape == state.shape[:-1]
     torch.testing.assert_close(closed, exact, **TOLERANCE)
 
 
 def test_exact_equals_the_jacobian():
     layers, state = make([6, 5, 4, 3]), normal(4, 6)
-    exact = exact_divergence(lambda x: mlp(layers, ACTIVATIONS["silu"], x), state, inputs=slice(3, 6))
+    exact = exact_divergence(lambda x: apply_layers(layers, ACTIVATIONS["silu"], x), state, inputs=slice(3, 6))
     for row, value in zip(state, exact, strict=True):
-        jacobian = torch.autograd.functional.jacobian(lambda x: mlp(layers, ACTIVATIONS["silu"], x), row)
+        jacobian = torch.autograd.functional.jacobian(lambda x: apply_layers(layers, ACTIVATIONS["silu"], x), row)
         torch.testing.assert_close(jacobian[:, 3:6].trace(), value, **TOLERANCE)
 
 
@@ -54,7 +54,7 @@ def test_exact_equals_the_jacobian():
 def test_every_activation(name, hidden):
     layers, state = make([3, *hidden, 3], bias=False), normal(8, 3)
     closed = mlp_divergence(layers, ACTIVATIONS[name], state)
-    exact = exact_divergence(lambda x: mlp(layers, ACTIVATIONS[name], x), state)
+    exact = exact_divergence(lambda x: apply_layers(layers, ACTIVATIONS[name], x), state)
     torch.testing.assert_close(closed, exact, **TOLERANCE)
 
 
@@ -62,7 +62,7 @@ def test_hutchinson_is_unbiased_with_the_stated_variance():
     layers, state = make([6, 5, 3]), normal(4, 6)
 
     def field(x: Tensor) -> Tensor:
-        return mlp(layers, ACTIVATIONS["tanh"], x)
+        return apply_layers(layers, ACTIVATIONS["tanh"], x)
 
     num_probes = 4000
     generator = torch.Generator().manual_seed(2)
@@ -85,7 +85,7 @@ def test_hutchinson_is_exact_for_a_diagonal_jacobian_and_repeats_with_its_seed()
     layers = make([6, 5, 6])
     first, second = (
         hutchinson_divergence(
-            lambda x: mlp(layers, ACTIVATIONS["tanh"], x), state, generator=torch.Generator().manual_seed(3)
+            lambda x: apply_layers(layers, ACTIVATIONS["tanh"], x), state, generator=torch.Generator().manual_seed(3)
         )
         for _ in range(2)
     )
@@ -102,7 +102,7 @@ def test_gradients_agree(hidden, sample):
     weights = normal(*sample, 4, seed=9)
     routes = (
         mlp_divergence(layers, activation, state, inputs=slice(0, 3)),
-        exact_divergence(lambda x: mlp(layers, activation, x), state, inputs=slice(0, 3)),
+        exact_divergence(lambda x: apply_layers(layers, activation, x), state, inputs=slice(0, 3)),
     )
     one, other = (torch.autograd.grad((route * weights).sum(), leaves) for route in routes)
     for left, right in zip(one, other, strict=True):
@@ -118,7 +118,7 @@ def test_wrong_input():
     layers, state = make([6, 5, 3]), normal(4, 6)
 
     def field(x: Tensor) -> Tensor:
-        return mlp(layers, ACTIVATIONS["tanh"], x)
+        return apply_layers(layers, ACTIVATIONS["tanh"], x)
 
     generator = torch.Generator()
     for call in (

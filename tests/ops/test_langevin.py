@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
-from pyro_seq.ops.langevin import MALA, ULA, initial_state, refine, run, step
+from pyro_seq.ops.langevin import MALA, ULA, initial_state, run, step
 
 F64 = torch.float64
 
@@ -348,27 +348,6 @@ def test_steps_of_an_earlier_run_are_taken_up() -> None:
     first = run(quartic, normal(2, 3, 2), MALA(), 5, seeded(), adapt_steps=50)
     second = run(quartic, first.state.value, ULA(9.0), 5, seeded(1), step_size=first.diagnostics.step_size)
     assert torch.equal(second.diagnostics.step_size, first.diagnostics.step_size)
-
-
-# ---------------------------------------------------------------------- refinement
-
-
-def test_refinement_finds_the_mode_and_never_climbs() -> None:
-    target = Gaussians(30, 3)
-    start = 5 * normal(4, 30, 3)
-    rough = refine(target, start, 5, step_size=20.0)  # starts far beyond stability
-    state = refine(target, start, 500, step_size=20.0)
-    assert (rough.energy <= target(start)).all()
-    assert (state.energy <= rough.energy).all()
-    assert (state.value - target.mean).abs().max() < 1e-4
-
-
-def test_refinement_leaves_bad_targets_alone() -> None:
-    value = normal(3, 2)
-    value[1, 0] = float("nan")
-    state = refine(lambda z: 0.5 * z.square().sum(-1), value, 100, step_size=1.0)
-    assert state.is_frozen.tolist() == [False, True, False]
-    assert state.value[[0, 2]].abs().max() < 1e-8
 
 
 # ---------------------------------------------------------------------- manners

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pyro_seq.ops.mlp import ACTIVATIONS, linear, mlp
+from pyro_seq.ops.mlp import ACTIVATIONS, apply_layers, linear
 
 
 def normal(*shape: int, seed: int = 1) -> torch.Tensor:
@@ -46,4 +46,4 @@ def test_mlp_equals_a_chain_of_layers(sample, stages):
     for i, (weight, bias) in enumerate(layers):
         expected = torch.einsum("...ni,...oi->...no", expected if i == 0 else expected.tanh(), weight)
         expected = expected + bias.unsqueeze(-2)
-    torch.testing.assert_close(mlp(layers, ACTIVATIONS["tanh"], state), expected)
+    torch.testing.assert_close(apply_layers(layers, ACTIVATIONS["tanh"], state), expected)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq.errors import DataError, NumericalError, ShapeError
-from pyro_seq.ops.mlp import ACTIVATIONS, mlp
+from pyro_seq.ops.mlp import ACTIVATIONS, apply_layers
 from pyro_seq.ops.odeint import RK4, Dopri5, Euler, Midpoint, odeint
 
 FIXED = [Euler(), Midpoint(), RK4()]
@@ -50,7 +50,7 @@ class MLPField:
         ]
 
     def __call__(self, t: Tensor, state: Tensor) -> Tensor:
-        return torch.cat([state[..., self.half :], mlp(self.layers, ACTIVATIONS["tanh"], state)], -1)
+        return torch.cat([state[..., self.half :], apply_layers(self.layers, ACTIVATIONS["tanh"], state)], -1)
 
 
 def irregular(series: int, time: int, seed: int = 0) -> Tensor:

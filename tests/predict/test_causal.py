@@ -91,6 +91,6 @@ def test_shared_draws_of_chains_serve_any_series() -> None:
     posterior = StoredPosterior(Levels(), fitted, {"level": draws}, frozenset({"level"}))
     other = Sequences(torch.ones(4, 7, 1)).hide(torch.arange(7).expand(4, -1) == 3)
     filled = impute(posterior, other, is_causal=True, num_samples=20)
-    assert torch.equal(filled.means[:, :, 3, 0], draws.reshape(20, 1).expand(-1, 4))
+    assert torch.equal(filled.emission_means[:, :, 3, 0], draws.reshape(20, 1).expand(-1, 4))
     with pytest.raises(DataError, match="series that were fitted"):
         StoredPosterior(Levels(), fitted, {"level": draws}).draws(other, 5)

@@ -12,7 +12,7 @@ from pyro_seq.predict.energies import Energies, energies
 
 def some_model() -> tuple[ps.ODELEBM, ps.Sequences]:
     torch.manual_seed(0)
-    model = ps.ODELEBM(obs_shape=(2,), state_dim=3, static_dim=1, energy=ps.EnergyMLP(4, (5,)))
+    model = ps.ODELEBM(obs_shape=(2,), state_dim=3, static_dim=1, initial_prior=ps.EnergyTilt(ps.EnergyMLP(4, (5,))))
     mask = torch.rand(6, 7, 2) < 0.6
     return model, ps.Sequences(torch.randn(6, 7, 2).where(mask, 0), mask=mask, times=torch.arange(7.0))
 
@@ -25,7 +25,9 @@ def test_energies_are_the_densities_of_prior_and_model() -> None:
     prior = model.energy(vector) - Normal(0, 1).log_prob(vector).sum(-1)
     torch.testing.assert_close(found.prior, prior.detach())
     torch.testing.assert_close(found.joint, SeriesTarget(model, data)(vector).detach())
-    path = ps.reconstruct(ps.StoredPosterior(model, data, {"initial": vector[:, None]}), data, num_samples=5).means
+    path = ps.reconstruct(
+        ps.StoredPosterior(model, data, {"initial": vector[:, None]}), data, num_samples=5
+    ).emission_means
     likelihood = Normal(path, model.emission.scale).log_prob(data.values).where(data.entry_mask, 0).sum((-2, -1))
     torch.testing.assert_close(found.joint - found.prior, -likelihood.detach(), rtol=1e-4, atol=1e-4)
 

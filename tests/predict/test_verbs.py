@@ -25,13 +25,13 @@ def test_forecast_follows_the_line_that_was_drawn(toy, posterior):
     line, drift = prediction.latents["line"], prediction.latents["drift"][:, None]
     states = line[..., :1] + (line[..., 1:] + drift) * torch.tensor([20.0, 30.0])
     expected = posterior.model.emit(states[..., None]).detach()
-    torch.testing.assert_close(prediction.means, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(prediction.emission_means, expected, rtol=1e-5, atol=1e-5)
     assert prediction.times.tolist() == [20.0, 30.0]
 
 
 def test_samples_scatter_around_the_means_with_the_noise_of_the_emission(toy, posterior):
     prediction = reconstruct(posterior, toy.make_data(2), num_samples=4000)
-    residuals = prediction.samples - prediction.means
+    residuals = prediction.samples - prediction.emission_means
     assert_close_mc(residuals, torch.zeros_like(residuals[0]))
     assert_close_mc(residuals**2, torch.full_like(residuals[0], toy.NOISE**2))
 
@@ -52,7 +52,7 @@ def test_chunks_do_not_change_what_is_drawn_of_the_latents(toy, posterior):
     data = toy.make_data()
     whole = forecast(posterior, data, horizon=3, num_samples=5)
     parts = forecast(posterior, data, horizon=3, num_samples=5, chunk_size=2)
-    torch.testing.assert_close(parts.means, whole.means, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(parts.emission_means, whole.emission_means, rtol=1e-6, atol=1e-6)
     assert parts.samples.shape == whole.samples.shape
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pyro
 import pyro.distributions as dist
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, PyroSeqError
-from pyro_seq.model import Emission, SequenceModel
+from pyro_seq.model import SequenceModel
 from pyro_seq.testing import ModelCheckError, check_model
 from pyro_seq.testing.checks import CHECKS, SLOW_CHECKS
 from tests.support import Lines, RandomWalk, Walks, binary_series, real_series
@@ -91,7 +92,7 @@ class UnmaskedLikelihood(Lines):
 class MasksStepsOnly(Lines):
     """Counts the zeros at single hidden entries of a step that was seen in part."""
 
-    def observe(self, emission: Emission, path: Tensor, data: Sequences) -> None:
+    def observe(self, emission: Callable, path: Tensor, data: Sequences) -> None:
         seen = emission(path[..., : data.num_steps, :]).to_event(1).mask(data.step_mask)
         pyro.sample("x", seen.to_event(1), obs=data.values)
 
@@ -197,12 +198,12 @@ class FirstDrawForAll(Lines):
 
 
 class NotObserved(Lines):
-    def observe(self, emission: Emission, path: Tensor, data: Sequences) -> None:
+    def observe(self, emission: Callable, path: Tensor, data: Sequences) -> None:
         pyro.sample("x", emission(path).to_event(2))
 
 
 class OtherName(Lines):
-    def observe(self, emission: Emission, path: Tensor, data: Sequences) -> None:
+    def observe(self, emission: Callable, path: Tensor, data: Sequences) -> None:
         pyro.sample("y", emission(path[..., : data.num_steps, :]).to_event(2), obs=data.values)
 
 
@@ -313,7 +314,7 @@ class NoObsShape(Lines):
 class ReversedEmission(Lines):
     """The right value with the gradient of its negative."""
 
-    def observe(self, emission: Emission, path: Tensor, data: Sequences) -> None:
+    def observe(self, emission: Callable, path: Tensor, data: Sequences) -> None:
         def reversed_emission(state: Tensor) -> dist.Normal:
             mean = emission(state).mean
             return dist.Normal(2.0 * mean.detach() - mean, 1.0)

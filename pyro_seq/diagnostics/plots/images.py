@@ -34,7 +34,7 @@ def frame_rows(
     Raises:
         ShapeError: When `data` have other frames than the prediction.
     """
-    means = prediction.means[:, series]
+    means = prediction.emission_means[:, series]
     rows: dict[str, Any] = {}
     if data is not None:
         truth = data.values[series].masked_fill(~data.entry_mask[series], float("nan"))
@@ -79,7 +79,7 @@ def sample_rows(
         >>> figure = plot_sequences(sample_rows(prediction, truth))  # doctest: +SKIP
     """
     truth = frame_rows(prediction, data, series=series, num_samples=0)["truth"]
-    means = prediction.means[:, series].clamp(0, 1)
+    means = prediction.emission_means[:, series].clamp(0, 1)
     values = score(means, data.values[series].to(means).expand_as(means), keep=0)
     rows = {"truth": truth, "best": means[int(values.argmax())], "worst": means[int(values.argmin())]}
     return rows | {f"random {number + 1}": frames for number, frames in enumerate(means[:num_random])}

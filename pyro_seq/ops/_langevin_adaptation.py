@@ -1,4 +1,4 @@
-"""The warm-up of Langevin chains: step sizes by dual averaging, and the scale of each direction from the draws."""
+"""How Langevin chains adapt in a warm-up: step sizes by dual averaging, scales of directions from the draws."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from pyro_seq.ops._dual_averaging import DualAveraging
-from pyro_seq.ops.langevin import LangevinState, Sampler
+from pyro_seq.ops._langevin_samplers import Sampler
+from pyro_seq.ops._langevin_state import LangevinState
 
 # Shares of the warm-up between which scales are measured, each window with the scales of the one before: a direction
 # ten times wider than the rest takes more than one. Before the first, chains find their place.
@@ -14,7 +15,7 @@ _WINDOWS = (0.1, 0.25, 0.5, 0.8)
 _FEWEST_STEPS = 40  # of a warm-up that can measure scales
 
 
-class WarmUp:
+class Adaptation:
     r"""Adapts a batch of chains from step to step, and says how they go on after it.
 
     Step sizes follow the acceptance of each target by dual averaging. With `has_scale` the standard deviation of each
