@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -172,6 +173,7 @@ def ode2vae_digits(num_steps: int, *, num_train: int = 1400) -> tuple[ps.ODE2VAE
     return model, train, method
 
 
+@cache
 def rotating_digits(num_train: int) -> datasets.Splits:
     """Data of the main example."""
     source = datasets.BundledDigits(size=16)
@@ -186,6 +188,7 @@ def _box_parts() -> dict[str, Any]:
     }
 
 
+@cache
 def _box(num_series: int = 512) -> ps.Sequences:
     """Binary pictures of the ball in a box's sizes; what they show does not change what a step costs."""
     generator = torch.Generator().manual_seed(0)
@@ -218,13 +221,17 @@ def _srvp_example(num_steps: int) -> tuple[ps.SRVP, Any, ps.SVI]:
     return model, source, method
 
 
-def srvp_paper(num_steps: int, *, batch_size: int = 128, num_series: int = 256) -> tuple[ps.SRVP, Any, ps.SVI]:
+def srvp_paper(num_steps: int, *, batch_size: int = 128) -> tuple[ps.SRVP, Any, ps.SVI]:
     """The paper's networks for stochastic moving digits, 64 x 64 pixels, 15 frames; clips that are in memory."""
-    source = datasets.moving_digits(source=datasets.BundledDigits(28)).train
     method = ps.SVI(
         num_steps=num_steps, batch_size=batch_size, learning_rate=3e-4, scales={"noise": 2.0, "residual": 1.0}
     )
-    return ps.SRVP((1, 64, 64)), source[: max(num_series, batch_size)], method
+    return ps.SRVP((1, 64, 64)), _clips(), method
+
+
+@cache
+def _clips() -> ps.Sequences:
+    return datasets.moving_digits(source=datasets.BundledDigits(28)).train[:256]
 
 
 def _ode_lebm(num_steps: int, is_bound: bool) -> tuple[ps.ODELEBM, ps.Sequences, Any]:

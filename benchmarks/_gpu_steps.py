@@ -28,20 +28,23 @@ ROOT = Path(__file__).parents[1]
 
 def steps(rows: Rows, device: torch.device, share: slice, is_quick: bool) -> None:
     """Each example's training step, on the device in both precisions first, then on the CPU."""
-    workloads, seconds = (WORKLOADS[:-2], 1.5) if is_quick else (WORKLOADS, 2.5)
+    workloads, seconds = (WORKLOADS[:-2], 0.5) if is_quick else (WORKLOADS, 2.0)
     cpu, most = torch.device("cpu"), torch.get_num_threads()
-    plans = [(workload, device, precision, most) for workload in workloads for precision in PRECISIONS]
+    plans = [(workload, device, precision, most) for precision in PRECISIONS for workload in workloads]
     for threads in dict.fromkeys((most, 1)):
         if device.type != "cpu" or threads != most:
             plans += [(workload, cpu, "32-true", threads) for workload in workloads]
     for workload, place, precision, threads in plans:
         torch.set_num_threads(threads)
         name = f"{workload.name}, {place.type}, {precision}" + f", threads: {threads}" * (place.type == "cpu")
-        rows.run(name, partial(measured, workload, place, precision, seconds), seconds=30.0)
+        most_seconds = max(1.0, min(10 * seconds, 0.6 * rows.seconds_left))
+        rows.run(name, partial(measured, workload, place, precision, seconds, most_seconds), seconds=30.0)
 
 
-def measured(workload: Workload, device: torch.device, precision: str, seconds: float) -> dict[str, Any]:
-    """Figures of a step of `fit`."""
+def measured(
+    workload: Workload, device: torch.device, precision: str, seconds: float, most_seconds: float
+) -> dict[str, Any]:
+    """Figures of a step of `fit`, timed for some seconds; slow ones end after `most_seconds` in all."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         model, data, method = workload.make(NUM_STEPS)
@@ -53,7 +56,7 @@ def measured(workload: Workload, device: torch.device, precision: str, seconds: 
         accelerator="gpu" if device.type == "cuda" else "cpu",
         precision=precision,
         callbacks=[clock],
-        max_seconds=10 * seconds,
+        max_seconds=most_seconds,
         checkpoint_every=None,
     )
     try:

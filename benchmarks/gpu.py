@@ -36,8 +36,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch", "pyro-ppl", "lightning", "numpy", "arviz")
 GRACE = 5.0  # seconds after its time until a part is stopped
 QUICK_BELOW = 5.0  # minutes
-TEST_OPTIONS = ("-o", "addopts=", "--import-mode=importlib", "-p", "no:cacheprovider", "-q", "--tb=short")
-TEST_OPTIONS += ("-W", "ignore::pytest.PytestConfigWarning")  # a plugin that is not there
+TEST_OPTIONS = ("-o", "addopts=", "-o", "filterwarnings=", "--import-mode=importlib", "-p", "no:cacheprovider", "-q")
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def tests(rows: Rows, device: torch.device, share: slice, is_quick: bool) -> Non
 
 def _pytest(seconds: float) -> dict[str, Any]:
     marked = sorted(str(p) for p in (ROOT / "tests").rglob("test_*.py") if "pytest.mark.gpu" in p.read_text())
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", *TEST_OPTIONS, *marked]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", *TEST_OPTIONS, "--tb=short", *marked]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=max(1.0, seconds)
@@ -115,10 +114,10 @@ def work(part: Part, path: Path, device: str, until: float, is_quick: bool) -> N
 
 
 def redirect(log: Path) -> None:
-    """Send all output of this process to a file."""
-    with log.open("w") as stream:
-        for number in (1, 2):
-            os.dup2(stream.fileno(), number)
+    """Send all output of this process to a file, that of its libraries and of what it starts too."""
+    sys.stdout = sys.stderr = log.open("w", buffering=1)
+    for number in (1, 2):
+        os.dup2(sys.stdout.fileno(), number)
 
 
 def probe(path: Path, device: str) -> None:

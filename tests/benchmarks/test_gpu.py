@@ -84,7 +84,7 @@ def test_operations_are_counted_backwards_too():
 def test_a_step_of_fit_is_measured():
     case = CASES[0]
     workload = Workload("small", lambda n: (case.model(CPU), case.data(CPU), ps.SVI(num_steps=n, batch_size=3)))
-    found = measured(workload, CPU, "32-true", 0.2)
+    found = measured(workload, CPU, "32-true", 0.2, 10.0)
     assert found["repeats"] > 3
     assert found["operations"] > 200
     assert found["reads"]["aten::_local_scalar_dense"] >= 1
@@ -100,7 +100,7 @@ def test_a_step_that_raises_leaves_nothing_open():
     case = CASES[0]
     workload = Workload("small", lambda n: (case.model(CPU), case.data(CPU), ps.SVI(num_steps=n, views=[broken])))
     with pytest.raises(RuntimeError, match="broken view"):
-        measured(workload, CPU, "32-true", 0.2)
+        measured(workload, CPU, "32-true", 0.2, 10.0)
     assert not torch._C._len_torch_dispatch_stack()
 
 
@@ -173,9 +173,9 @@ def test_a_part_that_dies_or_hangs_costs_only_itself(tmp_path, monkeypatch):
         rows.run("all", lambda: {"answer": 1.5})
 
     monkeypatch.setattr(gpu, "GRACE", 0.0)
-    monkeypatch.setattr(gpu, "ALONE", (gpu.Part("kalman", 0.5), gpu.Part("mala", 0.7), gpu.Part("digits", 0.9)))
+    monkeypatch.setattr(gpu, "ALONE", (gpu.Part("kalman", 0.2), gpu.Part("mala", 0.3), gpu.Part("digits", 0.9)))
     monkeypatch.setattr(gpu, "WORK", {"kalman": dies, "mala": hangs, "digits": works})
-    gpu.main(["--device", "cpu", "--minutes", "0.1", "--out", str(tmp_path)])
+    gpu.main(["--device", "cpu", "--minutes", "0.2", "--out", str(tmp_path)])
     _, parts = results(tmp_path)
     assert [row["status"] for row in parts["kalman"]] == ["ok", "the process ended with 3"]
     assert parts["kalman"][1]["error"] == ["about to die"]
