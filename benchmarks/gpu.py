@@ -34,6 +34,7 @@ from benchmarks._measure import device_name
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch", "pyro-ppl", "lightning", "numpy", "arviz")
+START_METHODS = "fork", "spawn"  # of processes; the second where the imports have touched the device
 GRACE = 5.0  # seconds after its time until a part is stopped
 QUICK_BELOW = 5.0  # minutes
 TEST_OPTIONS = ("-o", "addopts=", "-o", "filterwarnings=", "--import-mode=importlib", "-p", "no:cacheprovider", "-q")
@@ -189,15 +190,17 @@ class Run:
 
     def _facts(self) -> dict[str, Any]:
         """What the figures are made with; the device is asked in a forked process, or else in a new one."""
-        known: dict[str, Any] = {}
-        for method in ("fork", "spawn"):
+        for method in START_METHODS:
             self.context = multiprocessing.get_context(method)
             path = self.folder / f"device_{method}.json"
             self._process(probe, (path, self.options.device)).join(60)
             if path.exists():
                 known = json.loads(path.read_text())
                 break
-            known = {"device": "none", "error": _tail(path.with_suffix(".log"))}
+        else:
+            raise SystemExit(
+                f"The device {self.options.device!r} cannot be used: {_tail(path.with_suffix('.log'))[-1:]}"
+            )
         known |= {"processor": device_name(), "threads": torch.get_num_threads(), "processes": method}
         known |= {"python": platform.python_version(), "minutes": self.options.minutes}
         return known | {"versions": {name: _version(name) for name in PACKAGES}}

@@ -182,3 +182,10 @@ def test_a_part_that_dies_or_hangs_costs_only_itself(tmp_path, monkeypatch):
     assert [row["status"] for row in parts["mala"]] == ["ok", "stopped: out of time"]
     assert [row["status"] for row in parts["digits"]] == ["ok"]
     assert "answer 1.5" in (tmp_path / "gpu.md").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_device_nothing_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "START_METHODS", ("fork",))
+    with pytest.raises(SystemExit, match="'cuda' cannot be used: .*[A-Za-z]"):
+        gpu.main(["--out", str(tmp_path)])
