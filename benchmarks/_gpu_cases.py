@@ -11,8 +11,8 @@ import torch
 
 import pyro_seq as ps
 from pyro_seq import datasets
-from pyro_seq.infer import schedules, views
 from pyro_seq.ops.langevin import MALA
+from pyro_seq.training import schedules, views
 
 VECTOR, IMAGE = (3,), (1, 8, 8)
 NUM_SERIES, NUM_STEPS, SEEN = 4, 9, 4
@@ -74,7 +74,13 @@ def small_image_parts() -> dict[str, Any]:
 
 def srvp(architecture: Any, **options: Any) -> ps.SRVP:
     """A small SRVP."""
-    sizes = {"noise_dim": 2, "content_dim": 6, "num_frames": 3, "hidden_dim": 24, "observation_scale": 0.3}
+    sizes = {
+        "noise_dim": 2,
+        "content_dim": 6,
+        "num_frames": 3,
+        "hidden_dim": 24,
+        "emission": ps.PixelEmission(scale=0.3),
+    }
     return ps.SRVP(IMAGE, 3, architecture=architecture, **(sizes | options))
 
 
@@ -88,7 +94,7 @@ def ode_lebm(obs_shape: tuple[int, ...], encoder: Any, has_energy: bool, **optio
         static_dim=1,
         dynamic_dim=1,
         vector_field=field(3, 2, is_bayesian=False),
-        energy=energy,
+        initial_prior=energy,
         encoder=encoder(obs_shape, 4),
         **options,
     )
@@ -212,7 +218,7 @@ def _srvp_example(num_steps: int) -> tuple[ps.SRVP, Any, ps.SVI]:
         16,
         content_dim=64,
         hidden_dim=128,
-        observation_scale=0.15,
+        emission=ps.PixelEmission(scale=0.15),
         architecture=ps.DCGAN(channels=(16, 32, 64), code_dim=64),
         transition=ps.ResidualTransition(16, 8, (128,) * 3, gain=1.0),
     )
@@ -249,7 +255,7 @@ def _ode_lebm(num_steps: int, is_bound: bool) -> tuple[ps.ODELEBM, ps.Sequences,
         dim,
         flow=ps.Flow(dim, order=1, solver=ps.RK4(step_size=1.0, is_dense=True)),
         vector_field=ps.BayesianMLP(dim, dim, (50, 50), is_bayesian=False),
-        energy=energy,
+        initial_prior=energy,
         encoder=ps.RNNEncoder(shape, dim),
         emission=ps.GaussianEmission(ps.MLPDecoder(dim, shape, ()), initial_scale=0.1),
     )

@@ -46,7 +46,7 @@ class SequenceModel(nn.Module):
         is_conditional: True for a model that needs seen frames and therefore cannot be sampled from its prior alone.
         has_even_times: True for a model that counts steps and therefore refuses uneven times.
         has_inputs: True for a model that reads ``data.inputs``; others refuse them.
-        fewest_steps: Seen steps that the model needs at least.
+        needs_steps: False for a model that also takes data without any seen step.
         has_guide: False for a model, or one built from parts, that has no guide and is inferred by chains alone.
         renamed_parts: Parts whose names have changed, ``{"old.": "new."}``, so that earlier files still load.
         time_scale: Time stamps per unit of model time (buffer), set by `adapt`.
@@ -59,7 +59,7 @@ class SequenceModel(nn.Module):
     is_conditional: bool = False
     has_even_times: ClassVar[bool] = False
     has_inputs: ClassVar[bool] = False
-    fewest_steps: ClassVar[int] = 1
+    needs_steps: ClassVar[bool] = True
     has_guide: bool = True
     renamed_parts: ClassVar[dict[str, str]] = {}
     time_scale: Tensor
@@ -91,10 +91,9 @@ class SequenceModel(nn.Module):
             )
         if data.inputs is not None and not self.has_inputs:
             raise UnsupportedError(f"`data.inputs` is given, but {type(self).__name__} has no inputs. Leave them out.")
-        if data.num_steps < self.fewest_steps:
+        if data.num_steps == 0 and self.needs_steps:
             raise DataError(
-                f"`data` must have at least {self.fewest_steps} seen step, from which {type(self).__name__} infers its "
-                f"latents. Got {data.num_steps}."
+                f"`data` must have at least one seen step, from which {type(self).__name__} infers its latents. Got 0."
             )
         gaps = data.times.diff(dim=-1)
         if self.has_even_times and gaps.numel() and float((gaps / gaps.median() - 1).abs().max()) > EVEN:

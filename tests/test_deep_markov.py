@@ -8,7 +8,6 @@ import pyro_seq as ps
 from pyro_seq.testing import check_model
 from tests.deep_markov import DeepMarkovModel
 
-
 NOISE = 0.1
 
 

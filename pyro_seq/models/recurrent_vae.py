@@ -93,7 +93,7 @@ class RecurrentVAE(SequenceModel):
     """
 
     has_even_times: ClassVar[bool] = True
-    fewest_steps: ClassVar[int] = 0
+    needs_steps: ClassVar[bool] = False
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"codes": ("time", "code")}
 
     def __init__(

@@ -95,8 +95,9 @@ def exact_posterior(model: ODELEBM, data: Sequences, i: int) -> tuple[Tensor, Te
         shifts.append((data.values[i, step] - decoder.bias.detach())[keep[step]])
     design, shift = torch.cat(rows), torch.cat(shifts)
     precision, push = torch.ones(model.dim, dtype=F64), torch.zeros(model.dim, dtype=F64)
-    if model.energy is not None:
-        precision, push = 1 + model.energy.network.tilt.detach(), model.energy.network.push.detach()
+    if isinstance(model.initial_prior, EnergyTilt):
+        bowl = model.initial_prior.network
+        precision, push = 1 + bowl.tilt.detach(), bowl.push.detach()
     cov = torch.linalg.inv(precision.diag() + design.T @ design / scale**2)
     return cov @ (push + design.T @ shift / scale**2), cov
 
@@ -247,8 +248,8 @@ def test_prior_draws_follow_the_energy() -> None:
     model = linear_model(has_energy=True)
     model.encoder = RNNEncoder((OBS,), model.dim).double()
     drawn = sample(GuidePosterior(model), irregular(20), num_samples=100).latents["initial"].flatten(0, 1)
-    precision = 1 + model.energy.network.tilt.detach()
-    mean, number = model.energy.network.push.detach() / precision, len(drawn)
+    precision = 1 + model.initial_prior.network.tilt.detach()
+    mean, number = model.initial_prior.network.push.detach() / precision, len(drawn)
     assert ((drawn.mean(0) - mean).abs() < 4.5 / (number * precision).sqrt()).all()
     assert ((drawn.var(0) * precision - 1).abs() < 4.5 * (2 / number) ** 0.5).all()
 
@@ -258,7 +259,8 @@ def test_a_constant_energy_is_the_gaussian_prior() -> None:
     for energy in (None, EnergyMLP(4, (5,))):
         torch.manual_seed(2)
         model = ODELEBM((OBS,), 4, encoder=RNNEncoder((OBS,), 4, hidden_dim=6)).double()
-        model.energy = energy if energy is None else EnergyTilt(energy.double(), num_steps=2)
+        if energy is not None:
+            model.initial_prior = EnergyTilt(energy.double(), num_steps=2)
         for parameter in () if energy is None else energy.parameters():
             parameter.data.zero_()
         torch.manual_seed(3)
@@ -268,7 +270,7 @@ def test_a_constant_energy_is_the_gaussian_prior() -> None:
 
 def test_penalty_is_that_of_the_chains_that_normalise() -> None:
     energy = EnergyTilt(EnergyMLP(4, (5,)), num_steps=2, has_penalty=True)
-    model, data = ODELEBM((OBS,), 4, encoder=RNNEncoder((OBS,), 4), energy=energy).double(), irregular()
+    model, data = ODELEBM((OBS,), 4, encoder=RNNEncoder((OBS,), 4), initial_prior=energy).double(), irregular()
     with torch.no_grad():
         assert float(Objective(model)(data).terms["energy_penalty"]) > 0
     term = Objective(model, scales={"energy_penalty": 0.1})(data).terms["energy_penalty"]
@@ -331,7 +333,7 @@ def test_four_calls(method, has_energy) -> None:
     data = irregular().to(dtype=torch.float32)
     energy = EnergyTilt(EnergyMLP(4), num_steps=3, chains=PersistentChains(20, 4)) if has_energy else None
     encoder = RNNEncoder((OBS,), 4, hidden_dim=6) if isinstance(method, SVI) else None
-    model = ODELEBM((OBS,), 3, static_dim=1, encoder=encoder, energy=energy)
+    model = ODELEBM((OBS,), 3, static_dim=1, encoder=encoder, initial_prior=energy)
     before = {name: value.clone() for name, value in model.named_parameters()}
     posterior = fit(model, data, method, trainer=QUIET)
     assert all(not torch.equal(value, before[name]) for name, value in model.named_parameters())
@@ -427,7 +429,7 @@ def test_contract(parts, has_energy, kind, emission) -> None:
 def test_contract_with_images_times_of_each_series_and_persistent_chains() -> None:
     energy = EnergyTilt(EnergyMLP(3, (4,)), num_steps=2, chains=PersistentChains(9, 3), has_penalty=True)
     flow = Flow(2, order=1, solver=RK4(0.3, is_dense=True))
-    parts = {"flow": flow, "energy": energy, "encoder": ODERNNEncoder((1, 6, 6), 3)}
+    parts = {"flow": flow, "initial_prior": energy, "encoder": ODERNNEncoder((1, 6, 6), 3)}
     model = ODELEBM((1, 6, 6), 2, static_dim=1, has_restart_term=True, **parts)
     times = (0.1 + torch.rand(4, 6, dtype=F64)).cumsum(-1)
     report = check_model(model, Sequences(torch.rand(4, 6, 1, 6, 6), times=times))

@@ -415,7 +415,7 @@ def test_errors_name_the_argument():
     posterior, data = GuidePosterior(small_model()), frames(2)
     with pytest.raises(ShapeError, match=r"`obs_shape` must be .* multiples of 16"):
         SRVP((1, 60, 60))
-    with pytest.raises(DataError, match=r"must be positive, and `hidden_dim` at least 2. Got 0, 5, 1, 1 and 512"):
+    with pytest.raises(DataError, match=r"must be positive, and `hidden_dim` at least 2. Got 0, 5, 1 and 512"):
         SRVP((1, 64, 64), 0)
     with pytest.raises(DataError, match=r"must have the same sizes of state and noise.*'encoder': \(4, 2\)"):
         small_model(encoder=ChainEncoder(5, 4, 2))

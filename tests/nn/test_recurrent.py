@@ -67,7 +67,7 @@ def test_units_change_codes_and_their_predictions_together():
 def test_units_are_those_of_the_codes():
     codes = Sequences(5.0 + 3.0 * path(40, 6), torch.rand(40, 6, generator=torch.Generator().manual_seed(1)) < 0.7)
     network = transition()
-    network.adapt(codes)
+    network.adapt_codes(codes)
     seen = codes.values[codes.mask]
     first = network.initial(1)
     torch.testing.assert_close(first.loc[0], seen.mean(0), rtol=1e-12, atol=1e-12)

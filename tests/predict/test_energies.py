@@ -22,7 +22,7 @@ def test_energies_are_the_densities_of_prior_and_model() -> None:
     draws = {"initial": torch.randn(5, 6, 4)}
     found = energies(model, data.extend(horizon=3), draws)
     vector = draws["initial"]
-    prior = model.energy(vector) - Normal(0, 1).log_prob(vector).sum(-1)
+    prior = model.initial_prior(vector) - Normal(0, 1).log_prob(vector).sum(-1)
     torch.testing.assert_close(found.prior, prior.detach())
     torch.testing.assert_close(found.joint, SeriesTarget(model, data)(vector).detach())
     path = ps.reconstruct(
