@@ -30,7 +30,8 @@ def test_clean_after_the_others():
 
 
 def test_leaks_of_global_state_are_errors(pytester: pytest.Pytester) -> None:
+    """In a process apart: one in this process forgets the modules that it imported, and they cannot load twice."""
     pytester.makeconftest((Path(__file__).parent / "conftest.py").read_text())
     pytester.makepyfile(OFFENDERS)
-    outcomes = pytester.runpytest_inprocess("-p", "no:cacheprovider").parseoutcomes()
+    outcomes = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:randomly").parseoutcomes()
     assert outcomes == {"passed": 5, "errors": 4}

@@ -1,0 +1,100 @@
+"""Files of an earlier version load, predict what they predicted, resume, and are what is written today."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import pyro_seq as ps
+from tests.golden.make import FILES, POSTERIORS, PREDICTIONS, RUNS, fitted, predictions
+
+OTHER = 1  # seed of models that files are read into
+CONTENTS = [FILES / f"{name}.pt" for name in POSTERIORS] + [FILES / name / "checkpoint.pt" for name in RUNS]
+
+
+def contents(path: Path) -> dict[str, Any]:
+    """What a file holds, behind its first line."""
+    return torch.load(io.BytesIO(path.read_bytes().partition(b"\n")[2]), weights_only=True)
+
+
+def entries(value: Any, where: str = "") -> dict[str, Any]:
+    """Every tensor, number and text of plain data by its path, and what is empty."""
+    if isinstance(value, dict | list | tuple) and value:
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        return {path: leaf for key, part in parts for path, leaf in entries(part, f"{where}/{key}").items()}
+    return {where: value}
+
+
+def kinds(content: dict[str, Any]) -> dict[str, str]:
+    """The type of each entry, and the shape of a tensor."""
+    found = entries(content).items()
+    return {
+        path: f"{type(leaf).__name__} {getattr(leaf, 'dtype', '')} {getattr(leaf, 'shape', '')}" for path, leaf in found
+    }
+
+
+def digits(content: dict[str, Any]) -> dict[str, str]:
+    """All digits of each entry; as a text, because nan is not nan."""
+    return {path: repr(getattr(leaf, "tolist", lambda leaf=leaf: leaf)()) for path, leaf in entries(content).items()}
+
+
+def assert_predicts(posterior: Any, data: ps.Sequences, name: str) -> None:
+    """As stored, up to rounding: relative to the largest of the means."""
+    with np.load(PREDICTIONS) as stored:
+        for kind, means in predictions(posterior, data).items():
+            expected = stored[f"{name}/{kind}"]
+            np.testing.assert_allclose(means, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max(), err_msg=kind)
+
+
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_a_saved_posterior_predicts_what_it_predicted(name: str) -> None:
+    golden = POSTERIORS[name]
+    posterior = ps.load(FILES / f"{name}.pt", golden.model(OTHER))
+    assert_predicts(posterior, golden.data(), name)
+
+
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_a_file_read_and_written_again_holds_the_same_bits(name: str, tmp_path: Path) -> None:
+    path = FILES / f"{name}.pt"
+    ps.save(ps.load(path, POSTERIORS[name].model(OTHER)), tmp_path / "again.pt")
+    new, old = contents(tmp_path / "again.pt"), contents(path)
+    assert kinds(new) == kinds(old) and digits(new) == digits(old)
+
+
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_a_fit_today_writes_the_same_entries(name: str, tmp_path: Path) -> None:
+    ps.save(fitted(POSTERIORS[name]), tmp_path / "new.pt")
+    assert kinds(contents(tmp_path / "new.pt")) == kinds(contents(FILES / f"{name}.pt"))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_goes_on_as_if_it_had_not_stopped(name: str, tmp_path: Path) -> None:
+    """Two steps then and two now predict what four steps did then; figures of the first two are those of then."""
+    golden, folder = RUNS[name], tmp_path / name
+    shutil.copytree(FILES / name, folder)
+    rows = contents(folder / "checkpoint.pt")["rows"]
+    posterior = fitted(golden, seed=OTHER, num_steps=4, directory=folder, resume=True)
+    assert posterior.status == "completed" and posterior.history["step"] == [1.0, 2.0, 3.0, 4.0]
+    assert posterior.history["loss"][:2] == [row["loss"] for row in rows]
+    assert_predicts(posterior, golden.data(), name)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_today_writes_the_same_entries(name: str, tmp_path: Path) -> None:
+    fitted(RUNS[name], directory=tmp_path)
+    new, old = contents(tmp_path / "checkpoint.pt"), contents(FILES / name / "checkpoint.pt")
+    assert kinds(new) == kinds(old) and new["facts"] == old["facts"]
+    now, then = ((folder / "metrics.csv").read_text().splitlines() for folder in (tmp_path, FILES / name))
+    assert now[0] == then[0] and len(now) == len(then)
+
+
+@pytest.mark.parametrize("path", CONTENTS, ids=lambda path: path.relative_to(FILES).as_posix())
+def test_no_file_names_a_module(path: Path) -> None:
+    """So modules may move."""
+    assert b"pyro_seq." not in path.read_bytes() and path.stat().st_size < 60_000
