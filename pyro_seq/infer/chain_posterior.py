@@ -11,10 +11,11 @@ from torch import Tensor
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import UnsupportedError
-from pyro_seq.infer.chains import ChainPlan, reading
+from pyro_seq.infer.chains import ChainPlan
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops.langevin import MALA, ULA
+from pyro_seq.posterior import reading
 
 _SAMPLERS = {"MALA": MALA, "ULA": ULA}
 

@@ -16,9 +16,9 @@ from pyro_seq._arguments import whole_number
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
-from pyro_seq.infer.chains import ChainPlan, Chains, global_names, latent_sites, reading
+from pyro_seq.infer.chains import ChainPlan, Chains, global_names, latent_sites
 from pyro_seq.model import SequenceModel
-from pyro_seq.posterior import StoredPosterior
+from pyro_seq.posterior import StoredPosterior, reading
 from pyro_seq.training.trainer import Trainer
 
 # a path that runs to where a model breaks down is rejected, as Pyro does for singular matrices
