@@ -93,7 +93,7 @@ def of_series(case: Case, place: tuple[int, ...]) -> Case:
 def dense(case: Case) -> Dense:
     """Condition the joint Gaussian of all states on the observed entries, which are picked, not masked."""
     values, parameters, mask = case
-    transition, noise, observation, observation_cov, start, start_cov, input_matrix, inputs = parameters
+    transition, noise, observation, observation_cov, start, start_cov, input_matrix, inputs = parameters[:8]
     time = len(values)
     means, covs = [start], [[start_cov]]
     for t in range(1, time):
@@ -170,7 +170,7 @@ def test_against_statsmodels(is_parallel):
     filtered = kalman_filter(*case, is_parallel=is_parallel)
     for place in [(0, 0), (1, 3)]:
         values, parameters, mask = of_series(case, place)
-        transition, noise, observation, observation_cov, start, start_cov, input_matrix, inputs = parameters
+        transition, noise, observation, observation_cov, start, start_cov, input_matrix, inputs = parameters[:8]
 
         def along_last(moves, t=1):  # there, entry t leads from step t to t + 1
             return np.ascontiguousarray(torch.roll(moves, -t, 0).movedim(0, -1).numpy())
@@ -333,7 +333,7 @@ def test_gradients(varying, time, is_parallel):
             initial_mean=case.parameters.initial_mean[0, 0], inputs=case.parameters.inputs[0, 0]
         )
         case = Case(case.values[0, :2], first, case.mask[0, :2])
-    leaves = [leaf.detach().clone().requires_grad_() for leaf in (case.values, *case.parameters)]
+    leaves = [leaf.detach().clone().requires_grad_() for leaf in (case.values, *case.parameters[:8])]
     # along random directions: all entries at once
     assert torch.autograd.gradcheck(lambda *flat: moments_of(flat, case.mask, is_parallel), leaves, fast_mode=True)
 

@@ -1,4 +1,7 @@
-"""Linear Gaussian state-space models: Kalman filter, smoother, joint posterior draws, and one step at a time."""
+"""Linear Gaussian state-space models: Kalman filter, smoother, joint posterior draws, and one step at a time.
+
+Equations are those of docs/derivations.md.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.ops._kalman_moments import (
-    affine_path,
-    filter_states,
-    log_likelihood,
-    smoothed_states,
-    smoother_gains,
-    square_root,
-)
-from pyro_seq.ops._kalman_steps import condition, predict
-from pyro_seq.ops._kalman_system import LinearGaussianParameters, prepare
+from pyro_seq.errors import DataError, ShapeError, UnsupportedError
+from pyro_seq.ops.kalman._algebra import require_positive
+from pyro_seq.ops.kalman._choice import choose_parallel
+from pyro_seq.ops.kalman._diffuse import draw_diffuse, filter_diffuse, smooth_diffuse
+from pyro_seq.ops.kalman._filter_gradient import INNOVATION_REMEDY, filter_states
+from pyro_seq.ops.kalman._recursion import condition, log_density, predict
+from pyro_seq.ops.kalman._smoother import draw_states, smooth_states
+from pyro_seq.ops.kalman.system import LinearGaussianParameters, prepare
 from pyro_seq.ops.precision import full_precision
 
-__all__ = [
-    "FilterResult",
-    "LinearGaussianParameters",
-    "SmootherResult",
-    "kalman_filter",
-    "kalman_smoother",
-    "sample_posterior",
-    "step",
-]
+__all__ = ["FilterResult", "SmootherResult", "kalman_filter", "kalman_smoother", "sample_posterior", "step"]
 
 
 class FilterResult(NamedTuple):
@@ -71,7 +63,7 @@ def kalman_filter(
     parameters: LinearGaussianParameters,
     mask: Tensor | None = None,
     *,
-    is_parallel: bool = False,
+    is_parallel: bool | None = None,
 ) -> FilterResult:
     r"""Means and covariances of each state given the past, and the log-likelihood.
 
@@ -96,7 +88,7 @@ def kalman_filter(
         values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
         parameters: The model; see :class:`LinearGaussianParameters`.
         mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``; None when all are.
-        is_parallel: Whether to run in parallel over time.
+        is_parallel: Whether to run in parallel over time; None leaves it to the sizes.
 
     Returns:
         Filtered and predicted moments, and the log-likelihood.
@@ -118,7 +110,8 @@ def kalman_filter(
         Garcia-Fernandez, "Temporal Parallelization of Bayesian Smoothers", IEEE Trans. Automatic Control, 2021.
     """
     system = prepare(values, parameters, mask)
-    filtered = filter_states(system, is_parallel)
+    is_parallel = choose_parallel(is_parallel, system)
+    filtered = (filter_states if system.diffuse is None else filter_diffuse)(system, is_parallel)
     batch = system.batch_shape
     return FilterResult(
         _vectors(filtered.mean, batch),
@@ -135,7 +128,7 @@ def kalman_smoother(
     parameters: LinearGaussianParameters,
     mask: Tensor | None = None,
     *,
-    is_parallel: bool = False,
+    is_parallel: bool | None = None,
 ) -> SmootherResult:
     r"""Means and covariances of each state given all observations (Rauch, Tung, Striebel).
 
@@ -152,7 +145,7 @@ def kalman_smoother(
         values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
         parameters: The model; see :class:`LinearGaussianParameters`.
         mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``; None when all are.
-        is_parallel: Whether to run in parallel over time.
+        is_parallel: Whether to run in parallel over time; None leaves it to the sizes.
 
     Returns:
         Smoothed moments, covariances of neighbours, and the log-likelihood.
@@ -173,13 +166,17 @@ def kalman_smoother(
         Rauch, Tung, Striebel, "Maximum likelihood estimates of linear dynamic systems", AIAA Journal, 1965.
     """
     system = prepare(values, parameters, mask)
-    filtered = filter_states(system, is_parallel)
-    gain = smoother_gains(system, filtered)
-    mean, cov = smoothed_states(system, filtered, gain, is_parallel)
+    is_parallel = choose_parallel(is_parallel, system)
+    if system.diffuse is None:
+        smoothed = smooth_states(system, filter_states(system, is_parallel), is_parallel)
+    else:
+        smoothed = smooth_diffuse(system, is_parallel)
     batch = system.batch_shape
-    cross = gain @ cov[..., 1:, :, :]
     return SmootherResult(
-        _vectors(mean, batch), _matrices(cov, batch), _matrices(cross, batch), filtered.log_likelihood.expand(batch)
+        _vectors(smoothed.mean, batch),
+        _matrices(smoothed.cov, batch),
+        _matrices(smoothed.cross_cov, batch),
+        smoothed.log_likelihood.expand(batch),
     )
 
 
@@ -191,7 +188,7 @@ def sample_posterior(
     *,
     num_samples: int,
     generator: torch.Generator | None = None,
-    is_parallel: bool = False,
+    is_parallel: bool | None = None,
 ) -> Tensor:
     r"""Draw whole paths of the state given all observations, with the right dependence between steps.
 
@@ -212,7 +209,7 @@ def sample_posterior(
         mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``; None when all are.
         num_samples: How many joint draws.
         generator: Source of randomness, on the device of `values`; None is torch's global one.
-        is_parallel: Whether to run in parallel over time.
+        is_parallel: Whether to run in parallel over time; None leaves it to the sizes.
 
     Returns:
         Paths, ``(sample, *batch, time, state)``.
@@ -235,22 +232,10 @@ def sample_posterior(
     if num_samples < 0:
         raise DataError(f"`num_samples` must be at least 0. Got {num_samples}.")
     system = prepare(values, parameters, mask)
-    filtered = filter_states(system, is_parallel)
-    gain = smoother_gains(system, filtered)
-    state = filtered.mean.shape[-2]
-    noise = torch.randn(
-        (2, num_samples, *system.batch_shape, system.num_steps, state, 1),
-        dtype=values.dtype,
-        device=values.device,
-        generator=generator,
-    )
-    draw = filtered.mean + square_root(filtered.cov) @ noise[0]
-    moved = system.after_first("transition") @ draw[..., :-1, :, :]
-    moved = moved + square_root(system.after_first("transition_cov")) @ noise[1][..., 1:, :, :]
-    if system.offset is not None:
-        moved = moved + system.after_first("offset")
-    shift = torch.cat([draw[..., :-1, :, :] - gain @ moved, draw[..., -1:, :, :]], -3)
-    return affine_path(gain.flip(-3), shift.flip(-3), is_parallel).flip(-3).squeeze(-1)
+    is_parallel = choose_parallel(is_parallel, system)
+    if system.diffuse is not None:
+        return draw_diffuse(system, num_samples, generator, is_parallel)
+    return draw_states(system, filter_states(system, is_parallel), num_samples, generator, is_parallel)
 
 
 @full_precision
@@ -280,6 +265,7 @@ def step(
         ShapeError: If shapes do not fit.
         DataError: If an observed value is not finite, or dtypes or devices differ.
         NumericalError: If the covariance of the innovation is not positive definite.
+        UnsupportedError: If the first step has a state without a known start.
 
     Example:
         >>> one = torch.ones(1, 1)
@@ -291,7 +277,14 @@ def step(
     if not value.ndim:
         raise ShapeError("`value` must be (*batch, obs). Got a scalar. Add an axis with `value[None]`.")
     if previous is not None:
-        parameters = parameters._replace(initial_mean=previous.filtered_means, initial_cov=previous.filtered_covs)
+        parameters = parameters._replace(
+            initial_mean=previous.filtered_means, initial_cov=previous.filtered_covs, diffuse=None
+        )
+    if parameters.diffuse is not None:
+        raise UnsupportedError(
+            "The first step needs a known start. Got `diffuse` in the parameters. Filter the first observations with "
+            "`kalman_filter`, until they determine the state, and go on from its last moments as `previous`."
+        )
     system = prepare(
         value.unsqueeze(-2), _with_time(parameters), None if mask is None else _mask_with_time(mask, value)
     )
@@ -300,13 +293,16 @@ def step(
         offset = None if system.offset is None else system.offset[..., 0, :, :]
         mean, cov = predict(mean, cov, system.transition[..., 0, :, :], system.transition_cov[..., 0, :, :], offset)
     observation = system.observation[..., 0, :, :]
-    gain, observed_cov = condition(cov, observation, system.observation_cov[..., 0, :, :])
-    observed_mean = mean + gain @ (system.values[..., 0, :, :] - observation @ mean)
-    likelihood = log_likelihood(system, mean[..., None, :, :], cov[..., None, :, :])
+    seen = condition(cov, observation, system.observation_cov[..., 0, :, :])
+    require_positive((seen.failed == 0)[None], "innovation", INNOVATION_REMEDY)
+    innovation = system.values[..., 0, :, :] - observation @ mean  # (F3)
+    observed_mean = mean + seen.gain @ innovation  # (F5)
+    # a hidden entry has innovation 0 and unit variance, so only the constant must not count it
+    likelihood = log_density(innovation, seen.factor) - system.log_constant(system.num_seen.sum(-1))  # (F7)
     batch, shape = system.batch_shape, cov.shape[-2:]
     return FilterResult(
         observed_mean.squeeze(-1).expand(*batch, -1),
-        observed_cov.expand(*batch, *shape),
+        seen.cov.expand(*batch, *shape),
         mean.squeeze(-1).expand(*batch, -1),
         cov.expand(*batch, *shape),
         likelihood.expand(batch),
