@@ -44,8 +44,8 @@ class StatesGivenPath(PathDistribution):
     ) -> None:
         if linear.parameters.diffuse is not None:
             raise UnsupportedError(
-                "The states of a path need a known start to have a density. Got `diffuse` in the parameters of `linear`. "
-                "Draw them with `linear.sample_states`, or give them a known start."
+                "The states of a path need a known start to have a density. Got `diffuse` in the parameters of "
+                "`linear`. Draw them with `linear.sample_states`, or give them a known start."
             )
         self.linear, self.path, self.is_joint = linear, path, is_joint
         batch = torch.broadcast_shapes(linear.batch_shape, path.shape[:-2], () if valid is None else valid.shape[:-1])

@@ -7,9 +7,9 @@ from pyro_seq.ops.kalman.routines import (
     kalman_filter,
     kalman_smoother,
     sample_posterior,
-    step,
 )
 from pyro_seq.ops.kalman.simulation import Simulation, simulate
+from pyro_seq.ops.kalman.single_step import step
 from pyro_seq.ops.kalman.system import LinearGaussianParameters
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Linear Gaussian state-space models: Kalman filter, smoother, joint posterior draws, and one step at a time.
+"""Linear Gaussian state-space models: Kalman filter, smoother and joint posterior draws.
 
 Equations are those of docs/derivations.md.
 """
@@ -10,21 +10,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_seq.errors import DataError, ShapeError, UnsupportedError
-from pyro_seq.ops.kalman._algebra import require_positive
+from pyro_seq.errors import DataError
 from pyro_seq.ops.kalman._choice import choose_parallel
 from pyro_seq.ops.kalman._diffuse import draw_diffuse, filter_diffuse, smooth_diffuse
-from pyro_seq.ops.kalman._filter_gradient import INNOVATION_REMEDY, filter_states
-from pyro_seq.ops.kalman._recursion import condition, log_density, predict
+from pyro_seq.ops.kalman._filter_gradient import filter_states
 from pyro_seq.ops.kalman._smoother import draw_states, smooth_states
 from pyro_seq.ops.kalman.system import LinearGaussianParameters, prepare
 from pyro_seq.ops.precision import full_precision
 
-__all__ = ["FilterResult", "SmootherResult", "kalman_filter", "kalman_smoother", "sample_posterior", "step"]
+__all__ = ["FilterResult", "SmootherResult", "kalman_filter", "kalman_smoother", "sample_posterior"]
 
 
 class FilterResult(NamedTuple):
-    """States given the observations so far; :func:`step` gives the same without the time axis.
+    """States given the observations so far; :func:`pyro_seq.ops.kalman.step` gives the same without the time axis.
 
     Attributes:
         filtered_means: Given the observations up to and with this step, ``(*batch, time, state)``.
@@ -72,13 +70,19 @@ def kalman_filter(
         m_{t|t} = m_{t|t-1} + K_t (a_t - C_t m_{t|t-1}), \qquad
         \log p(a) = \sum_t \log N(a_t; C_t m_{t|t-1}, S_t)
 
-    Missing entries are left out exactly, whatever the noise; steps hidden at the end are a forecast. Covariances that
-    do not depend on the series (shared parameters, no mask) are computed once for all. Differentiable in the values
-    and all parameters.
+    These are (F2) to (F7) of docs/derivations.md. Missing entries are left out exactly, whatever the noise; steps
+    hidden at the end are a forecast. Covariances that do not depend on the series (shared parameters, no mask) are
+    computed once for all. Differentiable in the values and all parameters.
 
-    Cost: time x (state^3 + obs^3) a series. The sequential form takes one Python iteration a step; the parallel form
-    2 log2(time) rounds with about ten times the arithmetic, for long series. The parallel form also needs
-    :math:`C_t Q_t C_t^T + R_t` positive definite.
+    Where `diffuse` says that nothing is known of the start of d states, the likelihood is the limit of
+    :math:`\log p_\kappa(a) + \frac d2 \log \kappa` for their variance :math:`\kappa \to \infty`, (D4), with a factor
+    :math:`2 \pi` for every observed entry, as in Durbin and Koopman and statsmodels. Moments are NaN while the
+    observations so far do not determine all diffuse states, for variances are infinite there. The cost grows by d means
+    for each series.
+
+    Cost: time x (state^3 + obs^3) for each series. The sequential form takes one Python iteration for each step; the
+    parallel form 2 log2(time) rounds with about ten times the arithmetic, for long series. Where
+    :math:`C_t Q_t C_t^T + R_t` is not positive definite, it computes covariances step by step as well.
 
     Float32 against float64 on a constant-velocity track with R = 0.03 and initial variance 20: states and covariances
     to a relative 1e-5 up to 2000 steps, log-likelihood to 1e-5, 4e-5 and 6e-4 after 20, 200 and 2000 steps. When one
@@ -96,7 +100,8 @@ def kalman_filter(
     Raises:
         ShapeError: If shapes do not fit.
         DataError: If an observed value is not finite, or dtypes or devices differ.
-        NumericalError: If the covariance of an innovation is not positive definite.
+        NumericalError: If the covariance of an innovation is not positive definite, or the observed entries do not
+            determine the diffuse states.
 
     Example:
         >>> one = torch.ones(1, 1)
@@ -104,10 +109,14 @@ def kalman_filter(
         >>> result = kalman_filter(torch.tensor([[2.0], [3.0], [0.0]]), walk, torch.tensor([True, True, False]))
         >>> result.filtered_means.squeeze(-1)
         tensor([1.0000, 2.2000, 2.2000])
+        >>> unknown = walk._replace(diffuse=torch.tensor([True]))  # of the first level nothing is known
+        >>> kalman_filter(torch.tensor([[1000.0], [1001.0]]), unknown).filtered_means.squeeze(-1)
+        tensor([1000.0000, 1000.6667])
 
     References:
-        Durbin, Koopman, "Time Series Analysis by State Space Methods", 2012, chapter 4. Saerkkae,
-        Garcia-Fernandez, "Temporal Parallelization of Bayesian Smoothers", IEEE Trans. Automatic Control, 2021.
+        Durbin, Koopman, "Time Series Analysis by State Space Methods", 2012, chapters 4 and 5. Saerkkae,
+        Garcia-Fernandez, "Temporal Parallelization of Bayesian Smoothers", IEEE Trans. Automatic Control, 2021. De
+        Jong, "The diffuse Kalman filter", Annals of Statistics, 1991.
     """
     system = prepare(values, parameters, mask)
     is_parallel = choose_parallel(is_parallel, system)
@@ -137,9 +146,9 @@ def kalman_smoother(
         m_{t|T} = m_{t|t} + G_t (m_{t+1|T} - m_{t+1|t}), \qquad
         \operatorname{Cov}(z_t, z_{t+1}) = G_t P_{t+1|T}
 
-    Covariances follow Joseph's form of the recursion and stay positive. Predicted covariances may be singular, as under
-    coordinates that are known exactly: where their Cholesky factor fails they get a relative jitter of 8 machine
-    epsilons.
+    These are (S1) to (S4) of docs/derivations.md, and (D5) with a diffuse start. Covariances follow Joseph's form of
+    the recursion and stay positive. Predicted covariances may be singular, as under coordinates that are known exactly:
+    where their Cholesky factor fails they get a relative jitter of 8 machine epsilons.
 
     Args:
         values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
@@ -153,7 +162,7 @@ def kalman_smoother(
     Raises:
         ShapeError: If shapes do not fit.
         DataError: If an observed value is not finite, or dtypes or devices differ.
-        NumericalError: If the covariance of an innovation is not positive definite, or that of a prediction indefinite.
+        NumericalError: As in :func:`kalman_filter`, or if the covariance of a prediction is indefinite.
 
     Example:
         >>> one = torch.ones(1, 1)
@@ -200,8 +209,9 @@ def sample_posterior(
         \tilde z_t \sim N(m_{t|t}, P_{t|t}), \quad \tilde q_{t+1} \sim N(0, Q_{t+1})
 
     so all noise comes from factors of the filter's covariances and of Q, and no difference of covariances is ever
-    factored. Reparameterised: gradients reach the values and all parameters. Factors carry a relative jitter of 8
-    machine epsilons, so that singular Q and noiseless entries are allowed.
+    factored: (S5) of docs/derivations.md; with a diffuse start that is drawn first, (D6). Reparameterised: gradients
+    reach the values and all parameters. Factors carry a relative jitter of 8 machine epsilons, so that singular Q and
+    noiseless entries are allowed.
 
     Args:
         values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
@@ -217,7 +227,7 @@ def sample_posterior(
     Raises:
         ShapeError: If shapes do not fit.
         DataError: If `num_samples` is negative, an observed value is not finite, or dtypes or devices differ.
-        NumericalError: If the covariance of an innovation is not positive definite, or that of a prediction indefinite.
+        NumericalError: As in :func:`kalman_filter`, or if the covariance of a prediction is indefinite.
 
     Example:
         >>> one = torch.ones(1, 1)
@@ -236,93 +246,6 @@ def sample_posterior(
     if system.diffuse is not None:
         return draw_diffuse(system, num_samples, generator, is_parallel)
     return draw_states(system, filter_states(system, is_parallel), num_samples, generator, is_parallel)
-
-
-@full_precision
-def step(
-    value: Tensor,
-    parameters: LinearGaussianParameters,
-    previous: FilterResult | None = None,
-    mask: Tensor | None = None,
-) -> FilterResult:
-    """Filter one observation: for data that arrive one by one, or parameters that depend on the prediction.
-
-    With `mask` False throughout it only predicts; the parameters of the observation may then be chosen on the
-    prediction, and a second call with the same `previous` takes the observation in.
-
-    Args:
-        value: One observation, ``(*batch, obs)``.
-        parameters: Those of this step: matrices without a time axis, such as ``(*batch, state, state)``, and inputs
-            ``(*batch, input)``.
-        previous: Result of the step before; None at the first observation, where the state is the initial one.
-        mask: True where observed, ``(*batch,)`` or ``(*batch, obs)``; None when all are.
-
-    Returns:
-        Moments ``(*batch, state)`` and ``(*batch, state, state)``, and the log density of this observation given the
-        ones before; the sum over steps is the log-likelihood.
-
-    Raises:
-        ShapeError: If shapes do not fit.
-        DataError: If an observed value is not finite, or dtypes or devices differ.
-        NumericalError: If the covariance of the innovation is not positive definite.
-        UnsupportedError: If the first step has a state without a known start.
-
-    Example:
-        >>> one = torch.ones(1, 1)
-        >>> walk = LinearGaussianParameters(one, one, one, one, torch.zeros(1), one)
-        >>> first = step(torch.tensor([2.0]), walk)
-        >>> step(torch.tensor([3.0]), walk, first).filtered_means
-        tensor([2.2000])
-    """
-    if not value.ndim:
-        raise ShapeError("`value` must be (*batch, obs). Got a scalar. Add an axis with `value[None]`.")
-    if previous is not None:
-        parameters = parameters._replace(
-            initial_mean=previous.filtered_means, initial_cov=previous.filtered_covs, diffuse=None
-        )
-    if parameters.diffuse is not None:
-        raise UnsupportedError(
-            "The first step needs a known start. Got `diffuse` in the parameters. Filter the first observations with "
-            "`kalman_filter`, until they determine the state, and go on from its last moments as `previous`."
-        )
-    system = prepare(
-        value.unsqueeze(-2), _with_time(parameters), None if mask is None else _mask_with_time(mask, value)
-    )
-    mean, cov = system.initial_mean, system.initial_cov
-    if previous is not None:
-        offset = None if system.offset is None else system.offset[..., 0, :, :]
-        mean, cov = predict(mean, cov, system.transition[..., 0, :, :], system.transition_cov[..., 0, :, :], offset)
-    observation = system.observation[..., 0, :, :]
-    seen = condition(cov, observation, system.observation_cov[..., 0, :, :])
-    require_positive((seen.failed == 0)[None], "innovation", INNOVATION_REMEDY)
-    innovation = system.values[..., 0, :, :] - observation @ mean  # (F3)
-    observed_mean = mean + seen.gain @ innovation  # (F5)
-    # a hidden entry has innovation 0 and unit variance, so only the constant must not count it
-    likelihood = log_density(innovation, seen.factor) - system.log_constant(system.num_seen.sum(-1))  # (F7)
-    batch, shape = system.batch_shape, cov.shape[-2:]
-    return FilterResult(
-        observed_mean.squeeze(-1).expand(*batch, -1),
-        seen.cov.expand(*batch, *shape),
-        mean.squeeze(-1).expand(*batch, -1),
-        cov.expand(*batch, *shape),
-        likelihood.expand(batch),
-    )
-
-
-def _with_time(parameters: LinearGaussianParameters) -> LinearGaussianParameters:
-    inputs, input_matrix = parameters.inputs, parameters.input_matrix
-    return parameters._replace(
-        transition=parameters.transition.unsqueeze(-3),
-        transition_cov=parameters.transition_cov.unsqueeze(-3),
-        observation=parameters.observation.unsqueeze(-3),
-        observation_cov=parameters.observation_cov.unsqueeze(-3),
-        input_matrix=None if input_matrix is None else input_matrix.unsqueeze(-3),
-        inputs=None if inputs is None else inputs.unsqueeze(-2),
-    )
-
-
-def _mask_with_time(mask: Tensor, value: Tensor) -> Tensor:
-    return mask.unsqueeze(-2) if mask.ndim == value.ndim else mask.unsqueeze(-1)
 
 
 def _vectors(columns: Tensor, batch: torch.Size) -> Tensor:
