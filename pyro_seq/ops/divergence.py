@@ -22,7 +22,9 @@ def exact_divergence(field: Function, state: Tensor, *, inputs: slice | None = N
     .. math::
         \sum_j e_j^\top \frac{\partial f}{\partial x} e_{a+j}
 
-    This is (V3) of docs/derivations.md. Cost: as many Jacobian-vector products as traced inputs, batched, over one evaluation. Differentiable.
+    This is (V3) of docs/derivations.md. Differentiable.
+
+    Cost: as many Jacobian-vector products as traced inputs, batched, over one evaluation.
 
     Args:
         field: Any differentiable map of ``(..., n)`` to ``(..., q)`` that treats the leading axes as a batch.
@@ -61,8 +63,10 @@ def hutchinson_divergence(
         \frac1m \sum_{i=1}^m \epsilon_i^\top \frac{\partial f}{\partial x_{inputs}}\, \epsilon_i,
         \qquad \operatorname{Var} = \frac1m \sum_{j \ne k} \tfrac12 (J_{jk} + J_{kj})^2
 
-    This is (V4) of docs/derivations.md. Cost: ``num_probes`` Jacobian-vector products, whatever the dimension. Each call draws new probes, which a
-    fixed-step solver averages over its stages and an adaptive one mistakes for stiffness.
+    This is (V4) of docs/derivations.md. Each call draws new probes, which a fixed-step solver averages over its stages
+    and an adaptive one mistakes for stiffness.
+
+    Cost: ``num_probes`` Jacobian-vector products, in any dimension.
 
     Args:
         field: As in :func:`exact_divergence`.

@@ -19,8 +19,8 @@ class LinearGaussianParameters(NamedTuple):
         z_t = A_t z_{t-1} + B_t u_t + N(0, Q_t), \qquad
         a_t = C_t z_t + N(0, R_t)
 
-    This is (F1) of docs/derivations.md. Index :math:`t` of :math:`A, B, Q, u` belongs to the move *into* step :math:`t`; there is no move before the first
-    observation, so their first entry along time is never read.
+    This is (F1) of docs/derivations.md. Index :math:`t` of :math:`A, B, Q, u` belongs to the move *into* step
+    :math:`t`; there is no move before the first observation, so their first entry along time is never read.
 
     A matrix of two axes holds for all steps. With more axes the third from the right is time, of the length of the
     observations, or 1 for a matrix that differs between series but not over time. Axes in front broadcast.
