@@ -490,6 +490,23 @@ def test_autoregression_without_observation_noise(noise, is_parallel):
             assert largest(result.smoothed_covs[place][t] - exact.block(t, t)) < 1e-9
 
 
+@pytest.mark.parametrize("is_parallel", [None, False, True])
+def test_a_level_without_noise_that_is_seen_exactly(is_parallel):
+    # its steps are the slopes, a random walk; C Q C' + R is 0, so that no span of one step exists
+    unit = torch.eye(2, dtype=torch.float64)
+    transition, noise = unit + torch.diag(unit[0, :1], 1), torch.diag(0.3 * unit[1])
+    parameters = LinearGaussianParameters(transition, noise, unit[:1], 0 * unit[:1, :1], unit[0], unit)
+    values = torch.randn(3, 30, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).cumsum(1)
+    slopes = values.diff(dim=1)
+    parts = [(values[:, :1] - 1, 1.0), (slopes[:, :1], 1.0), (slopes.diff(dim=1), 0.3**0.5)]
+    known = sum(
+        torch.distributions.Normal(torch.zeros_like(part), scale).log_prob(part).sum((1, 2)) for part, scale in parts
+    )
+    result = kalman_filter(values, parameters, is_parallel=is_parallel)
+    torch.testing.assert_close(result.log_likelihood, known, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(result.filtered_means[:, 1:, 1:], slopes, rtol=1e-9, atol=1e-9)
+
+
 def test_shared_parameters_share_the_covariances():
     case = tracking(5, 0.1, 0.03)
     covs = kalman_filter(case.values, case.parameters).filtered_covs
