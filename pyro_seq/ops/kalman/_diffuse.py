@@ -23,9 +23,10 @@ _SINGULAR = 1e3  # machine epsilons below which a share of information counts as
 def filter_diffuse(system: System, is_parallel: bool) -> Filtered:
     """Moments given the past, (D5) with what has been seen so far: NaN while that does not determine the start."""
     run = _run(system, is_parallel)
-    after = _Information.so_far(run)
-    filtered = _settled(run.filtered.mean, run.filtered.cov, after)
-    predicted = _settled(run.filtered.predicted_mean, run.filtered.predicted_cov, after.delayed())
+    start, is_determined = _so_far(run)
+    filtered = _settled(run.filtered.mean, run.filtered.cov, start, is_determined)
+    before, is_determined = start.delayed(), torch.nn.functional.pad(is_determined[..., :-1], (1, 0))
+    predicted = _settled(run.filtered.predicted_mean, run.filtered.predicted_cov, before, is_determined)
     return Filtered(*filtered, *predicted, _log_likelihood(run, _solve(run)))
 
 
@@ -34,10 +35,9 @@ def smooth_diffuse(system: System, is_parallel: bool) -> Smoothed:
     run = _run(system, is_parallel)
     start = _solve(run)
     result = smooth_states(run.stacked, run.filtered, is_parallel)
-    means = _side_by_side(result.mean)
-    spread = start.along_time().spread(means[..., 1:])
+    mean, spread = _Start(*(part.unsqueeze(-3) for part in start)).shift_and_spread(_side_by_side(result.mean))
     return Smoothed(
-        means[..., :1] + means[..., 1:] @ start.mean[..., None, :, None],
+        mean,
         result.cov[0] + spread @ spread.mT,
         result.cross_cov[0] + spread[..., :-1, :, :] @ spread[..., 1:, :, :].mT,
         _log_likelihood(run, start),
@@ -49,11 +49,11 @@ def draw_diffuse(system: System, num_samples: int, generator: torch.Generator | 
     start = _solve(_run(system, is_parallel))
     like = start.mean
     noise = torch.randn(
-        (num_samples, *system.batch_shape, like.shape[-1], 1), dtype=like.dtype, device=like.device, generator=generator
+        (num_samples, *system.batch_shape, like.shape[-2], 1), dtype=like.dtype, device=like.device, generator=generator
     )
-    noise = torch.linalg.solve_triangular(start.factor.mT, noise, upper=True).squeeze(-1) / start.scale
+    noise = torch.linalg.solve_triangular(start.factor.mT, noise, upper=True) / start.scale.mT
     begun = system._replace(
-        initial_mean=system.initial_mean + ((start.mean + noise) @ _units(system))[..., None],
+        initial_mean=system.initial_mean + _units(system).mT @ (start.mean + noise),
         batch_shape=torch.Size((num_samples, *system.batch_shape)),
         diffuse=None,
     )
@@ -112,61 +112,49 @@ def _side_by_side(columns: Tensor) -> Tensor:
     return columns.squeeze(-1).movedim(0, -1)
 
 
-class _Information(NamedTuple):
-    """What observations say of the start: S of (D3), and S times the estimate."""
-
-    information: Tensor
-    weighted: Tensor
-
-    @classmethod
-    def total(cls, run: _Run) -> _Information:
-        return cls(*(part.sum(-3) for part in cls._by_step(run)))
-
-    @classmethod
-    def so_far(cls, run: _Run) -> _Information:
-        return cls(*(part.cumsum(-3) for part in cls._by_step(run)))
-
-    @staticmethod
-    def _by_step(run: _Run) -> tuple[Tensor, Tensor]:
-        return run.slopes.mT @ run.slopes, -run.slopes.mT @ run.white[..., None]
-
-    def delayed(self) -> _Information:
-        """The same one step earlier."""
-        return _Information(*(append(torch.zeros_like(part[..., :1, :, :]), part[..., :-1, :, :]) for part in self))
-
-
 class _Start(NamedTuple):
-    """The estimated start, and S as a scale and the Cholesky factor of what then has ones on its diagonal."""
+    """The estimated start, and S as a row of scales and the Cholesky factor of what then has ones on its diagonal."""
 
     mean: Tensor
     scale: Tensor
     factor: Tensor
 
-    def along_time(self) -> _Start:
-        """With an axis of time."""
-        return _Start(self.mean[..., None, :], self.scale[..., None, :], self.factor[..., None, :, :])
+    def shift_and_spread(self, means: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The mean of (D5), and a root :math:`M S^{-1/2}` of what the uncertain start adds to the covariance there."""
+        slopes = means[..., 1:]
+        spread = torch.linalg.solve_triangular(self.factor, (slopes / self.scale).mT, upper=False).mT
+        return means[..., :1] + slopes @ self.mean, spread
 
-    def spread(self, slopes: Tensor) -> Tensor:
-        r"""A root of what the uncertain start adds to the covariances in (D5), :math:`M S^{-1/2}`."""
-        return torch.linalg.solve_triangular(self.factor, (slopes / self.scale[..., None, :]).mT, upper=False).mT
+    def delayed(self) -> _Start:
+        """The same one step earlier; anything before the first."""
+        return _Start(*(append(part[..., :1, :, :], part[..., :-1, :, :]) for part in self))
+
+
+def _by_step(run: _Run) -> tuple[Tensor, Tensor]:
+    """The terms of S in (D3), and of S times the estimate."""
+    return run.slopes.mT @ run.slopes, -run.slopes.mT @ run.white[..., None]
 
 
 def _solve(run: _Run) -> _Start:
     """The estimate from all observations, (D3)."""
-    start, is_determined = _estimate(_Information.total(run))
+    information, weighted = (part.sum(-3) for part in _by_step(run))
+    scale, factor, is_determined = _factor(information)
     if not is_determined.all():
         raise NumericalError(
             "The observed entries must determine the diffuse states. They do not"
             + (f" in series {(~is_determined).nonzero()[0].tolist()}" if is_determined.ndim else "")
             + ". Observe more steps, or give these states a known start by `diffuse`."
         )
-    return start
+    return _estimate(weighted, scale, factor)
 
 
-def _estimate(known: _Information) -> tuple[_Start, Tensor]:
-    scale, factor, is_determined = _factor(known.information)
-    mean = torch.cholesky_solve(known.weighted / scale[..., None], factor).squeeze(-1) / scale
-    return _Start(mean, scale, factor), is_determined
+def _so_far(run: _Run) -> tuple[_Start, Tensor]:
+    """The estimates from the observations up to each step, and where there is one; anything where there is none."""
+    information, weighted = (part.cumsum(-3) for part in _by_step(run))
+    is_determined = _factor(information.detach())[2]
+    unit = torch.eye(information.shape[-1], dtype=information.dtype, device=information.device)
+    scale, factor, _ = _factor(torch.where(is_determined[..., None, None], information, unit))
+    return _estimate(weighted, scale, factor), is_determined
 
 
 def _factor(information: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -176,26 +164,24 @@ def _factor(information: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     factor, failed = torch.linalg.cholesky_ex(information / (scale[..., None] * scale[..., None, :]))
     pivots = factor.detach().diagonal(dim1=-2, dim2=-1).square()
     is_clear = (pivots > _SINGULAR * torch.finfo(pivots.dtype).eps).all(-1)
-    return scale, factor, is_informed.all(-1) & is_clear & (failed == 0)
+    return scale[..., None, :], factor, is_informed.all(-1) & is_clear & (failed == 0)
+
+
+def _estimate(weighted: Tensor, scale: Tensor, factor: Tensor) -> _Start:
+    return _Start(torch.cholesky_solve(weighted / scale.mT, factor) / scale.mT, scale, factor)
 
 
 def _log_likelihood(run: _Run, start: _Start) -> Tensor:
     """(D4)."""
-    residual = run.white + (run.slopes @ start.mean[..., None, :, None]).squeeze(-1)
-    log_det = 2 * (start.factor.diagonal(dim1=-2, dim2=-1).log() + start.scale.log()).sum(-1)
+    residual = run.white + (run.slopes @ start.mean.unsqueeze(-3)).squeeze(-1)
+    log_det = 2 * (start.factor.diagonal(dim1=-2, dim2=-1).log() + start.scale.squeeze(-2).log()).sum(-1)
     constant = run.system.log_constant(run.system.num_seen.sum(-1))
     return -0.5 * (log_det + residual.square().sum((-2, -1))) - run.log_det - constant
 
 
-def _settled(means: Tensor, covs: Tensor, known: _Information) -> tuple[Tensor, Tensor]:
-    """Moments with the start estimated from what has been seen, NaN where that does not determine it."""
-    is_determined = _factor(known.information.detach())[2]
-    unknown = torch.eye(known.information.shape[-1], dtype=means.dtype, device=means.device)
-    information = torch.where(is_determined[..., None, None], known.information, unknown)
-    start, _ = _estimate(known._replace(information=information))
-    means = _side_by_side(means)
-    mean = means[..., :1] + means[..., 1:] @ start.mean[..., None]
-    spread = start.spread(means[..., 1:])
+def _settled(means: Tensor, covs: Tensor, start: _Start, is_determined: Tensor) -> tuple[Tensor, Tensor]:
+    """Moments with the start estimated, NaN where what has been seen does not determine it."""
+    mean, spread = start.shift_and_spread(_side_by_side(means))
     is_determined = is_determined[..., None, None]
     return (
         torch.where(is_determined, mean, torch.nan),
