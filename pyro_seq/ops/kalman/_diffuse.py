@@ -25,8 +25,10 @@ def filter_diffuse(system: System, is_parallel: bool) -> Filtered:
     run = _run(system, is_parallel)
     start, is_determined = _so_far(run)
     filtered = _settled(run.filtered.mean, run.filtered.cov, start, is_determined)
-    before, is_determined = start.delayed(), torch.nn.functional.pad(is_determined[..., :-1], (1, 0))
-    predicted = _settled(run.filtered.predicted_mean, run.filtered.predicted_cov, before, is_determined)
+    # before anything is seen, a start is determined only where no state is diffuse
+    nothing = torch.full_like(is_determined[..., :1], start.mean.shape[-2] == 0)
+    is_determined = torch.cat([nothing, is_determined[..., :-1]], -1)
+    predicted = _settled(run.filtered.predicted_mean, run.filtered.predicted_cov, start.delayed(), is_determined)
     return Filtered(*filtered, *predicted, _log_likelihood(run, _solve(run)))
 
 
