@@ -17,7 +17,7 @@ from benchmarks._measure import Row, interleave, options, report, row
 from benchmarks.kalman import PACKAGES, Sizes, make_task
 from pyro_seq.ops.kalman._choice import is_parallel_faster
 
-MOST_ENTRIES = 20_000_000  # of the matrices of all series and steps
+MOST_ENTRIES = 5_000_000  # of the matrices of all series and steps
 
 
 def main() -> None:
