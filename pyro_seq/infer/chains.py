@@ -12,7 +12,7 @@ from pyro_seq.errors import UnsupportedError
 from pyro_seq.model import SequenceModel, is_latent, is_local
 
 
-class ChainPlan(NamedTuple):
+class ChainRun(NamedTuple):
     """How long to run, how many chains, and from which seed."""
 
     num_samples: int
