@@ -45,6 +45,7 @@ def step(
         UnsupportedError: If the first step has a state without a known start.
 
     Example:
+        >>> import torch
         >>> one = torch.ones(1, 1)
         >>> walk = LinearGaussianParameters(one, one, one, one, torch.zeros(1), one)
         >>> first = step(torch.tensor([2.0]), walk)
