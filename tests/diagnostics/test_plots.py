@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from tests.infer.toy import make_lines
+from tests.toy import make_lines
 
 from pyro_seq.data import Sequences
 from pyro_seq.diagnostics import (
