@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 
 def drawn(figure: Figure) -> Figure:
-    """Lay the figure out and render it, which raises when labels do not fit."""
-    figure.canvas.draw()
+    """Lay the figure out and draw all its parts, which raises when labels do not fit."""
+    figure.draw_without_rendering()
     return figure
 
 
