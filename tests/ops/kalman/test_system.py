@@ -1,0 +1,44 @@
+"""A system: shapes and types that do not fit, and parts of its parameters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pyro_seq.errors import DataError, NumericalError, ShapeError
+from pyro_seq.ops.kalman import (
+    kalman_filter,
+)
+from tests.ops.kalman.cases import (
+    BATCH,
+    GOOD,
+    INPUT,
+    STATE,
+    ZEROS,
+    changed,
+)
+
+WRONG = {
+    "integers": (GOOD._replace(values=GOOD.values.long()), DataError, "`values` must be a floating-point"),
+    "scalar steps": (GOOD._replace(values=ZEROS(6)), ShapeError, r"must be \(\*batch, time, obs\)"),
+    "no steps": (GOOD._replace(values=ZEROS(0, 2)), ShapeError, "at least one step"),
+    "NaN": (GOOD._replace(values=GOOD.values * torch.nan, mask=None), DataError, r"values\[0, 0, 0, 0\] = nan"),
+    "number mask": (GOOD._replace(mask=ZEROS(*BATCH, 6)), DataError, "`mask` must be boolean"),
+    "short mask": (GOOD._replace(mask=ZEROS(5).bool()), ShapeError, "`mask` must have the shape"),
+    "dtype": (changed(GOOD, transition=GOOD.parameters.transition.float()), DataError, "`transition` must have"),
+    "rows": (changed(GOOD, observation=ZEROS(5, STATE)), ShapeError, r"`observation` must be \(obs 2, state 3\)"),
+    "time": (changed(GOOD, transition_cov=ZEROS(5, 3, 3)), ShapeError, r"`transition_cov` .* time 6 or 1, state 3"),
+    "start": (changed(GOOD, initial_cov=ZEROS(2, 2)), ShapeError, "`initial_cov` must be"),
+    "no start": (changed(GOOD, initial_mean=ZEROS(())), ShapeError, "`initial_mean` must be"),
+    "half an input": (changed(GOOD, inputs=None), DataError, "must be given together"),
+    "input steps": (changed(GOOD, inputs=ZEROS(5, INPUT)), ShapeError, "`inputs` must be"),
+    "batch": (changed(GOOD, initial_mean=ZEROS(3, STATE)), ShapeError, "must broadcast"),
+    "no variance": (changed(GOOD, observation_cov=-torch.eye(2).double()), NumericalError, "innovation .* step 0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_errors(name):
+    case, error, message = WRONG[name]
+    with pytest.raises(error, match=message):
+        kalman_filter(*case)
