@@ -31,3 +31,19 @@ def test_warm_cosine_meets_in_the_middle():
 def test_schedules_check_their_arguments(schedule, arguments):
     with pytest.raises(DataError):
         schedule(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Constant(0.3), {0: 0.3, 999: 0.3}),
+        (WarmUp(4, value=2.0, start=1.0), {0: 1.0, 1: 1.25, 4: 2.0, 99: 2.0}),
+        (Cosine(6, final=0.1), {0: 1.0, 1: 0.1 + 0.9 * (2 + 3**0.5) / 4, 2: 0.1 + 0.9 * 3 / 4, 3: 0.55, 6: 0.1}),
+        (Exponential(0.25, every=2), {0: 1.0, 1: 0.5, 2: 0.25, 3: 0.125}),
+        (Exponential(0.25, every=2, staircase=True), {0: 1.0, 1: 1.0, 2: 0.25, 3: 0.25}),
+        (FlatThenLinear(2, 4, final=0.2), {0: 1.0, 2: 1.0, 3: 0.8, 6: 0.2, 9: 0.2}),
+    ],
+    ids=str,
+)
+def test_values_by_hand(schedule, expected):
+    assert {step: schedule(step) for step in expected} == pytest.approx(expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from pyro_seq.errors import DataError, NumericalError, ShapeError
 from pyro_seq.ops.kalman import (
     kalman_filter,
 )
+from pyro_seq.ops.kalman.system import prepare
 from tests.ops.kalman.cases import (
     BATCH,
     GOOD,
@@ -16,6 +19,7 @@ from tests.ops.kalman.cases import (
     STATE,
     ZEROS,
     changed,
+    random_case,
 )
 
 WRONG = {
@@ -42,3 +46,34 @@ def test_errors(name):
     case, error, message = WRONG[name]
     with pytest.raises(error, match=message):
         kalman_filter(*case)
+
+
+def test_a_part_of_the_steps_has_the_matrices_of_those_steps():
+    parameters = random_case().parameters
+    assert parameters.num_steps == 6
+    part = parameters.between(2, 5)
+    assert part.num_steps == 3
+    assert torch.equal(part.transition, parameters.transition[..., 2:5, :, :])
+    assert torch.equal(part.inputs, parameters.inputs[..., 2:5, :])
+    assert torch.equal(part.initial_mean, parameters.initial_mean)
+    constant = random_case(varying=False, inputs=False).parameters
+    assert constant.num_steps is None and constant.between(2, 5).transition is constant.transition
+
+
+def test_hidden_entries_leave_the_observation_equation():
+    """Their rows and columns are those of an entry that sees nothing and has unit variance; others stay."""
+    case = random_case(seed=2)
+    system = prepare(*case)
+    seen = case.mask
+    both = seen[..., None] & seen[..., None, :]
+    expected = torch.where(both, case.parameters.observation_cov, 0.0) + torch.diag_embed((~seen).double())
+    assert torch.equal(system.observation_cov, expected)
+    assert torch.equal(system.observation, torch.where(seen[..., None], case.parameters.observation, 0.0))
+    assert torch.equal(system.values[..., 0], torch.where(seen, case.values, 0.0))
+    assert torch.equal(system.num_seen, seen.sum(-1))
+
+
+def test_covariances_are_counted_once_where_series_share_them():
+    shared, varying = random_case(varying=False, hide="nothing"), random_case(varying=True, hide="nothing")
+    assert prepare(*shared).num_covs == 1 and prepare(*shared).batch_shape == BATCH
+    assert prepare(*varying).num_covs == math.prod(BATCH)
