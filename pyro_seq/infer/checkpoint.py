@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pyro_seq._files import StrPath
@@ -83,10 +85,11 @@ def load(path: StrPath, model: SequenceModel) -> GuidePosterior | ChainPosterior
         return GuidePosterior(model, payload["history"], payload["status"])
     if payload["kind"] == "chains":
         return ChainPosterior.from_options(model, payload)
+    device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
     return StoredPosterior(
         model,
-        Sequences(**payload["data"]),
-        payload["sites"],
+        Sequences(**payload["data"]).to(device),
+        {name: draws.to(device) for name, draws in payload["sites"].items()},
         frozenset(payload["global_sites"]),
         payload["sample_stats"],
     )
