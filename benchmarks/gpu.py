@@ -62,7 +62,15 @@ TOGETHER = (
     *(Part("checks", 0.22, number, 3) for number in range(3)),
     *(Part("verbs", 0.22, number, 8) for number in range(8)),
 )
-ALONE = (Part("steps", 0.22), Part("kalman", 0.07), Part("mala", 0.05), Part("digits", 0.22), Part("video", 0.22))
+ALONE = (
+    Part("steps", 0.06),
+    Part("bf16", 0.06),
+    Part("host", 0.1),
+    Part("kalman", 0.07),
+    Part("mala", 0.05),
+    Part("digits", 0.22),
+    Part("video", 0.22),
+)
 ENDING = 0.98  # share of the time after which the last part must have ended
 
 
@@ -93,6 +101,8 @@ WORK: dict[str, Callable[[Rows, torch.device, slice, bool], None]] = {
     "checks": _gpu_checks.checks,
     "verbs": _gpu_checks.verbs,
     "steps": _gpu_steps.steps,
+    "bf16": _gpu_steps.bf16,
+    "host": _gpu_steps.host,
     "kalman": _gpu_operations.kalman,
     "mala": _gpu_operations.mala,
     "digits": _gpu_training.digits,
