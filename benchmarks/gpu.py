@@ -60,7 +60,7 @@ class Part:
 TOGETHER = (
     Part("tests", 0.22),
     *(Part("checks", 0.22, number, 3) for number in range(3)),
-    *(Part("verbs", 0.22, number, 8) for number in range(8)),
+    *(Part("verbs", 0.22, number, 11) for number in range(11)),
 )
 ALONE = (
     Part("steps", 0.06),
