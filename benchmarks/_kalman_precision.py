@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks._measure import Row
-from pyro_seq.ops.kalman import LinearGaussianParameters, kalman_filter, kalman_smoother
-from pyro_seq.ops.kalman_simulate import simulate
+from pyro_seq.ops.kalman import LinearGaussianParameters, kalman_filter, kalman_smoother, simulate
 
 
 class Case(NamedTuple):

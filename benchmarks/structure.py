@@ -219,7 +219,7 @@ def walks(package: Path) -> dict[str, Walk]:
     torch.manual_seed(0)
     data, found = series(), {name: Walk(package) for name in ("SVI step", "maximum-likelihood step", "forecast")}
     svi, likelihood, forecast = found.values()
-    ode2vae, ode_lebm = ps.ODE2VAE((2,), 2), ps.ODELEBM((2,), 2, energy=ps.EnergyMLP(2))
+    ode2vae, ode_lebm = ps.ODE2VAE((2,), 2), ps.ODELEBM((2,), 2)
     posterior = ps.fit(ode2vae, data, ps.SVI(num_steps=WARM_UP + 2, batch_size=4), trainer=_trainer(svi))
     method = ps.MaximumLikelihood(num_steps=WARM_UP + 2, batch_size=4)
     ps.fit(ode_lebm, data, method, trainer=_trainer(likelihood))

@@ -25,9 +25,8 @@ import pyro_seq as ps
 from pyro_seq import diagnostics, metrics
 from pyro_seq.datasets.nile import nile
 from pyro_seq.diagnostics.plots import style
-from pyro_seq.distributions.diffuse_linear_gaussian import DiffuseLinearGaussian
-from pyro_seq.ops.kalman import LinearGaussianParameters
-from pyro_seq.ops.kalman_leave_out import leave_one_out_log_density
+from pyro_seq.distributions.linear_gaussian import LinearGaussian
+from pyro_seq.ops.kalman import LinearGaussianParameters, leave_one_out_log_density
 from pyro_seq.posterior import Posterior
 from pyro_seq.training import schedules
 
@@ -60,7 +59,7 @@ class LocalTrend(ps.SequenceModel):
         self.log_spread = nn.Parameter(torch.full((len(units),), -1.0))
         self.lower = nn.Parameter(torch.zeros(len(units), len(units)))
 
-    def path(self, scales: Tensor, data: ps.Sequences) -> DiffuseLinearGaussian:
+    def path(self, scales: Tensor, data: ps.Sequences) -> LinearGaussian:
         """Distribution of the observations given the standard deviations (..., component), in their units."""
         eye = torch.eye(scales.shape[-1] - 1, dtype=scales.dtype, device=scales.device)
         variances = (scales * self.units).square()
@@ -71,9 +70,10 @@ class LocalTrend(ps.SequenceModel):
             observation_cov=variances[..., :1, None, None],
             initial_mean=torch.zeros_like(eye[0]),
             initial_cov=variances[..., :1, None] * eye,
+            diffuse=torch.ones_like(eye[0], dtype=torch.bool),
         )
         mask = None if bool(data.entry_mask.all()) else data.entry_mask
-        return DiffuseLinearGaussian(parameters, data.num_steps, mask=mask)
+        return LinearGaussian(parameters, data.num_steps, mask=mask)
 
     def model(self, data: ps.Sequences) -> None:
         """Scales, then the flow; hidden years and the future follow from the smoother."""

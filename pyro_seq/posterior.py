@@ -137,3 +137,16 @@ def prediction_context(model: SequenceModel) -> Iterator[None]:
     """Run a model for reading: no gradients, evaluation mode, parameters local to the module."""
     with torch.no_grad(), evaluation_mode(model):
         yield
+
+
+@contextmanager
+def reading(model: SequenceModel) -> Iterator[None]:
+    """Freeze the parameters and switch to evaluation mode; gradients by the latents stay on."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.requires_grad_(False)
+    try:
+        with evaluation_mode(model):
+            yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

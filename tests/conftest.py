@@ -12,14 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pyro
 import pytest
 import torch
-
-from pyro_seq.training.trainer import Trainer
-from tests import factors as _factors
-from tests import toy as _toy
 
 torch.set_num_threads(1)
 
@@ -83,15 +80,22 @@ def assert_rng_untouched() -> Callable[[], AbstractContextManager[None]]:
 @pytest.fixture(scope="session")
 def toy() -> ModuleType:
     """The module `toy`: `Lines`, `make_lines`, `make_data`, `exact_posterior`."""
-    return _toy
+    from tests import toy
+
+    return toy
 
 
 @pytest.fixture(scope="session")
 def factors() -> ModuleType:
     """The module `factors`: `Factors`, `Bowl`, `make_data`, `evidence`, `slopes`, `objective_of`."""
-    return _factors
+    from tests import factors
+
+    return factors
 
 
 @pytest.fixture
-def quiet() -> Trainer:
+def quiet() -> Any:
+    """A `Trainer` without a progress bar, on the CPU."""
+    from pyro_seq import Trainer
+
     return Trainer(progress=False, accelerator="cpu")

@@ -154,13 +154,16 @@ def checked_times(times: Any, values: Tensor) -> Tensor:
     if times is None:
         return torch.arange(values.shape[1], dtype=torch.float64, device=values.device)
     times = as_times(times, values.device)
-    text = shape_text(values, AXES)
     if times.ndim not in (1, 2) or (times.ndim == 2 and times.shape[0] != values.shape[0]):
-        raise ShapeError(f"`times` must be (time,) or (series, time). Got {tuple(times.shape)} for `values` {text}.")
+        raise ShapeError(
+            f"`times` must be (time,) or (series, time). Got {tuple(times.shape)} for `values` "
+            f"{shape_text(values, AXES)}."
+        )
     if times.shape[-1] < values.shape[1]:
         raise ShapeError(
             f"`times` must cover every observed step. Got `len(times)` = {times.shape[-1]} but `values` has "
-            f"{values.shape[1]} steps: {text}. Pass the observed times first and the horizon after them."
+            f"{values.shape[1]} steps: {shape_text(values, AXES)}. Pass the observed times first and the horizon after "
+            "them."
         )
     if not bool(times.isfinite().all()):
         where = _first(~times.isfinite())

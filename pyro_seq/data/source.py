@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pyro_seq._arguments import whole_number
-from pyro_seq.data import Sequences
 from pyro_seq.data._selection import series_selector
+from pyro_seq.data.sequences import Sequences
 from pyro_seq.errors import DataError, shape_text
 
 

@@ -247,3 +247,12 @@ class EnergyBased(TorchDistribution):
         return annealed_log_partition(
             self.base.log_prob, self.energy, start, num_temperatures, generator, sampler=sampler
         )
+
+
+def energy_based(distribution: torch.distributions.Distribution) -> EnergyBased | None:
+    """The energy-based density inside a site's distribution, if there is one."""
+    while not isinstance(distribution, EnergyBased):
+        if not hasattr(distribution, "base_dist"):
+            return None
+        distribution = distribution.base_dist
+    return distribution

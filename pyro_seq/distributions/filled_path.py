@@ -82,9 +82,7 @@ class FilledPath(PathDistribution):
             # the usual value is the draw just made, whose parameters are at hand
             last, linear = self._last or (None, None)
             linear = linear if linear is not None and last is value else self._estimated(value)
-            both = LinearGaussian(
-                linear.parameters, self.prior.num_steps, mask=self.exists[..., None], is_parallel=False
-            )
+            both = LinearGaussian(linear.parameters, self.prior.num_steps, mask=self.exists[..., None])
             total = total + both.log_prob(value) - linear.log_prob(value)
         return total
 

@@ -18,8 +18,8 @@ from pyro_seq.ops.kalman import (
     kalman_filter,
     kalman_smoother,
     sample_posterior,
+    simulate,
 )
-from pyro_seq.ops.kalman_simulate import simulate
 
 
 class LinearGaussian(PathDistribution):
@@ -35,13 +35,19 @@ class LinearGaussian(PathDistribution):
     opposed to `pyro.distributions.GaussianHMM`. Entries that the mask hides are integrated out as well: `log_prob`
     does not read them, draws fill them.
 
+    With :attr:`LinearGaussianParameters.diffuse` the start of some states is unknown, and the density is the limit that
+    :func:`pyro_seq.ops.kalman.kalman_filter` defines: proper once enough entries have been observed, fit for maximum
+    likelihood and as the likelihood of a Bayesian fit (a flat prior on the start). Such a path cannot be drawn before
+    anything was observed; what follows observations can: `future`, `replicate` and `sample_states`.
+
     Args:
         parameters: The model. Its time axes may be longer than `num_steps`; the rest is for :meth:`future`.
         num_steps: Length of a path; None takes that of the parameters.
         mask: True where observed, ``(*batch, time, obs)``, or ``(*batch, time, 1)`` for whole steps; None when all
             are.
         batch_shape: Leading axes beyond those of the parameters.
-        is_parallel: Whether to run in parallel over time; see :func:`pyro_seq.ops.kalman.kalman_filter`.
+        is_parallel: Whether to run in parallel over time; None leaves it to the sizes. See
+            :func:`pyro_seq.ops.kalman.kalman_filter`.
 
     Raises:
         ShapeError: If the length is unknown or longer than the parameters, or the mask does not fit.
@@ -53,6 +59,12 @@ class LinearGaussian(PathDistribution):
         >>> values = torch.tensor([[2.0], [3.0], [2.0]])
         >>> paths.future(values, 2).mean.squeeze(-1)
         tensor([2.0769, 2.0769])
+
+        Where nothing is known of the start:
+
+        >>> unknown = LinearGaussian(walk._replace(diffuse=torch.tensor([True])), 2)
+        >>> unknown.future(torch.tensor([[1.0], [5.0]]), 3).mean.squeeze(-1)
+        tensor([3.6667, 3.6667, 3.6667])
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -65,7 +77,7 @@ class LinearGaussian(PathDistribution):
         *,
         mask: Tensor | None = None,
         batch_shape: torch.Size = torch.Size(),
-        is_parallel: bool = True,
+        is_parallel: bool | None = None,
         validate_args: bool | None = None,
     ) -> None:
         known = parameters.num_steps
@@ -120,7 +132,7 @@ class LinearGaussian(PathDistribution):
         return self.filter(value).log_likelihood
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        """Draw paths, hidden entries included; gradients reach all parameters."""
+        """Draw paths, hidden entries included; gradients reach all parameters. Not available with a diffuse start."""
         return simulate(
             self.parameters.between(0, self.num_steps),
             self.num_steps,
@@ -130,17 +142,17 @@ class LinearGaussian(PathDistribution):
         ).values
 
     def filter(self, value: Tensor) -> FilterResult:
-        """Moments of each state given the path up to it, and before it."""
-        return kalman_filter(*self.arguments(value), is_parallel=self.is_parallel)
+        """Moments of each state given the path up to it, and before it; NaN while a diffuse start is undetermined."""
+        return kalman_filter(*self._arguments(value), is_parallel=self.is_parallel)
 
     def smooth(self, value: Tensor) -> SmootherResult:
         """Moments of each state given the whole path."""
-        return kalman_smoother(*self.arguments(value), is_parallel=self.is_parallel)
+        return kalman_smoother(*self._arguments(value), is_parallel=self.is_parallel)
 
     def sample_states(self, value: Tensor, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw whole paths of the state given a path, ``(sample, *batch, time, state)``."""
         return sample_posterior(
-            *self.arguments(value), num_samples=num_samples, generator=generator, is_parallel=self.is_parallel
+            *self._arguments(value), num_samples=num_samples, generator=generator, is_parallel=self.is_parallel
         )
 
     def future(self, value: Tensor, horizon: int) -> LinearGaussian:
@@ -148,17 +160,17 @@ class LinearGaussian(PathDistribution):
 
         Parameters that change over time must cover the horizon.
         """
-        self.check_horizon(horizon)
+        self._check_horizon(horizon)
         start, stop = self.num_steps, self.num_steps + horizon
         last = self.filter(value)
         parameters = self.parameters.between(start, stop)
         # one hidden step from the last state on gives the state at the first new observation
         mean, cov = last.filtered_means[..., -1, :], last.filtered_covs[..., -1, :, :]
-        both = self.parameters.between(start - 1, start + 1)._replace(initial_mean=mean, initial_cov=cov)
+        both = self.parameters.between(start - 1, start + 1)._replace(initial_mean=mean, initial_cov=cov, diffuse=None)
         hidden = value.new_zeros((*mean.shape[:-1], 2, self.event_shape[-1]))
         ahead = kalman_filter(hidden, both, torch.zeros_like(hidden, dtype=torch.bool))
         parameters = parameters._replace(
-            initial_mean=ahead.predicted_means[..., 1, :], initial_cov=ahead.predicted_covs[..., 1, :, :]
+            initial_mean=ahead.predicted_means[..., 1, :], initial_cov=ahead.predicted_covs[..., 1, :, :], diffuse=None
         )
         return LinearGaussian(parameters, horizon, is_parallel=self.is_parallel)
 
@@ -169,7 +181,7 @@ class LinearGaussian(PathDistribution):
         """
         return Replicate(self, value)
 
-    def check_horizon(self, horizon: int) -> None:
+    def _check_horizon(self, horizon: int) -> None:
         """Refuse a horizon that is empty, or that the parameters do not cover."""
         known = self.parameters.num_steps
         if horizon < 1 or (known is not None and known < self.num_steps + horizon):
@@ -183,7 +195,7 @@ class LinearGaussian(PathDistribution):
         parameters = self.parameters.between(0, self.num_steps)
         return parameters, kalman_filter(hidden, parameters, torch.zeros_like(hidden, dtype=torch.bool))
 
-    def arguments(self, value: Tensor) -> tuple[Tensor, LinearGaussianParameters, Tensor | None]:
+    def _arguments(self, value: Tensor) -> tuple[Tensor, LinearGaussianParameters, Tensor | None]:
         """What the routines of `pyro_seq.ops.kalman` take for a path: values, parameters of its steps, mask."""
         if value.shape[-2:] != self.event_shape:
             raise ShapeError(

@@ -11,8 +11,8 @@ from torch import Tensor
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.distributions.path import PathDistribution
 from pyro_seq.errors import ShapeError
-from pyro_seq.ops._kalman_steps import condition, predict
 from pyro_seq.ops.kalman import LinearGaussianParameters, kalman_filter
+from pyro_seq.ops.kalman._recursion import condition, predict
 from pyro_seq.ops.precision import full_precision
 
 
@@ -144,7 +144,7 @@ class MixedLinearGaussian(PathDistribution):
     def given(self, path: Tensor, mask: Tensor | None = None) -> LinearGaussian:
         """The linear model with the parameters that belong to `path`; ``mask`` (..., time, 1) says what it observes."""
         batch = torch.broadcast_shapes(path.shape[:-2], self.batch_shape)
-        return LinearGaussian(self.parameters(path), self.num_steps, mask=mask, batch_shape=batch, is_parallel=False)
+        return LinearGaussian(self.parameters(path), self.num_steps, mask=mask, batch_shape=batch)
 
     @full_precision
     def complete(self, value: Tensor, known: Tensor, *, is_mean: bool = False) -> Tensor:
@@ -172,14 +172,14 @@ class MixedLinearGaussian(PathDistribution):
             parameters = _single(parameters)
             mean, cov = _moved(mean, cov, parameters)
             expected = parameters.observation @ mean
-            gain, observed_cov = condition(cov, parameters.observation, parameters.observation_cov)
+            seen = condition(cov, parameters.observation, parameters.observation_cov)
             guess = expected
             if not is_mean:
                 spread = parameters.observation @ cov @ parameters.observation.mT + parameters.observation_cov
                 guess = expected + torch.linalg.cholesky(spread) @ torch.randn_like(value[..., t, :, None])
             previous = torch.where(known[..., t, None], value[..., t, :], guess.squeeze(-1))
-            mean = mean + gain @ (previous[..., None] - expected)
-            cov = torch.where(known[..., t, None, None], observed_cov, cov) if is_mean else observed_cov
+            mean = mean + seen.gain @ (previous[..., None] - expected)
+            cov = torch.where(known[..., t, None, None], seen.cov, cov) if is_mean else seen.cov
             path.append(previous)
         return torch.stack(path, -2)
 

@@ -22,7 +22,8 @@ class ODEPushForward(TorchDistribution):
         \dot z = f(t, z), \qquad
         \log p(z(t)) = \log p_0(z(t_0)) - \int_{t_0}^{t} \mathrm{tr}\,\frac{\partial f}{\partial z}\, d\tau
 
-    `log_prob` integrates back to t_0 and then evaluates `initial`; `rsample` integrates forward. Both cost one solve.
+    `log_prob`, (V2) of docs/derivations.md, integrates back to t_0 and then evaluates `initial`; `rsample` integrates
+    forward. Both cost one solve.
 
     Args:
         initial: Distribution at the start, batch shape (..., series), event shape (state,).

@@ -14,7 +14,7 @@ from pyro_seq.errors import ShapeError
 Memory = tuple[Tensor, ...]
 
 
-class Recurrence(Protocol):
+class StepPredictor(Protocol):
     """How a path goes on; `pyro_seq.nn.recurrent.LSTMTransition` is one."""
 
     def __call__(self, previous: Tensor, memory: Memory) -> tuple[Normal, Memory]:
@@ -75,7 +75,7 @@ class RecurrentPath(PathDistribution):
     def __init__(
         self,
         initial: Normal,
-        transition: Recurrence,
+        transition: StepPredictor,
         num_steps: int,
         *,
         valid: Tensor | None = None,

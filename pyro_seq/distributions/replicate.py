@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pyro_seq.distributions.path import PathDistribution
 from pyro_seq.errors import UnsupportedError
-from pyro_seq.ops._kalman_moments import square_root
 from pyro_seq.ops.kalman import LinearGaussianParameters, SmootherResult
+from pyro_seq.ops.kalman._recursion import square_root
 
 
 class _HiddenPath(Protocol):

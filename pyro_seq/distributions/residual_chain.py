@@ -1,4 +1,7 @@
-"""Noise that drives a chain of states, drawn once a frame and held over the steps of an Euler scheme."""
+"""Noise that drives a chain of states, drawn once a frame and held over the steps of an Euler scheme.
+
+Equations are those of docs/derivations.md, (C1) to (C3).
+"""
 
 from __future__ import annotations
 
@@ -263,7 +266,7 @@ class ResidualChain(PathDistribution):
         return Normal(loc, standard.scale.index_copy(-2, index, prior.scale), validate_args=False)
 
     def _with_encoded(self, otherwise: Normal) -> Normal:
-        """The encoded rows where they are seen and drive something."""
+        """The encoded rows where they are seen and drive something, (C2)."""
         if self.encoded is None:
             return otherwise
         counts = self._encoded_rows()[..., None]
@@ -279,7 +282,7 @@ class ResidualChain(PathDistribution):
 
 @register_kl(ResidualChain, ResidualChain)
 def _divergence(posterior: ResidualChain, prior: ResidualChain) -> Tensor:
-    """Sum over rows of the closed-form divergence of each given the path that both were last asked for."""
+    """(C3): sum over rows of the closed-form divergence of each given the path that both were last asked for."""
     path = None if prior._last is None else prior._last.value
     if path is None or prior.encoded is not None or posterior.encoded is None:
         raise NotImplementedError("The divergence needs a path that was drawn, and encoded rows on one side only.")

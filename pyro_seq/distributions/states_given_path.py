@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.distributions.path import PathDistribution
+from pyro_seq.errors import UnsupportedError
 from pyro_seq.ops.precision import full_precision
 
 
@@ -30,6 +31,9 @@ class StatesGivenPath(PathDistribution):
         valid: True where a step exists, (..., time), False after the end of a series; None when all do.
         is_joint: Score :math:`\log p(z, a)` instead, without the last term: for a site that also carries the density of
             the path.
+
+    Raises:
+        UnsupportedError: If `linear` has a diffuse start.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -38,6 +42,11 @@ class StatesGivenPath(PathDistribution):
     def __init__(
         self, linear: LinearGaussian, path: Tensor, *, valid: Tensor | None = None, is_joint: bool = False
     ) -> None:
+        if linear.parameters.diffuse is not None:
+            raise UnsupportedError(
+                "The states of a path need a known start to have a density. Got `diffuse` in the parameters of "
+                "`linear`. Draw them with `linear.sample_states`, or give them a known start."
+            )
         self.linear, self.path, self.is_joint = linear, path, is_joint
         batch = torch.broadcast_shapes(linear.batch_shape, path.shape[:-2], () if valid is None else valid.shape[:-1])
         event = torch.Size((linear.num_steps, linear.parameters.initial_mean.shape[-1]))

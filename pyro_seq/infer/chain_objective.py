@@ -13,17 +13,17 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
-from pyro_seq.distributions.energy_based import EnergyBased
+from pyro_seq.distributions.energy_based import EnergyBased, energy_based
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.infer.chain_store import ChainStore
-from pyro_seq.infer.chains import reading
 from pyro_seq.infer.gauss_newton import GaussNewton
 from pyro_seq.infer.objective import Objective
-from pyro_seq.infer.parameter_groups import ParameterGroups, energy_based
+from pyro_seq.infer.parameter_groups import ParameterGroups
 from pyro_seq.infer.series_target import SeriesTarget
 from pyro_seq.model import SequenceModel, is_local, is_random
 from pyro_seq.ops.langevin import LangevinState, run
+from pyro_seq.posterior import reading
 from pyro_seq.training.gradient_method import frozen
 from pyro_seq.training.plan import Loss
 from pyro_seq.training.schedules import Schedule

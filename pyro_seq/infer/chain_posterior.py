@@ -11,10 +11,11 @@ from torch import Tensor
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import UnsupportedError
-from pyro_seq.infer.chains import ChainPlan, reading
+from pyro_seq.infer.chains import ChainRun
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops.langevin import MALA, ULA
+from pyro_seq.posterior import reading
 
 _SAMPLERS = {"MALA": MALA, "ULA": ULA}
 
@@ -52,7 +53,7 @@ class ChainPosterior:
         length = -(-num_samples // num_chains)
         kernel = replace(self.kernel, thinning=self.spacing)
         with reading(self.model), isolated_rng(seed):
-            chains = kernel.chains(self.model, data.seen(), ChainPlan(length, self.num_steps, num_chains, seed))
+            chains = kernel.chains(self.model, data.seen(), ChainRun(length, self.num_steps, num_chains, seed))
         return {name: value.flatten(0, 1)[:num_samples] for name, value in chains.sites.items()}
 
     def options(self) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from pyro import poutine
@@ -12,10 +10,9 @@ from torch import Tensor
 from pyro_seq.data import Sequences
 from pyro_seq.errors import UnsupportedError
 from pyro_seq.model import SequenceModel, is_latent, is_local
-from pyro_seq.posterior import evaluation_mode
 
 
-class ChainPlan(NamedTuple):
+class ChainRun(NamedTuple):
     """How long to run, how many chains, and from which seed."""
 
     num_samples: int
@@ -37,19 +34,6 @@ class Chains(NamedTuple):
     sites: dict[str, Tensor]
     global_sites: frozenset[str]
     sample_stats: dict[str, Tensor]
-
-
-@contextmanager
-def reading(model: SequenceModel) -> Iterator[None]:
-    """Freeze the parameters and switch to evaluation mode; gradients by the latents stay on."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.requires_grad_(False)
-    try:
-        with evaluation_mode(model):
-            yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
 
 
 def latent_sites(model: SequenceModel, data: Sequences) -> dict[str, dict]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pyro_seq._files import StrPath
 from pyro_seq.data import Sequences
@@ -15,7 +13,7 @@ from pyro_seq.errors import CheckpointError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import GuidePosterior, Posterior, StoredPosterior
-from pyro_seq.training.files import class_name, differences, read, refuse, write
+from pyro_seq.training.files import class_name, differences, read, refuse, renamed, write
 
 _DATA_FIELDS = ("values", "mask", "times", "inputs", "context", "index", "total")
 
@@ -76,7 +74,7 @@ def load(path: StrPath, model: SequenceModel) -> GuidePosterior | ChainPosterior
         raise CheckpointError(
             f"{str(path)!r} holds a training run, not a posterior. Resume it: `Trainer(resume=True)`."
         )
-    weights = _renamed(payload["model"], model.renamed_parts)
+    weights = renamed(payload["model"], model.renamed_parts)
     problems = differences({"class": payload["class"]}, {"class": class_name(model)})
     problems += differences(weights, model.state_dict())
     refuse(problems, path, "Build the model with the arguments of the saved one.")
@@ -93,14 +91,3 @@ def load(path: StrPath, model: SequenceModel) -> GuidePosterior | ChainPosterior
         frozenset(payload["global_sites"]),
         payload["sample_stats"],
     )
-
-
-def _renamed(weights: Mapping[str, Tensor], parts: Mapping[str, str]) -> dict[str, Tensor]:
-    """Weights under today's names, where a file has earlier ones of parts."""
-    today = {old: new for old, new in parts.items() if not any(name.startswith(new) for name in weights)}
-
-    def name_today(name: str) -> str:
-        old = next((old for old in today if name.startswith(old)), "")
-        return today[old] + name.removeprefix(old) if old else name
-
-    return {name_today(name): weight for name, weight in weights.items()}

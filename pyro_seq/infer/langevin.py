@@ -16,7 +16,7 @@ from pyro_seq._arguments import whole_number
 from pyro_seq._random import isolated_rng, mixed_seed
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, NumericalError
-from pyro_seq.infer.chains import ChainPlan, Chains
+from pyro_seq.infer.chains import ChainRun, Chains
 from pyro_seq.infer.langevin_kernel import LangevinKernel
 from pyro_seq.infer.series_target import SeriesTarget
 from pyro_seq.model import SequenceModel
@@ -89,7 +89,7 @@ class Langevin:
         """The kernel of one joint chain of all latents, for ``pyro.infer.MCMC``."""
         return LangevinKernel(model.model, sampler=self.sampler, has_scale=self.has_scale, max_plate_nesting=1)
 
-    def chains(self, model: SequenceModel, data: Sequences, plan: ChainPlan) -> Chains:
+    def chains(self, model: SequenceModel, data: Sequences, plan: ChainRun) -> Chains:
         """Run the chains of all series."""
         target = SeriesTarget(model, data)
         state = self._started(target, plan)
@@ -113,13 +113,13 @@ class Langevin:
         """Starts (chain, series, entry) from prior or guide, with the global random state."""
         return target.draw(num_chains, from_guide=self.start == "guide", num_candidates=self.num_candidates)
 
-    def _warmed_up(self, target: SeriesTarget, state: LangevinState, noise: _Noise, plan: ChainPlan) -> LangevinState:
+    def _warmed_up(self, target: SeriesTarget, state: LangevinState, noise: _Noise, plan: ChainRun) -> LangevinState:
         warm_up = Adaptation(state, self.sampler, plan.warmup_steps, has_scale=self.has_scale)
         for _ in _counted(plan.warmup_steps, "warm-up", plan):
             state = warm_up.update(step(target, state, self.sampler, *noise.draw()))
         return state
 
-    def _started(self, target: SeriesTarget, plan: ChainPlan) -> LangevinState:
+    def _started(self, target: SeriesTarget, plan: ChainRun) -> LangevinState:
         """Starts with finite energies and gradients, drawn again where they are not."""
         state = initial_state(target, self._starts(target, plan, 0), self.sampler.step_size)
         for attempt in range(1, _NUM_TRIES):
@@ -134,7 +134,7 @@ class Langevin:
             )
         return state
 
-    def _starts(self, target: SeriesTarget, plan: ChainPlan, attempt: int) -> Tensor:
+    def _starts(self, target: SeriesTarget, plan: ChainRun, attempt: int) -> Tensor:
         """Vectors (chain, series, entry) to start from."""
         if isinstance(self.start, Mapping):
             start = target.join(self.start).to(target.data.values)
@@ -180,7 +180,7 @@ def _generators(data: Sequences, seed: int, *stream: int) -> list[torch.Generato
     return [torch.Generator().manual_seed(mixed_seed(seed, *stream, index)) for index in data.index.tolist()]
 
 
-def _counted(num_steps: int, stage: str, plan: ChainPlan) -> Any:
+def _counted(num_steps: int, stage: str, plan: ChainRun) -> Any:
     return tqdm(range(num_steps), desc=stage, unit="step", disable=not plan.has_progress)
 
 

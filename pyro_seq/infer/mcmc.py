@@ -16,9 +16,9 @@ from pyro_seq._arguments import whole_number
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
-from pyro_seq.infer.chains import ChainPlan, Chains, global_names, latent_sites, reading
+from pyro_seq.infer.chains import ChainRun, Chains, global_names, latent_sites
 from pyro_seq.model import SequenceModel
-from pyro_seq.posterior import StoredPosterior
+from pyro_seq.posterior import StoredPosterior, reading
 from pyro_seq.training.trainer import Trainer
 
 # a path that runs to where a model breaks down is rejected, as Pyro does for singular matrices
@@ -28,7 +28,7 @@ register_exception_handler("pyro_seq", lambda error: isinstance(error, Numerical
 class Kernel(Protocol):
     """Options of a transition kernel, and how its chains are run."""
 
-    def chains(self, model: SequenceModel, data: Sequences, plan: ChainPlan) -> Chains:
+    def chains(self, model: SequenceModel, data: Sequences, plan: ChainRun) -> Chains:
         """Run all chains on a model whose parameters are frozen."""
         ...
 
@@ -66,7 +66,7 @@ class NUTS:
             max_plate_nesting=1,
         )
 
-    def chains(self, model: SequenceModel, data: Sequences, plan: ChainPlan) -> Chains:
+    def chains(self, model: SequenceModel, data: Sequences, plan: ChainRun) -> Chains:
         """Run joint chains, one after another."""
         return _joint_chains(self.build, model, data, plan)
 
@@ -103,7 +103,7 @@ class HMC:
             max_plate_nesting=1,
         )
 
-    def chains(self, model: SequenceModel, data: Sequences, plan: ChainPlan) -> Chains:
+    def chains(self, model: SequenceModel, data: Sequences, plan: ChainRun) -> Chains:
         """Run joint chains, one after another."""
         return _joint_chains(self.build, model, data, plan)
 
@@ -149,14 +149,14 @@ class MCMC:
             )
         if not any(True for _ in model.parameters()):
             model.adapt(data)  # weights would have been trained in the units they know
-        plan = ChainPlan(self.num_samples, self.warmup_steps, self.num_chains, seed, trainer.progress)
+        plan = ChainRun(self.num_samples, self.warmup_steps, self.num_chains, seed, trainer.progress)
         with reading(model):
             chains = self.kernel.chains(model, data, plan)
         return StoredPosterior(model, data, *chains)
 
 
 def _joint_chains(
-    build: Callable[[SequenceModel], MCMCKernel], model: SequenceModel, data: Sequences, plan: ChainPlan
+    build: Callable[[SequenceModel], MCMCKernel], model: SequenceModel, data: Sequences, plan: ChainRun
 ) -> Chains:
     """Chains of all latents together, by Pyro."""
     sites, draws, stats = latent_sites(model, data), [], []
@@ -172,7 +172,7 @@ def _joint_chains(
     )
 
 
-def _joint_chain(kernel: MCMCKernel, data: Sequences, plan: ChainPlan) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _joint_chain(kernel: MCMCKernel, data: Sequences, plan: ChainRun) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     monitor = _Monitor()
     run = pyro.infer.MCMC(
         kernel,

@@ -8,12 +8,11 @@ import pyro
 import torch
 from pyro import poutine
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from pyro_seq._nonfinite import passing_nonfinite
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
-from pyro_seq.distributions.energy_based import EnergyBased, unnormalised
+from pyro_seq.distributions.energy_based import energy_based, unnormalised
 from pyro_seq.model import SequenceModel, is_local, is_random
 
 
@@ -49,15 +48,6 @@ def parameter_groups(model: SequenceModel, data: Sequences) -> ParameterGroups:
     for parameter, in_energy, in_density in zip(trained, is_energy, is_generator, strict=True):
         (groups.energy if in_energy else groups.generator if in_density else groups.others).append(parameter)
     return groups
-
-
-def energy_based(distribution: Distribution) -> EnergyBased | None:
-    """The energy-based density inside a site's distribution, if there is one."""
-    while not isinstance(distribution, EnergyBased):
-        if not hasattr(distribution, "base_dist"):
-            return None
-        distribution = distribution.base_dist
-    return distribution
 
 
 def _reached(total: Tensor, parameters: list[nn.Parameter]) -> list[bool]:

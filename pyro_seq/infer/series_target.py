@@ -47,7 +47,7 @@ class SeriesTarget:
     inside. The normaliser of an energy-based prior does not depend on the latents and is left out.
 
     Cost: one vectorised trace of the model a call; what the model prepares from its data is worked out once. Freeze
-    the parameters around many calls (`chains.reading`), or each builds a graph for their gradients too.
+    the parameters around many calls (`posterior.reading`), or each builds a graph for their gradients too.
 
     Args:
         model: All of its latent sites must be continuous and lie inside the plate ``series``.

@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 
 from pyro_seq.data import Sequences
-from pyro_seq.distributions.recurrent import Recurrence, RecurrentPath
+from pyro_seq.distributions.recurrent import RecurrentPath, StepPredictor
 from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.emission import Emission
@@ -19,7 +19,7 @@ from pyro_seq.nn.recurrent import LSTMTransition
 _NUM_ADAPTED = 256  # series, spread over the data, from which the unit of codes is taken
 
 
-class CodeTransition(Recurrence, Protocol):
+class CodeTransition(StepPredictor, Protocol):
     """Where codes start and how they go on, a module; `LSTMTransition` is one."""
 
     code_dim: int

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from pyro_seq._arguments import is_positive, require
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
-from pyro_seq.nn.batching import over_batch
 from pyro_seq.nn.units import Standardise
 
 
@@ -53,7 +52,8 @@ class Emission(nn.Module):
 
     def forward(self, position: Tensor) -> dist.TorchDistribution:
         r"""Distribution of observations given `position` (..., dim); batch shape (..., \*obs)."""
-        return self.given(over_batch(self.decoder, position))
+        decoded = self.decoder(position.reshape(-1, position.shape[-1]))
+        return self.given(decoded.reshape(*position.shape[:-1], *decoded.shape[1:]))
 
 
 class BernoulliEmission(Emission):

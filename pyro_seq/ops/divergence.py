@@ -1,4 +1,7 @@
-r"""Traces of Jacobians, :math:`\sum_j \partial f_j / \partial x_{a+j}`: closed form, exact, and by random probes."""
+r"""Traces of Jacobians, :math:`\sum_j \partial f_j / \partial x_{a+j}`: closed form, exact, and by random probes.
+
+What they are for, and why they are right: docs/derivations.md, (V1) to (V5).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ def exact_divergence(field: Function, state: Tensor, *, inputs: slice | None = N
     .. math::
         \sum_j e_j^\top \frac{\partial f}{\partial x} e_{a+j}
 
-    Cost: as many Jacobian-vector products as traced inputs, batched, over one evaluation. Differentiable.
+    This is (V3) of docs/derivations.md. Differentiable.
+
+    Cost: as many Jacobian-vector products as traced inputs, batched, over one evaluation.
 
     Args:
         field: Any differentiable map of ``(..., n)`` to ``(..., q)`` that treats the leading axes as a batch.
@@ -58,8 +63,10 @@ def hutchinson_divergence(
         \frac1m \sum_{i=1}^m \epsilon_i^\top \frac{\partial f}{\partial x_{inputs}}\, \epsilon_i,
         \qquad \operatorname{Var} = \frac1m \sum_{j \ne k} \tfrac12 (J_{jk} + J_{kj})^2
 
-    Cost: ``num_probes`` Jacobian-vector products, whatever the dimension. Each call draws new probes, which a
-    fixed-step solver averages over its stages and an adaptive one mistakes for stiffness.
+    This is (V4) of docs/derivations.md. Each call draws new probes, which a fixed-step solver averages over its stages
+    and an adaptive one mistakes for stiffness.
+
+    Cost: ``num_probes`` Jacobian-vector products, in any dimension.
 
     Args:
         field: As in :func:`exact_divergence`.
@@ -122,7 +129,7 @@ def mlp_divergence(layers: Layers, activation: Activation, state: Tensor, *, inp
         trace = columns.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None]
         return trace.expand(torch.broadcast_shapes(trace.shape, state.shape[:-1]))
     state, unfold = fold(state, last.ndim - 2)
-    slopes = []
+    slopes = []  # the two closed forms below are (V5) of docs/derivations.md
     for weight, bias in layers[:-1]:
         before = linear(state, weight, bias)
         state = activation.function(before)

@@ -187,9 +187,10 @@ def run(
             f"{type(sampler).__name__} has no acceptance to adapt to. Got `adapt_steps` = {adapt_steps}. "
             "Adapt with MALA and pass its `diagnostics.step_size` as `step_size`, or leave `adapt_steps` at 0."
         )
-    adaptation = Adaptation(state, sampler, adapt_steps, has_scale=False)
-    for _ in range(adapt_steps):
-        state = adaptation.update(step(potential, state, sampler, *_draw(state, generator)))
+    if adapt_steps:
+        adaptation = Adaptation(state, sampler, adapt_steps, has_scale=False)
+        while not adaptation.is_over:
+            state = adaptation.update(step(potential, state, sampler, *_draw(state, generator)))
     accepted, kept = torch.zeros_like(state.energy), []
     for index in range(1, num_steps + 1):
         state = step(potential, state, sampler, *_draw(state, generator))

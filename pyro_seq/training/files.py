@@ -113,6 +113,18 @@ def class_name(model: nn.Module) -> str:
     return type(model).__qualname__
 
 
+def renamed(weights: Mapping[str, Tensor], parts: Mapping[str, str], owner: str = "") -> dict[str, Tensor]:
+    """Weights under today's names: `parts` maps beginnings of names, after that of the `owner`, that have changed."""
+
+    def today(name: str) -> str:
+        for old, new in parts.items():
+            if name.startswith(owner + old):
+                return owner + new + name.removeprefix(owner + old)
+        return name
+
+    return {today(name): weight for name, weight in weights.items()}
+
+
 def differences(saved: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
     """Lines that say where two mappings differ: keys, plain values, shapes and types of tensors."""
     problems = [f"missing in the file: {name}" for name in expected if name not in saved]

@@ -8,6 +8,7 @@ import torch
 from benchmarks._kalman_precision import CASES, precision_rows, single_precision_errors
 from benchmarks._measure import gap
 from benchmarks.kalman import DOUBLE, Sizes, make_task, sides
+from benchmarks.kalman_choice import rows_of, shapes
 
 
 @pytest.mark.parametrize("is_shared", [False, True], ids=["per step", "shared"])
@@ -33,3 +34,10 @@ def test_errors_of_single_precision_are_those_of_its_epsilon(is_parallel):
 def test_rows_of_precision_name_their_unit():
     rows = precision_rows((3,), CASES[:1])
     assert {row.unit for row in rows} == {"relative error", "deviations"} and all(row.cpu is None for row in rows)
+
+
+def test_rows_of_the_choice_say_which_form_is_taken():
+    for num_steps, form in ((3, "steps"), (30, "scan")):
+        rows = rows_of(Sizes(num_steps, num_series=2, state_dim=2))
+        assert [row.name.split(": ")[1] for row in rows] == [form, form] and all(row.ratio for row in rows)
+    assert set(shapes(True)) < set(shapes(False))

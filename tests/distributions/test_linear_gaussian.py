@@ -13,8 +13,7 @@ from torch import Tensor
 
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.ops.kalman import LinearGaussianParameters, kalman_smoother
-from pyro_seq.ops.kalman_simulate import simulate
+from pyro_seq.ops.kalman import LinearGaussianParameters, kalman_smoother, simulate
 
 SERIES, TIME, STATE, OBS, INPUT = 4, 6, 3, 2, 2
 ROUTES = pytest.mark.parametrize("is_parallel", [False, True], ids=["sequential", "parallel"])

@@ -104,7 +104,8 @@ def latent_ode() -> ps.SequenceModel:
 def ode_lebm() -> ps.SequenceModel:
     """With an energy, and without an encoder."""
     network = field(2, 2, is_bayesian=False)
-    return ps.ODELEBM((2,), 2, vector_field=network, energy=ps.EnergyMLP(2, (4,)), emission=emission(2))
+    prior = ps.EnergyTilt(ps.EnergyMLP(2, (4,)))
+    return ps.ODELEBM((2,), 2, vector_field=network, initial_prior=prior, emission=emission(2))
 
 
 def recurrent_vae() -> ps.SequenceModel:
@@ -143,7 +144,7 @@ def predictions(posterior: Any, data: ps.Sequences) -> dict[str, np.ndarray]:
     r"""Means at seed 0 of a forecast and an imputation, (sample, series, time, \*obs), in double precision."""
     forecast = ps.forecast(posterior, data, horizon=2, num_samples=2)
     imputed = ps.impute(posterior, data, num_samples=2)
-    return {"forecast": forecast.means.double().numpy(), "impute": imputed.means.double().numpy()}
+    return {"forecast": forecast.emission_means.double().numpy(), "impute": imputed.emission_means.double().numpy()}
 
 
 def main() -> None:

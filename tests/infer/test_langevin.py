@@ -16,7 +16,7 @@ from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.diagnostics.convergence import summary
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
-from pyro_seq.infer.chains import ChainPlan, reading
+from pyro_seq.infer.chains import ChainRun
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.mcmc import MCMC
@@ -24,6 +24,7 @@ from pyro_seq.infer.series_target import SeriesTarget
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops.langevin import MALA, ULA
 from pyro_seq.ops.odeint import RK4, odeint
+from pyro_seq.posterior import reading
 from pyro_seq.predict.verbs import forecast, impute
 from pyro_seq.training.trainer import Trainer
 
@@ -83,7 +84,7 @@ def exact_posterior(model: Swings, data: Sequences) -> tuple[Tensor, Tensor]:
 def draw(model: SequenceModel, data: Sequences, kernel: Langevin, *, num_chains: int = 2, seed: int = 0, **plan):
     sizes = {"num_samples": 5, "warmup_steps": 0} | plan
     with reading(model):
-        return kernel.chains(model, data, ChainPlan(num_chains=num_chains, seed=seed, **sizes))
+        return kernel.chains(model, data, ChainRun(num_chains=num_chains, seed=seed, **sizes))
 
 
 @pytest.fixture(scope="module")

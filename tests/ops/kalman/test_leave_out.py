@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from pyro_seq.errors import ShapeError
-from pyro_seq.ops.kalman import LinearGaussianParameters, kalman_filter, kalman_smoother
-from pyro_seq.ops.kalman_diffuse import diffuse_log_likelihood, diffuse_smoother
-from pyro_seq.ops.kalman_leave_out import leave_one_out_log_density
+from pyro_seq.ops.kalman import (
+    LinearGaussianParameters,
+    kalman_filter,
+    kalman_smoother,
+    leave_one_out_log_density,
+)
 
 
 def example(obs: int = 2) -> tuple[torch.Tensor, LinearGaussianParameters, torch.Tensor]:
@@ -28,17 +31,14 @@ def example(obs: int = 2) -> tuple[torch.Tensor, LinearGaussianParameters, torch
 @pytest.mark.parametrize("is_diffuse", [False, True])
 def test_against_leaving_out(is_diffuse):
     values, parameters, mask = example()
-    smoother, filter_ = (
-        (diffuse_smoother, diffuse_log_likelihood)
-        if is_diffuse
-        else (kalman_smoother, lambda *arguments: kalman_filter(*arguments).log_likelihood)
-    )
-    density = leave_one_out_log_density(values, parameters, smoother(values, parameters, mask), mask)
-    whole = filter_(values, parameters, mask)
+    if is_diffuse:
+        parameters = parameters._replace(diffuse=torch.ones(3, dtype=torch.bool))
+    density = leave_one_out_log_density(values, parameters, kalman_smoother(values, parameters, mask), mask)
+    whole = kalman_filter(values, parameters, mask).log_likelihood
     for step in range(15):
         others = mask.clone()
         others[:, step] = False
-        known = whole - filter_(values, parameters, others)
+        known = whole - kalman_filter(values, parameters, others).log_likelihood
         torch.testing.assert_close(density[:, step], known, rtol=1e-9, atol=1e-9)
     assert (density[~mask.any(-1)] == 0).all()
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pyro_seq.errors import ShapeError
-from pyro_seq.ops._kalman_system import LinearGaussianParameters, prepare
-from pyro_seq.ops.kalman import SmootherResult
+from pyro_seq.ops.kalman.routines import SmootherResult
+from pyro_seq.ops.kalman.system import LinearGaussianParameters, prepare
 
 __all__ = ["leave_one_out_log_density"]
 
@@ -26,13 +26,12 @@ def leave_one_out_log_density(
 
     Averaged over draws of the parameters with weights :math:`1 / p(a_t \mid a_{-t}, \theta)` this is the leave-one-out
     predictive density of a Bayesian fit; ``az.loo`` smooths these weights. Needs noise in every observation. A step
-    with hidden entries counts by those that are seen.
+    with hidden entries counts by those that are seen. Derived in docs/derivations.md, (S6).
 
     Args:
         values: Observations, ``(*batch, time, obs)``.
         parameters: The model.
-        smoothed: Moments by :func:`pyro_seq.ops.kalman.kalman_smoother` or by
-            :func:`pyro_seq.ops.kalman_diffuse.diffuse_smoother`, for the same arguments.
+        smoothed: Moments by :func:`pyro_seq.ops.kalman.kalman_smoother` for the same arguments.
         mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``; None when all are.
 
     Returns:
@@ -66,6 +65,6 @@ def leave_one_out_log_density(
     precision = torch.cholesky_inverse(noise) - loading @ smoothed.smoothed_covs @ loading.mT
     factor = torch.linalg.cholesky(precision)
     white = torch.linalg.solve_triangular(factor, error, upper=False).squeeze(-1)
-    constant = system.num_seen * torch.log(values.new_tensor(2 * torch.pi))
-    density = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) - 0.5 * (white.square().sum(-1) + constant)
+    log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    density = log_det - 0.5 * white.square().sum(-1) - system.log_constant(system.num_seen)
     return density.expand(*system.batch_shape, -1)

@@ -8,9 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_seq.errors import ShapeError
-from pyro_seq.ops._kalman_moments import affine_path, append, square_root
-from pyro_seq.ops._kalman_system import LinearGaussianParameters, prepare
+from pyro_seq.errors import ShapeError, UnsupportedError
+from pyro_seq.ops.kalman._algebra import append
+from pyro_seq.ops.kalman._choice import choose_parallel
+from pyro_seq.ops.kalman._recursion import square_root
+from pyro_seq.ops.kalman._smoother import affine_path
+from pyro_seq.ops.kalman.system import LinearGaussianParameters, prepare
 from pyro_seq.ops.precision import full_precision
 
 __all__ = ["Simulation", "simulate"]
@@ -36,7 +39,7 @@ def simulate(
     sample_shape: Sequence[int] = (),
     batch_shape: Sequence[int] = (),
     generator: torch.Generator | None = None,
-    is_parallel: bool = False,
+    is_parallel: bool | None = None,
 ) -> Simulation:
     """Draw paths of the state and their observations. Reparameterised; covariances may be singular.
 
@@ -46,7 +49,7 @@ def simulate(
         sample_shape: Leading axes for repeated draws.
         batch_shape: Broadcast with the leading axes of the parameters.
         generator: Source of randomness, on the device of the parameters; None is torch's global one.
-        is_parallel: Whether to run in parallel over time.
+        is_parallel: Whether to run in parallel over time; None leaves it to the sizes.
 
     Returns:
         States and observations.
@@ -54,6 +57,7 @@ def simulate(
     Raises:
         ShapeError: If shapes do not fit or `num_steps` is not positive.
         DataError: If dtypes or devices differ.
+        UnsupportedError: If a state has no known start.
 
     Example:
         >>> one = torch.ones(1, 1)
@@ -63,6 +67,12 @@ def simulate(
     """
     if num_steps < 1:
         raise ShapeError(f"`num_steps` must be at least 1. Got {num_steps}.")
+    if parameters.diffuse is not None:
+        raise UnsupportedError(
+            "A path with a diffuse start cannot be drawn before anything is observed. Got `diffuse` in the parameters. "
+            "Give every state a known start, or draw given observations: `sample_posterior`, or `future` and "
+            "`replicate` of a `LinearGaussian`."
+        )
     like = parameters.initial_mean
     num_obs = parameters.observation.shape[-2] if parameters.observation.ndim > 1 else 0
     system = prepare(like.new_zeros(*batch_shape, num_steps, num_obs), parameters, None)
@@ -78,6 +88,7 @@ def simulate(
         later = later + system.after_first("offset")
     transition = system.after_first("transition")
     gain = transition.expand(*transition.shape[:-3], num_steps - 1, -1, -1)
-    states = affine_path(gain, append(first[..., None, :, :], later), is_parallel)
+    shift = append(first[..., None, :, :], later)
+    states = affine_path(gain, shift, choose_parallel(is_parallel, system))
     values = system.observation @ states + square_root(system.observation_cov) @ normal(num_obs)
     return Simulation(states.squeeze(-1), values.squeeze(-1))

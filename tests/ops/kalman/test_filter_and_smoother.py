@@ -93,7 +93,7 @@ def of_series(case: Case, place: tuple[int, ...]) -> Case:
 def dense(case: Case) -> Dense:
     """Condition the joint Gaussian of all states on the observed entries, which are picked, not masked."""
     values, parameters, mask = case
-    transition, noise, observation, observation_cov, start, start_cov, input_matrix, inputs = parameters
+    transition, noise, observation, observation_cov, start, start_cov, input_matrix, inputs = parameters[:8]
     time = len(values)
     means, covs = [start], [[start_cov]]
     for t in range(1, time):
@@ -170,7 +170,7 @@ def test_against_statsmodels(is_parallel):
     filtered = kalman_filter(*case, is_parallel=is_parallel)
     for place in [(0, 0), (1, 3)]:
         values, parameters, mask = of_series(case, place)
-        transition, noise, observation, observation_cov, start, start_cov, input_matrix, inputs = parameters
+        transition, noise, observation, observation_cov, start, start_cov, input_matrix, inputs = parameters[:8]
 
         def along_last(moves, t=1):  # there, entry t leads from step t to t + 1
             return np.ascontiguousarray(torch.roll(moves, -t, 0).movedim(0, -1).numpy())
@@ -333,7 +333,7 @@ def test_gradients(varying, time, is_parallel):
             initial_mean=case.parameters.initial_mean[0, 0], inputs=case.parameters.inputs[0, 0]
         )
         case = Case(case.values[0, :2], first, case.mask[0, :2])
-    leaves = [leaf.detach().clone().requires_grad_() for leaf in (case.values, *case.parameters)]
+    leaves = [leaf.detach().clone().requires_grad_() for leaf in (case.values, *case.parameters[:8])]
     # along random directions: all entries at once
     assert torch.autograd.gradcheck(lambda *flat: moments_of(flat, case.mask, is_parallel), leaves, fast_mode=True)
 
@@ -488,6 +488,23 @@ def test_autoregression_without_observation_noise(noise, is_parallel):
         assert largest(result.log_likelihood[place] - exact.log_likelihood) < 1e-9
         for t in range(12):
             assert largest(result.smoothed_covs[place][t] - exact.block(t, t)) < 1e-9
+
+
+@pytest.mark.parametrize("is_parallel", [None, False, True])
+def test_a_level_without_noise_that_is_seen_exactly(is_parallel):
+    # its steps are the slopes, a random walk; C Q C' + R is 0, so that no span of one step exists
+    unit = torch.eye(2, dtype=torch.float64)
+    transition, noise = unit + torch.diag(unit[0, :1], 1), torch.diag(0.3 * unit[1])
+    parameters = LinearGaussianParameters(transition, noise, unit[:1], 0 * unit[:1, :1], unit[0], unit)
+    values = torch.randn(3, 30, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).cumsum(1)
+    slopes = values.diff(dim=1)
+    parts = [(values[:, :1] - 1, 1.0), (slopes[:, :1], 1.0), (slopes.diff(dim=1), 0.3**0.5)]
+    known = sum(
+        torch.distributions.Normal(torch.zeros_like(part), scale).log_prob(part).sum((1, 2)) for part, scale in parts
+    )
+    result = kalman_filter(values, parameters, is_parallel=is_parallel)
+    torch.testing.assert_close(result.log_likelihood, known, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(result.filtered_means[:, 1:, 1:], slopes, rtol=1e-9, atol=1e-9)
 
 
 def test_shared_parameters_share_the_covariances():

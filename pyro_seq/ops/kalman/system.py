@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq.errors import DataError, ShapeError, shape_text
-from pyro_seq.ops._kalman_algebra import common_shape
+from pyro_seq.ops.kalman._algebra import common_shape
 
 
 class LinearGaussianParameters(NamedTuple):
@@ -19,8 +19,8 @@ class LinearGaussianParameters(NamedTuple):
         z_t = A_t z_{t-1} + B_t u_t + N(0, Q_t), \qquad
         a_t = C_t z_t + N(0, R_t)
 
-    Index :math:`t` of :math:`A, B, Q, u` belongs to the move *into* step :math:`t`; there is no move before the first
-    observation, so their first entry along time is never read.
+    This is (F1) of docs/derivations.md. Index :math:`t` of :math:`A, B, Q, u` belongs to the move *into* step
+    :math:`t`; there is no move before the first observation, so their first entry along time is never read.
 
     A matrix of two axes holds for all steps. With more axes the third from the right is time, of the length of the
     observations, or 1 for a matrix that differs between series but not over time. Axes in front broadcast.
@@ -34,6 +34,9 @@ class LinearGaussianParameters(NamedTuple):
         initial_cov: Its covariance, ``(*batch, state, state)``.
         input_matrix: B, ``(state, input)`` or ``(*batch, time, state, input)``; None without inputs.
         inputs: u, ``(*batch, time, input)``; None without inputs.
+        diffuse: True for each state of whose start nothing is known, ``(state,)``; None when every start is known. Mean
+            and covariance of these states then have no effect, beyond rounding; a covariance of about that of the
+            observations is best, and may not be zero where the observation is noiseless.
     """
 
     transition: Tensor
@@ -44,6 +47,7 @@ class LinearGaussianParameters(NamedTuple):
     initial_cov: Tensor
     input_matrix: Tensor | None = None
     inputs: Tensor | None = None
+    diffuse: Tensor | None = None
 
     @property
     def num_steps(self) -> int | None:
@@ -80,6 +84,7 @@ class System(NamedTuple):
         values: ``(*batch, time, obs, 1)``, 0 where hidden.
         num_seen: How many entries of a step are observed, ``(*batch, time)``.
         batch_shape: What all leading axes broadcast to.
+        diffuse: As in the parameters.
     """
 
     transition: Tensor
@@ -92,11 +97,22 @@ class System(NamedTuple):
     values: Tensor
     num_seen: Tensor
     batch_shape: torch.Size
+    diffuse: Tensor | None
 
     @property
     def num_steps(self) -> int:
         """Number of observations."""
         return self.values.shape[-3]
+
+    @property
+    def num_covs(self) -> int:
+        """Number of series whose covariances are computed: 1 when all series share them."""
+        matrices = (self.transition, self.transition_cov, self.observation, self.observation_cov)
+        return common_shape(*(matrix.shape[:-3] for matrix in matrices), self.initial_cov.shape[:-2]).numel()
+
+    def log_constant(self, num_entries: Tensor) -> Tensor:
+        r"""The constant of the Gaussian log density of some entries, :math:`n \log(2 \pi) / 2`."""
+        return num_entries * (0.5 * torch.log(self.values.new_tensor(2 * torch.pi)))
 
     def after_first(self, name: str) -> Tensor:
         """A quantity that belongs to the moves, without its entry at the first step, where there is none."""
@@ -138,6 +154,7 @@ def prepare(values: Tensor, parameters: LinearGaussianParameters, mask: Tensor |
         values[..., None],
         seen.sum(-1),
         _broadcast(batches),
+        parameters.diffuse,
     )
 
 
@@ -175,7 +192,7 @@ def _check_values(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _check_parameters(values: Tensor, parameters: LinearGaussianParameters) -> None:
-    for name, tensor in parameters._asdict().items():
+    for name, tensor in parameters._replace(diffuse=None)._asdict().items():
         if tensor is not None and (tensor.dtype, tensor.device) != (values.dtype, values.device):
             raise DataError(
                 f"`{name}` must have the dtype and device of `values`, {values.dtype} on {values.device}. "
@@ -195,6 +212,12 @@ def _check_parameters(values: Tensor, parameters: LinearGaussianParameters) -> N
         raise ShapeError(
             f"`initial_cov` must be (*batch, state {state}, state {state}), as `initial_mean` has {state} entries. "
             f"Got {tuple(parameters.initial_cov.shape)}."
+        )
+    diffuse = parameters.diffuse
+    if diffuse is not None and (diffuse.dtype != torch.bool or diffuse.shape != (state,)):
+        raise ShapeError(
+            f"`diffuse` must be boolean with an entry for each state, (state {state},). "
+            f"Got {diffuse.dtype} {tuple(diffuse.shape)}."
         )
     if parameters.input_matrix is not None and parameters.inputs is not None:
         inputs = parameters.inputs

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pyro_seq.errors import NumericalError
+
 UNROLLED = 8
 # up to here one product and one sum cost less than a chain of fused products
 SMALL = 2**15
@@ -68,6 +70,12 @@ def interleaved(even: Tensor, odd: Tensor) -> Tensor:
     result = to_first(even.new_empty(steps, *batch, *sizes)) if is_large else even.new_empty(*sizes, steps, *batch)
     result[:, :, 0::2], result[:, :, 1::2] = even, odd
     return result
+
+
+def append(first: Tensor, second: Tensor) -> Tensor:
+    """Join (*batch, time, row, column) along time; leading axes that only one of them has are expanded."""
+    batch = common_shape(first.shape[:-3], second.shape[:-3])
+    return torch.cat([part.expand(*batch, *part.shape[-3:]) for part in (first, second)], -3)
 
 
 def to_back(matrix: Tensor) -> Tensor:
@@ -164,6 +172,18 @@ def solve_positive(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         top = row[1 + known :] - (row[1 : 1 + known, None] * solution).sum(0)
         solution = torch.cat([(top / row[0])[None], solution])
     return solution, torch.stack([row[0] for row in rows])
+
+
+def require_positive(pivots: Tensor, what: str, remedy: str) -> None:
+    """Stop unless the pivots (time, *batch) of the covariances of an `innovation` or a `prediction` are positive."""
+    wrong = ~(pivots > 0)
+    if wrong.any():
+        first, *series = wrong.nonzero()[0].tolist()
+        is_shared = wrong[0].numel() == 1
+        where = f"First at step {first + (what == 'prediction')}" + ("" if is_shared else f", series {series}")
+        raise NumericalError(
+            f"The covariance of the {what} must be positive definite. {where}, it is not, or not finite. {remedy}"
+        )
 
 
 def _joined(matrix: Tensor, right: Tensor) -> Tensor:

@@ -1,16 +1,20 @@
-"""Gain and backward pass of the smoother, each a differentiable operation with its adjoint by hand."""
+"""The smoother: gains, the pass back in time, and draws; each operation differentiable, with its adjoint by hand.
+
+Equations are those of docs/derivations.md, (S1) to (S5).
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pyro_seq.ops._kalman_algebra import (
+from pyro_seq.ops.kalman._algebra import (
     identity,
     join,
     product,
+    require_positive,
     sandwich,
     solve_positive,
     sum_to,
@@ -20,11 +24,77 @@ from pyro_seq.ops._kalman_algebra import (
     transpose,
     zero_step,
 )
-from pyro_seq.ops._kalman_recursions import States, affine_means, affine_states
+from pyro_seq.ops.kalman._filter_gradient import Filtered
+from pyro_seq.ops.kalman._recursion import square_root
+from pyro_seq.ops.kalman._scan import Moments, affine_means, affine_states
+from pyro_seq.ops.kalman.system import System
+
+
+class Smoothed(NamedTuple):
+    """Moments given all observations, means as columns; leading axes are of size 1 where moments are shared."""
+
+    mean: Tensor
+    cov: Tensor
+    cross_cov: Tensor
+    log_likelihood: Tensor
+
+
+def smooth_states(system: System, filtered: Filtered, is_parallel: bool) -> Smoothed:
+    """The pass back in time, from the filtered states."""
+    gain = _gains(system, filtered)
+    mean, cov = SmoothedStates.apply(
+        len(system.batch_shape),
+        is_parallel,
+        system.after_first("transition").detach(),
+        system.after_first("transition_cov").detach(),
+        gain,
+        *filtered[:4],
+    )
+    return Smoothed(mean, cov, gain @ cov[..., 1:, :, :], filtered.log_likelihood)  # (S4)
+
+
+def draw_states(
+    system: System, filtered: Filtered, num_samples: int, generator: torch.Generator | None, is_parallel: bool
+) -> Tensor:
+    """Paths (sample, *batch, time, state), drawn back in time by (S5)."""
+    gain = _gains(system, filtered)
+    like = filtered.mean
+    noise = torch.randn(
+        (2, num_samples, *system.batch_shape, system.num_steps, like.shape[-2], 1),
+        dtype=like.dtype,
+        device=like.device,
+        generator=generator,
+    )
+    draw = filtered.mean + square_root(filtered.cov) @ noise[0]
+    moved = system.after_first("transition") @ draw[..., :-1, :, :]
+    moved = moved + square_root(system.after_first("transition_cov")) @ noise[1][..., 1:, :, :]
+    if system.offset is not None:
+        moved = moved + system.after_first("offset")
+    shift = torch.cat([draw[..., :-1, :, :] - gain @ moved, draw[..., -1:, :, :]], -3)
+    return affine_path(gain.flip(-3), shift.flip(-3), is_parallel).flip(-3).squeeze(-1)
+
+
+def affine_path(gain: Tensor, shift: Tensor, is_parallel: bool) -> Tensor:
+    """States x_t = G_t x_{t-1} + s_t from gains (..., time - 1, state, state) and shifts, from x_1 = s_1."""
+    num_axes = max(gain.ndim, shift.ndim) - 3
+    states: Tensor = AffineStates.apply(num_axes, is_parallel, gain, shift)
+    return states
+
+
+def _gains(system: System, filtered: Filtered) -> Tensor:
+    """The gains from the next states, for all but the last step."""
+    gain, pivots = SmootherGain.apply(
+        len(system.batch_shape),
+        system.after_first("transition"),
+        filtered.cov[..., :-1, :, :],
+        filtered.predicted_cov[..., 1:, :, :],
+    )
+    require_positive(pivots, "prediction", "Smoothing divides by it: check `transition_cov`, or use float64.")
+    return gain
 
 
 class SmootherGain(torch.autograd.Function):
-    """The gain G_t from the next state, from A_{t+1}, the filtered and the predicted covariance there; and pivots.
+    """The gain G_t from the next state, (S1), from A_{t+1}, the filtered and the predicted covariance; and pivots.
 
     Where the predicted covariance is singular it gets the jitter: there a coordinate is known exactly, and the gain
     meets only differences of 0 in its direction.
@@ -73,7 +143,7 @@ def relative_jitter(cov: Tensor) -> Tensor:
 
 
 class SmoothedStates(torch.autograd.Function):
-    """Means and covariances given all observations.
+    """Means and covariances given all observations, (S2) and (S3).
 
     The covariances are by Joseph's form, with A and Q; the gradient is that of the equal P + G (P' - P_predicted) G^T,
     which does without them.
@@ -88,8 +158,8 @@ class SmoothedStates(torch.autograd.Function):
         rest = identity(gain) - product(gain, transition)
         noise = sandwich(rest, covs[:, :, :-1], sandwich(gain, noise))
         shift = means[:, :, :-1] - product(gain, predicted_means[:, :, 1:])
-        last = States(means[:, :, -1:], covs[:, :, -1:])
-        added = States(shift, noise).joined(last).flip()
+        last = Moments(means[:, :, -1:], covs[:, :, -1:])
+        added = Moments(shift, noise).joined(last).flip()
         mean, cov = affine_states(gain.flip(2), added, is_parallel=is_parallel).flip()
         assert mean is not None and cov is not None
         results = to_back(mean), to_back(symmetric(cov))
@@ -104,7 +174,7 @@ class SmoothedStates(torch.autograd.Function):
         )
         mean_part, cov_part = (to_front(x, ctx.num_axes) for x in cotangents)
         back = transpose(gain)
-        mean, cov = affine_states(back, States(mean_part, symmetric(cov_part)), is_parallel=ctx.is_parallel)
+        mean, cov = affine_states(back, Moments(mean_part, symmetric(cov_part)), is_parallel=ctx.is_parallel)
         assert mean is not None and cov is not None
         earlier_mean, earlier_cov = mean[:, :, :-1], cov[:, :, :-1]
         change = smoothed_means[:, :, 1:] - predicted_means[:, :, 1:]

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from pyro_seq.datasets import nile
-from pyro_seq.errors import DataError, NumericalError, ShapeError
-from pyro_seq.ops.kalman import LinearGaussianParameters, kalman_filter, kalman_smoother
-from pyro_seq.ops.kalman_diffuse import (
-    diffuse_filter,
-    diffuse_log_likelihood,
-    diffuse_smoother,
-    sample_diffuse_posterior,
+from pyro_seq.errors import DataError, NumericalError, ShapeError, UnsupportedError
+from pyro_seq.ops.kalman import (
+    LinearGaussianParameters,
+    kalman_filter,
+    kalman_smoother,
+    sample_posterior,
+    simulate,
+    step,
 )
 
 HIDDEN = {"whole": [], "gaps": [0, 1, 3, *range(40, 60), 99]}
@@ -32,6 +33,7 @@ def trend(variances, *, start=1.0) -> LinearGaussianParameters:
         irregular[..., None, None],
         eye.new_zeros(order),
         start * irregular[..., None, None] * eye,
+        diffuse=torch.ones(order, dtype=torch.bool),
     )
 
 
@@ -82,11 +84,10 @@ def test_against_statsmodels(kind, gaps, is_parallel):
         reference[name] = matrix.numpy()
     reference.bind(values.numpy().copy())
     known = reference.smooth()
-    likelihood = diffuse_log_likelihood(values, parameters, mask, is_parallel=is_parallel)
-    smoothed = diffuse_smoother(values, parameters, mask, is_parallel=is_parallel)
-    filtered = diffuse_filter(values, parameters, mask, is_parallel=is_parallel)
-    assert float(likelihood) == pytest.approx(known.llf, abs=1e-9)
-    assert float(smoothed.log_likelihood) == float(filtered.log_likelihood) == float(likelihood)
+    smoothed = kalman_smoother(values, parameters, mask, is_parallel=is_parallel)
+    filtered = kalman_filter(values, parameters, mask, is_parallel=is_parallel)
+    assert float(filtered.log_likelihood) == pytest.approx(known.llf, abs=1e-9)
+    assert float(smoothed.log_likelihood) == float(filtered.log_likelihood)
     # relative to the size of the states and of their covariances
     scale = np.abs(known.smoothed_state).max(1)
     assert (np.abs(smoothed.smoothed_means.numpy().T - known.smoothed_state).max(1) / scale).max() < 1e-9
@@ -112,7 +113,7 @@ def test_is_the_limit_of_a_large_initial_variance():
     values = torch.randn(4, 12, 2, dtype=torch.float64, generator=generator)
     mask = torch.rand(4, 12, 2, generator=generator) < 0.7
     diffuse = torch.tensor([True, False, True])
-    exact = diffuse_smoother(values, parameters, mask, diffuse=diffuse)
+    exact = kalman_smoother(values, parameters._replace(diffuse=diffuse), mask)
     errors = []
     for size in (1e4, 1e6):
         wide = parameters.initial_cov + size * torch.diag(diffuse.double())
@@ -154,14 +155,15 @@ def test_dense_least_squares():
     residual = rest - design @ start
     constant = 12 * torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64))
     known = -0.5 * (constant - precision.logdet() + information.logdet() + residual @ precision @ residual)
-    assert float(diffuse_log_likelihood(values, parameters, diffuse=diffuse)) == pytest.approx(float(known), abs=1e-9)
+    found = kalman_filter(values, parameters._replace(diffuse=diffuse)).log_likelihood
+    assert float(found) == pytest.approx(float(known), abs=1e-9)
 
 
 def test_initial_moments_of_diffuse_states_do_not_matter():
     values, mask = flows("gaps")
     parameters = trend(VARIANCES["trend"])
     other = trend(VARIANCES["trend"], start=7.0)._replace(initial_mean=torch.tensor([900.0, 5.0]).double())
-    one, two = (diffuse_smoother(values, each, mask) for each in (parameters, other))
+    one, two = (kalman_smoother(values, each, mask) for each in (parameters, other))
     for first, second in zip(one, two, strict=True):
         torch.testing.assert_close(first, second, rtol=1e-9, atol=1e-9)
 
@@ -170,9 +172,9 @@ def test_no_diffuse_state_is_the_ordinary_filter():
     generator = torch.Generator().manual_seed(2)
     parameters = random_parameters(generator)
     values = torch.randn(12, 2, dtype=torch.float64, generator=generator)
-    none = torch.zeros(3, dtype=torch.bool)
-    for diffuse_form, form in ((diffuse_filter, kalman_filter), (diffuse_smoother, kalman_smoother)):
-        for one, two in zip(diffuse_form(values, parameters, diffuse=none), form(values, parameters), strict=True):
+    none = parameters._replace(diffuse=torch.zeros(3, dtype=torch.bool))
+    for form in (kalman_filter, kalman_smoother):
+        for one, two in zip(form(values, none), form(values, parameters), strict=True):
             torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-10)
 
 
@@ -181,10 +183,10 @@ def test_gradients():
     log_variances = torch.tensor(VARIANCES["trend"], dtype=torch.float64).log().requires_grad_()
 
     def likelihood(log_variances):
-        return diffuse_log_likelihood(values[:30], trend(log_variances.exp()), mask[:30], is_parallel=True)
+        return kalman_filter(values[:30], trend(log_variances.exp()), mask[:30], is_parallel=True).log_likelihood
 
     assert torch.autograd.gradcheck(likelihood, log_variances, rtol=1e-5)
-    filtered = diffuse_filter(values[:30], trend(log_variances.exp()), mask[:30])
+    filtered = kalman_filter(values[:30], trend(log_variances.exp()), mask[:30])
     (slope,) = torch.autograd.grad(filtered.filtered_means[-1, 0], log_variances)
     assert slope.isfinite().all() and slope.abs().max() > 0, "NaN moments of the first steps do not reach gradients"
 
@@ -196,9 +198,9 @@ def test_batches_of_parameters_are_independent():
     parameters = parameters._replace(
         transition_cov=parameters.transition_cov[:, None], observation_cov=parameters.observation_cov[:, None]
     )
-    together = diffuse_smoother(values.expand(2, -1, -1), parameters, mask.expand(2, -1))
+    together = kalman_smoother(values.expand(2, -1, -1), parameters, mask.expand(2, -1))
     for place, each in enumerate(variances):
-        alone = diffuse_smoother(values, trend(each), mask)
+        alone = kalman_smoother(values, trend(each), mask)
         for one, two in zip(together, alone, strict=True):
             torch.testing.assert_close(one[place], two, rtol=1e-10, atol=1e-10)
 
@@ -208,8 +210,8 @@ def test_posterior_draws_have_the_smoothed_moments():
     parameters = trend(VARIANCES["trend"])
     count = 4000
     generator = torch.Generator().manual_seed(3)
-    draws = sample_diffuse_posterior(values, parameters, mask, num_samples=count, generator=generator)
-    known = diffuse_smoother(values, parameters, mask)
+    draws = sample_posterior(values, parameters, mask, num_samples=count, generator=generator)
+    known = kalman_smoother(values, parameters, mask)
     assert draws.shape == (count, 100, 2)
     scale = known.smoothed_covs.diagonal(dim1=-2, dim2=-1).sqrt()
     error = (draws.mean(0) - known.smoothed_means) / scale
@@ -229,15 +231,15 @@ def test_noiseless_level_with_a_proper_covariance_for_the_start():
     scale = torch.tensor(1469.2**0.5, dtype=torch.float64)
     known = torch.distributions.Normal(0.0, scale).log_prob(steps).sum()
     constant = torch.log(torch.tensor(2 * torch.pi, dtype=torch.float64)) / 2
-    assert float(diffuse_log_likelihood(values, parameters)) == pytest.approx(float(known - constant), abs=1e-8)
+    assert float(kalman_filter(values, parameters).log_likelihood) == pytest.approx(float(known - constant), abs=1e-8)
 
 
 def test_float32_error():
     values, mask = flows("gaps")
     parameters = trend(VARIANCES["level"])
-    single = LinearGaussianParameters(*(None if part is None else part.float() for part in parameters))
-    exact = diffuse_smoother(values, parameters, mask)
-    rough = diffuse_smoother(values.float(), single, mask)
+    single = LinearGaussianParameters(*(part.float() for part in parameters[:6]), diffuse=parameters.diffuse)
+    exact = kalman_smoother(values, parameters, mask)
+    rough = kalman_smoother(values.float(), single, mask)
     assert float((rough.log_likelihood - exact.log_likelihood).abs()) < 1e-5 * abs(float(exact.log_likelihood))
     torch.testing.assert_close(rough.smoothed_means.double(), exact.smoothed_means, rtol=1e-5, atol=0)
     torch.testing.assert_close(rough.smoothed_covs.double(), exact.smoothed_covs, rtol=1e-4, atol=0)
@@ -248,21 +250,34 @@ def test_refuses_what_does_not_determine_the_start():
     parameters = trend(VARIANCES["trend"])
     one = torch.arange(100) == 7
     with pytest.raises(NumericalError, match="must determine the diffuse states"):
-        diffuse_log_likelihood(values, parameters, one)
+        kalman_filter(values, parameters, one)
     with pytest.raises(NumericalError, match=r"in series \[1\]"):
-        diffuse_smoother(values.expand(2, -1, -1), parameters, torch.stack([one >= 0, one]))
-    assert diffuse_log_likelihood(values, parameters, one | (torch.arange(100) == 8)).isfinite()
+        kalman_smoother(values.expand(2, -1, -1), parameters, torch.stack([one >= 0, one]))
+    assert kalman_filter(values, parameters, one | (torch.arange(100) == 8)).log_likelihood.isfinite()
 
 
 def test_errors_name_the_argument():
     values, _ = flows("whole")
     parameters = trend(VARIANCES["trend"])
     with pytest.raises(ShapeError, match="`diffuse`"):
-        diffuse_log_likelihood(values, parameters, diffuse=torch.tensor([True]))
+        kalman_filter(values, parameters._replace(diffuse=torch.tensor([True])))
     with pytest.raises(DataError, match="`num_samples`"):
-        sample_diffuse_posterior(values, parameters, num_samples=-1)
+        sample_posterior(values, parameters, num_samples=-1)
     with pytest.raises(ShapeError, match="`mask`"):
-        diffuse_filter(values, parameters, torch.ones(99, dtype=torch.bool))
+        kalman_filter(values, parameters, torch.ones(99, dtype=torch.bool))
+
+
+def test_what_needs_a_start_says_so():
+    values, _ = flows("whole")
+    parameters = trend(VARIANCES["trend"])
+    with pytest.raises(UnsupportedError, match=r"cannot be drawn .* `diffuse`"):
+        simulate(parameters, 5)
+    with pytest.raises(UnsupportedError, match=r"first step needs a known start.* `diffuse`"):
+        step(values[0], parameters)
+    filtered = kalman_filter(values, parameters)
+    before, after = (type(filtered)(*(part[place] for part in filtered[:4]), filtered[4]) for place in (8, 9))
+    for one, two in zip(step(values[9], parameters, before)[:4], after[:4], strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
 
 
 def test_maximum_likelihood_of_the_nile():
@@ -273,7 +288,7 @@ def test_maximum_likelihood_of_the_nile():
 
     def loss():
         optimizer.zero_grad()
-        value = -diffuse_log_likelihood(values, trend(log_variances.exp()), is_parallel=True)
+        value = -kalman_filter(values, trend(log_variances.exp()), is_parallel=True).log_likelihood
         value.backward()
         return value
 

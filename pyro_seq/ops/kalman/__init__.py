@@ -1,0 +1,26 @@
+"""Linear Gaussian state-space models: filter, smoother, draws, single steps, and how well each step is predicted."""
+
+from pyro_seq.ops.kalman.leave_out import leave_one_out_log_density
+from pyro_seq.ops.kalman.routines import (
+    FilterResult,
+    SmootherResult,
+    kalman_filter,
+    kalman_smoother,
+    sample_posterior,
+)
+from pyro_seq.ops.kalman.simulation import Simulation, simulate
+from pyro_seq.ops.kalman.single_step import step
+from pyro_seq.ops.kalman.system import LinearGaussianParameters
+
+__all__ = [
+    "FilterResult",
+    "LinearGaussianParameters",
+    "Simulation",
+    "SmootherResult",
+    "kalman_filter",
+    "kalman_smoother",
+    "leave_one_out_log_density",
+    "sample_posterior",
+    "simulate",
+    "step",
+]

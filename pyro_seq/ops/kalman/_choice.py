@@ -1,0 +1,43 @@
+"""Step by step, or in parallel over time: which is faster."""
+
+from __future__ import annotations
+
+from pyro_seq.ops.kalman.system import System
+
+FEW_STEPS = 25
+MANY_NUMBERS = 2**11
+
+
+def choose_parallel(is_parallel: bool | None, system: System) -> bool:
+    """The form that is asked for; where none is, the faster one, by the sizes that decide it."""
+    if is_parallel is not None:
+        return is_parallel
+    if system.values.device.type != "cpu":
+        # there a call is a launch, which costs more, and the arithmetic less
+        return system.num_steps >= FEW_STEPS
+    state_dim, num_series = system.initial_mean.shape[-2], system.batch_shape.numel()
+    return is_parallel_faster(system.num_steps, state_dim, num_series, system.num_covs)
+
+
+def is_parallel_faster(num_steps: int, state_dim: int, num_series: int, num_covs: int) -> bool:
+    """Whether the parallel form takes less time, forward and backward, on one thread of a processor.
+
+    A step of the loop costs its calls, whatever it computes, until the numbers that a step holds, covariances and means
+    of the state over all series, reach some two thousand. The parallel form needs few calls and more arithmetic.
+    `python -m benchmarks.kalman_choice` measures both. Processor time of the loop over that of the parallel form, for
+    smoothing with gradients in single precision, observations of 2::
+
+        steps                                           10    20    50   100   500  2000
+        matrices per series and step: 1 state of 4     0.85  0.91  1.43  2.29  6.48  14.5
+                                      32 of 4          0.88  0.96  1.32  1.60  2.17  1.84
+                                      500 of 4         0.97  1.01  1.06  0.99  0.87
+                                      1 of 16          0.74  0.90  1.25  1.85  3.43  4.15
+                                      32 of 16         0.76  0.78  0.76  0.75  0.76
+                                      1 of 32          0.75  0.86  1.12  1.31  1.67  1.62
+                                      32 of 32         0.68  0.66  0.64  0.66
+        matrices shared:              500 of 4         0.85  0.92  1.16  1.37  1.46
+                                      32 of 16         0.78  0.87  1.09  1.17  1.34
+                                      32 of 32         0.78  0.85  0.92  0.89
+    """
+    numbers = num_covs * state_dim**2 + num_series * state_dim
+    return num_steps >= FEW_STEPS and numbers < MANY_NUMBERS

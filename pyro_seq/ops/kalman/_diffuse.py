@@ -1,0 +1,191 @@
+r"""An exactly diffuse start: states of whose initial value nothing is known; docs/derivations.md, (D1) to (D6).
+
+The innovations of the filter are linear in the unknown start, so one filter over the data, and over zeros from a unit
+start for each diffuse state, gives all that generalised least squares needs; the covariances are the same for all.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_seq.errors import NumericalError
+from pyro_seq.ops.kalman._algebra import append
+from pyro_seq.ops.kalman._filter_gradient import Filtered, filter_states
+from pyro_seq.ops.kalman._smoother import Smoothed, draw_states, smooth_states
+from pyro_seq.ops.kalman.system import System
+
+_SINGULAR = 1e3  # machine epsilons below which a share of information counts as none
+
+
+def filter_diffuse(system: System, is_parallel: bool) -> Filtered:
+    """Moments given the past, (D5) with what has been seen so far: NaN while that does not determine the start."""
+    run = _run(system, is_parallel)
+    start, is_determined = _so_far(run)
+    filtered = _settled(run.filtered.mean, run.filtered.cov, start, is_determined)
+    # before anything is seen, a start is determined only where no state is diffuse
+    nothing = torch.full_like(is_determined[..., :1], start.mean.shape[-2] == 0)
+    is_determined = torch.cat([nothing, is_determined[..., :-1]], -1)
+    predicted = _settled(run.filtered.predicted_mean, run.filtered.predicted_cov, start.delayed(), is_determined)
+    return Filtered(*filtered, *predicted, _log_likelihood(run, _solve(run)))
+
+
+def smooth_diffuse(system: System, is_parallel: bool) -> Smoothed:
+    """Moments given all observations, (D5)."""
+    run = _run(system, is_parallel)
+    start = _solve(run)
+    result = smooth_states(run.stacked, run.filtered, is_parallel)
+    mean, spread = _Start(*(part.unsqueeze(-3) for part in start)).shift_and_spread(_side_by_side(result.mean))
+    return Smoothed(
+        mean,
+        result.cov[0] + spread @ spread.mT,
+        result.cross_cov[0] + spread[..., :-1, :, :] @ spread[..., 1:, :, :].mT,
+        _log_likelihood(run, start),
+    )
+
+
+def draw_diffuse(system: System, num_samples: int, generator: torch.Generator | None, is_parallel: bool) -> Tensor:
+    """Paths (sample, *batch, time, state): first the start, then the path given the start, (D6)."""
+    start = _solve(_run(system, is_parallel))
+    like = start.mean
+    noise = torch.randn(
+        (num_samples, *system.batch_shape, like.shape[-2], 1), dtype=like.dtype, device=like.device, generator=generator
+    )
+    noise = torch.linalg.solve_triangular(start.factor.mT, noise, upper=True) / start.scale.mT
+    begun = system._replace(
+        initial_mean=system.initial_mean + _units(system).mT @ (start.mean + noise),
+        batch_shape=torch.Size((num_samples, *system.batch_shape)),
+        diffuse=None,
+    )
+    return draw_states(begun, filter_states(begun, is_parallel), 1, generator, is_parallel)[0]
+
+
+class _Run(NamedTuple):
+    """A filter over the data and, behind it along the first axis, over unit starts; its whitened innovations, (D2)."""
+
+    system: System
+    stacked: System
+    filtered: Filtered
+    white: Tensor
+    slopes: Tensor
+    log_det: Tensor
+
+
+def _run(system: System, is_parallel: bool) -> _Run:
+    stacked = _stacked(system)
+    filtered = filter_states(stacked, is_parallel)
+    observation, predicted_cov = system.observation, filtered.predicted_cov[0]
+    innovations = _side_by_side(stacked.values - observation @ filtered.predicted_mean)
+    factor, _ = torch.linalg.cholesky_ex(observation @ predicted_cov @ observation.mT + system.observation_cov)
+    white = torch.linalg.solve_triangular(factor, innovations, upper=False)  # (D2)
+    log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum((-2, -1))
+    return _Run(system, stacked, filtered, white[..., 0], white[..., 1:], log_det)
+
+
+def _stacked(system: System) -> System:
+    """The data with the start at its mean, and behind them along a new first axis zeros with a unit start each."""
+    batch, units = system.batch_shape, _units(system)
+
+    def before_zeros(part: Tensor) -> Tensor:
+        part = part.expand(*batch, *part.shape[-3:])[None]
+        return torch.cat([part, torch.zeros_like(part).expand(len(units), *part.shape[1:])])
+
+    mean = system.initial_mean.expand(*batch, -1, -1)[None]
+    starts = units.reshape(-1, *(1 for _ in batch), units.shape[-1], 1).expand(-1, *mean.shape[1:])
+    return system._replace(
+        values=before_zeros(system.values),
+        offset=None if system.offset is None else before_zeros(system.offset),
+        initial_mean=torch.cat([mean, starts]),
+        batch_shape=torch.Size((1 + len(units), *batch)),
+        diffuse=None,
+    )
+
+
+def _units(system: System) -> Tensor:
+    """A unit vector for each diffuse state, (diffuse, state): the transpose of D in (D1)."""
+    mean = system.initial_mean
+    return torch.eye(mean.shape[-2], dtype=mean.dtype, device=mean.device)[system.diffuse]
+
+
+def _side_by_side(columns: Tensor) -> Tensor:
+    """Columns of the data and of all unit starts as one matrix: (1 + diffuse, *batch, time, row, 1) without the 1."""
+    return columns.squeeze(-1).movedim(0, -1)
+
+
+class _Start(NamedTuple):
+    """The estimated start, and S as a row of scales and the Cholesky factor of what then has ones on its diagonal."""
+
+    mean: Tensor
+    scale: Tensor
+    factor: Tensor
+
+    def shift_and_spread(self, means: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The mean of (D5), and a root :math:`M S^{-1/2}` of what the uncertain start adds to the covariance there."""
+        slopes = means[..., 1:]
+        spread = torch.linalg.solve_triangular(self.factor, (slopes / self.scale).mT, upper=False).mT
+        return means[..., :1] + slopes @ self.mean, spread
+
+    def delayed(self) -> _Start:
+        """The same one step earlier; anything before the first."""
+        return _Start(*(append(part[..., :1, :, :], part[..., :-1, :, :]) for part in self))
+
+
+def _by_step(run: _Run) -> tuple[Tensor, Tensor]:
+    """The terms of S in (D3), and of S times the estimate."""
+    return run.slopes.mT @ run.slopes, -run.slopes.mT @ run.white[..., None]
+
+
+def _solve(run: _Run) -> _Start:
+    """The estimate from all observations, (D3)."""
+    information, weighted = (part.sum(-3) for part in _by_step(run))
+    scale, factor, is_determined = _factor(information)
+    if not is_determined.all():
+        raise NumericalError(
+            "The observed entries must determine the diffuse states. They do not"
+            + (f" in series {(~is_determined).nonzero()[0].tolist()}" if is_determined.ndim else "")
+            + ". Observe more steps, or give these states a known start by `diffuse`."
+        )
+    return _estimate(weighted, scale, factor)
+
+
+def _so_far(run: _Run) -> tuple[_Start, Tensor]:
+    """The estimates from the observations up to each step, and where there is one; anything where there is none."""
+    information, weighted = (part.cumsum(-3) for part in _by_step(run))
+    is_determined = _factor(information.detach())[2]
+    unit = torch.eye(information.shape[-1], dtype=information.dtype, device=information.device)
+    scale, factor, _ = _factor(torch.where(is_determined[..., None, None], information, unit))
+    return _estimate(weighted, scale, factor), is_determined
+
+
+def _factor(information: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    diagonal = information.diagonal(dim1=-2, dim2=-1)
+    is_informed = diagonal > 0
+    scale = torch.where(is_informed, diagonal, 1.0).sqrt()
+    factor, failed = torch.linalg.cholesky_ex(information / (scale[..., None] * scale[..., None, :]))
+    pivots = factor.detach().diagonal(dim1=-2, dim2=-1).square()
+    is_clear = (pivots > _SINGULAR * torch.finfo(pivots.dtype).eps).all(-1)
+    return scale[..., None, :], factor, is_informed.all(-1) & is_clear & (failed == 0)
+
+
+def _estimate(weighted: Tensor, scale: Tensor, factor: Tensor) -> _Start:
+    return _Start(torch.cholesky_solve(weighted / scale.mT, factor) / scale.mT, scale, factor)
+
+
+def _log_likelihood(run: _Run, start: _Start) -> Tensor:
+    """(D4)."""
+    residual = run.white + (run.slopes @ start.mean.unsqueeze(-3)).squeeze(-1)
+    log_det = 2 * (start.factor.diagonal(dim1=-2, dim2=-1).log() + start.scale.squeeze(-2).log()).sum(-1)
+    constant = run.system.log_constant(run.system.num_seen.sum(-1))
+    return -0.5 * (log_det + residual.square().sum((-2, -1))) - run.log_det - constant
+
+
+def _settled(means: Tensor, covs: Tensor, start: _Start, is_determined: Tensor) -> tuple[Tensor, Tensor]:
+    """Moments with the start estimated, NaN where what has been seen does not determine it."""
+    mean, spread = start.shift_and_spread(_side_by_side(means))
+    is_determined = is_determined[..., None, None]
+    return (
+        torch.where(is_determined, mean, torch.nan),
+        torch.where(is_determined, covs[0] + spread @ spread.mT, torch.nan),
+    )

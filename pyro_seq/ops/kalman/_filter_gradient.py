@@ -1,0 +1,184 @@
+r"""The filter as one differentiable operation, with its adjoint by hand; axes of matrices in front.
+
+Backward needs no tape: with the gains of the forward pass, the adjoints of all filtered means and covariances follow
+one affine recursion back in time, of the same kind as the means themselves, and the gradients of all parameters are
+then sums over steps: docs/derivations.md, (F9) to (F11). The backward pass is made of differentiable operations on
+inputs and outputs alone, so that it may be differentiated again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_seq.ops.kalman._algebra import (
+    join,
+    product,
+    require_positive,
+    sandwich,
+    sum_to,
+    symmetric,
+    to_back,
+    to_front,
+    transpose,
+    zero_step,
+)
+from pyro_seq.ops.kalman._filter import Front, Observed, States, filter_all, observe
+from pyro_seq.ops.kalman._scan import affine_covs, affine_means
+from pyro_seq.ops.kalman.system import System
+
+INNOVATION_REMEDY = "Give `observation_cov` (and `transition_cov`) larger diagonals, or use float64."
+
+
+class Filtered(NamedTuple):
+    """Moments as columns, time third from the right; leading axes are of size 1 where moments are shared."""
+
+    mean: Tensor
+    cov: Tensor
+    predicted_mean: Tensor
+    predicted_cov: Tensor
+    log_likelihood: Tensor
+
+
+def filter_states(system: System, is_parallel: bool) -> Filtered:
+    """Filter and likelihood, step by step or in parallel."""
+    mean, cov, predicted_mean, predicted_cov, log_density, pivots = FilterStates.apply(
+        len(system.batch_shape),
+        is_parallel and system.num_steps > 1,
+        system.transition,
+        system.transition_cov,
+        system.observation,
+        system.observation_cov,
+        system.offset,
+        system.initial_mean[..., None, :, :],
+        system.initial_cov[..., None, :, :],
+        system.values,
+    )
+    require_positive(pivots, "innovation", INNOVATION_REMEDY)
+    return Filtered(
+        mean, cov, predicted_mean, predicted_cov, log_density - system.log_constant(system.num_seen.sum(-1))
+    )
+
+
+class FilterStates(torch.autograd.Function):
+    """Filtered and predicted moments, log densities summed over time, and pivots of the innovations.
+
+    The log density lacks its constant. All in the usual layout, with the leading axes of covariances, and of means.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, num_axes: int, is_parallel: bool, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        system = _front(inputs, num_axes)
+        states, seen, log_density = filter_all(system, is_parallel)
+        pivots = seen.pivots.amin(0)
+        results = [to_back(x) for x in states]
+        ctx.num_axes, ctx.is_parallel = num_axes, is_parallel
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs, *results)
+        ctx.known = system, states, seen
+        ctx.mark_non_differentiable(pivots)
+        return (*results, log_density, pivots)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, results = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
+        if torch.is_grad_enabled():  # the gradient itself is to be differentiated, so it must depend on its arguments
+            system, states = _front(inputs, ctx.num_axes), States(*(to_front(x, ctx.num_axes) for x in results))
+            seen = observe(states.predicted, system.observation, system.observation_cov)
+        else:
+            system, states, seen = ctx.known
+        zero = system.values.new_zeros((1,) * system.values.ndim)
+        given = [zero if x is None else to_front(x, ctx.num_axes) for x in cotangents[:4]]
+        density = zero[0, 0, 0] if cotangents[4] is None else cotangents[4]
+        gradients = _adjoint(system, states, seen, given, density, ctx.is_parallel)
+        found: list[Tensor | None] = []
+        for original, front, parts in zip(inputs, system, gradients, strict=True):
+            if original is None or front is None:
+                found.append(None)
+            else:
+                whole = sum_to(parts[0], front.shape)
+                for part in parts[1:]:
+                    whole = whole + sum_to(part, front.shape)
+                found.append(to_back(whole).reshape(original.shape))
+        return (None, None, *found)
+
+
+def _front(inputs: tuple[Tensor | None, ...], num_axes: int) -> Front:
+    fronts: list[Any] = [None if x is None else to_front(x, num_axes) for x in inputs]
+    return Front(*fronts)
+
+
+def _outer(left: Tensor, right: Tensor) -> Tensor:
+    return left * transpose(right)
+
+
+def _adjoint(
+    system: Front,
+    states: States,
+    seen: Observed,
+    given: list[Tensor],
+    density: Tensor,
+    is_parallel: bool,
+) -> tuple[tuple[Tensor, ...], ...]:
+    """Gradients of all inputs, each as a sum of parts that are still to be summed over expanded axes.
+
+    `given` and `density` are the adjoints of the results. In (F9) lambda is `adjoint` and Lambda `spread`.
+    """
+    means, covs, predicted_means, predicted = states
+    transition, observation = system.after_first(system.transition), system.observation
+    innovation = system.values - product(observation, predicted_means)
+    white = product(seen.precision, innovation)
+    force = product(transpose(observation), white)
+    squared = 0.5 * density * (_outer(white, white) - seen.precision)
+    # by the predictions alone, besides what comes through the filtered states
+    mean_part = given[2] + density * force
+    rest = transpose(seen.rest)
+    moves = transpose(product(seen.rest[:, :, 1:], transition)).flip(2)
+    back = transpose(transition)
+    shift = given[0] + _before(product(back, mean_part[:, :, 1:]))
+    adjoint = affine_means(moves, shift.flip(2), is_parallel=is_parallel).flip(2)  # (F9)
+    mean_rest = product(rest, adjoint)
+    direct = product(product(transpose(observation), squared), observation) + symmetric(_outer(mean_rest, force))
+    cov_part = symmetric(given[3]) + sum_to(direct, predicted.shape)
+    shift = symmetric(given[1]) + _before(sandwich(back, cov_part[:, :, 1:]))
+    spread = affine_covs(moves, shift.flip(2), is_parallel=is_parallel).flip(2)  # (F9)
+    mean_adjoint, cov_adjoint = mean_rest + mean_part, sandwich(rest, spread, cov_part)
+    # of what is observed, (F11)
+    pull = product(transpose(seen.gain), adjoint)
+    pushed = product(transpose(seen.gain), spread)
+    observation_parts = (
+        _outer(white, product(covs, adjoint) + density * predicted_means) - _outer(pull, means),
+        2 * product(squared, product(observation, predicted)),
+        -2 * product(pushed, covs),
+    )
+    noise_parts = (symmetric(product(pushed, seen.gain)), squared - symmetric(_outer(pull, white)))
+    # of the moves and the start, (F10)
+    moved_mean, moved_cov = mean_adjoint[:, :, 1:], cov_adjoint[:, :, 1:]
+    transition_parts = (
+        _outer(moved_mean, means[:, :, :-1]),
+        2 * product(moved_cov, product(transition, covs[:, :, :-1])),
+    )
+    return (
+        tuple(_after(part, system.transition) for part in transition_parts),
+        (_after(moved_cov, system.transition_cov),),
+        observation_parts,
+        noise_parts,
+        () if system.offset is None else (_after(moved_mean, system.offset),),
+        (mean_adjoint[:, :, :1],),
+        (cov_adjoint[:, :, :1],),
+        (pull - density * white,),
+    )
+
+
+def _before(moved: Tensor) -> Tensor:
+    """What belongs to the moves, at the step before each; 0 at the last step, after which there is none."""
+    return join([moved, zero_step(moved)], 2)
+
+
+def _after(moved: Tensor, like: Tensor) -> Tensor:
+    """What belongs to the moves, at the step after each; 0 at the first step."""
+    if like.shape[2] == 1:
+        return moved.sum(2, keepdim=True)
+    return join([zero_step(moved), moved], 2)
