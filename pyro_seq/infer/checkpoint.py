@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
+
+import torch
 
 from pyro_seq._files import StrPath
 from pyro_seq.data import Sequences
@@ -80,10 +83,11 @@ def load(path: StrPath, model: SequenceModel) -> GuidePosterior | ChainPosterior
         return GuidePosterior(model, payload["history"], payload["status"])
     if payload["kind"] == "chains":
         return ChainPosterior.from_options(model, payload)
+    device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
     return StoredPosterior(
         model,
-        Sequences(**payload["data"]),
-        payload["sites"],
+        Sequences(**payload["data"]).to(device),
+        {name: draws.to(device) for name, draws in payload["sites"].items()},
         frozenset(payload["global_sites"]),
         payload["sample_stats"],
     )

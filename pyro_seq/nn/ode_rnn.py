@@ -12,6 +12,7 @@ from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.nn.conv import ConvTrunk
 from pyro_seq.nn.encoder import Trunk
+from pyro_seq.nn.fused import run_recurrent
 from pyro_seq.nn.mlp import mlp
 from pyro_seq.nn.units import Standardise
 from pyro_seq.ops.odeint import Dopri5, Euler, Solver, odeint
@@ -110,7 +111,7 @@ class RNNEncoder(nn.Module):
         gaps = torch.cat([torch.zeros_like(clock[:, :1]), -clock.diff(dim=-1)], -1)
         features = self.reader(frames, mask)
         features = features.gather(1, order[..., None].expand(-1, -1, features.shape[-1]))
-        memory, _ = self.recurrence(torch.cat([features, gaps[..., None]], -1))
+        memory, _ = run_recurrent(self.recurrence, torch.cat([features, gaps[..., None]], -1))
         first = (count - 1).clamp(min=0)[:, None]
         memory = memory.gather(1, first[..., None].expand(-1, -1, memory.shape[-1]))[:, 0]
         features = torch.cat([memory, clock.gather(1, first) - times[:, :1]], -1)

@@ -263,6 +263,14 @@ def test_bfloat16(toy, quiet):
     assert not same_weights(model, exact)
 
 
+def test_gradients_are_taken_outside_of_mixed_precision(toy, quiet):
+    model, modes = toy.make_lines(), []
+    for parameter in model.parameters():
+        parameter.register_hook(lambda gradient: modes.append(torch.is_autocast_enabled("cpu")))
+    fit(model, toy.make_data(), SVI(num_steps=2), trainer=dataclasses.replace(quiet, precision="bf16-mixed"))
+    assert modes and not any(modes)
+
+
 def test_float64(toy, quiet):
     data, model = toy.make_data().to(dtype=torch.float64), toy.make_lines().double()
     fit(model, data, SVI(num_steps=3), trainer=quiet)
