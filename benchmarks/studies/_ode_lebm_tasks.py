@@ -1,4 +1,4 @@
-"""Data sets of `ode_lebm_langevin.py`: what training and inference see of the series, what is asked, which model."""
+"""Data sets of the study of ODE-LEBM: what training and inference see of the series, what is asked, which model."""
 
 from __future__ import annotations
 

@@ -1,45 +1,34 @@
-"""The example of SRVP: its models are the paper's ablations, and its finer videos are the truth between the frames."""
+"""The study of SRVP: its models are the paper's ablations, and its finer videos are the truth between the frames."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 import pyro_seq as ps
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "srvp_moving_digits.py"
-
-
-@pytest.fixture(scope="module")
-def example():
-    specification = importlib.util.spec_from_file_location("srvp_moving_digits", EXAMPLE)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+from benchmarks.studies import srvp as study
 
 
 @pytest.fixture
-def options(example, monkeypatch):
+def options(monkeypatch):
     def of(*words: str):
-        monkeypatch.setattr(sys, "argv", ["srvp_moving_digits.py", "--smoke", *words])
-        return example.arguments()
+        monkeypatch.setattr(sys, "argv", ["srvp", "--smoke", *words])
+        return study.arguments()
 
     return of
 
 
 @pytest.mark.parametrize("words", [(), ("--deterministic",)], ids=["stochastic", "deterministic"])
-def test_every_second_frame_at_twice_the_rate_is_a_frame_of_the_test_videos(example, options, words):
+def test_every_second_frame_at_twice_the_rate_is_a_frame_of_the_test_videos(options, words):
     options = options(*words)
-    finer = example.digits(options, 2 * (5 + 20) - 1, time_step=0.5).test[:]
-    assert finer.values[:, ::2].equal(example.shown(options).values[:, :25])
+    finer = study.digits(options, 2 * (5 + 20) - 1, time_step=0.5).test[:]
+    assert finer.values[:, ::2].equal(study.shown(options).values[:, :25])
 
 
-def test_models_are_the_ablations(example, options):
-    models = {kind: example.make(kind, options()) for kind in example.NAMES}
+def test_models_are_the_ablations(options):
+    models = {kind: study.make(kind, options()) for kind in study.NAMES}
     kinds = {kind: type(model.transition) for kind, model in models.items()}
     residual = ps.ResidualTransition
     assert kinds == {
@@ -53,12 +42,12 @@ def test_models_are_the_ablations(example, options):
     assert len(set(sizes.values())) == 1
 
 
-def test_scores_are_averaged_over_each_horizon(example, options):
+def test_scores_are_averaged_over_each_horizon(options):
     options = options("--deterministic")
     collector = ps.metrics.BestOf(is_larger_better=True)
     values = torch.rand(1, 6, 95, generator=torch.Generator().manual_seed(0))
     collector.add(values)
-    record = example.summary(ps.VideoScores("model", {"psnr": collector.result()}, None), options)["psnr"]
+    record = study.summary(ps.VideoScores("model", {"psnr": collector.result()}, None), options)["psnr"]
     for horizon in (20, 95):
         mean, half_width = record["best"][horizon]
         by_series = values[0, :, :horizon].mean(-1)

@@ -1,16 +1,16 @@
-"""Pictures of `ode_lebm_langevin.py`."""
+"""Pictures of the study of ODE-LEBM."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from _ode_lebm_scores import decoded
-from _ode_lebm_tasks import Task
-from _ode_lebm_uses import prior_draws
 from torch import Tensor
 
 import pyro_seq as ps
+from benchmarks.studies._ode_lebm_scores import decoded
+from benchmarks.studies._ode_lebm_tasks import Task
+from benchmarks.studies._ode_lebm_uses import prior_draws
 from pyro_seq import diagnostics
 
 FEW = 4  # series in a picture

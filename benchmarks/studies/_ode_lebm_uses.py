@@ -1,15 +1,15 @@
-"""What latents of `ode_lebm_langevin.py` are good for besides prediction: detection, description, generation."""
+"""What latents of the study of ODE-LEBM are good for besides prediction: detection, description, generation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from _ode_lebm_scores import decoded
-from _ode_lebm_tasks import Task
 from torch import Tensor
 
 import pyro_seq as ps
+from benchmarks.studies._ode_lebm_scores import decoded
+from benchmarks.studies._ode_lebm_tasks import Task
 from pyro_seq import metrics
 from pyro_seq.distributions.energy_drift import energy_drift
 from pyro_seq.infer.energies import energies
