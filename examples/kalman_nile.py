@@ -1,7 +1,7 @@
 """The flow of the Nile: seventy years tell a level that drifts; what will the next thirty bring?
 
 A linear Gaussian state-space model whose likelihood is exact: the states are integrated out, and NUTS samples the two
-standard deviations that are left. Half a minute on one CPU thread.
+standard deviations that are left. A minute on one CPU thread.
 """
 
 # %% Options

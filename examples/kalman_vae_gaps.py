@@ -1,7 +1,7 @@
 """Kalman VAE: fill in the pictures of a driven pendulum that were not seen.
 
 Pictures become codes, codes follow a linear Gaussian state whose modes are mixed, and the smoother fills the gaps from
-both sides. Half a minute on one CPU thread.
+both sides. A minute on one CPU thread.
 """
 
 # %% Options

@@ -20,8 +20,8 @@ print(train, test, sep="\n")
 
 # %% Model: a latent position and velocity, moved by a Bayesian neural network, seen through a decoder
 torch.manual_seed(0)
-emission = ps.GaussianEmission(ps.MLPDecoder(8, (1, 8, 8), hidden_dims=(128,)))
-model = ps.ODE2VAE(obs_shape=(1, 8, 8), state_dim=8, emission=emission, time_step=0.4).to(options.device)
+emission = ps.GaussianEmission(ps.MLPDecoder(16, (1, 8, 8), hidden_dims=(128,)))
+model = ps.ODE2VAE(obs_shape=(1, 8, 8), state_dim=16, emission=emission, time_step=0.4).to(options.device)
 
 # %% Fit: a turn ends where it began, so that any frame may come first
 method = ps.SVI(
