@@ -1,4 +1,4 @@
-"""ODE-LEBM: sine waves with half of their points hidden; Langevin chains at test time correct the encoder. A minute."""
+"""ODE-LEBM: sine waves with half of their points hidden; chains at test time correct the encoder. Two minutes."""
 
 # %% Options
 import torch
