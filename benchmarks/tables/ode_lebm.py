@@ -95,8 +95,9 @@ SINUSOIDS_PUBLISHED = {
 }
 PUBLISHED = {
     "spiral": "Published, all 500: Latent ODE 22.76, energy prior alone 17.92, chains alone 8.33, ODE-LEBM 1.36. Equal "
-    "steps for all four, half of the usual number. All have the restart term, which is not of the paper: without "
-    "it the four ended at 4.6 to 5.6 after half as many steps. Seeds differ as much as the four ways, so that "
+    "steps for all four, half of the usual number. All have the restart term, in an earlier form without the density "
+    "of the state that is carried along, which is not of the paper: without it the four ended at 4.6 to 5.6 after half "
+    "as many steps. Seeds differ as much as the four ways, so that "
     "three of them tell no order, not the paper's either. The nearest training series is better than all. Draws"
     " of the energy prior lie nearer to unseen series than those of N(0, I) and of a Gaussian fitted to "
     "posterior draws.",

@@ -49,7 +49,8 @@ class KalmanVAE(SequenceModel):
     smoother, as in the paper; the bound is the same. Times must be evenly spaced: put irregular frames on a grid, with
     the steps between them hidden.
 
-    The paper weighs the reconstruction by 0.3: ``SVI(scales={"x": 0.3})``.
+    For its images the paper weighs the reconstruction by 0.3: ``SVI(scales={"x": 0.3})``. Vectors need the full weight:
+    with few entries to explain, codes do not pay at a smaller one, and the noise of the emission takes it all.
 
     Args:
         obs_shape: Shape of one observation; (channel, height, width) gives convolutional parts.

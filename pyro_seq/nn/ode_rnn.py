@@ -130,12 +130,16 @@ class ODERNNEncoder(nn.Module):
     The memory is zero until the last step with an observed entry, whatever is hidden after it. Cost: a loop over the
     steps in Python, dearer than `RNNEncoder`'s one call.
 
+    The recursion is the authors', the parts in it are not: their unit has perceptrons for gates and a memory that is a
+    mean and a deviation, intervals longer than a fiftieth of the time range are cut into Euler steps of about that, and
+    their head has two layers.
+
     Args:
         obs_shape: Shape of one observation.
         dim: Size of the vector.
         hidden_dim: Size of the memory h.
         field: The field f; a network with one hidden layer of 50 when absent.
-        solver: How to move between steps; one step of Euler's method an interval when absent, as the authors do.
+        solver: How to move between steps; one step of Euler's method an interval when absent.
         trunk: Reads a window of one frame; convolutional for images when absent, and nothing for vectors.
 
     References:
