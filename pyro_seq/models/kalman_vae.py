@@ -9,6 +9,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.filled_path import FilledPath
 from pyro_seq.distributions.mixed_dynamics import MixedLinearGaussian
@@ -20,6 +21,7 @@ from pyro_seq.nn.frame import FrameEncoder, frame_emission, frame_encoder
 from pyro_seq.nn.mixture import MixedDynamics
 
 
+@rebuildable
 class KalmanVAE(SequenceModel):
     r"""Frames seen one by one, as codes that a hidden linear Gaussian state emits.
 

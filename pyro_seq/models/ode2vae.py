@@ -10,6 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
@@ -26,6 +27,7 @@ from pyro_seq.nn.tempo import SeriesTempo
 from pyro_seq.nn.units import Standardise
 
 
+@rebuildable
 class ODE2VAE(SequenceModel):
     r"""Sequences from position and velocity that follow a random second-order differential equation.
 

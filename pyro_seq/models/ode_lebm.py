@@ -10,6 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel
@@ -22,6 +23,7 @@ from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
 from pyro_seq.ops.odeint import Dopri5
 
 
+@rebuildable
 class ODELEBM(SequenceModel):
     r"""Sequences from an initial state whose prior is learned, along a neural ordinary differential equation.
 

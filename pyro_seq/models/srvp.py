@@ -12,6 +12,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_seq._arguments import whole_number
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.residual_chain import ResidualChain
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
@@ -29,6 +30,7 @@ _FINEST = 64  # Euler steps a frame up to which an error message looks for one t
 _DECODED = 32  # frames decoded at a time when predicting: what the cache of a core holds
 
 
+@rebuildable
 class SRVP(SequenceModel):
     r"""Videos from a state that moves by residuals under noise drawn once a frame, and a content that stays.
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import ShapeError
 
 
@@ -19,6 +20,7 @@ def _halvings(size: int, times: int) -> list[int]:
     return sizes
 
 
+@rebuildable
 class ConvTrunk(nn.Module):
     """Features of a window of images by convolutions of kernel 5 and stride 2; frames and masks are the channels.
 
@@ -54,6 +56,7 @@ class ConvTrunk(nn.Module):
         return torch.cat([self.layers(torch.cat([frames, mask], 1)), gaps], -1)
 
 
+@rebuildable
 class ConvDecoder(nn.Module):
     """Images from a latent position: two linear layers, then transposed convolutions of kernel 4 that double the size.
 

@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.nn.units import Standardise
 
@@ -39,6 +40,7 @@ class SeriesEncoder(Protocol):
         ...
 
 
+@rebuildable
 class FrameWindow(nn.Module):
     r"""Means and log standard deviations from a window of frames, aware of what is missing and when frames were taken.
 
@@ -69,6 +71,7 @@ class FrameWindow(nn.Module):
         return loc, log_scale
 
 
+@rebuildable
 class InitialStateEncoder(nn.Module):
     r"""Gaussian over the initial state: the position from the first frame, its derivatives from the first few.
 

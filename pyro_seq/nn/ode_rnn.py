@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.nn.conv import ConvTrunk
@@ -66,6 +67,7 @@ class GaussianHead(nn.Module):
         return dist.Normal(loc, log_scale.clamp(-10.0, 5.0).exp()).to_event(1)
 
 
+@rebuildable
 class RNNEncoder(nn.Module):
     r"""Gaussian over a vector at the start of a series, by a recurrent network from its last seen step to its first.
 
@@ -118,6 +120,7 @@ class RNNEncoder(nn.Module):
         return self.head(torch.where(count[:, None] > 0, features, 0).to(frames.dtype))
 
 
+@rebuildable
 class ODERNNEncoder(nn.Module):
     r"""Gaussian over a vector at the start of a series, by a memory that moves between observations and jumps at them.
 

@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.recurrent import Memory
 from pyro_seq.errors import DataError
@@ -45,6 +46,7 @@ class Recurrence(nn.Module):
         return features, tuple(part.reshape(*batch, -1) for part in remembered)
 
 
+@rebuildable
 class LSTMTransition(nn.Module):
     r"""Gaussian steps around what a long short-term memory predicts.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import ShapeError
 
 # Images decoded at a time: what the cache of a core holds. With 16 channels this is 1.5 times as fast as 640 at once,
@@ -14,6 +15,7 @@ from pyro_seq.errors import ShapeError
 _CACHED = 128
 
 
+@rebuildable
 class SubPixelDecoder(nn.Module):
     """Images from a latent code: one linear layer, then convolutions of kernel 3 whose channels become pixels.
 
