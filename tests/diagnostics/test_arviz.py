@@ -17,8 +17,8 @@ from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
 from pyro_seq.nn.flow import Flow
 from pyro_seq.posterior import StoredPosterior
 from pyro_seq.predict.verbs import forecast, reconstruct
-from tests.infer.toy import NOISE, make_lines
-from tests.infer.toy import make_data as make_line_data
+from tests.toy import NOISE, make_lines
+from tests.toy import make_data as make_line_data
 
 
 def numbers(idata, group, name) -> torch.Tensor:

@@ -16,7 +16,7 @@ from pyro_seq.diagnostics import (
 )
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.posterior import GuidePosterior
-from tests.infer.toy import exact_posterior, make_data, make_lines
+from tests.toy import exact_posterior, make_data, make_lines
 
 
 def pairs(spread=1.0, bias=0.0, num_samples=19, shape=(400, 5)):

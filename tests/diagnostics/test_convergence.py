@@ -9,7 +9,7 @@ import torch
 from pyro_seq.diagnostics import summary, to_arviz
 from pyro_seq.errors import DataError
 from pyro_seq.posterior import StoredPosterior
-from tests.infer.toy import make_data, make_lines
+from tests.toy import make_data, make_lines
 
 
 def chains(offset=0.0, num_chains=4, length=500):

@@ -8,7 +8,6 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from tests.infer.toy import make_lines
 
 from pyro_seq.data import Sequences
 from pyro_seq.diagnostics import (
@@ -29,6 +28,7 @@ from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.nn.flow import Flow
 from pyro_seq.posterior import Prediction
 from pyro_seq.predict.verbs import forecast, reconstruct
+from tests.toy import make_lines
 
 pytestmark = pytest.mark.usefixtures("no_pyplot_figures")
 
