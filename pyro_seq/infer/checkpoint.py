@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyro_seq._files import StrPath
+from pyro_seq._process import one_at_a_time
 from pyro_seq.data import Sequences
 from pyro_seq.errors import CheckpointError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
@@ -15,6 +16,7 @@ from pyro_seq.training.files import class_name, differences, read, refuse, renam
 _DATA_FIELDS = ("values", "mask", "times", "inputs", "context", "index", "total")
 
 
+@one_at_a_time
 def save(posterior: Posterior, path: StrPath) -> None:
     """Write a fitted model to one file, which is replaced as a whole or, when writing fails, left as it was.
 
@@ -55,6 +57,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
         ) from error
 
 
+@one_at_a_time
 def load(path: StrPath, model: SequenceModel) -> GuidePosterior | ChainPosterior | StoredPosterior:
     """Read a file of `save` into `model`, which must be built as the saved one was.
 
