@@ -22,6 +22,19 @@ def whole_number(value: Any, name: str, minimum: int = 0, maximum: int = 10**8) 
     return whole
 
 
+def seed_number(value: Any, name: str = "seed") -> int:
+    """A seed: a whole number from 0 to 2^63 - 1, given as any numeric type."""
+    return whole_number(value, name, 0, 2**63 - 1)
+
+
+def keep_whole(options: Any, minimum: int, *names: str) -> None:
+    """Turn fields of a frozen dataclass into the whole numbers that they are; one whose default is None may be None."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None or getattr(type(options), name, 0) is not None:
+            object.__setattr__(options, name, whole_number(value, name, minimum))
+
+
 def real_number(value: Any, name: str, minimum: float, maximum: float = 1e9) -> float:
     """A finite number within limits."""
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pyro
@@ -12,6 +13,7 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
+from pyro_seq._process import process_state
 from pyro_seq.data import Sequences
 from pyro_seq.distributions import PathDistribution
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError, shape_text
@@ -209,6 +211,13 @@ def _over_time(emission: TorchDistribution, data: Sequences, masked: bool) -> To
     return emission.to_event(1 + obs_dim - emission.event_dim)
 
 
+@contextmanager
+def local_parameters() -> Iterator[None]:
+    """Run models with parameters that stay with their modules, rather than in Pyro's store for the whole process."""
+    with process_state(), pyro.settings.context(module_local_params=True):
+        yield
+
+
 def is_latent(site: Mapping[str, Any]) -> bool:
     """True for a site of a trace that was sampled: neither observed, nor deterministic, nor the plate's own."""
     return site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
@@ -241,7 +250,7 @@ def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Ten
         values: Latent sites, (..., series, event) each; leading axes are independent chains or samples.
     """
     conditioned = poutine.condition(model.model, data=values)
-    with pyro.settings.context(module_local_params=True):
+    with local_parameters():
         trace = poutine.trace(conditioned).get_trace(data)
     return data.values.new_zeros(data.num_series) + local_log_prob(trace)
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import seed_number, whole_number
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.datasets._video_files import find_videos
 from pyro_seq.errors import DataError, ShapeError
@@ -137,7 +137,7 @@ class VideoFolder(SequenceSource):
 
     def draw(self, num_clips: int, *, seed: int) -> VideoFolder:
         """Random clips: a video, uniform, and then one of its clips, uniform; a clip may come twice."""
-        rng = np.random.default_rng(whole_number(seed, "seed"))
+        rng = np.random.default_rng(seed_number(seed))
         videos, first, counts = np.unique(self.clips[:, 0], return_index=True, return_counts=True)
         chosen = rng.integers(len(videos), size=whole_number(num_clips, "num_clips", 1))
         return self._with(self.clips[first[chosen] + rng.integers(counts[chosen])])

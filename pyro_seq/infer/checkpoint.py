@@ -12,6 +12,7 @@ import torch
 from pyro_seq import nn
 from pyro_seq._files import StrPath
 from pyro_seq._options import options_of
+from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq._recipes import rebuilt, recipe, unknown
 from pyro_seq.data import Sequences
@@ -24,6 +25,7 @@ from pyro_seq.training.files import class_name, differences, option_differences,
 _DATA_FIELDS = ("values", "mask", "times", "inputs", "context", "index", "total")
 
 
+@one_at_a_time
 def save(posterior: Posterior, path: StrPath) -> None:
     """Write a fitted model to one file, which is replaced as a whole or, when writing fails, left as it was.
 
@@ -70,6 +72,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
         ) from error
 
 
+@one_at_a_time
 def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | ChainPosterior | StoredPosterior:
     """Read a file of `save`, and build its model anew or fill one that is built as the saved one was.
 

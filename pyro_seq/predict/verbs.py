@@ -1,4 +1,7 @@
-"""The predictive verbs. All of them run the model on draws of its latents; none knows a formula of its own."""
+"""The predictive verbs. All of them run the model on draws of its latents; none knows a formula of its own.
+
+Threads may share a posterior: calls wait for each other, so several threads are as fast as one.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,21 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import require, seed_number, whole_number
+from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
+from pyro_seq.door import require_data, require_posterior
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel, is_local, over_samples
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
 from pyro_seq.predict.causal import CausalCopies
 
+_CHUNK_ENTRIES = 2**24  # entries of observations that are predicted at a time, 64 megabytes in single precision
 _DRAWS, _OBSERVATIONS = 0, 1  # streams of random numbers, so that noise does not depend on how latents were drawn
 
 
+@one_at_a_time
 def forecast(
     posterior: Posterior,
     data: Sequences,
@@ -42,29 +49,30 @@ def forecast(
         times: Future time stamps (horizon,) or (series, horizon), in the unit of the data.
         inputs: Inputs over the horizon (series, horizon, input_dim), for data that have inputs.
         num_samples: Number of draws.
-        chunk_size: Draws computed at a time; all at once when absent.
-        seed: Seed of the draws. The caller's random state is not touched.
+        chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
+        seed: Seed of the draws, a whole number below 2^63. The caller's random state is not touched.
 
     Returns:
         Draws over the horizon: ``samples`` and ``emission_means`` (sample, series, horizon, \*obs).
 
     Raises:
         ShapeError: When `data` do not fit the model.
-        DataError: When the future does not follow the seen times.
+        DataError: When there is no horizon, the future does not follow the seen times, or data and model differ in
+            floating type or device.
 
     Example:
         >>> prediction = forecast(posterior, data, horizon=20)  # doctest: +SKIP
     """
-    _check(posterior, data, num_samples, chunk_size)
-    if horizon is not None or times is not None:
-        data = data.extend(horizon=horizon, times=times, inputs=inputs)
-        posterior.model.check(data)
+    num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed)
+    data = _extended(data, horizon, times, inputs)
+    posterior.model.check(data)
     data = _prepared(posterior, data)
     draws = _draws(posterior, data, num_samples, seed)
     steps = slice(data.num_steps, None)
     return _predict(posterior.model, draws, data, _Condition(draws), num_samples, steps, chunk_size, seed)
 
 
+@one_at_a_time
 def reconstruct(
     posterior: Posterior, data: Sequences, *, num_samples: int = 100, chunk_size: int | None = None, seed: int = 0
 ) -> Prediction:
@@ -74,18 +82,19 @@ def reconstruct(
         posterior: What `fit` returned.
         data: Series to explain; a horizon is dropped.
         num_samples: Number of draws.
-        chunk_size: Draws computed at a time; all at once when absent.
+        chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
         seed: Seed of the draws.
 
     Returns:
         Draws over the seen steps, hidden entries included: (sample, series, time, \*obs).
     """
-    _check(posterior, data, num_samples, chunk_size)
+    num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed)
     data = _prepared(posterior, data.seen())
     draws = _draws(posterior, data, num_samples, seed)
     return _predict(posterior.model, draws, data, _Condition(draws), num_samples, slice(0, None), chunk_size, seed)
 
 
+@one_at_a_time
 def impute(
     posterior: Posterior,
     data: Sequences,
@@ -104,13 +113,14 @@ def impute(
             what follows as well (smoothing). Costs one more copy of a series for each of its gaps; latents at seen
             steps are then those given all up to the next gap.
         num_samples: Number of draws.
-        chunk_size: Draws computed at a time; all at once when absent.
+        chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
         seed: Seed of the draws.
 
     Returns:
         Draws over the seen steps (sample, series, time, \*obs); observed entries are the same in every draw.
     """
-    _check(posterior, data, num_samples, chunk_size)
+    num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed)
+    require(isinstance(is_causal, bool), "is_causal", "True or False", is_causal)
     data = data.seen()
     copies = CausalCopies.of(data) if is_causal else None
     given = data if copies is None else copies.data
@@ -121,6 +131,7 @@ def impute(
     return Prediction(samples, means, filled.latents, filled.times)
 
 
+@one_at_a_time
 def sample(
     posterior: Posterior, data: Sequences, *, num_samples: int = 100, chunk_size: int | None = None, seed: int = 0
 ) -> Prediction:
@@ -133,7 +144,7 @@ def sample(
         posterior: What `fit` returned.
         data: Sets the grid: times (a horizon included), inputs, number of series.
         num_samples: Number of draws.
-        chunk_size: Draws computed at a time; all at once when absent.
+        chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
         seed: Seed of the draws.
 
     Returns:
@@ -142,7 +153,7 @@ def sample(
     Raises:
         UnsupportedError: When the model needs seen frames to start from.
     """
-    _check(posterior, data, num_samples, chunk_size)
+    num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed)
     model = posterior.model
     if model.is_conditional:
         raise UnsupportedError(
@@ -172,17 +183,33 @@ class _Condition(Messenger):
             msg["value"], msg["is_observed"] = self.draws[name][self.chunk], True
 
 
-def _check(posterior: Posterior, data: Sequences, num_samples: int, chunk_size: int | None) -> None:
-    if not isinstance(getattr(posterior, "model", None), SequenceModel):
+def _checked(
+    posterior: Posterior, data: Sequences, num_samples: int, chunk_size: int | None, seed: int
+) -> tuple[int, int, int]:
+    """Refuse what a verb cannot use; the whole numbers that were meant, the size of a chunk among them."""
+    require_posterior(posterior)
+    require_data(posterior.model, data)
+    num_samples = whole_number(num_samples, "num_samples", 1)
+    if chunk_size is None:
+        chunk_size = max(1, _CHUNK_ENTRIES // max(1, data.times.shape[-1] * data.values[:, :1].numel()))
+    return num_samples, whole_number(chunk_size, "chunk_size", 1, 2**63 - 1), seed_number(seed)
+
+
+def _extended(data: Sequences, horizon: int | None, times: Tensor | None, inputs: Tensor | None) -> Sequences:
+    """The data with the horizon that the arguments ask for, or with the one that they have."""
+    if horizon is not None or times is not None:
+        return data.extend(horizon=horizon, times=times, inputs=inputs)
+    if inputs is not None:
         raise DataError(
-            f"`posterior` must be what `fit` returned. Got {type(posterior).__name__}. Fit the model first."
+            "`inputs` are those over the horizon that `horizon` or `times` adds. Got neither. Add one of them, or give "
+            "the data inputs over all of their `times`."
         )
-    if not isinstance(data, Sequences):
-        raise DataError(f"`data` must be a `Sequences`. Got {type(data).__name__}. Wrap it: `Sequences(values)`.")
-    whole_number(num_samples, "num_samples", 1)
-    if chunk_size is not None:
-        whole_number(chunk_size, "chunk_size", 1)
-    posterior.model.check(data)
+    if not data.horizon:
+        raise DataError(
+            f"`forecast` needs a horizon. Got none with {data!r}. Pass `horizon=` or `times=`, or data whose `times` "
+            "are longer than their `values`."
+        )
+    return data
 
 
 def _prepared(posterior: Posterior, data: Sequences) -> Sequences:
@@ -205,11 +232,10 @@ def _predict(
     condition: _Condition,
     num_samples: int,
     steps: slice,
-    chunk_size: int | None,
+    chunk_size: int,
     seed: int,
 ) -> Prediction:
     """Run the model on draws, a chunk of them at a time, and keep what it says about `steps`."""
-    chunk_size = chunk_size or num_samples
     chunks: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
     with prediction_context(model), isolated_rng(_stream(seed, _OBSERVATIONS)):
         for start in range(0, num_samples, chunk_size):

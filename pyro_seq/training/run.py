@@ -66,6 +66,10 @@ def train(
         raise DataError(f"{class_name(model)} has no parameters to train. Pass trainable parts, or use `MCMC`.")
     if trainer.validate_every is not None and validation is None:
         raise DataError("`validate_every` needs data to validate on. Pass `fit(..., validation=...)`.")
+    if trainer.validate_every is None and validation is not None:
+        raise DataError(
+            "`validation` has no effect without `Trainer(validate_every=...)`. Set it, in steps, or leave it out."
+        )
     trainer.prepare()
     home, was_training = next(model.parameters()).device, model.training
     shown = data if isinstance(data, Sequences) else data.preview()
