@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyro_seq.errors import ShapeError
-from pyro_seq.nn.columns import Window, convolution, transposed_convolution
+from pyro_seq.nn.tuned.columns import Window, convolution, transposed_convolution
 from pyro_seq.nn.normalised import Norm, Rectified
 
 Maps = tuple[Tensor, ...]
