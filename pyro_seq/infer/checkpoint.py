@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from pyro_seq._files import StrPath
 from pyro_seq.data import Sequences
+from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import CheckpointError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.model import SequenceModel
@@ -41,7 +43,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
             "sites": posterior.sites,
             "global_sites": sorted(posterior.global_sites),
             "sample_stats": posterior.sample_stats,
-            "data": {name: getattr(posterior.data, name) for name in _DATA_FIELDS},
+            "data": {name: getattr(posterior.data, name) for name in _DATA_FIELDS} | _dates(posterior.data),
         }
     else:
         raise UnsupportedError(
@@ -53,6 +55,10 @@ def save(posterior: Posterior, path: StrPath) -> None:
         raise CheckpointError(
             f"{str(path)!r} could not be written ({error}). Free some space or choose another."
         ) from error
+
+
+def _dates(data: Sequences) -> dict[str, tuple[str | None, ...]]:
+    return {} if data.calendar is None else {"calendar": dataclasses.astuple(data.calendar)}
 
 
 def load(path: StrPath, model: SequenceModel) -> GuidePosterior | ChainPosterior | StoredPosterior:
@@ -80,9 +86,10 @@ def load(path: StrPath, model: SequenceModel) -> GuidePosterior | ChainPosterior
         return GuidePosterior(model, payload["history"], payload["status"])
     if payload["kind"] == "chains":
         return ChainPosterior.from_options(model, payload)
+    clock = payload["data"].get("calendar")
     return StoredPosterior(
         model,
-        Sequences(**payload["data"]),
+        Sequences(**payload["data"] | {"calendar": Calendar(*clock) if clock else None}),
         payload["sites"],
         frozenset(payload["global_sites"]),
         payload["sample_stats"],
