@@ -98,11 +98,12 @@ class SequenceModel(nn.Module):
                 f"`data` must have at least one seen step, from which {type(self).__name__} infers its latents. Got 0."
             )
         gaps = data.times.diff(dim=-1)
-        if self.has_even_times and gaps.numel() and float((gaps / gaps.median() - 1).abs().max()) > EVEN:
+        if self.has_even_times and not are_even(gaps, data.times):
             raise DataError(
                 f"`data.times` must be evenly spaced, with the same step in all series: {type(self).__name__} counts "
                 f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
-                "and hide the steps between them, or use a model in continuous time such as `ODE2VAE`."
+                "and hide the steps between them, as `Sequences.from_dataframe(..., freq=...)` does with months, "
+                "business days and days on which clocks change, or use a model in continuous time such as `ODE2VAE`."
             )
         for part in self.children():
             if isinstance(part, _Checks):
@@ -165,9 +166,16 @@ class SequenceModel(nn.Module):
 
     def model_times(self, data: Sequences) -> Tensor:
         """Time since each series' first step in units of `time_scale`, (time,) or (series, time), as `data.dtype`."""
+        return self.exact_times(data).to(data.dtype)
+
+    def exact_times(self, data: Sequences) -> Tensor:
+        """`model_times` in double precision, for solvers and gaps: form differences first and convert those.
+
+        Single precision runs together what lies close to each other and far from the start.
+        """
         times = data.times
         origin = times[..., :1] if times.shape[-1] else 0.0
-        return ((times - origin) / self.time_scale).to(data.dtype)
+        return (times - origin) / self.time_scale
 
     def sample_path(self, name: str, path: PathDistribution, data: Sequences) -> Tensor:
         """Sample a random path as one site, and its continuation over the horizon as a second, ``<name>_future``."""
@@ -193,6 +201,19 @@ class SequenceModel(nn.Module):
         if data.horizon:
             future = emission(path[..., steps:, :])
             pyro.sample("x_future", _over_time(future, data, masked=False))
+
+
+def rounding(times: Tensor) -> float:
+    """The largest error of a difference of two time stamps, each rounded to double precision once."""
+    return torch.finfo(torch.float64).eps * float(times.abs().max()) if times.numel() else 0.0
+
+
+def are_even(gaps: Tensor, times: Tensor) -> bool:
+    """True for steps of one length up to the share `EVEN` of it, and up to the rounding of the time stamps."""
+    if not gaps.numel():
+        return True
+    step = gaps.median()
+    return float((gaps - step).abs().max()) <= EVEN * float(step) + 2 * rounding(times)
 
 
 def _over_time(emission: TorchDistribution, data: Sequences, masked: bool) -> TorchDistribution:

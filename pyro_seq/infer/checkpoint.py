@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 from itertools import chain
@@ -16,6 +17,7 @@ from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq._recipes import rebuilt, recipe, unknown
 from pyro_seq.data import Sequences
+from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import CheckpointError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.model import SequenceModel
@@ -58,7 +60,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
             "sites": posterior.sites,
             "global_sites": sorted(posterior.global_sites),
             "sample_stats": posterior.sample_stats,
-            "data": {name: getattr(posterior.data, name) for name in _DATA_FIELDS},
+            "data": {name: getattr(posterior.data, name) for name in _DATA_FIELDS} | _dates(posterior.data),
         }
     else:
         raise UnsupportedError(
@@ -70,6 +72,10 @@ def save(posterior: Posterior, path: StrPath) -> None:
         raise CheckpointError(
             f"{str(path)!r} could not be written ({error}). Free some space or choose another."
         ) from error
+
+
+def _dates(data: Sequences) -> dict[str, tuple[str | None, ...]]:
+    return {} if data.calendar is None else {"calendar": dataclasses.astuple(data.calendar)}
 
 
 @one_at_a_time
@@ -111,9 +117,10 @@ def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | 
     if payload["kind"] == "chains":
         return ChainPosterior.from_options(model, payload)
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
+    clock = payload["data"].get("calendar")
     return StoredPosterior(
         model,
-        Sequences(**payload["data"]).to(device),
+        Sequences(**payload["data"] | {"calendar": Calendar(*clock) if clock else None}).to(device),
         {name: draws.to(device) for name, draws in payload["sites"].items()},
         frozenset(payload["global_sites"]),
         payload["sample_stats"],

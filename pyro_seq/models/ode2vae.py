@@ -189,7 +189,7 @@ class ODE2VAE(SequenceModel):
         return {"state": list(self.flow.state_names)}
 
     def _times(self, data: Sequences) -> Tensor:
-        return self.time_step * self.model_times(data)
+        return self.time_step * self.exact_times(data)
 
     def _distance_to_encoder(self, data: Sequences, path: Tensor, log_density: Tensor) -> Tensor:
         """Sum of log q(z_t) - log q_enc(z_t) over observed times t whose window of frames lies inside the series."""

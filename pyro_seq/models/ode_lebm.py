@@ -191,7 +191,7 @@ class ODELEBM(SequenceModel):
         return {"state": list(self.flow.state_names), "latent": [*self.flow.state_names, *names]}
 
     def _times(self, data: Sequences) -> Tensor:
-        return self.time_step * self.model_times(data)
+        return self.time_step * self.exact_times(data)
 
     def _restart(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> Tensor:
         """Log density (..., series) of the joint vector at a random step less that by the encoder given the rest."""

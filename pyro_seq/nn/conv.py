@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._arguments import require_channel_first
 from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import ShapeError
 
@@ -100,5 +101,6 @@ class ConvDecoder(nn.Module):
 def _image_shape(obs_shape: Sequence[int]) -> tuple[int, int, int]:
     if len(obs_shape) != 3:
         raise ShapeError(f"`obs_shape` must be (channel, height, width) for convolutions. Got {tuple(obs_shape)}.")
+    require_channel_first(obs_shape, "obs_shape")
     colours, height, width = obs_shape
     return colours, height, width

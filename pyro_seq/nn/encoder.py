@@ -36,7 +36,10 @@ class SeriesEncoder(Protocol):
         ...
 
     def __call__(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
-        r"""Batch (batch,), event (dim,), for frames and mask (batch, frame, \*obs) at model times (batch, frame)."""
+        r"""Batch (batch,), event (dim,), for frames and mask (batch, frame, \*obs) at model times (batch, frame).
+
+        Times come in double precision: form their differences before these are converted to the type of the frames.
+        """
         ...
 
 
@@ -137,7 +140,7 @@ def _window(frames: Tensor, mask: Tensor, times: Tensor, length: int) -> tuple[T
     lacking = length - frames.shape[1]
     mask = mask.to(frames.dtype)
     frames = frames * mask
-    gaps = times.diff(dim=-1)
+    gaps = times.diff(dim=-1).to(frames.dtype)
     if lacking:
         empty = frames.new_zeros(frames.shape[0], lacking, *frames.shape[2:])
         frames, mask = torch.cat([frames, empty], 1), torch.cat([mask, empty], 1)

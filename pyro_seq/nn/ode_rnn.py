@@ -113,10 +113,11 @@ class RNNEncoder(nn.Module):
         gaps = torch.cat([torch.zeros_like(clock[:, :1]), -clock.diff(dim=-1)], -1)
         features = self.reader(frames, mask)
         features = features.gather(1, order[..., None].expand(-1, -1, features.shape[-1]))
-        memory, _ = run_recurrent(self.recurrence, torch.cat([features, gaps[..., None]], -1))
+        steps = torch.cat([features, gaps[..., None].to(features.dtype)], -1)
+        memory, _ = run_recurrent(self.recurrence, steps)
         first = (count - 1).clamp(min=0)[:, None]
         memory = memory.gather(1, first[..., None].expand(-1, -1, memory.shape[-1]))[:, 0]
-        features = torch.cat([memory, clock.gather(1, first) - times[:, :1]], -1)
+        features = torch.cat([memory, (clock.gather(1, first) - times[:, :1]).to(memory.dtype)], -1)
         return self.head(torch.where(count[:, None] > 0, features, 0).to(frames.dtype))
 
 

@@ -39,36 +39,44 @@ def forecast(
 ) -> Prediction:
     r"""Draw the future of each series given its seen steps.
 
+    A `horizon` begins after the last observed step of each series, so that series of unequal length are each forecast
+    from their end; the hidden steps that follow it are the first to be drawn. A horizon in `times`, of this call or of
+    the data, is shared: it begins after the longest series, at the stamps given.
+
     Cost: one pass of the model over all steps for every draw; memory grows with `chunk_size`, not with `num_samples`,
     but for the result itself.
 
     Args:
         posterior: What `fit` returned.
         data: Seen steps; a horizon in ``data.times`` is used when neither `horizon` nor `times` is given.
-        horizon: Number of future steps, at the median spacing of the seen ones.
-        times: Future time stamps (horizon,) or (series, horizon), in the unit of the data.
+        horizon: Number of steps after the last observed one, beyond the grid at the median spacing of its steps.
+        times: Future time stamps (horizon,) or (series, horizon), in the unit of the data, or dates where the data have
+            dates; ``data.calendar.dates(prediction.times)`` gives them back.
         inputs: Inputs over the horizon (series, horizon, input_dim), for data that have inputs.
         num_samples: Number of draws.
         chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
         seed: Seed of the draws, a whole number below 2^63. The caller's random state is not touched.
 
     Returns:
-        Draws over the horizon: ``samples`` and ``emission_means`` (sample, series, horizon, \*obs).
+        Draws over the horizon: ``samples`` and ``emission_means`` (sample, series, horizon, \*obs), and ``times``
+        (horizon,), or (series, horizon) where series have times or ends that differ.
 
     Raises:
         ShapeError: When `data` do not fit the model.
         DataError: When there is no horizon, the future does not follow the seen times, or data and model differ in
             floating type or device.
+        UnsupportedError: When series with inputs end at a hidden step.
 
     Example:
         >>> prediction = forecast(posterior, data, horizon=20)  # doctest: +SKIP
     """
     num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed)
+    has_ends = horizon is not None and times is None
+    steps = _after_the_end(data, horizon) if has_ends else slice(data.num_steps, None)
     data = _extended(data, horizon, times, inputs)
     posterior.model.check(data)
     data = _prepared(posterior, data)
     draws = _draws(posterior, data, num_samples, seed)
-    steps = slice(data.num_steps, None)
     return _predict(posterior.model, draws, data, _Condition(draws), num_samples, steps, chunk_size, seed)
 
 
@@ -217,6 +225,19 @@ def _prepared(posterior: Posterior, data: Sequences) -> Sequences:
         return posterior.model.prepare(data)
 
 
+def _after_the_end(data: Sequences, horizon: int | None) -> slice | Tensor:
+    """The steps (series, horizon) after the last observed one of each series; a slice where all end with the grid."""
+    if bool((data.lengths == data.num_steps).all()):
+        return slice(data.num_steps, None)
+    if data.inputs is not None:
+        raise UnsupportedError(
+            "`horizon` begins after the last observed step of each series, and some end before the grid does, where "
+            "`inputs` over the horizon would be given twice. Forecast series of one length at a time, "
+            "`data[data.lengths == 12].first(12)`, or pass `times` after the grid."
+        )
+    return data.lengths[:, None] + torch.arange(whole_number(horizon, "horizon"), device=data.device)
+
+
 def _draws(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> dict[str, Tensor]:
     return posterior.draws(data, num_samples, seed=_stream(seed, _DRAWS))
 
@@ -231,11 +252,11 @@ def _predict(
     data: Sequences,
     condition: _Condition,
     num_samples: int,
-    steps: slice,
+    steps: slice | Tensor,
     chunk_size: int,
     seed: int,
 ) -> Prediction:
-    """Run the model on draws, a chunk of them at a time, and keep what it says about `steps`."""
+    """Run the model on draws, a chunk of them at a time, and keep `steps` of it, shared or (series, time)."""
     chunks: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
     with prediction_context(model), isolated_rng(_stream(seed, _OBSERVATIONS)):
         for start in range(0, num_samples, chunk_size):
@@ -246,15 +267,16 @@ def _predict(
             chunks.append((samples, means, {**latents, **model.integrated_out(data, latents)}))
     all_samples, all_means, all_latents = zip(*chunks, strict=True)
     joined = {name: torch.cat([latents[name] for latents in all_latents]) for name in all_latents[0]}
-    return Prediction(_joined([*all_samples]), _joined([*all_means]), joined, data.times[..., steps])
+    times = data.times[..., steps] if isinstance(steps, slice) else _picked(data.times.expand(len(data), -1), steps)
+    return Prediction(_joined([*all_samples]), _joined([*all_means]), joined, times)
 
 
 def _read(
-    trace: poutine.Trace, data: Sequences, num_samples: int, steps: slice
+    trace: poutine.Trace, data: Sequences, num_samples: int, steps: slice | Tensor
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     shape = (num_samples, data.num_series)
     samples, means, latents = [], [], {}
-    skipped = steps.start
+    skipped = steps.start if isinstance(steps, slice) else 0
     for name, site in trace.nodes.items():
         if site["type"] != "sample" or site_is_subsample(site):
             continue
@@ -269,7 +291,16 @@ def _read(
     if not samples:
         empty = data.values.new_zeros(shape + data.values.shape[1:])
         return empty, empty, latents
-    return _joined(samples, 2), _joined(means, 2), latents
+    seen, their_means = _joined(samples, 2), _joined(means, 2)
+    if isinstance(steps, Tensor):
+        seen, their_means = _picked(seen, steps, 1), _picked(their_means, steps, 1)
+    return seen, their_means, latents
+
+
+def _picked(values: Tensor, steps: Tensor, dim: int = 0) -> Tensor:
+    """Each series' own `steps` (series, time), of values with the axes series and time at `dim`."""
+    shape = (1,) * dim + tuple(steps.shape) + (1,) * (values.ndim - dim - 2)
+    return values.take_along_dim(steps.reshape(shape), dim + 1)
 
 
 def _joined(parts: list[Tensor], dim: int = 0) -> Tensor:
