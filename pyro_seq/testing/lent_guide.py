@@ -26,8 +26,9 @@ def lend_guide(model: SequenceModel, data: Sequences) -> None:
         sites.append((name, biject_to(support), event, is_local(site)))
 
     def guide(self: SequenceModel, data: Sequences) -> None:
+        plate = self.series(data)
         for name, transform, event, in_plate in sites:
-            with self.series(data) if in_plate else nullcontext():
+            with plate if in_plate else nullcontext():
                 pyro.sample(name, _noise(data.values, transform, event))
 
     model.guide = MethodType(guide, model)  # type: ignore[method-assign]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,7 +10,9 @@ import torch
 from pyro_seq.data import Sequences
 from pyro_seq.models.ode2vae import ODE2VAE
 from pyro_seq.nn.bayesian import BayesianMLP
-from pyro_seq.posterior import GuidePosterior
+from pyro_seq.posterior import GuidePosterior, StoredPosterior
+from tests.toy import make_data as make_line_data
+from tests.toy import make_lines
 
 
 @pytest.fixture
@@ -39,10 +41,12 @@ def make_data() -> Callable[..., Sequences]:
 
 
 @pytest.fixture
-def no_pyplot_figures() -> Iterator[None]:
-    """Fail when a plot registers a figure with pyplot."""
-    import matplotlib.pyplot as plt
+def make_stored() -> Callable[..., StoredPosterior]:
+    """Two chains of lines, with statistics of the sampler."""
 
-    before = plt.get_fignums()
-    yield
-    assert plt.get_fignums() == before
+    def make(length: int = 50) -> StoredPosterior:
+        stats = {"diverging": torch.zeros(2, length, dtype=torch.bool), "lp": torch.randn(2, length)}
+        sites = {"line": torch.randn(2, length, 4, 2), "drift": torch.randn(2, length, 1)}
+        return StoredPosterior(make_lines(), make_line_data(4, 9), sites, frozenset({"drift"}), stats)
+
+    return make

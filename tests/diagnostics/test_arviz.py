@@ -1,4 +1,4 @@
-"""Exports: every number against the verbs and a second route, labels, files."""
+"""Exports: every number against the verbs and a second route, labels."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import pytest
 import torch
 
 from pyro_seq.data import Sequences
-from pyro_seq.diagnostics import field_at, load_netcdf, rate_at, save_netcdf, to_arviz
-from pyro_seq.errors import DataError, ShapeError, UnsupportedError
-from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
-from pyro_seq.nn.flow import Flow
+from pyro_seq.diagnostics import to_arviz
+from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.posterior import StoredPosterior
 from pyro_seq.predict.verbs import forecast, reconstruct
 from tests.toy import NOISE, make_lines
@@ -127,14 +125,8 @@ def test_loo_leaves_out_series():
     assert float(getattr(result, "elpd", None) or result.elpd_loo) == pytest.approx(float(exact), rel=1e-3)
 
 
-def stored(length=50) -> StoredPosterior:
-    stats = {"diverging": torch.zeros(2, length, dtype=torch.bool), "lp": torch.randn(2, length)}
-    sites = {"line": torch.randn(2, length, 4, 2), "drift": torch.randn(2, length, 1)}
-    return StoredPosterior(make_lines(), make_line_data(4, 9), sites, frozenset({"drift"}), stats)
-
-
-def test_chains_stay_apart():
-    posterior = stored()
+def test_chains_stay_apart(make_stored):
+    posterior = make_stored()
     idata = to_arviz(posterior, posterior.data.extend(horizon=1))
     assert torch.equal(numbers(idata, "posterior", "line"), posterior.sites["line"])
     assert torch.equal(numbers(idata, "posterior", "drift"), posterior.sites["drift"])
@@ -143,8 +135,8 @@ def test_chains_stay_apart():
     assert idata["posterior"]["path"].shape == (2, 50, 4, 9, 1), "a site without names is exported all the same"
 
 
-def test_thinned_chains_keep_their_statistics():
-    posterior = stored()
+def test_thinned_chains_keep_their_statistics(make_stored):
+    posterior = make_stored()
     idata = to_arviz(posterior, posterior.data, num_samples=10)
     lines, lp = numbers(idata, "posterior", "line"), numbers(idata, "sample_stats", "lp")
     kept = [0, 12, 24, 37, 49]
@@ -172,71 +164,12 @@ def test_field_at_probes_has_the_draws_of_the_export(make_posterior, make_data):
     assert idata["posterior"]["field"].dims == ("chain", "draw", "probe", "output")
 
 
-def test_rates_are_velocity_and_field(make_posterior, make_data):
-    posterior, states = make_posterior(), torch.randn(3, 4)
-    prediction = reconstruct(posterior, make_data(), num_samples=2)
-    rates = rate_at(posterior.model, prediction, states)
-    assert torch.equal(rates[..., :2], states[:, 2:].expand(2, 3, 2))
-    assert torch.equal(rates[..., 2:], field_at(posterior.model, prediction.latents, states))
-
-
-@pytest.mark.parametrize(
-    "field",
-    [BayesianMLP(2, 2, (4,), is_bayesian=False), DeterministicField(torch.nn.Linear(2, 2))],
-    ids=["fixed", "module"],
-)
-def test_field_without_random_weights(make_posterior, make_data, field):
-    posterior = make_posterior(flow=Flow(2, order=1), vector_field=field)
-    states = torch.randn(3, 2)
-    values = field_at(posterior.model, reconstruct(posterior, make_data(), num_samples=2), states)
-    assert values.shape == (1, 3, 2) and not values.requires_grad
-    idata = to_arviz(posterior, make_data(), num_samples=2, probes=states)
-    assert idata["posterior"]["field"].shape == (1, 2, 3, 2)
-
-
-def test_field_refuses_what_has_none(make_posterior):
-    with pytest.raises(UnsupportedError, match="vector field"):
-        field_at(make_lines(), {}, torch.zeros(1, 2))
-    with pytest.raises(DataError, match="'weights'"):
-        field_at(make_posterior().model, {}, torch.zeros(1, 4))
-    with pytest.raises(ShapeError, match="4 entries"):
-        field_at(make_posterior().model, {"weights": torch.zeros(1, 83)}, torch.zeros(1, 3))
-
-
 def test_extra_quantities(make_posterior, make_data):
     energy = torch.rand(4, 5)
     idata = to_arviz(make_posterior(), make_data(), num_samples=4, extra={"energy": (energy, ["series"])})
     torch.testing.assert_close(numbers(idata, "posterior", "energy")[0], energy)
     with pytest.raises(ShapeError, match="4 draws"):
         to_arviz(make_posterior(), make_data(), num_samples=4, extra={"energy": (energy[:3], ["series"])})
-
-
-def test_file_round_trip(make_posterior, make_data, tmp_path):
-    idata = to_arviz(make_posterior(), make_data(is_gappy=True).extend(horizon=2), num_samples=3)
-    path = save_netcdf(idata, tmp_path / "deep" / "er" / "posterior.nc")
-    save_netcdf(idata, path)
-    again = load_netcdf(path)
-    assert type(again) is type(idata) and [file.name for file in path.parent.iterdir()] == ["posterior.nc"]
-    for group in ("posterior", "posterior_predictive", "predictions", "log_likelihood", "observed_data"):
-        for name, values in idata[group].data_vars.items():
-            np.testing.assert_array_equal(again[group][name].values, values.values)
-            assert again[group][name].dims == values.dims
-    assert list(again["posterior"]["state"].values) == list(idata["posterior"]["state"].values)
-    assert again["posterior"].attrs["inference"] == "guide"
-
-
-def test_sampler_statistics_survive_a_file(tmp_path):
-    posterior = stored()
-    again = load_netcdf(save_netcdf(to_arviz(posterior, posterior.data), tmp_path / "chains.nc"))
-    assert again["sample_stats"]["diverging"].dtype == bool
-
-
-def test_broken_file(tmp_path):
-    path = tmp_path / "half.nc"
-    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    for wrong in (path, tmp_path / "missing.nc"):
-        with pytest.raises(DataError, match="whole file"):
-            load_netcdf(wrong)
 
 
 def test_wrong_names(make_posterior, make_data):

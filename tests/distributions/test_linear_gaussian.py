@@ -1,4 +1,4 @@
-"""The distribution of observed paths against Pyro's GaussianHMM, its own draws, and its own factorisation."""
+"""The distribution of observed paths against Pyro's GaussianHMM, its draws and its factors; diffuse starts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor
 
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
-from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.ops.kalman import LinearGaussianParameters, kalman_smoother, simulate
+from pyro_seq.distributions.states_given_path import StatesGivenPath
+from pyro_seq.errors import DataError, NumericalError, ShapeError, UnsupportedError
+from pyro_seq.ops.kalman import LinearGaussianParameters, kalman_filter, kalman_smoother, simulate
+from tests.distributions.trend import observed, parameters
 
 SERIES, TIME, STATE, OBS, INPUT = 4, 6, 3, 2, 2
 ROUTES = pytest.mark.parametrize("is_parallel", [False, True], ids=["sequential", "parallel"])
@@ -188,30 +190,6 @@ def test_as_a_site_of_a_model():
     assert abs(noise - 4) < 3 * 0.21
 
 
-@ROUTES
-def test_simulation_without_noise_is_the_recursion(is_parallel):
-    parameters = random_parameters(is_varying=True)
-    silent = parameters._replace(
-        **{name: torch.zeros_like(getattr(parameters, name)) for name in parameters._fields if name.endswith("_cov")}
-    )
-    states, values = simulate(silent, TIME, generator=torch.Generator().manual_seed(0), is_parallel=is_parallel)
-    state = parameters.initial_mean[..., None]
-    for t in range(TIME):
-        if t:
-            pushed = parameters.input_matrix[:, t] @ parameters.inputs[:, t, :, None]
-            state = parameters.transition[:, t] @ state + pushed
-        torch.testing.assert_close(states[:, t], state.squeeze(-1), rtol=0, atol=1e-12)
-        seen = (parameters.observation[:, t] @ state).squeeze(-1)
-        torch.testing.assert_close(values[:, t], seen, rtol=0, atol=1e-12)
-
-
-def test_simulation_keeps_to_its_generator(assert_rng_untouched):
-    parameters = random_parameters(is_varying=True)
-    with assert_rng_untouched():
-        draws = [simulate(parameters, TIME, generator=torch.Generator().manual_seed(seed)).values for seed in (1, 1, 2)]
-    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
-
-
 def test_errors():
     varying, constant = random_parameters(is_varying=True), random_parameters(is_varying=False)
     with pytest.raises(ShapeError, match="`num_steps` .* parameters that are constant"):
@@ -228,3 +206,58 @@ def test_errors():
         LinearGaussian(varying, 4).future(normal(SERIES, 4, OBS), 3)
     with pytest.raises(ShapeError, match="`num_steps` must be at least 1"):
         simulate(constant, 0)
+
+
+def test_log_prob_is_the_diffuse_likelihood():
+    values, mask = observed()
+    path = LinearGaussian(parameters(), 10, mask=mask)
+    assert path.batch_shape == (3,) and path.event_shape == (10, 1)
+    torch.testing.assert_close(path.log_prob(values), kalman_filter(values, parameters(), mask).log_likelihood)
+    wider = path.expand((4, 3))
+    assert wider.batch_shape == (4, 3)
+    torch.testing.assert_close(wider.log_prob(values), path.log_prob(values).expand(4, 3))
+    known = LinearGaussian(parameters(torch.tensor([False, False])), 10, mask=mask)
+    torch.testing.assert_close(known.log_prob(values), LinearGaussian(parameters(None), 10, mask=mask).log_prob(values))
+
+
+def test_future_continues_the_likelihood():
+    """The density of the continuation is the ratio of those of the longer and of the shorter path."""
+    values, mask = observed()
+    whole = LinearGaussian(parameters(), 10, mask=mask)
+    past = LinearGaussian(parameters(), 6, mask=mask[:, :6])
+    future = past.future(values[:, :6], 4)
+    assert isinstance(future, LinearGaussian) and future.parameters.diffuse is None
+    seen = torch.tensor([False, True, False])  # the series whose last steps are all observed
+    ratio = whole.log_prob(values) - past.log_prob(values[:, :6])
+    torch.testing.assert_close(future.log_prob(values[:, 6:])[seen], ratio[seen], rtol=1e-9, atol=1e-9)
+
+
+def test_future_with_parameters_that_change():
+    values, _ = observed()
+    changing = parameters()._replace(
+        transition_cov=torch.linspace(0.1, 1.0, 10, dtype=torch.float64)[:, None, None] * torch.eye(2).double()
+    )
+    past = LinearGaussian(changing, 6)
+    ratio = LinearGaussian(changing, 10).log_prob(values) - past.log_prob(values[:, :6])
+    torch.testing.assert_close(past.future(values[:, :6], 4).log_prob(values[:, 6:]), ratio, rtol=1e-9, atol=1e-9)
+    with pytest.raises(ShapeError, match="`horizon`"):
+        past.future(values[:, :6], 5)
+
+
+def test_what_does_not_exist_is_refused():
+    values, mask = observed()
+    path = LinearGaussian(parameters(), 10, mask=mask)
+    with pytest.raises(UnsupportedError, match="diffuse start"):
+        path.sample()
+    with pytest.raises(UnsupportedError, match="diffuse start"):
+        path.rsample()
+    with pytest.raises(NumericalError, match="determine the diffuse states"):
+        _ = path.mean
+    with pytest.raises(UnsupportedError, match="known start"):
+        StatesGivenPath(path, values)
+    with pytest.raises(UnsupportedError, match="no density"):
+        path.replicate(values).log_prob(values)
+    with pytest.raises(ShapeError, match="A path must be"):
+        path.log_prob(values[:, 1:])
+    with pytest.raises(ShapeError, match="`num_steps`"):
+        LinearGaussian(parameters())

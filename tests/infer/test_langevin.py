@@ -9,10 +9,9 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import pyro_seq as ps
-from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.diagnostics.convergence import summary
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
@@ -20,65 +19,12 @@ from pyro_seq.infer.chains import ChainRun
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.mcmc import MCMC
-from pyro_seq.infer.series_target import SeriesTarget
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops.langevin import MALA, ULA
-from pyro_seq.ops.odeint import RK4, odeint
 from pyro_seq.posterior import reading
 from pyro_seq.predict.verbs import forecast, impute
 from pyro_seq.training.trainer import Trainer
-
-F64 = torch.float64
-NOISE = 0.5
-
-
-class Swings(SequenceModel):
-    """A damped swing, and a field that blows up in finite time when `growth` is not zero; elementwise arithmetic."""
-
-    dims: ClassVar = {"start": ("state",)}
-
-    def __init__(self, growth: float = 0.0) -> None:
-        super().__init__()
-        self.obs_shape = (2,)
-        self.growth = growth
-        self.rate = nn.Parameter(torch.tensor([0.1, 1.3], dtype=F64))
-
-    def field(self, _: Tensor, state: Tensor) -> Tensor:
-        place, speed = state[..., :1], state[..., 1:]
-        return torch.cat([speed, -self.rate[1] * place - self.rate[0] * speed], -1) + self.growth * state**3
-
-    def path(self, start: Tensor, data: Sequences) -> Tensor:
-        return odeint(self.field, start, self.model_times(data), RK4()).path
-
-    def model(self, data: Sequences) -> None:
-        self.bind()
-        with self.series(data):
-            start = pyro.sample("start", dist.Normal(data.values.new_zeros(2), 1.0).to_event(1))
-            path = pyro.deterministic("path", self.path(start, data), event_dim=2)
-            self.observe(lambda state: dist.Normal(state, NOISE), path, data)
-
-    def guide(self, data: Sequences) -> None:
-        with self.series(data):
-            pyro.sample("start", dist.Normal(data.values[:, 0], 0.1).to_event(1))
-
-
-def make_data(num_series: int = 5, num_steps: int = 6) -> Sequences:
-    """Noise around zero at irregular times, with hidden entries."""
-    source = torch.Generator().manual_seed(0)
-    values = torch.randn(num_series, num_steps, 2, dtype=F64, generator=source)
-    mask = torch.rand(values.shape, generator=source) < 0.7
-    gaps = 0.1 + 0.5 * torch.rand(num_series, num_steps, dtype=F64, generator=source)
-    return Sequences(values, mask=mask, times=gaps.cumsum(-1))
-
-
-def exact_posterior(model: Swings, data: Sequences) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of each series' start: the solver is linear, so its matrix is read off at unit vectors."""
-    with torch.no_grad():
-        columns = [model.path(unit.expand(len(data), 2), data) for unit in torch.eye(2, dtype=F64)]
-    design = (torch.stack(columns, -1) * data.entry_mask[..., None]).flatten(1, 2)
-    precision = torch.eye(2, dtype=F64) + design.mT @ design / NOISE**2
-    cov = torch.linalg.inv(precision)
-    return (cov @ design.mT @ data.values.flatten(1)[..., None])[..., 0] / NOISE**2, cov
+from tests.swings import F64, Swings, exact_posterior, make_data
 
 
 def draw(model: SequenceModel, data: Sequences, kernel: Langevin, *, num_chains: int = 2, seed: int = 0, **plan):
@@ -266,46 +212,6 @@ def test_starts_and_thinning() -> None:
     assert torch.equal(thinned, full[:, 2::3])
 
 
-class Misled(Swings):
-    """A guide half a deviation off and a third too wide."""
-
-    def guide(self, data: Sequences) -> None:
-        mean, cov = exact_posterior(self, data)
-        scale = cov.diagonal(dim1=-2, dim2=-1).sqrt()
-        with self.series(data):
-            pyro.sample("start", dist.Normal(mean + 0.5 * scale, 1.3 * scale).to_event(1))
-
-
-def test_starts_picked_among_candidates_are_posterior_draws() -> None:
-    model, data = Misled(), make_data()
-    mean, cov = exact_posterior(model, data)
-    target, count = SeriesTarget(model, data), 4000
-    with isolated_rng(0):
-        picked = target.draw(count, from_guide=True, num_candidates=200)
-        plain = target.draw(count, from_guide=True)
-    root = torch.linalg.cholesky(cov)
-    for starts, is_posterior in ((picked, True), (plain, False)):
-        white = torch.linalg.solve_triangular(root, (starts - mean)[..., None], upper=False)[..., 0]
-        off = white.mean(0) * count**0.5
-        wide = (white.square().mean(0) - 1) * (count / 2) ** 0.5
-        # resampling biases by var(w) / candidates, 0.01 deviations at most; 5 standard errors are 0.08
-        assert (max(off.abs().max(), wide.abs().max()) < 5) == is_posterior
-
-
-def test_candidates_without_a_density_are_not_picked() -> None:
-    class Half(Swings):
-        def path(self, start: Tensor, data: Sequences) -> Tensor:
-            return super().path(torch.where(start[..., :1] < 0, torch.nan, start), data)
-
-        def guide(self, data: Sequences) -> None:
-            with self.series(data):
-                pyro.sample("start", dist.Normal(data.values.new_zeros(2), 1.0).to_event(1))
-
-    target = SeriesTarget(Half(), make_data())
-    with isolated_rng(1):
-        assert (target.draw(50, from_guide=True, num_candidates=30)[..., 0] > 0).all()
-
-
 def test_what_a_model_prepares_is_worked_out_once() -> None:
     class Prepared(Swings):
         count = 0
@@ -322,17 +228,6 @@ def test_what_a_model_prepares_is_worked_out_once() -> None:
     model = Prepared()
     draw(model, make_data(), Langevin(MALA(0.1)), num_samples=4)
     assert model.count == 1
-
-
-def test_vectors_and_sites() -> None:
-    target = SeriesTarget(Swings(), make_data())
-    vector = torch.randn(3, 5, 2, dtype=F64)
-    values, log_det = target.split(vector)
-    assert torch.equal(target.join(values), vector) and torch.equal(log_det, torch.zeros(3, 5, dtype=F64))
-    with pytest.raises(DataError, match="Missing"):
-        target.join({})
-    with pytest.raises(DataError, match=r"series 5"):
-        target.join({"start": vector[:, :2]})
 
 
 @pytest.mark.parametrize(

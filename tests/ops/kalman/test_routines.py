@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
 import numpy as np
 import pytest
 import torch
@@ -18,122 +15,28 @@ from pyro_seq.ops.kalman import (
     sample_posterior,
     step,
 )
+from tests.ops.kalman.cases import (
+    BATCH,
+    CASES,
+    GOOD,
+    OBS,
+    STATE,
+    ZEROS,
+    Case,
+    changed,
+    dense,
+    largest,
+    of_series,
+    random_case,
+)
 
-STATE, OBS, INPUT, BATCH = 3, 2, 2, (2, 4)
 ROUTES = pytest.mark.parametrize("is_parallel", [False, True], ids=["sequential", "parallel"])
-
-
-class Case(NamedTuple):
-    values: Tensor
-    parameters: LinearGaussianParameters
-    mask: Tensor | None
-
-
-class Dense(NamedTuple):
-    """Exact answers of one series, from the joint Gaussian of all states and observations."""
-
-    mean: Tensor
-    cov: Tensor
-    log_likelihood: Tensor
-
-    def means(self) -> Tensor:
-        return self.mean.unflatten(0, (-1, STATE))
-
-    def block(self, t: int, s: int) -> Tensor:
-        return self.cov[t * STATE : (t + 1) * STATE, s * STATE : (s + 1) * STATE]
-
-
-def random_cov(generator: torch.Generator, *shape: int) -> Tensor:
-    root = torch.randn(*shape, shape[-1], dtype=torch.float64, generator=generator) / math.sqrt(shape[-1])
-    return root @ root.mT + 0.1 * torch.eye(shape[-1], dtype=torch.float64)
-
-
-def random_case(
-    time: int = 6, *, hide: str = "entries", varying: bool = True, inputs: bool = True, seed: int = 0
-) -> Case:
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-    lead = (*BATCH, time) if varying else ()
-    parameters = LinearGaussianParameters(
-        transition=normal(*lead, STATE, STATE) * 0.6,
-        transition_cov=random_cov(generator, *lead, STATE),
-        observation=normal(*lead, OBS, STATE),
-        observation_cov=random_cov(generator, *lead, OBS),
-        initial_mean=normal(*BATCH, STATE),
-        initial_cov=random_cov(generator, *(BATCH if varying else ()), STATE),
-        input_matrix=normal(*lead, STATE, INPUT) if inputs else None,
-        inputs=normal(*BATCH, time, INPUT) if inputs else None,
-    )
-    shapes = {"nothing": None, "steps": (*BATCH, time), "entries": (*BATCH, time, OBS)}
-    shape = shapes[hide]
-    mask = None if shape is None else torch.rand(*shape, generator=generator) < 0.6
-    return Case(normal(*BATCH, time, OBS), parameters, mask)
-
-
-def of_series(case: Case, place: tuple[int, ...]) -> Case:
-    """One series of a case, every matrix with a time axis."""
-    time = case.values.shape[-2]
-
-    def at(tensor: Tensor | None, num_axes: int) -> Tensor | None:
-        if tensor is None:
-            return None
-        lead = (time,) if num_axes == 3 or tensor is case.parameters.inputs else ()
-        if tensor.ndim < num_axes:
-            tensor = tensor.expand(*lead, *tensor.shape)
-        return tensor.expand(*BATCH, *tensor.shape[-num_axes:])[place]
-
-    axes = [3, 3, 3, 3, 1, 2, 3, 2]
-    parameters = LinearGaussianParameters(*map(at, case.parameters, axes))
-    return Case(case.values[place], parameters, None if case.mask is None else case.mask[place])
-
-
-def dense(case: Case) -> Dense:
-    """Condition the joint Gaussian of all states on the observed entries, which are picked, not masked."""
-    values, parameters, mask = case
-    transition, noise, observation, observation_cov, start, start_cov, input_matrix, inputs = parameters[:8]
-    time = len(values)
-    means, covs = [start], [[start_cov]]
-    for t in range(1, time):
-        mean = transition[t] @ means[-1]
-        means.append(mean if inputs is None else mean + input_matrix[t] @ inputs[t])
-        row = [transition[t] @ block for block in covs[-1]]
-        covs.append([*row, row[-1] @ transition[t].T + noise[t]])
-    prior_mean = torch.cat(means)
-    prior_cov = torch.cat(
-        [torch.cat([covs[t][s] if s <= t else covs[s][t].T for s in range(time)], 1) for t in range(time)]
-    )
-    seen = torch.ones_like(values, dtype=torch.bool) if mask is None else mask
-    seen = (seen if seen.ndim == 2 else seen[:, None].expand(-1, OBS)).flatten()
-    see = torch.block_diag(*observation)[seen]
-    joint = see @ prior_cov @ see.T + torch.block_diag(*observation_cov)[seen][:, seen]
-    residual = values.flatten()[seen] - see @ prior_mean
-    gain = torch.linalg.solve(joint, see @ prior_cov).T
-    log_likelihood = -0.5 * (
-        residual @ torch.linalg.solve(joint, residual) + torch.logdet(joint) + len(residual) * math.log(2 * math.pi)
-    )
-    return Dense(prior_mean + gain @ residual, prior_cov - gain @ see @ prior_cov, log_likelihood)
 
 
 def hidden_from(case: Case, step: int) -> Case:
     mask = torch.ones_like(case.values, dtype=torch.bool) if case.mask is None else case.mask.clone()
     mask[step:] = False  # over steps or entries alike
     return case._replace(mask=mask)
-
-
-def largest(difference: Tensor) -> float:
-    return float(difference.abs().max())
-
-
-CASES = [
-    random_case(hide=hide, varying=varying, inputs=inputs, seed=seed)
-    for seed, (hide, varying, inputs) in enumerate(
-        [("nothing", False, False), ("nothing", True, True), ("steps", True, True), ("entries", True, True),
-         ("entries", False, True), ("steps", False, False)]
-    )
-]  # fmt: skip
 
 
 @ROUTES
@@ -220,42 +123,6 @@ def test_draws_follow_the_generator(assert_rng_untouched):
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert first.shape == (7, *case.values.shape[:-1], STATE)
     assert sample_posterior(*case, num_samples=0).shape == (0, *case.values.shape[:-1], STATE)
-
-
-def at_step(case: Case, t: int) -> Case:
-    """The arguments of `step`."""
-    values, parameters, mask = case
-    moving = {
-        name: tensor[..., t, :] if name == "inputs" else tensor if tensor.ndim == 2 else tensor[..., t, :, :]
-        for name, tensor in parameters._asdict().items()
-        if tensor is not None and not name.startswith("initial_")
-    }
-    seen = None if mask is None else mask[..., t, :] if mask.ndim == values.ndim else mask[..., t]
-    return Case(values[..., t, :], parameters._replace(**moving), seen)
-
-
-@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
-def test_steps_are_the_filter(case):
-    whole = kalman_filter(*case)
-    result, total = None, 0.0
-    for t in range(case.values.shape[-2]):
-        value, parameters, mask = at_step(case, t)
-        result = step(value, parameters, result, mask)
-        total = total + result.log_likelihood
-        for name in whole._fields[:4]:
-            assert largest(getattr(result, name) - getattr(whole, name).select(len(BATCH), t)) < 1e-12
-    torch.testing.assert_close(total, whole.log_likelihood, rtol=1e-12, atol=1e-12)
-
-
-def test_step_may_first_predict_then_observe():
-    case = CASES[1]
-    first = step(*at_step(case, 0)[:2])
-    value, parameters, _ = at_step(case, 1)
-    hidden = torch.zeros(BATCH, dtype=torch.bool)
-    ahead = step(value * torch.nan, parameters, first, hidden)
-    assert torch.equal(ahead.filtered_means, ahead.predicted_means)
-    assert torch.equal(ahead.log_likelihood, torch.zeros(BATCH, dtype=torch.float64))
-    torch.testing.assert_close(ahead.predicted_means, step(value, parameters, first).predicted_means, rtol=0, atol=0)
 
 
 @ROUTES
@@ -537,38 +404,6 @@ def test_more_samples_of_values_than_of_parameters():
     together = kalman_smoother(samples, parameters).smoothed_means
     alone = kalman_smoother(values - 1, parameters).smoothed_means
     assert together.shape == (3, *BATCH, 6, STATE) and largest(together[2] - alone) < 1e-12
-
-
-def changed(case: Case, **changes: Tensor | None) -> Case:
-    return case._replace(parameters=case.parameters._replace(**changes))
-
-
-GOOD = random_case(seed=4)
-ZEROS = GOOD.values.new_zeros
-WRONG = {
-    "integers": (GOOD._replace(values=GOOD.values.long()), DataError, "`values` must be a floating-point"),
-    "scalar steps": (GOOD._replace(values=ZEROS(6)), ShapeError, r"must be \(\*batch, time, obs\)"),
-    "no steps": (GOOD._replace(values=ZEROS(0, 2)), ShapeError, "at least one step"),
-    "NaN": (GOOD._replace(values=GOOD.values * torch.nan, mask=None), DataError, r"values\[0, 0, 0, 0\] = nan"),
-    "number mask": (GOOD._replace(mask=ZEROS(*BATCH, 6)), DataError, "`mask` must be boolean"),
-    "short mask": (GOOD._replace(mask=ZEROS(5).bool()), ShapeError, "`mask` must have the shape"),
-    "dtype": (changed(GOOD, transition=GOOD.parameters.transition.float()), DataError, "`transition` must have"),
-    "rows": (changed(GOOD, observation=ZEROS(5, STATE)), ShapeError, r"`observation` must be \(obs 2, state 3\)"),
-    "time": (changed(GOOD, transition_cov=ZEROS(5, 3, 3)), ShapeError, r"`transition_cov` .* time 6 or 1, state 3"),
-    "start": (changed(GOOD, initial_cov=ZEROS(2, 2)), ShapeError, "`initial_cov` must be"),
-    "no start": (changed(GOOD, initial_mean=ZEROS(())), ShapeError, "`initial_mean` must be"),
-    "half an input": (changed(GOOD, inputs=None), DataError, "must be given together"),
-    "input steps": (changed(GOOD, inputs=ZEROS(5, INPUT)), ShapeError, "`inputs` must be"),
-    "batch": (changed(GOOD, initial_mean=ZEROS(3, STATE)), ShapeError, "must broadcast"),
-    "no variance": (changed(GOOD, observation_cov=-torch.eye(2).double()), NumericalError, "innovation .* step 0"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_errors(name):
-    case, error, message = WRONG[name]
-    with pytest.raises(error, match=message):
-        kalman_filter(*case)
 
 
 def test_errors_of_the_other_verbs():

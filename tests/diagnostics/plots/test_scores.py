@@ -1,4 +1,4 @@
-"""Scores against time, and rows of the best and the worst sample."""
+"""Scores against time."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_seq import Prediction, Sequences, VideoScores, diagnostics
-from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.metrics import BestOf, ssim
+from pyro_seq import VideoScores, diagnostics
+from pyro_seq.errors import DataError
+from pyro_seq.metrics import BestOf
 from pyro_seq.metrics.frechet import FrechetScore
 
 
@@ -46,24 +46,3 @@ def test_scores_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(DataError, match="`which` one of"):
             diagnostics.plot_scores(scores, which=which)
-
-
-def test_rows_are_the_best_and_the_worst_sample() -> None:
-    source = torch.Generator().manual_seed(0)
-    truth = Sequences(torch.rand(2, 4, 1, 12, 12, generator=source))
-    noise = torch.randn(5, 2, 4, 1, 12, 12, generator=source)
-    spread = torch.tensor([0.3, 0.1, 0.5, 0.02, 0.4])
-    means = truth.values + spread[:, None, None, None, None, None] * noise
-    prediction = Prediction(means, means, {}, truth.times)
-    for score in ({}, {"score": ssim}):
-        rows = diagnostics.sample_rows(prediction, truth, series=1, **score)
-        assert list(rows) == ["truth", "best", "worst", "random 1", "random 2"]
-        assert rows["best"].equal(means[3, 1].clamp(0, 1)) and rows["worst"].equal(means[2, 1].clamp(0, 1))
-        assert rows["random 2"].equal(means[1, 1].clamp(0, 1))
-    diagnostics.plot_sequences(rows, num_observed=1)
-
-
-def test_rows_need_the_truth_of_the_same_steps() -> None:
-    means = torch.rand(2, 1, 4, 1, 12, 12)
-    with pytest.raises(ShapeError, match="must hold the predicted steps"):
-        diagnostics.sample_rows(Prediction(means, means, {}, torch.arange(4.0)), Sequences(torch.rand(1, 5, 1, 12, 12)))

@@ -1,0 +1,98 @@
+"""Emissions: densities against formulas, shapes with any axes in front, units and ranges of the data."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError
+from pyro_seq.nn.emission import BernoulliEmission, Emission, GaussianEmission, PixelEmission
+
+LEADS = pytest.mark.parametrize("lead", [(), (5,), (2, 3, 5)])
+
+
+class LaplaceEmission(Emission):
+    """What a user writes."""
+
+    def given(self, decoded):
+        return dist.Laplace(decoded, 0.1)
+
+
+def position(*lead: int) -> torch.Tensor:
+    return torch.randn(*lead, 2, dtype=torch.float64)
+
+
+def decoder() -> nn.Linear:
+    return nn.Linear(2, 3).double()
+
+
+@LEADS
+@pytest.mark.parametrize("kind", [LaplaceEmission, BernoulliEmission, PixelEmission, GaussianEmission])
+def test_entries_are_the_batch_after_any_leading_axes(kind, lead):
+    emission = kind(decoder()).double()
+    where = position(*lead)
+    seen = emission(where)
+    assert seen.batch_shape == (*lead, 3) and seen.event_shape == ()
+    flat = emission(where.reshape(-1, 2)).mean
+    torch.testing.assert_close(seen.mean, flat.reshape(*lead, 3), rtol=1e-12, atol=1e-12)
+
+
+def test_bernoulli_is_the_cross_entropy_of_the_logits():
+    emission, where = BernoulliEmission(decoder()), position(7)
+    pixels = torch.rand(7, 3, dtype=torch.float64)
+    expected = -functional.binary_cross_entropy_with_logits(emission.decoder(where), pixels, reduction="none")
+    torch.testing.assert_close(emission(where).log_prob(pixels), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_pixels_are_normal_around_the_sigmoid():
+    emission, where = PixelEmission(decoder(), scale=0.2), position(7)
+    pixels = torch.rand(7, 3, dtype=torch.float64)
+    mean = 1 / (1 + (-emission.decoder(where)).exp())
+    constant = torch.log(torch.tensor(0.2 * (2 * torch.pi) ** 0.5, dtype=torch.float64))
+    expected = -0.5 * ((pixels - mean) / 0.2) ** 2 - constant
+    torch.testing.assert_close(emission(where).log_prob(pixels), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale_shape", [(), (3,)])
+def test_gaussian_noise_is_a_share_of_the_unit_of_the_data(scale_shape):
+    emission = GaussianEmission(decoder(), initial_scale=0.25, scale_shape=scale_shape).double()
+    values = 50 + 20 * torch.randn(9, 4, 3, dtype=torch.float64)
+    emission.adapt(Sequences(values))
+    where = position(7)
+    centre, unit = values.mean(), values.std(correction=0)
+    torch.testing.assert_close(emission(where).mean, centre + unit * emission.decoder(where), rtol=1e-12, atol=1e-12)
+    scale = 0.25 * unit.expand(scale_shape)
+    torch.testing.assert_close(emission.scale.detach(), scale, rtol=1e-6, atol=0)  # the start is a float32
+
+
+def test_gaussian_noise_has_a_floor():
+    emission = GaussianEmission(decoder(), minimum_scale=0.01)
+    with torch.no_grad():
+        emission.log_scale.fill_(-1e4)
+    assert float(emission.scale.detach()) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("kind", [BernoulliEmission, PixelEmission])
+@pytest.mark.parametrize("worst", [-0.01, 1.01, 255.0])
+def test_pixels_lie_between_zero_and_one(kind, worst):
+    values = torch.full((1, 2, 3), 0.5)
+    kind().check(Sequences(values))
+    values[0, 1, 2] = worst
+    with pytest.raises(DataError, match=r"`data.values` must lie in \[0, 1\].*Divide 8-bit images by 255"):
+        kind().check(Sequences(values))
+    LaplaceEmission().check(Sequences(values))
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
+def test_scales_are_positive(scale):
+    with pytest.raises(DataError, match="`scale` must be a positive number"):
+        PixelEmission(scale=scale)
+
+
+def test_an_emission_without_a_likelihood_says_what_to_write():
+    with pytest.raises(NotImplementedError, match="`given"):
+        Emission(decoder())(position(2))

@@ -1,0 +1,80 @@
+"""Tasks and their scores: what is shown, what is scored, and scores of predictions whose error is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError
+from pyro_seq.predict.evaluate import Forecasting, Imputation, Reconstruction, baselines, score
+
+
+def make_data(num_series: int = 4, num_steps: int = 6) -> Sequences:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(num_series, num_steps, 2, generator=generator)
+    return Sequences(values, mask=torch.rand(values.shape, generator=generator) < 0.8)
+
+
+def test_a_forecast_is_given_the_first_steps_and_the_times_and_inputs_of_the_rest() -> None:
+    times, inputs = torch.tensor([0.0, 1.0, 4.0, 5.0, 9.0, 9.5]), torch.randn(4, 6, 3)
+    data = make_data()
+    data = Sequences(data.values, mask=data.mask, times=times, inputs=inputs)
+    given = Forecasting(4).given(data.extend(times=[20.0], inputs=torch.zeros(4, 1, 3)))
+    assert torch.equal(given.values, data.values[:, :4]) and given.times.tolist() == times.tolist()
+    assert torch.equal(given.inputs, inputs)
+    assert torch.equal(Forecasting(4).scored(data), data.entry_mask[:, 4:])
+
+
+def test_a_reconstruction_is_given_and_scored_on_all_that_was_seen() -> None:
+    data = make_data()
+    assert torch.equal(Reconstruction().given(data.extend(horizon=2)).values, data.values)
+    assert torch.equal(Reconstruction().scored(data), data.entry_mask)
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.9])
+def test_an_imputation_hides_the_share_that_it_says(fraction: float) -> None:
+    data = Sequences(torch.zeros(500, 9, 1))
+    hidden = Imputation(fraction, num_kept=1).scored(data)[..., 0]
+    assert not bool(hidden[:, 0].any())
+    # a binomial share of 4000 steps
+    assert abs(float(hidden[:, 1:].float().mean()) - fraction) < 4.5 * (fraction * (1 - fraction) / 4000) ** 0.5
+    assert not torch.equal(Imputation(fraction, seed=1).scored(data), Imputation(fraction).scored(data))
+
+
+def test_scores_of_an_error_that_is_known() -> None:
+    """Off by 3 at every scored entry: squared error 9, and 3 for draws that all agree; none is covered."""
+    data, task = make_data(), Forecasting(2)
+    mean = data.values[:, 2:] + 3.0
+    scores = score("off", mean, mean.expand(99, -1, -1, -1), data, task)
+    torch.testing.assert_close(scores.mse, torch.full((4,), 9.0))
+    torch.testing.assert_close(scores.crps, torch.full((4,), 3.0))
+    assert scores.coverage_50.tolist() == scores.coverage_90.tolist() == [0.0] * 4
+    point = score("point", mean, None, data, task)
+    assert torch.equal(point.crps, scores.crps) and bool(point.coverage_50.isnan().all())
+    assert point.means()["mse"] == pytest.approx(9.0)
+
+
+def test_a_series_without_anything_to_score_does_not_count_in_the_mean() -> None:
+    data = make_data()
+    mask = data.mask.clone()
+    mask[1, 2:] = False
+    data = Sequences(data.values, mask=mask)
+    scores = score("off", data.values[:, 2:] + torch.arange(4.0)[:, None, None], None, data, Forecasting(2))
+    assert bool(scores.mse[1].isnan())
+    assert scores.means()["mse"] == pytest.approx((0 + 4 + 9) / 3)
+
+
+def test_the_nearest_training_series_needs_a_grid_as_long() -> None:
+    data, task = make_data(), Forecasting(2)
+    names = set(baselines(Sequences(make_data(7, 6).values), data, task))
+    assert names == {"training mean", "last frame", "nearest training series"}
+    short = baselines(make_data(7, 4), data, task)
+    assert set(short) == {"training mean", "last frame"}
+    assert all(values.shape == (4, 4, 2) for values in short.values())
+
+
+@pytest.mark.parametrize("num_observed", [0, 6, 7])
+def test_a_forecast_needs_steps_on_both_sides(num_observed: int) -> None:
+    with pytest.raises(DataError, match="`num_observed` must leave steps to forecast: 1 to 5"):
+        Forecasting(num_observed).given(make_data())

@@ -1,0 +1,87 @@
+"""Every public module has a file of tests of its name, and every file of tests the name of a module."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "pyro_seq"
+
+# files of tests of what is no single module: the reason beside each
+OTHERS = {
+    "data/test_properties.py": "properties that any operation on data keeps, on data that Hypothesis makes up",
+    "infer/test_devices.py": "one run on several devices",
+    "infer/test_energy_learning.py": "one model with an energy-based prior under every method",
+    "models/test_kalman_vae_faults.py": "known faults of the public code, each shown absent",
+    "models/test_ode2vae_faults.py": "known faults of the public code, each shown absent",
+    "test_conftest.py": "the guard over all tests",
+    "test_deep_markov.py": "a model of the manual",
+    "test_derivations.py": "a page of the manual",
+    "test_docs.py": "pages of the manual",
+    "test_examples.py": "the examples",
+    "test_floors.py": "imports between files",
+    "test_kalman_nile.py": "an example",
+    "test_mirror.py": "the names of the tests",
+    "test_new_model.py": "a page of the manual",
+    "test_ode_lebm_example.py": "an example",
+    "test_public_api.py": "names of the package",
+    "test_readme.py": "the code of the README",
+    "test_sizes.py": "sizes of files, classes and functions",
+    "test_srvp_moving_digits.py": "an example",
+    "test_tutorials.py": "the code of the manual",
+    "test_user_parts.py": "parts of a user's own in every model",
+}
+
+
+def has_test(file: Path) -> bool:
+    """Whether a file exists and holds at least one test function."""
+    nodes = ast.walk(ast.parse(file.read_text())) if file.is_file() else ()
+    return any(isinstance(node, ast.FunctionDef) and node.name.startswith("test_") for node in nodes)
+
+
+def untested(package: Path, tests: Path) -> Iterator[str]:
+    """Public modules without a file of tests of their name."""
+    for module in sorted(package.rglob("*.py")):
+        place = module.relative_to(package)
+        if not module.name.startswith("_") and not has_test(tests / place.parent / f"test_{module.name}"):
+            yield str(place)
+
+
+def strangers(package: Path, tests: Path) -> Iterator[str]:
+    """Files of tests in a folder of the package that name no module there, public or private."""
+    for file in sorted(tests.rglob("test_*.py")):
+        place = file.relative_to(tests)
+        folder, name = package / place.parent, file.name.removeprefix("test_")
+        if folder.is_dir() and not any((folder / module).is_file() for module in (name, f"_{name}")):
+            yield str(place)
+
+
+def test_every_public_module_has_tests_of_its_name() -> None:
+    assert len(list(PACKAGE.rglob("*.py"))) > 150
+    assert list(untested(PACKAGE, TESTS)) == []
+
+
+def test_every_file_of_tests_names_a_module_or_has_a_reason() -> None:
+    assert set(strangers(PACKAGE, TESTS)) == OTHERS.keys()
+
+
+def test_offenders_are_found(tmp_path: Path) -> None:
+    files = {
+        "package/part/good.py": "",
+        "package/part/_private.py": "",
+        "package/part/empty.py": "",
+        "package/part/missing.py": "",
+        "tests/part/test_good.py": "class TestGood:\n    def test_it(self):\n        pass\n",
+        "tests/part/test_private.py": "def test_it():\n    pass\n",
+        "tests/part/test_empty.py": "def helper():\n    pass\n",
+        "tests/part/test_stranger.py": "def test_it():\n    pass\n",
+        "tests/elsewhere/test_stranger.py": "def test_it():\n    pass\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    folders = tmp_path / "package", tmp_path / "tests"
+    assert list(untested(*folders)) == ["part/empty.py", "part/missing.py"]
+    assert list(strangers(*folders)) == ["part/test_stranger.py"]

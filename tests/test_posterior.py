@@ -1,0 +1,94 @@
+"""Posteriors: draws of a guide and stored ones; predictions; models that are only read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError
+from pyro_seq.posterior import GuidePosterior, Prediction, StoredPosterior, prediction_context, reading
+from pyro_seq.testing import assert_close_mc
+
+
+def test_mean_and_quantiles_of_a_prediction() -> None:
+    samples, means = torch.randn(101, 3, 4, 2), torch.randn(101, 3, 4, 2)
+    prediction = Prediction(samples, means, {}, torch.arange(4.0))
+    assert torch.equal(prediction.mean, means.mean(0))
+    ordered = samples.sort(0).values
+    torch.testing.assert_close(prediction.quantile(0.5), ordered[50])
+    torch.testing.assert_close(prediction.quantile([0.1, 0.9]), ordered[[10, 90]])
+
+
+def test_draws_of_a_guide_are_its_own_law(toy, assert_rng_untouched) -> None:
+    model, data = toy.make_lines(), toy.make_data(3)
+    posterior = GuidePosterior(model)
+    with assert_rng_untouched():
+        draws, again, other = (posterior.draws(data.extend(horizon=2), 4000, seed=seed) for seed in (1, 1, 2))
+    assert draws["line"].shape == (4000, 3, 2) and draws["drift"].shape == (4000, 1, 1)
+    assert torch.equal(draws["line"], again["line"]) and not torch.equal(draws["line"], other["line"])
+    loc, log_scale = model.encoder(data.values[:, : toy.SEEN].flatten(1)).detach().chunk(2, -1)
+    assert_close_mc(draws["line"], loc)
+    assert_close_mc((draws["line"] - loc) ** 2, (2 * log_scale).exp())
+
+
+def stored(toy, num_series: int = 3, **options) -> StoredPosterior:
+    """Two chains of five draws that count 0 to 9."""
+    numbers = torch.arange(10.0).reshape(2, 5)
+    sites = {
+        "line": numbers[..., None, None].expand(-1, -1, num_series, 2),
+        "drift": numbers[..., None],
+    }
+    return StoredPosterior(toy.make_lines(), toy.make_data(num_series), sites, frozenset({"drift"}), **options)
+
+
+def test_stored_draws_are_thinned_evenly_and_stay_together(toy) -> None:
+    posterior = stored(toy)
+    draws = posterior.draws(posterior.data.extend(horizon=2), 4)
+    assert draws["line"].shape == (4, 3, 2) and draws["drift"].shape == (4, 1, 1)
+    assert draws["drift"].flatten().tolist() == draws["line"][:, 0, 0].tolist() == [0, 3, 6, 9]
+
+
+def test_more_draws_than_are_stored_are_drawn_again(toy) -> None:
+    posterior = stored(toy)
+    draws, again = (posterior.draws(posterior.data, 5000, seed=3)["line"][:, 0, 0] for _ in range(2))
+    assert torch.equal(draws, again)
+    counts = draws.int().bincount(minlength=10).double()
+    # binomial counts of 5000 draws of a tenth each: the largest of ten is beyond 4.5 deviations once in 15 000 seeds
+    assert float((counts - 500).abs().max()) < 4.5 * (5000 * 0.1 * 0.9) ** 0.5
+
+
+def test_stored_draws_belong_to_the_fitted_series(toy) -> None:
+    posterior = stored(toy)
+    with pytest.raises(DataError, match="must be the series that were fitted"):
+        posterior.draws(posterior.data[:2], 3)
+    shared = StoredPosterior(posterior.model, posterior.data, {"drift": posterior.sites["drift"]}, frozenset({"drift"}))
+    assert shared.draws(toy.make_data(7, seed=5), 3)["drift"].shape == (3, 1, 1)
+
+
+@pytest.mark.parametrize("context", [prediction_context, reading])
+def test_a_model_that_is_read_comes_back_as_it_was(toy, context) -> None:
+    model = toy.make_lines().train()
+    model.encoder.eval()
+    model.emit.requires_grad_(False)
+    modes = [part.training for part in model.modules()]
+    with pytest.raises(ZeroDivisionError), context(model):
+        assert not any(part.training for part in model.modules())
+        value = torch.ones(1, requires_grad=True)
+        assert (value * model.drift_loc).requires_grad == (context is reading)
+        raise ZeroDivisionError
+    assert [part.training for part in model.modules()] == modes
+    assert [p.requires_grad for p in model.emit.parameters()] == [False, False] and model.drift_loc.requires_grad
+
+
+def test_parameters_get_no_gradient_while_a_model_is_read(toy) -> None:
+    model, value = toy.make_lines(), torch.ones(1, requires_grad=True)
+    with reading(model):
+        (value * model.drift_loc).sum().backward()
+    assert model.drift_loc.grad is None and value.grad is not None
+
+
+def test_a_guide_sees_no_horizon(toy) -> None:
+    posterior, data = GuidePosterior(toy.make_lines()), toy.make_data(3)
+    longer = Sequences(data.values, times=torch.arange(12.0))
+    assert torch.equal(posterior.draws(data, 5)["line"], posterior.draws(longer, 5)["line"])

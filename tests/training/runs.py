@@ -1,0 +1,42 @@
+"""A short run, ways to act on it between steps, and how to compare what came out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+import lightning.pytorch as lightning
+import torch
+
+from pyro_seq.infer.svi import SVI
+from pyro_seq.training.views import RandomSteps
+
+METHOD = SVI(num_steps=20, batch_size=3, learning_rate=0.01, average=0.9, views=(RandomSteps(count=7, keep=5),))
+
+
+class At(lightning.Callback):
+    """Call `action` after the given step."""
+
+    def __init__(self, step, action):
+        self.step, self.action = step, action
+
+    def on_train_batch_end(self, trainer, engine, *_):
+        if engine.steps_done == self.step:
+            self.action(engine)
+
+
+def ctrl_c(engine=None):
+    signal.raise_signal(signal.SIGINT)
+
+
+def same_weights(first, second) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def full_disk(monkeypatch):
+    def refuse(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)

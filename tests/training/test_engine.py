@@ -1,0 +1,139 @@
+"""The engine against a loop written out; averages, validation, types of numbers."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from pyro_seq.infer.fit import fit
+from pyro_seq.infer.objective import Objective
+from pyro_seq.infer.svi import SVI
+from pyro_seq.training.schedules import WarmUp
+from pyro_seq.training.views import GrowingLength
+from tests.training.runs import same_weights
+
+
+def test_engine_is_the_bare_loop(toy, quiet):
+    """Full batches, one thread: the engine takes exactly the steps of a loop written out here."""
+    from pyro_seq._random import isolated_rng, mixed_seed
+
+    data, model, twin = toy.make_data(), toy.make_lines(), toy.make_lines()
+    fit(model, data, SVI(num_steps=10, learning_rate=0.01, clip_norm=5.0, schedule=WarmUp(5)), seed=4, trainer=quiet)
+    twin.adapt(data)
+    objective = Objective(twin)
+    optimizer = torch.optim.Adam(objective.parameters(), lr=0.01)
+    with isolated_rng(0):
+        for step in range(10):
+            torch.manual_seed(mixed_seed(4, 2, step, 0))
+            objective(data, step).total.backward()
+            torch.nn.utils.clip_grad_norm_(objective.parameters(), 5.0)
+            optimizer.param_groups[0]["lr"] = 0.01 * min(step / 5, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    assert same_weights(model, twin)
+
+
+def test_particles_by_step_and_views(toy, quiet):
+    seen = []
+
+    def spy(data, step, generator):
+        seen.append((step, data.num_steps, torch.rand((), generator=generator).item()))
+        return data
+
+    method = SVI(
+        num_steps=6,
+        batch_size=4,
+        num_particles=lambda step: 1 + step // 3,
+        views=(GrowingLength(start=5, full_at=4), spy),
+    )
+    fit(toy.make_lines(), toy.make_data(), method, trainer=quiet)
+    first = list(seen)
+    assert [length for _, length, _ in first] == [5, 6, 7, 8, 9, 9]
+    assert len({draw for _, _, draw in first}) == 6
+    fit(toy.make_lines(), toy.make_data(), method, trainer=quiet)
+    assert seen[6:] == first
+
+
+def test_average(toy, quiet):
+    data = toy.make_data()
+    weights = []
+
+    def spy(objective_model):
+        weights.append(objective_model.drift_loc.detach().clone())
+
+    class Watch(torch.optim.SGD):
+        def step(self, closure=None):
+            super().step(closure)
+            spy(model)
+
+    model = toy.make_lines()
+    start = model.drift_loc.detach().clone()
+    fit(model, data, SVI(num_steps=6, learning_rate=1e-3, optimizer=Watch, average=0.5), trainer=quiet)
+    expected = start
+    for step, weight in enumerate(weights):
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weight
+    torch.testing.assert_close(model.drift_loc.detach(), expected)
+
+
+def test_validation_does_not_change_training(toy, quiet):
+    data = toy.make_data()
+    method = SVI(num_steps=10, batch_size=3, average=0.9)
+    plain = fit(toy.make_lines(), data, method, trainer=quiet)
+    watched = dataclasses.replace(quiet, validate_every=2)
+    validated = fit(toy.make_lines(), data, method, validation=data, trainer=watched)
+    assert same_weights(plain.model, validated.model)
+
+
+def test_validation_weighs_global_terms_as_training_does(toy, quiet):
+    """A divergence of 5000 nats is 625 for each of 8 training series, however few series validate."""
+    model, data = toy.make_lines(), toy.make_data()
+    with torch.no_grad():
+        model.drift_loc.fill_(100.0)
+    method = SVI(num_steps=1, learning_rate=1e-9, scales={"line": 0.0, "x": 0.0})
+    trainer = dataclasses.replace(quiet, validate_every=1, log_every=1)
+    history = fit(model, data, method, validation=data[:2], trainer=trainer).history
+    assert history["drift"][0] == pytest.approx(625, rel=0.01)
+    assert history["validation_loss"][0] == pytest.approx(history["drift"][0], rel=1e-4)
+
+
+def test_validation_loss_is_the_objective_on_the_whole_set(toy, quiet):
+    """In chunks of 3 of 8 series; the noise differs by chunk, so two frozen guides without noise are compared."""
+    data, model = toy.make_data(8), toy.make_lines()
+    with torch.no_grad():
+        model.encoder.weight[2:].zero_()
+        model.encoder.bias[2:] = -20.0
+        model.drift_log_scale.fill_(-20.0)
+    twin = copy.deepcopy(model)
+    twin.adapt(data)
+    trainer = dataclasses.replace(quiet, validate_every=1)
+    method = SVI(num_steps=1, batch_size=3, learning_rate=1e-12)
+    history = fit(model, data, method, validation=data, trainer=trainer).history
+    with torch.no_grad():
+        expected = Objective(twin)(data).total.item()
+    assert history["validation_loss"][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_bfloat16(toy, quiet):
+    trainer = dataclasses.replace(quiet, precision="bf16-mixed")
+    model = fit(toy.make_lines(), toy.make_data(), SVI(num_steps=10), trainer=trainer).model
+    assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in model.parameters())
+    exact = fit(toy.make_lines(), toy.make_data(), SVI(num_steps=10), trainer=quiet).model
+    assert not same_weights(model, exact)
+
+
+def test_float64(toy, quiet):
+    data, model = toy.make_data().to(dtype=torch.float64), toy.make_lines().double()
+    fit(model, data, SVI(num_steps=3), trainer=quiet)
+    assert all(p.dtype == torch.float64 for p in model.parameters())
+
+
+def test_gradients_are_taken_outside_of_mixed_precision(toy, quiet):
+    model, modes = toy.make_lines(), []
+    for parameter in model.parameters():
+        parameter.register_hook(lambda gradient: modes.append(torch.is_autocast_enabled("cpu")))
+    fit(model, toy.make_data(), SVI(num_steps=2), trainer=dataclasses.replace(quiet, precision="bf16-mixed"))
+    assert modes and not any(modes)

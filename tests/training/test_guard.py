@@ -1,0 +1,86 @@
+"""Numbers that are not finite, and parameters that nothing trains."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from pyro_seq.errors import NumericalError, UnsupportedError
+from pyro_seq.infer.fit import fit
+from pyro_seq.infer.svi import SVI
+from tests.training.runs import At
+
+
+def poisoned(toy, bad_steps, kind="nan"):
+    """A model whose objective is not finite at some calls."""
+
+    class Poisoned(toy.Lines):
+        calls = 0
+
+        def regulariser(self, data, model_trace, guide_trace):
+            step, self.calls = self.calls, self.calls + 1
+            weight = self.emit.weight.square().sum()
+            factor = float(kind) if step in bad_steps else 0.0
+            return {"spice": (weight * factor).expand(data.num_series)}
+
+    torch.manual_seed(0)
+    return Poisoned()
+
+
+@pytest.mark.parametrize("kind", ["nan", "inf"])
+def test_bad_steps_are_skipped_and_counted(toy, quiet, kind):
+    model = poisoned(toy, {2, 3, 6, 7, 9}, kind)
+    history = fit(model, toy.make_data(), SVI(num_steps=10, learning_rate=0.01), trainer=quiet).history
+    assert history["skipped"] == [0.0, 5.0]
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+def test_skipped_step_leaves_weights_alone(toy, quiet):
+    """A run with one bad step equals a run in which that step was never taken, but for the noise of the others."""
+    states = []
+    model = poisoned(toy, {3})
+
+    def keep(engine):
+        states.append(engine.model.emit.weight.detach().clone())
+
+    spy = [At(step, keep) for step in (3, 4, 5)]
+    fit(model, toy.make_data(), SVI(num_steps=5), trainer=dataclasses.replace(quiet, callbacks=spy))
+    assert torch.equal(states[0], states[1]) and not torch.equal(states[1], states[2])
+
+
+def test_three_bad_steps_in_a_row_are_an_error(toy, quiet):
+    model = poisoned(toy, {4, 5, 6})
+    with pytest.raises(NumericalError, match=r"3 steps in a row, up to step 6: not finite are the terms \['spice'\]"):
+        fit(model, toy.make_data(), SVI(num_steps=10), trainer=quiet)
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+def test_bad_from_the_first_step(toy, quiet):
+    with pytest.raises(NumericalError, match="from the first step on"):
+        fit(poisoned(toy, set(range(9))), toy.make_data(), SVI(num_steps=10), trainer=quiet)
+
+
+def test_error_of_a_distribution_counts_as_a_bad_step(toy, quiet):
+    class Fails(toy.Lines):
+        def guide(self, data):
+            super().guide(data)
+            torch.distributions.Normal(torch.tensor(float("nan")), 1.0, validate_args=True)
+
+    with pytest.raises(NumericalError, match="Expected parameter") as caught:
+        fit(Fails(), toy.make_data(), SVI(num_steps=10), trainer=quiet)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_enormous_rate_never_returns_bad_weights(toy, quiet):
+    model = toy.make_lines()
+    with pytest.raises(NumericalError):
+        fit(model, toy.make_data(), SVI(num_steps=50, learning_rate=1e30, optimizer=torch.optim.SGD), trainer=quiet)
+
+
+def test_parameter_without_gradient_is_named(toy, quiet):
+    model = toy.make_lines()
+    model.spare = torch.nn.Linear(2, 2)
+    with pytest.raises(UnsupportedError, match=r"`objective\.model\.spare\.bias`|`model\.spare\.bias`"):
+        fit(model, toy.make_data(), SVI(num_steps=3), trainer=quiet)
