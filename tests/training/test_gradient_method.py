@@ -95,7 +95,16 @@ SCHEDULER = torch.optim.lr_scheduler
         lambda params, lr: None,
         torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]),
     ],
-    ids=str,
+    ids=[
+        "class of Pyro",
+        "object of Pyro",
+        "clipped",
+        "closure",
+        "bad option",
+        "scheduler",
+        "nothing",
+        "object of torch",
+    ],
 )
 def test_optimisers_that_cannot_be_used_are_refused_with_the_way_out(optimizer):
     with pytest.raises(DataError, match=r"(?s)`optimizer` must be a torch optimiser class.*Pass `torch.optim.Adam`"):

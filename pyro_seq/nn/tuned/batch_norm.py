@@ -13,7 +13,7 @@ _CACHED = 2**16  # entries worked on at a time: the second-level cache holds sev
 
 
 def is_better_in_one_pass(norm: nn.Module, images: Tensor) -> TypeGuard[nn.BatchNorm2d]:
-    """True when :func:`normalise_rectify` loses fewer digits than `norm`, which must be in training, and may replace it."""
+    """True when :func:`normalise_rectify` loses fewer digits than `norm`, and may replace it in training."""
     is_plain = type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats and norm.momentum is not None
     return is_plain and norm.training and images.device.type == "cpu"
 
