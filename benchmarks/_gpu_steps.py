@@ -21,24 +21,37 @@ from benchmarks._gpu_cases import WORKLOADS, Workload
 from benchmarks._gpu_rows import Rows, last_lines, synchronise
 
 READS = ("aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero", "aten::equal")
-PRECISIONS = "32-true", "bf16-mixed"
 NUM_STEPS = 200  # more than are timed
 ROOT = Path(__file__).parents[1]
 
 
 def steps(rows: Rows, device: torch.device, share: slice, is_quick: bool) -> None:
-    """Each example's training step, on the device in both precisions first, then on the CPU."""
-    workloads, seconds = (WORKLOADS[:-2], 0.5) if is_quick else (WORKLOADS, 2.0)
-    cpu, most = torch.device("cpu"), torch.get_num_threads()
-    plans = [(workload, device, precision, most) for precision in PRECISIONS for workload in workloads]
-    for threads in dict.fromkeys((most, 1)):
-        if device.type != "cpu" or threads != most:
-            plans += [(workload, cpu, "32-true", threads) for workload in workloads]
-    for workload, place, precision, threads in plans:
+    """Each example's training step on the device, in float32."""
+    _each_step(rows, device, "32-true", is_quick)
+
+
+def bf16(rows: Rows, device: torch.device, share: slice, is_quick: bool) -> None:
+    """Each example's training step on the device, in bfloat16 where that does no harm."""
+    _each_step(rows, device, "bf16-mixed", is_quick)
+
+
+def host(rows: Rows, device: torch.device, share: slice, is_quick: bool) -> None:
+    """Each example's training step on the CPU, with all threads and with one."""
+    for threads in dict.fromkeys((torch.get_num_threads(), 1)):
         torch.set_num_threads(threads)
-        name = f"{workload.name}, {place.type}, {precision}" + f", threads: {threads}" * (place.type == "cpu")
+        _each_step(rows, torch.device("cpu"), "32-true", is_quick)
+
+
+def _each_step(rows: Rows, place: torch.device, precision: str, is_quick: bool) -> None:
+    workloads, seconds = (WORKLOADS[:-2], 0.5) if is_quick else (WORKLOADS, 2.0)
+    for workload in workloads:
+        threads = f", threads: {torch.get_num_threads()}" * (place.type == "cpu")
         most_seconds = max(1.0, min(10 * seconds, 0.6 * rows.seconds_left))
-        rows.run(name, partial(measured, workload, place, precision, seconds, most_seconds), seconds=30.0)
+        rows.run(
+            f"{workload.name}, {place.type}, {precision}{threads}",
+            partial(measured, workload, place, precision, seconds, most_seconds),
+            seconds=30.0,
+        )
 
 
 def measured(

@@ -46,23 +46,32 @@ class Part:
 
     Args:
         name: Of the function in `WORK`.
-        until: Share of the whole time after which it must have ended.
+        share: Of the time, beside the shares of the other parts that run.
         numerator: With `denominator`, which share of the cases it takes.
         denominator: In how many processes the cases are shared out.
     """
 
     name: str
-    until: float
+    share: float
     numerator: int = 0
     denominator: int = 1
 
 
 TOGETHER = (
-    Part("tests", 0.35),
-    *(Part("checks", 0.35, number, 2) for number in range(2)),
-    *(Part("verbs", 0.35, number, 4) for number in range(4)),
+    Part("tests", 0.22),
+    *(Part("checks", 0.22, number, 3) for number in range(3)),
+    *(Part("verbs", 0.22, number, 11) for number in range(11)),
 )
-ALONE = (Part("steps", 0.53), Part("kalman", 0.6), Part("mala", 0.65), Part("digits", 0.85), Part("video", 0.99))
+ALONE = (
+    Part("steps", 0.06),
+    Part("bf16", 0.06),
+    Part("host", 0.1),
+    Part("kalman", 0.07),
+    Part("mala", 0.05),
+    Part("digits", 0.22),
+    Part("video", 0.22),
+)
+ENDING = 0.98  # share of the time after which the last part must have ended
 
 
 # ---------------------------------------------------------------------- inside a process
@@ -92,6 +101,8 @@ WORK: dict[str, Callable[[Rows, torch.device, slice, bool], None]] = {
     "checks": _gpu_checks.checks,
     "verbs": _gpu_checks.verbs,
     "steps": _gpu_steps.steps,
+    "bf16": _gpu_steps.bf16,
+    "host": _gpu_steps.host,
     "kalman": _gpu_operations.kalman,
     "mala": _gpu_operations.mala,
     "digits": _gpu_training.digits,
@@ -153,11 +164,18 @@ class Run:
         self.failures: list[dict[str, Any]] = []
         self.facts = self._facts()
 
-    def together(self, parts: Sequence[Part]) -> None:
+    def in_turn(self, stages: Sequence[Sequence[Part]]) -> None:
+        """Run one stage after another; each must have ended when the shares up to it are used up."""
+        lengths = [max((part.share for part in parts), default=0.0) for parts in stages]
+        for number, parts in enumerate(stages):
+            used = sum(lengths[: number + 1]) / sum(lengths)
+            self.together(parts, self.begin + 60 * self.options.minutes * ENDING * used)
+
+    def together(self, parts: Sequence[Part], until: float) -> None:
         """Run parts at once, and wait for all."""
-        running = [(part, *self._start(part)) for part in parts]
+        running = [(part, *self._start(part, until)) for part in parts]
         for part, process, path in running:
-            deadline = self._until(part) + GRACE
+            deadline = until + GRACE
             while process.is_alive() and time.time() < deadline:
                 process.join(0.5)
                 self.write()
@@ -172,10 +190,10 @@ class Run:
             self.write()
             print(f"{time.time() - self.begin:5.0f} s  {part.name}: {len(self.rows())} rows", flush=True)
 
-    def _start(self, part: Part) -> tuple[Any, Path]:
+    def _start(self, part: Part, until: float) -> tuple[Any, Path]:
         path = self.folder / f"{part.name}_{part.numerator}.json"
         self.paths.append(path)
-        given = (part, path, self.options.device, self._until(part), self.is_quick)
+        given = (part, path, self.options.device, until, self.is_quick)
         return self._process(work, given), path
 
     def _process(self, target: Callable[..., None], given: tuple) -> Any:
@@ -184,9 +202,6 @@ class Run:
             warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: those are idle
             process.start()
         return process
-
-    def _until(self, part: Part) -> float:
-        return self.begin + 60 * self.options.minutes * part.until
 
     def _facts(self) -> dict[str, Any]:
         """What the figures are made with; the device is asked in a forked process, or else in a new one."""
@@ -273,8 +288,8 @@ def main(given: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name:
         run = Run(options, Path(name))
         first = tuple(part for part in TOGETHER if not run.is_quick or part.numerator == 0)
-        for parts in (first, *((part,) for part in ALONE)):
-            run.together([part for part in parts if part.name in options.only])
+        stages = [[part for part in parts if part.name in options.only] for parts in (first, *((p,) for p in ALONE))]
+        run.in_turn([parts for parts in stages if parts])
         text = table(run.facts, run.rows())
     (run.out / "gpu.md").write_text(text)
     print(text)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from pyro_seq.errors import DataError
+from pyro_seq.errors import DataError, ShapeError
 
 
 def whole_number(value: Any, name: str, minimum: int = 0, maximum: int = 10**8) -> int:
@@ -20,6 +21,19 @@ def whole_number(value: Any, name: str, minimum: int = 0, maximum: int = 10**8) 
     if not is_whole or not minimum <= whole <= maximum:
         raise DataError(f"`{name}` must be a whole number from {minimum} to {maximum}. Got {value!r}.")
     return whole
+
+
+def seed_number(value: Any, name: str = "seed") -> int:
+    """A seed: a whole number from 0 to 2^63 - 1, given as any numeric type."""
+    return whole_number(value, name, 0, 2**63 - 1)
+
+
+def keep_whole(options: Any, minimum: int, *names: str) -> None:
+    """Turn fields of a frozen dataclass into the whole numbers that they are; one whose default is None may be None."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None or getattr(type(options), name, 0) is not None:
+            object.__setattr__(options, name, whole_number(value, name, minimum))
 
 
 def real_number(value: Any, name: str, minimum: float, maximum: float = 1e9) -> float:
@@ -42,6 +56,17 @@ def require(holds: bool, name: str, rule: str, value: Any) -> None:
     """Complain that the argument `name` breaks `rule` unless it holds."""
     if not holds:
         raise DataError(f"`{name}` must be {rule}. Got {value!r}.")
+
+
+def require_channel_first(shape: Sequence[int], name: str) -> None:
+    """Complain of images that end with their channels: the last axis is tiny, and no other is."""
+    channel, height, width = shape[-3:]
+    if width <= 4 < min(channel, height):
+        raise ShapeError(
+            f"`{name}` must be images (channel, height, width). Got {(channel, height, width)}, which looks like "
+            "(height, width, channel). Move the last axis: `values.movedim(-1, -3)`. Pad images that are narrow, or "
+            "use parts without convolutions such as `MLPTrunk`."
+        )
 
 
 def described(value: Any) -> str:

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from pyro_seq._process import process_state
+
 
 def mixed_seed(*parts: int) -> int:
     """One well mixed 63-bit seed from several numbers, such as (seed, step, rank)."""
-    return int(np.random.SeedSequence([part % 2**63 for part in parts]).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence([int(part) % 2**64 for part in parts]).generate_state(1, np.uint64)[0] >> 1)
 
 
 @contextmanager
@@ -21,6 +23,6 @@ def isolated_rng(*seed: int) -> Iterator[None]:
     Pyro and torch distributions draw from the global generators, so this is how they are given a stream of their own.
     """
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
+    with process_state(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(mixed_seed(*seed))
         yield

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pyro
@@ -12,6 +13,7 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
+from pyro_seq._process import process_state
 from pyro_seq.data import Sequences
 from pyro_seq.distributions import PathDistribution
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError, shape_text
@@ -96,11 +98,12 @@ class SequenceModel(nn.Module):
                 f"`data` must have at least one seen step, from which {type(self).__name__} infers its latents. Got 0."
             )
         gaps = data.times.diff(dim=-1)
-        if self.has_even_times and gaps.numel() and float((gaps / gaps.median() - 1).abs().max()) > EVEN:
+        if self.has_even_times and not are_even(gaps, data.times):
             raise DataError(
                 f"`data.times` must be evenly spaced, with the same step in all series: {type(self).__name__} counts "
                 f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
-                "and hide the steps between them, or use a model in continuous time such as `ODE2VAE`."
+                "and hide the steps between them, as `Sequences.from_dataframe(..., freq=...)` does with months, "
+                "business days and days on which clocks change, or use a model in continuous time such as `ODE2VAE`."
             )
         for part in self.children():
             if isinstance(part, _Checks):
@@ -163,9 +166,16 @@ class SequenceModel(nn.Module):
 
     def model_times(self, data: Sequences) -> Tensor:
         """Time since each series' first step in units of `time_scale`, (time,) or (series, time), as `data.dtype`."""
+        return self.exact_times(data).to(data.dtype)
+
+    def exact_times(self, data: Sequences) -> Tensor:
+        """`model_times` in double precision, for solvers and gaps: form differences first and convert those.
+
+        Single precision runs together what lies close to each other and far from the start.
+        """
         times = data.times
         origin = times[..., :1] if times.shape[-1] else 0.0
-        return ((times - origin) / self.time_scale).to(data.dtype)
+        return (times - origin) / self.time_scale
 
     def sample_path(self, name: str, path: PathDistribution, data: Sequences) -> Tensor:
         """Sample a random path as one site, and its continuation over the horizon as a second, ``<name>_future``."""
@@ -193,6 +203,19 @@ class SequenceModel(nn.Module):
             pyro.sample("x_future", _over_time(future, data, masked=False))
 
 
+def rounding(times: Tensor) -> float:
+    """The largest error of a difference of two time stamps, each rounded to double precision once."""
+    return torch.finfo(torch.float64).eps * float(times.abs().max()) if times.numel() else 0.0
+
+
+def are_even(gaps: Tensor, times: Tensor) -> bool:
+    """True for steps of one length up to the share `EVEN` of it, and up to the rounding of the time stamps."""
+    if not gaps.numel():
+        return True
+    step = gaps.median()
+    return float((gaps - step).abs().max()) <= EVEN * float(step) + 2 * rounding(times)
+
+
 def _over_time(emission: TorchDistribution, data: Sequences, masked: bool) -> TorchDistribution:
     """Move time and the observation axes into the event, and apply the mask on the way."""
     obs_dim = len(data.obs_shape)
@@ -207,6 +230,13 @@ def _over_time(emission: TorchDistribution, data: Sequences, masked: bool) -> To
                 f"(event {tuple(emission.event_shape)}). Mask whole steps, or use an emission with independent entries."
             )
     return emission.to_event(1 + obs_dim - emission.event_dim)
+
+
+@contextmanager
+def local_parameters() -> Iterator[None]:
+    """Run models with parameters that stay with their modules, rather than in Pyro's store for the whole process."""
+    with process_state(), pyro.settings.context(module_local_params=True):
+        yield
 
 
 def is_latent(site: Mapping[str, Any]) -> bool:
@@ -241,7 +271,7 @@ def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Ten
         values: Latent sites, (..., series, event) each; leading axes are independent chains or samples.
     """
     conditioned = poutine.condition(model.model, data=values)
-    with pyro.settings.context(module_local_params=True):
+    with local_parameters():
         trace = poutine.trace(conditioned).get_trace(data)
     return data.values.new_zeros(data.num_series) + local_log_prob(trace)
 

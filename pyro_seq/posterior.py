@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
-from pyro_seq.model import SequenceModel, is_latent, over_samples
+from pyro_seq.model import SequenceModel, is_latent, local_parameters, over_samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,24 +100,50 @@ class StoredPosterior:
         r"""Stored draws, `num_samples` of them: (sample, series, \*event), global ones (sample, 1, \*event).
 
         Draws are thinned evenly; when more are asked for than are stored, they are drawn again with replacement.
+        `data` may be some of the fitted series, in any order.
 
         Raises:
-            DataError: When `data` are not the fitted series, unless all sites are shared by all series.
+            DataError: When `data` are not fitted series, the same in values, mask, times and inputs, unless all sites
+                are shared by all series.
         """
-        seen, fitted = data.seen(), self.data.seen()
-        is_fitted = seen.values.shape == fitted.values.shape and torch.equal(seen.values, fitted.values)
-        if not is_fitted and self.sites.keys() - self.global_sites:
-            raise DataError(
-                "`data` must be the series that were fitted: draws of MCMC say nothing about others. Got "
-                f"{seen!r} for a posterior of {fitted!r}. Extend the fitted data, or fit with a guide."
-            )
+        has_local = bool(self.sites.keys() - self.global_sites)
+        series = self._fitted_series(data.seen()) if has_local else []
         stored = next(iter(self.sites.values())).shape[:2].numel()
         if num_samples <= stored:
             chosen = torch.linspace(0, stored - 1, num_samples).round().long()
         else:
             chosen = torch.randint(stored, (num_samples,), generator=torch.Generator().manual_seed(seed))
         flat = {name: value.flatten(0, 1)[chosen] for name, value in self.sites.items()}
-        return {name: value[:, None] if name in self.global_sites else value for name, value in flat.items()}
+        return {name: value[:, None] if name in self.global_sites else value[:, series] for name, value in flat.items()}
+
+    def _fitted_series(self, data: Sequences) -> list[int]:
+        """Which of the fitted series each of `data` is."""
+        fitted = self.data.seen()
+        number = {identity: number for number, identity in enumerate(_identities(fitted))}
+        found = [number.get(identity) for identity in _identities(data)]
+        if None in found:
+            raise DataError(
+                "`data` must be series that were fitted, the same in values, mask, times and inputs: draws of MCMC say "
+                f"nothing about others. Series {found.index(None)} is not among them. Got {data!r} for a posterior of "
+                f"{fitted!r}. Extend the fitted data, or fit with a guide."
+            )
+        return [place for place in found if place is not None]
+
+
+def _identities(data: Sequences) -> list[tuple[bytes, int]]:
+    """For each series a digest of all that was observed of it, and how many of the series before are the same."""
+    parts = [data.values + 0.0, data.entry_mask, data.times.expand(len(data), -1)]  # + 0.0 makes zeros of -0.0
+    parts += [] if data.inputs is None else [data.inputs + 0.0]
+    earlier: Counter[bytes] = Counter()
+    identities = []
+    for series in zip(*(part.cpu().numpy() for part in parts), strict=True):
+        digest = hashlib.sha256(repr([part.shape for part in series]).encode())
+        for part in series:
+            digest.update(part.tobytes())
+        key = digest.digest()
+        identities.append((key, earlier[key]))
+        earlier[key] += 1
+    return identities
 
 
 @contextmanager
@@ -125,7 +152,7 @@ def evaluation_mode(model: SequenceModel) -> Iterator[None]:
     modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
-        with pyro.settings.context(module_local_params=True):
+        with local_parameters():
             yield
     finally:
         for part, training in modes:

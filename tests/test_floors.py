@@ -20,6 +20,7 @@ FLOORS = {
     "distributions": 2,
     "nn": 3,
     "model": 4,
+    "door": 4,
     "posterior": 4,
     "models": 5,
     "training": 5,

@@ -32,6 +32,18 @@ def test_code_is_one_screen() -> None:
     assert len(block.splitlines()) <= 35
 
 
+def test_the_example_shown_whole_is_the_file() -> None:
+    shown = re.findall(r"^```python (examples/\S+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    assert len(shown) == 1
+    for name, text in shown:
+        assert text == (ROOT / name).read_text()
+
+
+def test_every_example_is_named() -> None:
+    examples = {path.name for path in (ROOT / "examples").glob("[!_]*.py")}
+    assert examples == set(re.findall(r"^\| \[`(\w+\.py)`\]", README, flags=re.MULTILINE))
+
+
 def test_commands_are_one_line_and_name_what_exists() -> None:
     commands = re.findall(r"^```bash\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
     assert all(len(command.strip().splitlines()) == 1 for command in commands)

@@ -1,4 +1,4 @@
-"""Studies: runs of an example whose scores are kept and shown on a page."""
+"""Runs of a program of `benchmarks.studies` whose scores are kept and shown on a page."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 from benchmarks.tables._page import ROOT
 
 
-def command_of(example: Path, options: Sequence[str]) -> str:
-    """What to type for the run."""
-    return shlex.join(["python", str(example.relative_to(ROOT)), *options])
+def command_of(program: str, options: Sequence[str]) -> str:
+    """What to type for the run; a program is a module of `benchmarks.studies`."""
+    return shlex.join(["python", "-m", program, *options])
 
 
-def scores_of(example: Path, options: Sequence[str], out: Path) -> dict:
-    """Run the example, on from where an earlier run in the folder stopped: its scores, with its command."""
-    words = [sys.executable, str(example), *options, "--quiet", "--resume", "--out", str(out)]
+def scores_of(program: str, options: Sequence[str], out: Path) -> dict:
+    """Run the program, on from where an earlier run in the folder stopped: its scores, with its command."""
+    words = [sys.executable, "-m", program, *options, "--quiet", "--resume", "--out", str(out)]
     subprocess.run(words, cwd=ROOT, check=True)
-    return json.loads((out / "scores.json").read_text()) | {"command": command_of(example, options)}
+    return json.loads((out / "scores.json").read_text()) | {"command": command_of(program, options)}
 
 
 def parser_of(text: str | None, studies: Iterable[str]) -> argparse.ArgumentParser:

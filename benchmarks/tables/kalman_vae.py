@@ -9,14 +9,14 @@ benchmarks/results/tables_kalman_vae_<study>.json; delete one to train again.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
-from benchmarks.tables._page import PAGE, README, RESULTS, ROOT, write_between
+from benchmarks.studies.kalman_vae import PUBLISHED_CONSECUTIVE, PUBLISHED_RANDOM
+from benchmarks.tables._page import PAGE, README, RESULTS, write_between
 from benchmarks.tables._study import parser_of, scores_of
 
-EXAMPLE = ROOT / "examples" / "kalman_vae_imputation.py"
+PROGRAM = "benchmarks.studies.kalman_vae"
 # a study of missing frames compares equally long and shorter trainings, on fewer test sequences
 MIXED = ("--precision", "bf16-mixed")
 SHORT = (*MIXED, "--models", "Kalman VAE", "--effort", "0.5", "--num-test", "200")
@@ -35,7 +35,7 @@ BOX_NOTE = (
     "Our AE-RNN is far weaker than the published one: codes of its plain autoencoder jump where the ball moves a "
     "little, and errors of the recurrent network land anywhere. Take VAE-RNN as the baseline. "
     "Sizes, weights and steps were chosen on 500 further sequences; one part of that recipe, the layer of the decoder "
-    "in front of its convolutions, came into the example after a run without it had missed the published curve on the "
+    "in front of its convolutions, came into the study after a run without it had missed the published curve on the "
     "test sequences."
 )
 BOX_PICTURES = (
@@ -77,18 +77,14 @@ def path_of(study: str) -> Path:
 
 
 def run(study: str, scratch: Path) -> None:
-    """Train by the example, and keep its scores with the command that made them."""
-    record = scores_of(EXAMPLE, STUDIES[study], scratch / path_of(study).stem)
+    """Train by the study's program, and keep its scores with the command that made them."""
+    record = scores_of(PROGRAM, STUDIES[study], scratch / path_of(study).stem)
     path_of(study).write_text(json.dumps(record, indent=1) + "\n")
 
 
 def published() -> dict[str, dict[str, tuple[float, ...]]]:
-    """The curves of the paper, as the example has them."""
-    spec = importlib.util.spec_from_file_location("example", EXAMPLE)
-    assert spec is not None and spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    return {"random": example.PUBLISHED_RANDOM, "consecutive": example.PUBLISHED_CONSECUTIVE}
+    """The curves of the paper, as the study has them."""
+    return {"random": PUBLISHED_RANDOM, "consecutive": PUBLISHED_CONSECUTIVE}
 
 
 def table(head: str, levels: list[float], rows: dict[str, list[float]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Quality of ODE2VAE on every data set of its example, and the page that shows it.
+"""Quality of ODE2VAE on every data set of its study, and the page that shows it.
 
     python -m benchmarks.tables.ode2vae                 train what has no result yet, then write the pages
     python -m benchmarks.tables.ode2vae --data mocap    only this one
@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.tables._page import PAGE, README, RESULTS, ROOT, write_between
 from benchmarks.tables._study import scores_of
 
-EXAMPLE = ROOT / "examples" / "ode2vae_svi.py"
+PROGRAM = "benchmarks.studies.ode2vae"
 
 TITLES = {
     "digits": "Rotating digits, all ten classes, 16 x 16 (1400 to train, 200 to test)",
@@ -63,9 +63,9 @@ def path_of(data: str, order: int = 2) -> Path:
 
 
 def run(data: str, order: int, scratch: Path) -> None:
-    """Train by the example, and keep its scores with the command that made them."""
+    """Train by the study's program, and keep its scores with the command that made them."""
     options = ["--data", data] + ([] if order == 2 else ["--order", "1"])
-    record = scores_of(EXAMPLE, options, scratch / path_of(data, order).stem)
+    record = scores_of(PROGRAM, options, scratch / path_of(data, order).stem)
     path_of(data, order).write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -4,8 +4,8 @@
     python -m benchmarks.tables.ode_lebm --study spiral    one study only
     python -m benchmarks.tables.ode_lebm --page            only the page
 
-A study is a list of runs of the example. Results are kept in benchmarks/results/tables_ode_lebm_<study>.json, one
-entry a run; delete one to train again.
+A study is a list of runs of `benchmarks.studies.ode_lebm`. Results are kept, one entry a run, in
+benchmarks/results/tables_ode_lebm_<study>.json; delete one to train again.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.tables._page import PAGE, README, RESULTS, ROOT, write_between
+from benchmarks.tables._page import PAGE, README, RESULTS, write_between
 from benchmarks.tables._study import command_of, parser_of, scores_of
 
-EXAMPLE = ROOT / "examples" / "ode_lebm_langevin.py"
+PROGRAM = "benchmarks.studies.ode_lebm"
 SEEDS = ("0", "1", "2")
 SHARES = ("0.1", "0.2", "0.3", "0.5")
 WAYS = {
@@ -95,8 +95,9 @@ SINUSOIDS_PUBLISHED = {
 }
 PUBLISHED = {
     "spiral": "Published, all 500: Latent ODE 22.76, energy prior alone 17.92, chains alone 8.33, ODE-LEBM 1.36. Equal "
-    "steps for all four, half of the example's. All have the restart term, which is not of the paper: without "
-    "it the four ended at 4.6 to 5.6 after half as many steps. Seeds differ as much as the four ways, so that "
+    "steps for all four, half of the usual number. All have the restart term, in an earlier form without the density "
+    "of the state that is carried along, which is not of the paper: without it the four ended at 4.6 to 5.6 after half "
+    "as many steps. Seeds differ as much as the four ways, so that "
     "three of them tell no order, not the paper's either. The nearest training series is better than all. Draws"
     " of the energy prior lie nearer to unseen series than those of N(0, I) and of a Gaussian fitted to "
     "posterior draws.",
@@ -113,25 +114,25 @@ PUBLISHED = {
     "less in each seed, after as many steps and twice the time.",
     "digits": "Published, on MNIST: Latent ODE 0.015 (T = 15) and 0.039 (T = 45), energy prior alone 0.031, "
     "chains alone 0.025, ODE-LEBM 0.020 and 0.024 with NMI 0.576. Our digits are others: compare the "
-    "order. Half of the example's steps, one seed.",
+    "order. Half of the usual steps, one seed.",
     "steps": "One point in five seen; four chains from the encoder's best draws and from noise.",
-    "cold": "One point in five seen at test time, all in training; twice the example's steps. The loss falls for some "
+    "cold": "One point in five seen at test time, all in training; twice the usual steps. The loss falls for some "
     "1500 steps and stays: 20 steps from noise do not find what they would have to teach. Chains are adjusted, with a "
     "step size of each series. Unadjusted ones, as published, learned fast with steps of 0.03 and then ran off as the "
     "networks sharpened (in other trials most of them froze), and hardly at all in 800 steps with 0.02.",
     "balls": "Published: Latent ODE 0.0178 / 0.0199, ODE-LEBM 0.0099 / 0.0159 with R2 0.62 of the friction. Half of "
-    "the example's steps, one seed. Both follow the ball while it is seen; in the 20 frames after that it is sharp in "
+    "the usual steps, one seed. Both follow the ball while it is seen; in the 20 frames after that it is sharp in "
     "a wrong place, and the mean image is better (0.033 and 0.036 against 0.023). The friction is found in the state "
     "rather than in the dynamic part.",
     "walkers": "Published T = 50 / T = 100: hopper 0.0097 / 0.0145 and 0.0076 / 0.0138 (ODE-LEBM), swimmer 5.8e-5 / "
     "6.3e-5 and 3.0e-6 / 4.9e-6, cheetah 0.0112 / 0.0087 and 0.0081 / 0.0079. Initial states and "
     "units of swimmer and cheetah are not published, so compare with the trivial predictors. Bodies come to rest: the "
     "last seen state, which makes no error in the first 50 steps, is as good on the hopper and better on the others. "
-    "Half of the example's steps, one seed.",
+    "Half of the usual steps, one seed.",
 }
 
 
-# of the last run of a study: the example's file, and what it shows
+# of the last run of a study: the file that the program writes, and what it shows
 PICTURES = {
     "digits": (
         "fits.png",
@@ -169,12 +170,12 @@ def run(study: str, scratch: Path, effort: str) -> None:
     """Make the runs that are missing, and keep the scores of each with its command."""
     for label, options in STUDIES[study]:
         options = (*options, "--effort", effort) if effort != "1" else options
-        command = command_of(EXAMPLE, options)
+        command = command_of(PROGRAM, options)
         records = read(study)
         if any(record["command"] == command for record in records):
             continue
         out = scratch / folder(options)
-        record = scores_of(EXAMPLE, options, out) | {"label": label}
+        record = scores_of(PROGRAM, options, out) | {"label": label}
         if study in PICTURES:
             shutil.copy(out / PICTURES[study][0], picture_of(study))
         path_of(study).write_text(json.dumps([*records, record], indent=1) + "\n")
@@ -310,8 +311,9 @@ def summary(records: Sequence[Mapping]) -> list[str]:
     values = by_place(records)
     lines = [
         "Irregular sinusoids, all 100 points from a share of them, by",
-        "`python examples/ode_lebm_langevin.py --learn all --share 0.1`: mean squared error over test series, with the",
-        "standard deviation over three seeds where given; chains take 60 Langevin steps from the encoder's best draws.",
+        "`python -m benchmarks.studies.ode_lebm --learn all --share 0.1`: mean squared error over test series, with",
+        "the standard deviation over three seeds where given; chains take 60 Langevin steps from the encoder's best",
+        "draws.",
         "[All scores](docs/results.md), other data and other uses, by `python -m benchmarks.tables.ode_lebm`.",
         "",
         "| predictor | " + " | ".join(SHARES) + " |",

@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.tables._page import PAGE, README, RESULTS, ROOT, write_between
+from benchmarks.tables._page import PAGE, README, RESULTS, write_between
 from benchmarks.tables._study import parser_of, scores_of
 
-EXAMPLE = ROOT / "examples" / "srvp_moving_digits.py"
+PROGRAM = "benchmarks.studies.srvp"
 STUDIES: dict[str, tuple[str, ...]] = {
     "stochastic": (),
     "deterministic": ("--deterministic", "--models", "residual", "mlp", "gru", "no-noise", "--steps", "1500"),
@@ -56,8 +56,8 @@ def path_of(study: str) -> Path:
 
 
 def run(study: str, scratch: Path) -> None:
-    """Train by the example, and keep its scores with the command that made them."""
-    record = scores_of(EXAMPLE, STUDIES[study], scratch / path_of(study).stem)
+    """Train by the study's program, and keep its scores with the command that made them."""
+    record = scores_of(PROGRAM, STUDIES[study], scratch / path_of(study).stem)
     path_of(study).write_text(json.dumps(record, indent=1) + "\n")
 
 
@@ -155,7 +155,7 @@ def summary(record: dict) -> list[str]:
     """The table of the README."""
     (horizon,) = map(str, record["horizons"])
     lines = [
-        f"A digit that bounces off at random, {horizon} frames after 5, by `python examples/srvp_moving_digits.py`: "
+        f"A digit that bounces off at random, {horizon} frames after 5, by `python -m benchmarks.studies.srvp`: "
         "best of",
         f"{record['samples']} predictions, with 95 % intervals; [all scores](docs/results.md) and the ablation of the "
         f"transition, by",

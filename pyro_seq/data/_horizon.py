@@ -9,20 +9,21 @@ from torch import Tensor
 
 from pyro_seq._arguments import whole_number
 from pyro_seq.data import _validation as check
+from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import DataError, ShapeError, shape_text
 
 
-def extended_times(values: Tensor, past: Tensor, horizon: Any, times: Any) -> Tensor:
+def extended_times(values: Tensor, past: Tensor, horizon: Any, times: Any, calendar: Calendar | None) -> Tensor:
     """The seen time stamps followed by `horizon` further ones at their median spacing, or by the given `times`."""
     if (horizon is None) == (times is None):
         raise DataError("`extend` needs exactly one of `horizon` and `times`. Give the one you know.")
     num_series = values.shape[0]
-    future = _future(past, horizon) if times is None else check.as_times(times, values.device)
+    future = _future(past, horizon) if times is None else check.as_times(times, values.device, calendar)
     if future.ndim not in (1, 2) or (future.ndim == 2 and future.shape[0] not in (1, num_series)):
         raise ShapeError(f"`times` must be (horizon,) or (series {num_series}, horizon). Got {tuple(future.shape)}.")
     if max(future.ndim, past.ndim) == 2:
         past, future = past.expand(num_series, -1), future.expand(num_series, -1)
-    return check.checked_times(torch.cat([past, future], -1), values)
+    return check.checked_times(torch.cat([past, future], -1), values, calendar)
 
 
 def extended_inputs(values: Tensor, past: Tensor | None, inputs: Any, times: Tensor) -> Tensor | None:

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import seed_number, whole_number
 from pyro_seq.data import _validation as check
 from pyro_seq.errors import DataError, ShapeError
 
 
 def dealt(num_series: int, sizes: Any, seed: Any) -> tuple[Tensor, ...]:
     """Numbers of the series of each part, at random; `sizes` are fractions or whole numbers."""
-    generator = torch.Generator().manual_seed(whole_number(seed, "seed", 0, 2**63 - 1))
+    generator = torch.Generator().manual_seed(seed_number(seed))
     return torch.randperm(num_series, generator=generator).split(_counts(sizes, num_series))
 
 

@@ -5,7 +5,8 @@ The docstrings are those of the constructors that `Sequences` makes of these fun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from pyro_seq._arguments import described
 from pyro_seq.data import _validation as check
+from pyro_seq.data.calendar import common
 from pyro_seq.errors import DataError, ShapeError
 
 
@@ -33,7 +35,7 @@ def from_numpy(
     Args:
         values: Observations (series, time, \*obs); NaN is missing when no `mask` is given.
         mask: True where observed, (series, time) or (series, time, \*obs).
-        times: Time stamps (time,) or (series, time), the horizon included.
+        times: Time stamps (time,) or (series, time), numbers or dates, the horizon included.
         inputs: Exogenous variables (series, time, input_dim), the horizon included.
         dtype: `torch.float32` or `torch.float64`; that of `values` when absent.
 
@@ -63,13 +65,13 @@ def from_list(
     r"""Make a data set from series of different length, padded at the end and masked there.
 
     The time stamps go on over the padding at the median spacing of the series, and are shared (time,) where every
-    series starts like the longest. Inputs are zero there. A horizon begins after the padding: for a forecast from the
-    end of each series, group series of like length.
+    series starts like the longest. Inputs are zero there. `forecast(posterior, data, horizon=...)` begins at the end of
+    each series; a horizon in `times` begins after the padding.
 
     Args:
         values: For each series its observations (time_i, \*obs); a length of zero is allowed. NaN is missing when no
             `masks` are given.
-        times: For each series its time stamps (time_i,); counted steps when absent.
+        times: For each series its time stamps (time_i,), numbers or dates; counted steps by default.
         masks: For each series (time_i,) or (time_i, \*obs), True where observed.
         inputs: For each series its exogenous variables (time_i, input_dim).
 
@@ -100,11 +102,14 @@ def from_list(
     lengths = torch.tensor([len(part) for part in parts])
     fields: dict[str, Any] = {"values": _padded(parts, float("nan"))}
     if times is not None:
-        fields["times"] = _padded_times(_aligned(times, "times", lengths, axes=1), lengths)
+        calendar = common(times, "times") if isinstance(times, list | tuple) else None
+        convert = functools.partial(check.as_times, device=torch.device("cpu"), calendar=calendar)
+        stamps = _aligned(times, "times", lengths, axes=1, convert=convert)
+        fields |= {"times": _padded_times(stamps, lengths), "calendar": calendar}
     if masks is not None:
         fields["mask"] = _padded_mask(_aligned(masks, "masks", lengths), parts)
     if inputs is not None:
-        fields["inputs"] = _padded(_aligned(inputs, "inputs", lengths, axes=2), 0.0)
+        fields["inputs"] = _padded(_aligned(inputs, "inputs", lengths, axes=2, convert=check.as_float), 0.0)
     return fields
 
 
@@ -118,7 +123,6 @@ def _padded(parts: list[Tensor], fill: float) -> Tensor:
 
 
 def _padded_times(parts: list[Tensor], lengths: Tensor) -> Tensor:
-    parts = [part.double() for part in parts]
     longest = max(parts, key=len)
     if all(torch.equal(part, longest[: len(part)]) for part in parts):
         return longest
@@ -143,14 +147,19 @@ def _padded_mask(masks: list[Tensor], values: list[Tensor]) -> Tensor:
     return _padded(masks, 0.0)
 
 
-def _aligned(parts: Any, name: str, lengths: Tensor, axes: int | None = None) -> list[Tensor]:
+def _aligned(
+    parts: Any,
+    name: str,
+    lengths: Tensor,
+    axes: int | None = None,
+    convert: Callable[..., Tensor] = check.as_tensor,
+) -> list[Tensor]:
     """One array a series, each as long as its series and with the trailing axes of the first."""
     if not isinstance(parts, list | tuple) or len(parts) != len(lengths):
         raise ShapeError(
             f"`{name}` must be a list of one array for each of {len(lengths)} series. Got {described(parts)}."
         )
-    convert = check.as_float if name == "inputs" else check.as_tensor
-    tensors = [convert(part, f"{name}[{i}]").cpu() for i, part in enumerate(parts)]
+    tensors = [convert(part, name=f"{name}[{i}]").cpu() for i, part in enumerate(parts)]
     for i, (part, length) in enumerate(zip(tensors, lengths.tolist(), strict=True)):
         if part.shape[:1] != (length,) or (axes and (part.ndim != axes or part.shape[1:] != tensors[0].shape[1:])):
             raise ShapeError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq._arguments import whole_number
+from pyro_seq.data.calendar import Calendar, as_dates, counted
 from pyro_seq.errors import DataError, ShapeError, shape_text
 
 AXES = ("series", "time")
@@ -26,7 +27,8 @@ def as_tensor(values: Any, name: str) -> Tensor:
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise DataError(
             f"`{name}` must be an array of numbers with equal lengths along every axis. Got {type(values).__name__} "
-            f"({error}). Convert it first; for series of different length use `Sequences.from_list`."
+            f"({error}). Convert it first, dates in letters by `pandas.to_datetime`; for series of different length "
+            "use `Sequences.from_list`."
         ) from error
     if tensor.is_complex():
         raise DataError(f"`{name}` must be real. Got {tensor.dtype}. Stack the real and imaginary parts.")
@@ -54,9 +56,21 @@ def _copy(values: Any) -> Tensor:
 
 
 def as_float(values: Any, name: str) -> Tensor:
-    """Like `as_tensor`; single and double precision are kept, all else becomes the default floating type."""
+    """Like `as_tensor`; single and double precision are kept, all else becomes the default floating type.
+
+    Whole numbers that it cannot hold become double precision.
+    """
     tensor = as_tensor(values, name)
-    return tensor if tensor.dtype in KEPT_DTYPES else tensor.to(torch.get_default_dtype())
+    if tensor.dtype in KEPT_DTYPES:
+        return tensor
+    for dtype in (torch.get_default_dtype(), torch.float64):
+        result = tensor.to(dtype)
+        if tensor.is_floating_point() or tensor.dtype.itemsize < 4 or torch.equal(result.to(tensor.dtype), tensor):
+            return result
+    raise DataError(
+        f"`{name}` must be whole numbers of at most 2^53, beyond which double precision has gaps. Got up to "
+        f"{int(tensor.max())}. Subtract an offset first."
+    )
 
 
 def as_mask(mask: Any, values: Tensor, name: str = "mask") -> Tensor:
@@ -76,9 +90,22 @@ def as_mask(mask: Any, values: Tensor, name: str = "mask") -> Tensor:
     return mask
 
 
-def as_times(times: Any, device: torch.device) -> Tensor:
-    """Time stamps in double precision."""
-    return as_tensor(times, "times").to(device=device, dtype=torch.float64)
+def as_times(times: Any, device: torch.device, calendar: Calendar | None, name: str = "times") -> Tensor:
+    """Time stamps in double precision; dates are counted by `calendar`."""
+    dates = as_dates(times, name)
+    if dates is not None:
+        return counted(dates, calendar, name).reshape(np.shape(times)).to(device)
+    numbers = _as_array(times) if isinstance(times, list | tuple) else times
+    return as_tensor(numbers, name).to(device=device, dtype=torch.float64)
+
+
+def _as_array(numbers: list | tuple) -> Any:
+    """A list of numbers as an array, which unlike a tensor has them in double precision; another list as it is."""
+    try:
+        array = np.asarray(numbers)
+    except (TypeError, ValueError, RuntimeError):  # such as rows of different length
+        return numbers
+    return array if array.dtype.kind in "biuf" else numbers
 
 
 def require_kept(dtype: torch.dtype | None) -> None:
@@ -149,11 +176,19 @@ def checked_mask(mask: Any, values: Tensor) -> Tensor:
     return mask
 
 
-def checked_times(times: Any, values: Tensor) -> Tensor:
+def checked_calendar(calendar: Any, times: Any) -> Calendar | None:
+    """The calendar given, or else that of the dates in `times`."""
+    if calendar is not None and not isinstance(calendar, Calendar):
+        raise DataError(f"`calendar` must be a `Calendar`. Got {calendar!r}. Leave it out: dates bring their own.")
+    dates = None if calendar is not None or times is None else as_dates(times, "times")
+    return calendar if dates is None or not hasattr(dates, "tz") else Calendar.of(dates)
+
+
+def checked_times(times: Any, values: Tensor, calendar: Calendar | None) -> Tensor:
     """Time stamps that cover `values` and increase."""
     if times is None:
         return torch.arange(values.shape[1], dtype=torch.float64, device=values.device)
-    times = as_times(times, values.device)
+    times = as_times(times, values.device, calendar)
     if times.ndim not in (1, 2) or (times.ndim == 2 and times.shape[0] != values.shape[0]):
         raise ShapeError(
             f"`times` must be (time,) or (series, time). Got {tuple(times.shape)} for `values` "

@@ -16,6 +16,7 @@ from pyro_seq._files import StrPath
 from pyro_seq.data import _horizon, _npz, _parts, _ragged, _table
 from pyro_seq.data import _validation as check
 from pyro_seq.data._selection import series_selector, step_selector
+from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import PyroSeqError, ShapeError, shape_text
 
 P = ParamSpec("P")
@@ -57,16 +58,19 @@ class Sequences:
     has been checked. Gradients do not flow into `values`, `mask`, `times` and `inputs`.
 
     Args:
-        values: Observations (series, time, \*obs), anything array-like. Single and double precision are kept; integers,
-            booleans and half precision become the default floating type, their numbers unchanged. NaN marks a missing
+        values: Observations (series, time, \*obs), anything array-like. Single and double precision are kept; Python's
+            numbers, integers, booleans and half precision become the default floating type, whole numbers that it
+            cannot hold double precision. NaN marks a missing
             entry when no `mask` is given.
         mask: True where observed, (series, time) for whole steps or (series, time, \*obs) for single entries.
-        times: Strictly increasing time stamps in any unit, (time,) shared or (series, time); counted steps 0, 1, 2, ...
-            when absent. Kept in double precision, so that an offset such as a Unix time costs no accuracy.
+        times: Strictly increasing time stamps in any unit, or dates, (time,) shared or (series, time); counted steps
+            0, 1, 2, ... by default. Kept in double precision, so that an offset such as a Unix time costs no accuracy.
         inputs: Known exogenous variables (series, time, input_dim) over all `times`, the horizon included.
         context: Named tensors with the series axis first, for what a model's `training_view` hands to its `guide`.
         index: Position of each series in the data set that this batch was taken from, (series,).
         total: Number of series of that data set.
+        calendar: How `times` count dates, ``data.calendar.dates(prediction.times)`` back again; taken from `times` when
+            those are dates, and None when they are numbers.
 
     Raises:
         ShapeError: When axes do not fit together.
@@ -87,6 +91,7 @@ class Sequences:
     context: Mapping[str, Tensor] | None = None
     index: Tensor = None  # type: ignore[assignment]
     total: int = None  # type: ignore[assignment]
+    calendar: Calendar | None = None
 
     from_numpy = _constructor(_ragged.from_numpy)
     from_list = _constructor(_ragged.from_list)
@@ -96,13 +101,14 @@ class Sequences:
     def __post_init__(self) -> None:
         values = check.checked_values(self.values)
         mask = check.checked_mask(self.mask, values)
-        times = check.checked_times(self.times, values)
+        calendar = check.checked_calendar(self.calendar, self.times)
+        times = check.checked_times(self.times, values, calendar)
         inputs = check.checked_inputs(self.inputs, values, times)
         context = check.checked_context(self.context, values)
         index, total = check.checked_index(self.index, self.total, values)
         _zero_hidden_(values, mask)
         fields = {"values": values, "mask": mask, "times": times, "inputs": inputs}
-        self.__dict__.update(fields, context=context, index=index, total=total)
+        self.__dict__.update(fields, context=context, index=index, total=total, calendar=calendar)
 
     def _with(self, **changes: Any) -> Sequences:
         """A copy with some fields changed, which the caller vouches for: nothing is checked or filled."""
@@ -274,7 +280,8 @@ class Sequences:
 
         Args:
             horizon: Number of steps; 0 is allowed.
-            times: Future time stamps (horizon,) or (series, horizon), later than every seen one.
+            times: Future time stamps (horizon,) or (series, horizon), later than every seen one; dates where the data
+                have dates.
             inputs: Inputs over the horizon (series, horizon, input_dim), needed when the data have inputs.
 
         Returns:
@@ -289,7 +296,7 @@ class Sequences:
             tensor([0.0000, 0.5000, 1.0000, 1.5000, 2.0000], dtype=torch.float64)
         """
         seen = self.seen()
-        longer = _horizon.extended_times(seen.values, seen.times, horizon, times)
+        longer = _horizon.extended_times(seen.values, seen.times, horizon, times, seen.calendar)
         return seen._with(times=longer, inputs=_horizon.extended_inputs(seen.values, seen.inputs, inputs, longer))
 
     def seen(self) -> Sequences:
@@ -316,7 +323,7 @@ class Sequences:
         )
 
     def to_npz(self, path: StrPath) -> None:
-        """Write `values`, `mask`, `times` and `inputs` to an ``.npz`` file, replacing it in one step.
+        """Write `values`, `mask`, `times`, `inputs` and `calendar` to an ``.npz`` file, replacing it in one step.
 
         The context of a training view, and the place of a minibatch in its data set, are not written.
 
@@ -326,7 +333,7 @@ class Sequences:
         Raises:
             OSError: When the file cannot be written; it then keeps its former content.
         """
-        _npz.write({key: getattr(self, key) for key in _npz.KEYS}, path)
+        _npz.write({key: getattr(self, key) for key in _npz.KEYS}, self.calendar, path)
 
 
 def _zero_hidden_(values: Tensor, mask: Tensor) -> Tensor:

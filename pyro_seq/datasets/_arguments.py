@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import seed_number, whole_number
 
 
 def part_sizes(num_train: Any, num_validation: Any, num_test: Any) -> tuple[int, int, int]:
@@ -20,5 +20,5 @@ def part_sizes(num_train: Any, num_validation: Any, num_test: Any) -> tuple[int,
 
 def streams(seed: Any, count: int) -> list[np.random.Generator]:
     """Independent random streams."""
-    children = np.random.SeedSequence(whole_number(seed, "seed")).spawn(count)
+    children = np.random.SeedSequence(seed_number(seed)).spawn(count)
     return [np.random.default_rng(child) for child in children]

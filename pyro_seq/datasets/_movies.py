@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pyro_seq.datasets._video_clock import even_frames
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 
 MOVIES = {".avi", ".mkv", ".mov", ".mp4", ".webm"}
@@ -17,7 +18,7 @@ MOVIES = {".avi", ".mkv", ".mov", ".mp4", ".webm"}
 
 @dataclass(frozen=True)
 class Movie:
-    """A movie file; its frames are counted once by their time stamps, and found by them."""
+    """A movie file; its frames are found by the time stamp of the picture that stands there."""
 
     path: Path
     name: str
@@ -26,40 +27,51 @@ class Movie:
 
     @classmethod
     def open(cls, path: Path, name: str) -> Movie:
-        """Read the time stamps of all frames, without decoding them."""
+        """Read the time stamps of all pictures, and decode the first, which knows how the camera was held."""
         with _opened(path) as (container, stream):
             stamps = sorted(stamp for packet in container.demux(stream) if (stamp := _stamp(packet)) is not None)
             size = (stream.codec_context.height, stream.codec_context.width)
+            container.seek(0)
+            first = next(container.decode(stream), None)
+        if first is not None and _quarter_turns(first) % 2:
+            size = size[::-1]
         if not stamps:
             raise DataError(f"{path} holds no frames. Replace the file, or remove it.")
-        return cls(path, name, tuple(stamps), size)
+        shown = even_frames([*np.diff(stamps), 0])
+        return cls(path, name, tuple(stamps[number] for number in shown), size)
 
     @property
     def num_frames(self) -> int:
-        """Number of time stamps."""
+        """Number of frames at even times."""
         return len(self.stamps)
 
     def read(self, steps: Sequence[int]) -> list[np.ndarray]:
         """Decode from the last key frame before the first of `steps`."""
         wanted = {self.stamps[step] for step in steps}
-        frames: list[np.ndarray] = []
+        frames: dict[int, np.ndarray] = {}
         with _opened(self.path) as (container, stream):
             container.seek(self.stamps[steps[0]], stream=stream, backward=True)
             for frame in container.decode(stream):
-                if _stamp(frame) in wanted:
-                    frames.append(frame.to_ndarray(format="rgb24"))
+                if (stamp := _stamp(frame)) in wanted:
+                    assert stamp is not None
+                    frames[stamp] = np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame))
                 if len(frames) == len(wanted):
                     break
         if len(frames) < len(wanted):
             raise DataError(f"{self.path} ends before frame {max(steps)}. Replace the file, or remove it.")
-        if any(frame.shape[:2] != self.frame_size for frame in frames):
+        if any(frame.shape[:2] != self.frame_size for frame in frames.values()):
             raise ShapeError(f"All frames of a video must have one size. {self.path} changes it. Convert the file.")
-        return frames
+        return [frames[self.stamps[step]] for step in steps]
 
 
 def _stamp(timed: Any) -> int | None:
     """When a packet or a frame is shown; some containers only say when it is decoded."""
     return timed.dts if timed.pts is None else timed.pts
+
+
+def _quarter_turns(frame: Any) -> int:
+    """Turns against the clock by which a picture comes upright."""
+    return round(getattr(frame, "rotation", 0) / 90)
 
 
 @contextmanager

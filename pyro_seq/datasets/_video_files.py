@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageSequence
+from PIL import ExifTags, Image, ImageOps, ImageSequence
 
 from pyro_seq.datasets._movies import MOVIES, Movie
+from pyro_seq.datasets._video_clock import even_frames
 from pyro_seq.errors import DataError, PyroSeqError, ShapeError
 
 _IMAGES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -111,11 +112,14 @@ def _in_file(path: Path, name: str) -> Iterator[Video]:
 
 
 def _pixels(image: Image.Image, path: Path) -> np.ndarray:
-    """Grey (height, width, 1) or colour (height, width, 3)."""
+    """Grey (height, width, 1) or colour (height, width, 3), upright, over black where the image is transparent."""
     if image.mode.startswith(("I", "F")):
         raise DataError(f"{path} must have 8 bits a channel. Got mode {image.mode!r}. Convert it.")
-    image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
-    pixels = np.asarray(image)
+    image, is_grey = ImageOps.exif_transpose(image), image.mode in ("1", "L", "LA", "La")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    pixels = np.asarray(image.convert("L" if is_grey else "RGB"))
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
@@ -146,7 +150,12 @@ class ImageFolder:
     @staticmethod
     def _size(path: Path) -> tuple[int, int]:
         with naming(path), Image.open(path) as image:
-            return image.height, image.width
+            if (count := getattr(image, "n_frames", 1)) > 1:
+                raise DataError(
+                    f"{path} must be one frame, as an image of a folder is. Got {count}. Make it a GIF file or images."
+                )
+            is_lying = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return (image.width, image.height) if is_lying else (image.height, image.width)
 
     @property
     def num_frames(self) -> int:
@@ -165,29 +174,35 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class Animation:
-    """A GIF file."""
+    """A GIF file; `shown` numbers the picture that stands at each frame, for writers merge equal ones."""
 
     path: Path
     name: str
-    num_frames: int
+    shown: tuple[int, ...]
     frame_size: tuple[int, int]
 
     @classmethod
     def open(cls, path: Path, name: str) -> Animation:
-        """Count the frames."""
+        """Read how long each picture stands."""
         with Image.open(path) as image:
-            return cls(path, name, getattr(image, "n_frames", 1), (image.height, image.width))
+            durations = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(image)]
+            return cls(path, name, even_frames(durations), (image.height, image.width))
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames at even times."""
+        return len(self.shown)
 
     def read(self, steps: Sequence[int]) -> list[np.ndarray]:
         """Decode from the beginning, for a frame of a GIF file is a change of the one before it."""
-        wanted = set(steps)
+        wanted = [self.shown[step] for step in steps]
         with naming(self.path), Image.open(self.path) as image:
-            frames = []
-            for step, frame in enumerate(ImageSequence.Iterator(image)):
-                if step in wanted:
-                    frames.append(_pixels(frame, self.path))
-                if len(frames) == len(wanted):
-                    return frames
+            frames: dict[int, np.ndarray] = {}
+            for number, picture in enumerate(ImageSequence.Iterator(image)):
+                if number in wanted:
+                    frames[number] = _pixels(picture, self.path)
+                if number == wanted[-1]:
+                    return [frames[number] for number in wanted]
         raise DataError(f"{self.path} ends before frame {max(steps)}. Replace the file, or remove it.")
 
 
@@ -229,7 +244,9 @@ def _in_arrays(path: Path, name: str) -> Iterator[Video]:
         if len(shape) not in (3, 4, 5) or (len(shape) > 3 and shape[-1] not in _CHANNELS) or 0 in shape:
             raise ShapeError(
                 f"{path} must hold one video (time, height, width) or (time, height, width, channel), or many (video, "
-                f"time, height, width, channel), with 1 or 3 channels. Got {shape} in `{label}`."
+                f"time, height, width, channel), with 1 or 3 channels. Got {shape} in `{label}`. Save it with "
+                "its axes in order: grey videos (time, video, height, width) by `array.swapaxes(0, 1)[..., None]`, "
+                "channels in front of the height by `numpy.moveaxis(array, -3, -1)`."
             )
         if len(shape) < 5:
             yield ArrayVideo(path, member, None, label, shape[0], (shape[1], shape[2]))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import seed_number, whole_number
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.datasets._video_files import find_videos
 from pyro_seq.errors import DataError, ShapeError
@@ -26,13 +26,16 @@ class VideoFolder(SequenceSource):
     Everything at or below `path` is taken:
 
     * a folder of images is a video, one frame an image, in the natural order of their names (frame 2 before frame 10);
-    * ``.gif`` files;
+    * ``.gif`` files, a picture that stands longer than others as several equal frames;
     * ``.npy`` and uncompressed ``.npz`` files, which are memory-mapped: one video (time, height, width) or (time,
       height, width, channel), or many (video, time, height, width, channel), of 8-bit numbers or floats from 0 to 1;
     * ``.mp4``, ``.mov``, ``.avi``, ``.mkv`` and ``.webm`` files, with the extra `video`.
 
     A series is a clip of `num_steps` frames, with its video's number and first frame in the context. Clips begin every
     `stride` frames; with ``stride=1`` a shuffle draws uniformly from all clips there are.
+
+    Pictures are turned upright, as their files say, and lie over black where they are transparent. Movies whose frames
+    stand for different times are read like GIF files.
 
     The heads of all files are looked at once, about 0.1 ms an image. Frames are decoded when a clip is read; `check`
     does so for all of them.
@@ -137,7 +140,7 @@ class VideoFolder(SequenceSource):
 
     def draw(self, num_clips: int, *, seed: int) -> VideoFolder:
         """Random clips: a video, uniform, and then one of its clips, uniform; a clip may come twice."""
-        rng = np.random.default_rng(whole_number(seed, "seed"))
+        rng = np.random.default_rng(seed_number(seed))
         videos, first, counts = np.unique(self.clips[:, 0], return_index=True, return_counts=True)
         chosen = rng.integers(len(videos), size=whole_number(num_clips, "num_clips", 1))
         return self._with(self.clips[first[chosen] + rng.integers(counts[chosen])])

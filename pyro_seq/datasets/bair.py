@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyro_seq._arguments import real_number, whole_number
+from pyro_seq._arguments import real_number, seed_number
 from pyro_seq.datasets._cache import data_root
 from pyro_seq.datasets._splits import SourceSplits
 from pyro_seq.datasets._video_folder import VideoFolder
@@ -57,7 +57,7 @@ def bair(
         Ebert, Finn, Lee and Levine (2017), Self-supervised visual planning with temporal skip connections.
     """
     share = real_number(validation_share, "validation_share", 0.0, 0.9)
-    rng = np.random.default_rng(whole_number(seed, "seed"))
+    rng = np.random.default_rng(seed_number(seed))
     home = data_root() / "bair" if path is None else Path(path)
     clips = VideoFolder(_part(home, "train"), num_steps=num_steps, stride=1, size=size, is_colour=True)
     held_out = set(rng.permutation(np.array(clips.names))[: round(share * len(clips.names))].tolist())

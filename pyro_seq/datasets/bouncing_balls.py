@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import torch
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import seed_number, whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.datasets._cache import Arrays, cached
 from pyro_seq.datasets._splits import Splits
@@ -72,7 +72,7 @@ def bouncing_balls(
         Sequences((series 4, time 20, obs 1, obs 32, obs 32), 0 % missing, total 4)
     """
     num_balls, num_steps = whole_number(num_balls, "num_balls", 1), whole_number(num_steps, "num_steps", 1)
-    size, seed = whole_number(size, "size", 1), whole_number(seed, "seed")
+    size, seed = whole_number(size, "size", 1), seed_number(seed)
     counts = (
         whole_number(num_train, "num_train", 1),
         whole_number(num_validation, "num_validation"),

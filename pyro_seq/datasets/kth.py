@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyro_seq._arguments import real_number, whole_number
+from pyro_seq._arguments import real_number, seed_number
 from pyro_seq.datasets._cache import data_root
 from pyro_seq.datasets._splits import SourceSplits
 from pyro_seq.datasets._video_folder import VideoFolder
@@ -63,7 +63,7 @@ def kth(
         Stochastic video generation with a learned prior.
     """
     share = real_number(validation_share, "validation_share", 0.0, 0.9)
-    rng = np.random.default_rng(whole_number(seed, "seed"))
+    rng = np.random.default_rng(seed_number(seed))
     home = data_root() / "kth" if path is None else Path(path)
     if not home.exists():
         raise DataError(f"KTH was looked for at {home} and is not there. Get it from {_HOME}, and pass `path`.")

@@ -9,7 +9,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from pyro_seq._arguments import real_number, whole_number
+from pyro_seq._arguments import real_number, seed_number, whole_number
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.datasets._bouncing_paths import follow
 from pyro_seq.datasets._digit_images import BundledDigits, DigitImages
@@ -90,7 +90,7 @@ def moving_digits(
         >>> test[:3]
         Sequences((series 3, time 25, obs 1, obs 64, obs 64), 0 % missing, total 3)
     """
-    seed, num_validation = whole_number(seed, "seed"), whole_number(num_validation, "num_validation")
+    seed, num_validation = seed_number(seed), whole_number(num_validation, "num_validation")
     num_test_steps = (25 if is_stochastic else 100) if num_test_steps is None else num_test_steps
     digits = _Digits.of(source)
     rng = np.random.default_rng(_TEST_SEED)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import seed_number, whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.datasets._digit_images import BundledDigits, DigitImages
 from pyro_seq.datasets._splits import Splits
@@ -69,16 +69,14 @@ def rotating_digits(
         >>> train
         Sequences((series 20, time 16, obs 1, obs 8, obs 8), 0 % missing, total 20)
     """
-    whole_number(num_train, "num_train", 1)
-    whole_number(num_validation, "num_validation")
-    whole_number(num_test, "num_test", 1)
+    num_train, num_test = whole_number(num_train, "num_train", 1), whole_number(num_test, "num_test", 1)
+    num_validation = whole_number(num_validation, "num_validation")
     num_steps = whole_number(num_steps, "num_steps", 1)
     num_test_steps = num_steps if num_test_steps is None else whole_number(num_test_steps, "num_test_steps", 1)
-    whole_number(seed, "seed")
     if not np.isfinite(degrees_per_step):
         raise DataError(f"`degrees_per_step` must be finite. Got {degrees_per_step}.")
     images, labels = _select(source, digits, num_train + num_test + num_validation)
-    starts = np.random.default_rng(seed).uniform(0.0, 360.0, len(images))
+    starts = np.random.default_rng(seed_number(seed)).uniform(0.0, 360.0, len(images))
     if num_start_angles is not None:
         spacing = 360.0 / whole_number(num_start_angles, "num_start_angles", 1)
         starts = np.floor(starts / spacing) * spacing

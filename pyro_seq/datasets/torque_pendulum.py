@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import seed_number, whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.datasets._splits import Splits
 from pyro_seq.errors import DataError
@@ -117,7 +117,7 @@ def torque_pendulum(
         whole_number(num_test, "num_test", 1),
     )
     num_steps, size = whole_number(num_steps, "num_steps", 1), whole_number(size, "size", 1)
-    children = np.random.SeedSequence(whole_number(seed, "seed")).spawn(len(counts))
+    children = np.random.SeedSequence(seed_number(seed)).spawn(len(counts))
 
     def part(num_series: int, rng: np.random.Generator) -> Sequences:
         start = rng.uniform(-1.0, 1.0, (num_series, 2)) * (np.pi, _MAX_START_SPEED)

@@ -10,8 +10,10 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_seq._arguments import whole_number
+from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
+from pyro_seq.door import require_posterior
 from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel, is_local, is_random, over_samples
 from pyro_seq.posterior import Posterior, Prediction, StoredPosterior, prediction_context
@@ -41,6 +43,7 @@ class Draws:
     sample_stats: Mapping[str, Tensor]
 
 
+@one_at_a_time
 def take_draws(
     posterior: Posterior,
     data: Sequences,
@@ -51,6 +54,7 @@ def take_draws(
     has_likelihood: bool,
 ) -> Draws:
     """Draw, chains together along the sample axis: 100 of a guide or all stored ones, unless told how many."""
+    require_posterior(posterior)
     num_chains, sample_stats = 1, {}
     if num_samples is not None:
         num_samples = whole_number(num_samples, "num_samples", 1)

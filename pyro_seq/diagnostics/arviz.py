@@ -75,7 +75,7 @@ def to_arviz(
         posterior: What `fit` returned.
         data: Series to explain; a horizon in ``data.times`` is forecast.
         num_samples: Number of draws, all chains together; when absent, 100 of a guide and all that MCMC stored.
-        chunk_size: Draws computed at a time; all at once when absent.
+        chunk_size: Draws computed at a time; as for the verbs when absent.
         seed: Seed of the draws, as of the predictive verbs: `reconstruct` with the same seed has the same draws.
         sites: Latent sites to keep, such as ``["initial"]``; all when absent.
         groups: Groups to keep.

@@ -10,8 +10,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import seed_number, whole_number
+from pyro_seq._process import one_at_a_time
 from pyro_seq.data import Sequences
+from pyro_seq.door import require_data, require_posterior
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.metrics import coverage
 from pyro_seq.metrics._scoring import as_mask, as_samples
@@ -114,7 +116,7 @@ def probability_integral_transform(samples: Any, truth: Any, *, mask: Any | None
     scored = as_mask(mask, truth)
     if bool(((samples.isnan().any(0) | truth.isnan()) & scored).any()):
         raise DataError("`samples` and the scored `truth` must not be NaN, which has no rank. Hide NaN by `mask`.")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed_number(seed))
     ranks = _ranks(samples[:, scored], truth[scored], generator).cpu()
     noise = torch.rand(ranks.shape, generator=generator, dtype=torch.float64)
     return (ranks + noise) / (len(samples) + 1)
@@ -154,7 +156,7 @@ def rank_statistics(draws: Any, truth: Any, *, seed: int = 0) -> Tensor:
         )
     if bool(draws.isnan().any() | truth.isnan().any()):
         raise DataError("`draws` and `truth` must not be NaN, which has no rank. Leave those replicates out.")
-    return _ranks(draws, truth, torch.Generator().manual_seed(seed))
+    return _ranks(draws, truth, torch.Generator().manual_seed(seed_number(seed)))
 
 
 def uniformity(values: Tensor) -> Uniformity:
@@ -193,6 +195,7 @@ def rank_uniformity(ranks: Tensor, num_samples: int, *, num_bins: int = 20) -> U
     return Uniformity(float(result.statistic), float(result.pvalue))
 
 
+@one_at_a_time
 def guide_ranks(posterior: Posterior, data: Sequences, site: str, *, num_samples: int = 99, seed: int = 0) -> Tensor:
     r"""Ranks of true latents of simulated series among the guide's draws given those series; uniform for a good guide.
 
@@ -217,7 +220,9 @@ def guide_ranks(posterior: Posterior, data: Sequences, site: str, *, num_samples
     References:
         Yao, Vehtari, Simpson, Gelman (2018), Yes, but did it work?: Evaluating variational inference.
     """
-    data = data.seen()
+    require_posterior(posterior)
+    require_data(posterior.model, data)
+    data, seed = data.seen(), seed_number(seed)
     simulated = sample(posterior, data, num_samples=1, seed=seed)
     given = replace(data, values=simulated.samples[0], mask=data.mask)
     draws = posterior.draws(given, num_samples, seed=seed + 1)

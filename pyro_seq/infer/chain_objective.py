@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from pyro_seq.infer.gauss_newton import GaussNewton
 from pyro_seq.infer.objective import Objective
 from pyro_seq.infer.parameter_groups import ParameterGroups
 from pyro_seq.infer.series_target import SeriesTarget
-from pyro_seq.model import SequenceModel, is_local, is_random
+from pyro_seq.model import SequenceModel, is_local, is_random, local_parameters
 from pyro_seq.ops.langevin import LangevinState, run
 from pyro_seq.posterior import reading
 from pyro_seq.training.gradient_method import frozen
@@ -196,7 +195,7 @@ class ChainObjective(nn.Module):
         self, data: Sequences, values: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, EnergyBased], poutine.Trace]:
         """Minus the mean log density of each site, the energy-based priors that learn among them, and the trace."""
-        with pyro.settings.context(module_local_params=True):
+        with local_parameters():
             trace = poutine.trace(poutine.condition(self.model.model, data=dict(values))).get_trace(data)
         terms, priors = {}, {}
         for name, site in trace.nodes.items():
@@ -233,7 +232,7 @@ class ChainObjective(nn.Module):
         return -torch.stack([site["fn"].log_prob(site["value"]).mean() for site in sites]).sum()
 
     def _guide_trace(self, data: Sequences, values: Mapping[str, Tensor]) -> poutine.Trace:
-        with pyro.settings.context(module_local_params=True):
+        with local_parameters():
             return poutine.trace(poutine.condition(self.model.guide, data=dict(values))).get_trace(data)
 
     def _validation(self, data: Sequences) -> Loss:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import pkgutil
+from itertools import chain
 from typing import Any
 
+import torch
+
+from pyro_seq import nn
 from pyro_seq._files import StrPath
+from pyro_seq._options import options_of
+from pyro_seq._process import one_at_a_time
+from pyro_seq._random import isolated_rng
+from pyro_seq._recipes import rebuilt, recipe, unknown
 from pyro_seq.data import Sequences
+from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import CheckpointError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import GuidePosterior, Posterior, StoredPosterior
-from pyro_seq.training.files import class_name, differences, read, refuse, renamed, write
+from pyro_seq.training.files import class_name, differences, option_differences, read, refuse, renamed, write
 
 _DATA_FIELDS = ("values", "mask", "times", "inputs", "context", "index", "total")
 
 
+@one_at_a_time
 def save(posterior: Posterior, path: StrPath) -> None:
     """Write a fitted model to one file, which is replaced as a whole or, when writing fails, left as it was.
 
@@ -28,9 +41,15 @@ def save(posterior: Posterior, path: StrPath) -> None:
 
     Example:
         >>> save(posterior, "model.pt")  # doctest: +SKIP
-        >>> posterior = load("model.pt", ODE2VAE(obs_shape=(2,)))  # doctest: +SKIP
+        >>> posterior = load("model.pt")  # doctest: +SKIP
     """
-    payload: dict[str, Any] = {"class": class_name(posterior.model), "model": dict(posterior.model.state_dict())}
+    model = posterior.model
+    payload: dict[str, Any] = {
+        "class": class_name(model),
+        "model": dict(model.state_dict()),
+        "options": options_of(model),
+        "recipe": recipe(model),
+    }
     if isinstance(posterior, GuidePosterior):
         payload |= {"kind": "guide", "history": posterior.history, "status": posterior.status}
     elif isinstance(posterior, ChainPosterior):
@@ -41,7 +60,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
             "sites": posterior.sites,
             "global_sites": sorted(posterior.global_sites),
             "sample_stats": posterior.sample_stats,
-            "data": {name: getattr(posterior.data, name) for name in _DATA_FIELDS},
+            "data": {name: getattr(posterior.data, name) for name in _DATA_FIELDS} | _dates(posterior.data),
         }
     else:
         raise UnsupportedError(
@@ -55,35 +74,84 @@ def save(posterior: Posterior, path: StrPath) -> None:
         ) from error
 
 
-def load(path: StrPath, model: SequenceModel) -> GuidePosterior | ChainPosterior | StoredPosterior:
-    """Read a file of `save` into `model`, which must be built as the saved one was.
+def _dates(data: Sequences) -> dict[str, tuple[str | None, ...]]:
+    return {} if data.calendar is None else {"calendar": dataclasses.astuple(data.calendar)}
+
+
+@one_at_a_time
+def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | ChainPosterior | StoredPosterior:
+    """Read a file of `save`, and build its model anew or fill one that is built as the saved one was.
+
+    Models of the library made of parts of the library and layers of torch are built from what the file says of their
+    arguments. A file only names classes of a list: reading it runs no code of its own.
 
     Args:
         path: The file.
-        model: A model of the same class and sizes; its weights are replaced, or left alone when anything does not fit.
+        model: A model of the same class, sizes and options; its weights are replaced, or left alone when anything does
+            not fit. Needed for models and parts of one's own, and for files of versions that kept no options.
 
     Raises:
         CheckpointError: When the file is incomplete, altered, of another format version, or of another model; the
-            message lists what differs.
+            message lists what differs, by the names of parts and options.
+
+    Warns:
+        UserWarning: When the file does not know an option, or none, so that only the sizes could be compared.
     """
     payload = read(path)
     if payload.get("kind") not in ("guide", "chains", "stored"):
         raise CheckpointError(
             f"{str(path)!r} holds a training run, not a posterior. Resume it: `Trainer(resume=True)`."
         )
+    remedy = "Build the model with the arguments of the saved one."
+    if model is None:
+        model = _rebuilt(payload, path)
+        remedy = "It was changed after it was made. Build it as it was saved, and pass it: `load(path, model)`."
     weights = renamed(payload["model"], model.renamed_parts)
     problems = differences({"class": payload["class"]}, {"class": class_name(model)})
+    problems += option_differences(payload, model, path) if not problems else []
     problems += differences(weights, model.state_dict())
-    refuse(problems, path, "Build the model with the arguments of the saved one.")
+    refuse(problems, path, remedy)
     model.load_state_dict(weights)
     if payload["kind"] == "guide":
         return GuidePosterior(model, payload["history"], payload["status"])
     if payload["kind"] == "chains":
         return ChainPosterior.from_options(model, payload)
+    device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
+    clock = payload["data"].get("calendar")
     return StoredPosterior(
         model,
-        Sequences(**payload["data"]),
-        payload["sites"],
+        Sequences(**payload["data"] | {"calendar": Calendar(*clock) if clock else None}).to(device),
+        {name: draws.to(device) for name, draws in payload["sites"].items()},
         frozenset(payload["global_sites"]),
         payload["sample_stats"],
     )
+
+
+def _rebuilt(payload: dict[str, Any], path: StrPath) -> SequenceModel:
+    """A model as in the file, with weights of the same data types."""
+    if "recipe" not in payload:
+        raise CheckpointError(
+            f"{str(path)!r} is of an earlier version, which did not keep how its model is made. Build it as the saved "
+            "one was, and pass it: `load(path, model)`."
+        )
+    for module in pkgutil.iter_modules(nn.__path__):  # so that each part can be named
+        importlib.import_module(f"{nn.__name__}.{module.name}")
+    if strange := list(unknown(payload["recipe"])):
+        raise CheckpointError(
+            f"{str(path)!r} holds a model with what this pyro_seq cannot make: {', '.join(strange)}. Build it as the "
+            "saved one was, and pass it: `load(path, model)`."
+        )
+    try:
+        with isolated_rng(0):
+            model = rebuilt(payload["recipe"])
+        if not isinstance(model, SequenceModel):
+            raise TypeError(f"a {type(model).__name__} is not a model")
+        tensors = model.state_dict(keep_vars=True)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{str(path)!r} holds a model that this pyro_seq cannot make ({error}). Build it as the saved one was, and "
+            "pass it: `load(path, model)`."
+        ) from error
+    for name in tensors.keys() & payload["model"].keys():
+        tensors[name].data = tensors[name].data.to(payload["model"][name].dtype)
+    return model

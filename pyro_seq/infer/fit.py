@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import seed_number
+from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences, SequenceSource
+from pyro_seq.door import require_data, require_type
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import Posterior
+from pyro_seq.training.gradient_method import GradientMethod
 from pyro_seq.training.trainer import Trainer
 
 
@@ -27,6 +30,7 @@ class Method(Protocol):
         ...
 
 
+@one_at_a_time
 def fit(
     model: SequenceModel,
     data: Sequences | SequenceSource,
@@ -41,13 +45,14 @@ def fit(
     The model's weights are trained in place. The result is a function of the arguments: the caller's random state,
     Pyro's parameter store and torch's settings are neither used nor changed. Ctrl-C or SIGTERM ends training after the
     present step and returns what there is, with ``posterior.status == "interrupted"``; the handlers are restored.
+    Threads take turns: while one fits, verbs of the others wait.
 
     Args:
         model: What to fit.
         data: Training set, without a horizon; or a `SequenceSource`, which reads or makes it by minibatches.
         method: How to fit, such as ``SVI(num_steps=5_000)``.
-        validation: Held-out series, for ``Trainer(validate_every=...)``.
-        seed: Seed of shuffles, views and noise.
+        validation: Held-out series; needs ``Trainer(validate_every=...)``.
+        seed: Seed of shuffles, views and noise, a whole number below 2^63.
         trainer: Devices, logs, checkpoints and when to stop.
 
     Returns:
@@ -61,17 +66,17 @@ def fit(
         CheckpointError: When ``trainer.directory`` cannot be written or holds another run.
 
     Example:
-        >>> posterior = fit(model, train, SVI(num_steps=5_000), validation=test)  # doctest: +SKIP
+        >>> posterior = fit(model, train, SVI(num_steps=5_000), seed=1)  # doctest: +SKIP
     """
-    _require_type("model", model, SequenceModel)
+    require_type(model, SequenceModel, "model")
     if not callable(getattr(method, "run", None)) or isinstance(method, type):
         raise DataError(f"`method` must be a method object such as `SVI(num_steps=5_000)`. Got {method!r}.")
     if trainer is not None:
-        _require_type("trainer", trainer, Trainer)
-    whole_number(seed, "seed")
-    _check(model, _shown(data, "data", method), "data")
+        require_type(trainer, Trainer, "trainer")
+    seed = seed_number(seed)
+    _check(model, method, data, "data")
     if validation is not None:
-        _check(model, _shown(validation, "validation", method), "validation")
+        _check(model, method, validation, "validation")
         if validation.obs_shape != data.obs_shape:
             raise ShapeError(
                 f"`validation` must have observations like `data`, {data.obs_shape}. Got {validation.obs_shape}."
@@ -102,23 +107,14 @@ def _shown(data: Sequences | SequenceSource, name: str, method: Method) -> Seque
     return data.preview()
 
 
-def _check(model: SequenceModel, data: Sequences, name: str) -> None:
-    _require_type(name, data, Sequences)
+def _check(model: SequenceModel, method: Method, given: Sequences | SequenceSource, name: str) -> None:
+    data = _shown(given, name, method)
+    require_type(data, Sequences, name)
     if data.horizon:
         raise DataError(
             f"`{name}` must not have a horizon, for there is nothing to learn from. Got {data!r}. Pass `{name}.seen()`."
         )
     if data.num_steps == 0:
         raise DataError(f"`{name}` must have at least one step. Got {data!r}.")
-    for parameter_name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and parameter.dtype != data.dtype:
-            raise DataError(
-                f"`{name}` and `model` must share a floating type. Got {data.dtype} and {parameter.dtype} "
-                f"(`{parameter_name}`). Convert one: `{name}.to(dtype={parameter.dtype})` or `model.to({data.dtype})`."
-            )
-    model.check(data)
-
-
-def _require_type(name: str, value: object, kind: type) -> None:
-    if not isinstance(value, kind):
-        raise DataError(f"`{name}` must be a `{kind.__name__}`. Got {type(value).__name__}.")
+    # what is trained by minibatches goes to the trainer's device with the model
+    require_data(model, data, name, has_device=not isinstance(method, GradientMethod))

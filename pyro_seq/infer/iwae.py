@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import pyro
 import torch
 from torch import nn
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import keep_whole
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import UnsupportedError
 from pyro_seq.infer.objective import joint_traces, scaled
-from pyro_seq.model import SequenceModel, is_latent, is_local, local_log_prob
+from pyro_seq.model import SequenceModel, is_latent, is_local, local_log_prob, local_parameters
 from pyro_seq.training.gradient_method import GradientMethod
 from pyro_seq.training.plan import Loss
 
@@ -52,7 +51,7 @@ class IWAE(GradientMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole_number(self.num_particles, "num_particles", 1)
+        keep_whole(self, 1, "num_particles")
 
     def objective(self, model: SequenceModel, data: Sequences | SequenceSource) -> ImportanceWeighted:
         """The negative importance-weighted bound."""
@@ -69,7 +68,7 @@ class ImportanceWeighted(nn.Module):
     def forward(self, data: Sequences, step: int = 0) -> Loss:
         """Evaluate at `data`, a minibatch or the whole set; `step` drives the schedules of `scales`."""
         num_particles = self.method.num_particles
-        with pyro.settings.context(module_local_params=True):
+        with local_parameters():
             data = self.model.prepare(data)
             model_trace, guide_trace = joint_traces(self.model, data, num_particles)
             penalties = self.model.regulariser(data, model_trace, guide_trace)

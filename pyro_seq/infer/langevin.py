@@ -12,7 +12,7 @@ from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import keep_whole
 from pyro_seq._random import isolated_rng, mixed_seed
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, NumericalError
@@ -77,8 +77,7 @@ class Langevin:
             raise DataError(f"`sampler` must be an object such as `MALA()` or `ULA(0.1)`. Got {self.sampler!r}.")
         if not isinstance(self.start, Mapping) and self.start not in STARTS:
             raise DataError(f"`start` must be one of {STARTS}, or values by site. Got {self.start!r}.")
-        whole_number(self.thinning, "thinning", 1)
-        whole_number(self.num_candidates, "num_candidates", 1)
+        keep_whole(self, 1, "thinning", "num_candidates")
         if self.num_candidates > 1 and self.start not in ("prior", "guide"):
             raise DataError(
                 "`num_candidates` picks among draws of the prior or the guide, whose density is known. Got start = "

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from pyro_seq._arguments import is_positive, require, whole_number
+from pyro_seq._arguments import is_positive, keep_whole, require
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.infer.chain_objective import ChainObjective, Visits
@@ -103,9 +103,8 @@ class MaximumLikelihood(GradientMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("chain_steps", "num_chains", "inference_steps"):
-            whole_number(getattr(self, name), name, 1)
-        whole_number(self.warmup_steps, "warmup_steps")
+        keep_whole(self, 0, "warmup_steps")
+        keep_whole(self, 1, "chain_steps", "num_chains", "inference_steps")
         if not isinstance(self.kernel, Langevin) or not isinstance(self.kernel.start, str):
             raise DataError(
                 f"`kernel` must be a `Langevin` whose start is 'normal', 'prior' or 'guide'. Got {self.kernel!r}."

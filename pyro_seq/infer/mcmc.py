@@ -12,7 +12,7 @@ from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 from pyro.ops.integrator import register_exception_handler
 from torch import Tensor
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import keep_whole
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
@@ -54,7 +54,7 @@ class NUTS:
 
     def __post_init__(self) -> None:
         _require_probability("target_accept", self.target_accept)
-        whole_number(self.max_tree_depth, "max_tree_depth", 1)
+        keep_whole(self, 1, "max_tree_depth")
 
     def build(self, model: SequenceModel) -> MCMCKernel:
         """The kernel, for one chain."""
@@ -135,8 +135,8 @@ class MCMC:
     def __post_init__(self) -> None:
         if not callable(getattr(self.kernel, "chains", None)) or isinstance(self.kernel, type):
             raise DataError(f"`kernel` must be a kernel object such as `NUTS()`. Got {self.kernel!r}.")
-        for name, minimum in (("num_samples", 1), ("warmup_steps", 0), ("num_chains", 1)):
-            whole_number(getattr(self, name), name, minimum)
+        keep_whole(self, 0, "warmup_steps")
+        keep_whole(self, 1, "num_samples", "num_chains")
 
     def run(
         self, model: SequenceModel, data: Sequences, *, validation: Sequences | None, seed: int, trainer: Trainer

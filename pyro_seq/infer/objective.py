@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
-from pyro_seq.model import SequenceModel, is_latent, is_random, over_samples
+from pyro_seq.model import SequenceModel, is_latent, is_random, local_parameters, over_samples
 from pyro_seq.training.plan import Loss
 from pyro_seq.training.schedules import Schedule
 
@@ -55,7 +54,7 @@ class Objective(nn.Module):
     def forward(self, data: Sequences, step: int = 0) -> Loss:
         """Evaluate at `data`, a minibatch or the whole set; `step` drives the schedules of `scales`."""
         num_particles = int(self.num_particles(step)) if callable(self.num_particles) else self.num_particles
-        with pyro.settings.context(module_local_params=True):
+        with local_parameters():
             terms = self._terms(self.model.prepare(data), num_particles)
         terms = {name: term / (data.total * num_particles) for name, term in terms.items()}
         return Loss(scaled(terms, self.scales, step), terms)

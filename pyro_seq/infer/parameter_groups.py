@@ -13,7 +13,7 @@ from pyro_seq._nonfinite import passing_nonfinite
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.energy_based import energy_based, unnormalised
-from pyro_seq.model import SequenceModel, is_local, is_random
+from pyro_seq.model import SequenceModel, is_local, is_random, local_parameters
 
 
 class ParameterGroups(NamedTuple):
@@ -34,7 +34,7 @@ def parameter_groups(model: SequenceModel, data: Sequences) -> ParameterGroups:
     """Sort the parameters by what depends on them, on a draw from the prior; a few series as `data` are enough."""
     density, energies = data.values.new_zeros(()), data.values.new_zeros(())
     with torch.enable_grad(), isolated_rng(0), unnormalised(), passing_nonfinite(), pyro.validation_enabled(False):
-        with pyro.settings.context(module_local_params=True):
+        with local_parameters():
             trace = poutine.trace(model.model).get_trace(data)
         for site in trace.nodes.values():
             if is_random(site) and is_local(site):

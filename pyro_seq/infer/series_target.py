@@ -20,13 +20,13 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.energy_based import unnormalised
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.infer.chains import global_names, latent_sites
-from pyro_seq.model import SequenceModel, is_local, local_log_prob, over_samples, series_log_prob
+from pyro_seq.model import SequenceModel, is_local, local_log_prob, local_parameters, over_samples, series_log_prob
 
 
 @contextmanager
 def _lenient() -> Iterator[None]:
     """Run a model on latents that may be far out, without a complaint for all where one leaves the finite numbers."""
-    with pyro.settings.context(module_local_params=True), pyro.validation_enabled(False), passing_nonfinite():
+    with local_parameters(), pyro.validation_enabled(False), passing_nonfinite():
         yield
 
 

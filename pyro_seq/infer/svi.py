@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import keep_whole
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.infer.objective import Objective
 from pyro_seq.model import SequenceModel
+from pyro_seq.training.first_call import require_schedule
 from pyro_seq.training.gradient_method import GradientMethod
 from pyro_seq.training.schedules import Schedule
 
@@ -44,8 +45,10 @@ class SVI(GradientMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not callable(self.num_particles):
-            whole_number(self.num_particles, "num_particles", 1)
+        if callable(self.num_particles):
+            require_schedule(self.num_particles, "num_particles")
+        else:
+            keep_whole(self, 1, "num_particles")
 
     def objective(self, model: SequenceModel, data: Sequences | SequenceSource) -> Objective:
         """The negative evidence lower bound."""

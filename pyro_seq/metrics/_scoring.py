@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_seq._arguments import require_channel_first
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
+
+_SLACK = 1e-6  # rounding of numbers that were scaled
 
 Axes = int | tuple[int, ...]
 
@@ -30,6 +33,42 @@ def as_pair(prediction: Any, truth: Any, *, names: tuple[str, str] = ("predictio
     dtype = torch.promote_types(prediction.dtype, truth.dtype)
     dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
     return prediction.to(dtype), truth.to(dtype)
+
+
+def as_images(prediction: Any, truth: Any, data_range: float | None, mask: Any | None) -> tuple[Tensor, Tensor, float]:
+    r"""As `as_pair`, for images (\*batch, channel, height, width), and the distance from black to white.
+
+    That is 255 for 8-bit numbers and 1 for floats by default; what contradicts the numbers of `truth` is refused.
+    """
+    given = prediction, truth
+    prediction, truth = as_pair(prediction, truth)
+    dtypes = [torch.as_tensor(images).dtype for images in given]
+    if truth.ndim < 3:
+        raise ShapeError(
+            f"Images must have the axes (*batch, channel, height, width). Got {tuple(truth.shape)}. "
+            "Reshape flattened images first."
+        )
+    require_channel_first(truth.shape, "truth")
+    if data_range is not None and not data_range > 0:
+        raise DataError(f"`data_range` must be positive. Got {data_range}.")
+    scored = truth if mask is None else truth[as_mask(mask, truth)]
+    low, high = (float(end) for end in scored.aminmax()) if scored.numel() else (0.0, 0.0)
+    if data_range is None:
+        is_known = dtypes == [torch.uint8] * 2 or all(d.is_floating_point or d == torch.bool for d in dtypes)
+        white = 255.0 if dtypes[1] == torch.uint8 else 1.0
+        if not is_known or low < -_SLACK or high > white + _SLACK:
+            raise DataError(
+                "`prediction` and `truth` must both be 8-bit numbers, or floats with `truth` from 0 to 1. Got "
+                f"{dtypes[0]} and {dtypes[1]} with `truth` from {low:g} to {high:g}. Rescale one, or pass the distance "
+                "from black to white, such as `data_range=255`."
+            )
+        return prediction, truth, white
+    if high - low > data_range * (1 + _SLACK):
+        raise DataError(
+            f"`data_range` must be the distance from the smallest to the largest possible value. Got {data_range:g} "
+            f"for `truth` from {low:g} to {high:g}. Pass that of black and white."
+        )
+    return prediction, truth, float(data_range)
 
 
 def as_samples(samples: Any, truth: Any) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq.errors import ShapeError
-from pyro_seq.metrics._scoring import Axes, as_image_mask, as_pair, average
+from pyro_seq.metrics._scoring import Axes, as_image_mask, as_images, average
 
 Features = Callable[[Tensor], Sequence[Tensor]]
 
@@ -23,7 +23,7 @@ def lpips(
     features: Features,
     *,
     weights: Sequence[Tensor] | None = None,
-    data_range: float = 1.0,
+    data_range: float | None = None,
     mask: Any | None = None,
     keep: Axes = (),
 ) -> Tensor:
@@ -45,7 +45,7 @@ def lpips(
         features: The network: images (image, 3, height, width) from -1 to 1 to a list of maps (image, channel, height,
             width). Shifting and scaling to the statistics of its training images is its own affair.
         weights: For each map one factor a channel, (channel,); 1 when absent.
-        data_range: Largest value; the smallest is 0.
+        data_range: Largest value, the smallest is 0; by default 255 for 8-bit numbers and 1 for floats.
         mask: True where scored, over whole images.
         keep: Axes of `truth` that are not averaged, up to the last batch axis.
 
@@ -54,13 +54,14 @@ def lpips(
 
     Raises:
         ShapeError: When shapes differ or are not images.
+        DataError: When `truth` contradicts `data_range`.
         UnsupportedError: When `mask` hides parts of images.
 
     References:
         Zhang, Isola, Efros, Shechtman and Wang (2018), The unreasonable effectiveness of deep features as a
         perceptual metric.
     """
-    prediction, truth = as_pair(prediction, truth)
+    prediction, truth, white = as_images(prediction, truth, data_range, mask)
     if truth.ndim < 4 or truth.shape[-3] not in (1, 3):
         raise ShapeError(f"Images must be (*batch, channel 1 or 3, height, width). Got {tuple(truth.shape)}.")
     image_mask = as_image_mask(mask, truth).all(-1)
@@ -70,7 +71,7 @@ def lpips(
     count = max(1, _MAX_IMAGES // len(predicted))
 
     def maps(images: Tensor) -> list[Tensor]:
-        images = images.expand(-1, 3, -1, -1) * (2.0 / data_range) - 1.0
+        images = images.expand(-1, 3, -1, -1) * (2.0 / white) - 1.0
         return [each / (each.norm(dim=1, keepdim=True) + _TINY) for each in features(images)]
 
     distances = []

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.metrics._scoring import Axes, as_image_mask, as_mask, as_pair, average
+from pyro_seq.metrics._scoring import Axes, as_image_mask, as_images, as_mask, as_pair, average
 
 _SSIM_STABILISERS = (0.01, 0.03)  # K1 and K2 of Wang et al. (2004)
 
@@ -47,7 +47,7 @@ def psnr(
     prediction: Any,
     truth: Any,
     *,
-    data_range: float = 1.0,
+    data_range: float | None = None,
     mask: Any | None = None,
     keep: Axes = (),
     cap: float = 100.0,
@@ -64,7 +64,8 @@ def psnr(
     Args:
         prediction: Images (\*batch, channel, height, width), usually with batch axes (series, time).
         truth: Images of the same shape.
-        data_range: Distance R between the smallest and the largest possible value.
+        data_range: Distance R between the smallest and the largest possible value; by default 255 for 8-bit numbers
+            and 1 for floats, whose truth must then lie between 0 and 1.
         mask: True where scored, over leading axes of `truth`.
         keep: Axes of `truth` that are not averaged, up to and including the channel.
         cap: Largest value given to one image, in decibel.
@@ -74,9 +75,9 @@ def psnr(
 
     Raises:
         ShapeError: When shapes differ or are not images.
-        DataError: When `data_range` is not positive.
+        DataError: When `data_range` is not positive, or is contradicted by `truth`.
     """
-    prediction, truth = _as_images(prediction, truth, data_range)
+    prediction, truth, data_range = as_images(prediction, truth, data_range, mask)
     pixels = as_mask(mask, truth)
     squared = torch.where(pixels, (prediction - truth).square(), truth.new_zeros(()))
     count = pixels.sum((-2, -1))
@@ -89,7 +90,7 @@ def ssim(
     prediction: Any,
     truth: Any,
     *,
-    data_range: float = 1.0,
+    data_range: float | None = None,
     window: int = 11,
     sigma: float = 1.5,
     mask: Any | None = None,
@@ -108,7 +109,8 @@ def ssim(
     Args:
         prediction: Images (\*batch, channel, height, width), usually with batch axes (series, time).
         truth: Images of the same shape.
-        data_range: Distance R between the smallest and the largest possible value.
+        data_range: Distance R between the smallest and the largest possible value; by default 255 for 8-bit numbers
+            and 1 for floats, whose truth must then lie between 0 and 1.
         window: Odd width of the window in pixels, at most the image's height and width.
         sigma: Standard deviation of the window in pixels.
         mask: True where scored, over whole images.
@@ -119,14 +121,14 @@ def ssim(
 
     Raises:
         ShapeError: When shapes differ, are not images, or are smaller than the window.
-        DataError: When `data_range` or `sigma` is not positive.
+        DataError: When `data_range` or `sigma` is not positive, or `truth` contradicts `data_range`.
         UnsupportedError: When `mask` hides single pixels.
 
     References:
         Wang, Bovik, Sheikh and Simoncelli (2004), Image quality assessment: from error visibility to structural
         similarity.
     """
-    prediction, truth = _as_images(prediction, truth, data_range)
+    prediction, truth, data_range = as_images(prediction, truth, data_range, mask)
     height, width = truth.shape[-2:]
     if window < 1 or window % 2 == 0 or window > min(height, width):
         raise ShapeError(
@@ -146,18 +148,6 @@ def ssim(
     similarity = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
     similarity = similarity / ((mean_x.square() + mean_y.square() + c1) * (var_x + var_y + c2))
     return average(similarity.mean((-2, -1)), image_mask, keep)
-
-
-def _as_images(prediction: Any, truth: Any, data_range: float) -> tuple[Tensor, Tensor]:
-    prediction, truth = as_pair(prediction, truth)
-    if truth.ndim < 3:
-        raise ShapeError(
-            f"Images must have the axes (*batch, channel, height, width). Got {tuple(truth.shape)}. "
-            "Reshape flattened images first."
-        )
-    if not data_range > 0:
-        raise DataError(f"`data_range` must be positive. Got {data_range}.")
-    return prediction, truth
 
 
 def _blur(images: Tensor, taps: Tensor) -> Tensor:

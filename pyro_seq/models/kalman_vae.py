@@ -9,6 +9,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.filled_path import FilledPath
 from pyro_seq.distributions.mixed_dynamics import MixedLinearGaussian
@@ -20,6 +21,7 @@ from pyro_seq.nn.frame import FrameEncoder, frame_emission, frame_encoder
 from pyro_seq.nn.mixture import MixedDynamics
 
 
+@rebuildable
 class KalmanVAE(SequenceModel):
     r"""Frames seen one by one, as codes that a hidden linear Gaussian state emits.
 
@@ -49,7 +51,8 @@ class KalmanVAE(SequenceModel):
     smoother, as in the paper; the bound is the same. Times must be evenly spaced: put irregular frames on a grid, with
     the steps between them hidden.
 
-    The paper weighs the reconstruction by 0.3: ``SVI(scales={"x": 0.3})``.
+    For its images the paper weighs the reconstruction by 0.3: ``SVI(scales={"x": 0.3})``. Vectors need the full weight:
+    with few entries to explain, codes do not pay at a smaller one, and the noise of the emission takes it all.
 
     Args:
         obs_shape: Shape of one observation; (channel, height, width) gives convolutional parts.

@@ -10,6 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
@@ -26,6 +27,7 @@ from pyro_seq.nn.tempo import SeriesTempo
 from pyro_seq.nn.units import Standardise
 
 
+@rebuildable
 class ODE2VAE(SequenceModel):
     r"""Sequences from position and velocity that follow a random second-order differential equation.
 
@@ -187,7 +189,7 @@ class ODE2VAE(SequenceModel):
         return {"state": list(self.flow.state_names)}
 
     def _times(self, data: Sequences) -> Tensor:
-        return self.time_step * self.model_times(data)
+        return self.time_step * self.exact_times(data)
 
     def _distance_to_encoder(self, data: Sequences, path: Tensor, log_density: Tensor) -> Tensor:
         """Sum of log q(z_t) - log q_enc(z_t) over observed times t whose window of frames lies inside the series."""

@@ -10,10 +10,11 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel
-from pyro_seq.nn.bayesian import BayesianMLP, VectorField
+from pyro_seq.nn.bayesian import BayesianMLP, FieldFunction, VectorField
 from pyro_seq.nn.emission import Emission
 from pyro_seq.nn.encoder import SeriesEncoder
 from pyro_seq.nn.flow import Flow, SteeredFunction
@@ -22,6 +23,7 @@ from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
 from pyro_seq.ops.odeint import Dopri5
 
 
+@rebuildable
 class ODELEBM(SequenceModel):
     r"""Sequences from an initial state whose prior is learned, along a neural ordinary differential equation.
 
@@ -139,8 +141,8 @@ class ODELEBM(SequenceModel):
                 static = pyro.deterministic("static", static, event_dim=1)
             if self.dynamic_dim:
                 dynamic = pyro.deterministic("dynamic", dynamic, event_dim=1)
-                function = SteeredFunction(function, dynamic)
-            path = pyro.deterministic("path", self.flow(function, state, self._times(data)).path, event_dim=2)
+            solution = self.flow(self._steered(function, dynamic), state, self._times(data))
+            path = pyro.deterministic("path", solution.path, event_dim=2)
             self.observe(lambda states: self._emit(states, static), path, data)
 
     def guide(self, data: Sequences) -> None:
@@ -168,15 +170,18 @@ class ODELEBM(SequenceModel):
         r"""Training terms, (..., series) each, where they were asked for: ``restart`` and ``energy_penalty``.
 
         .. math::
-            r_\text{restart} = -\log q(z_k \mid x_k, x_{k+1}, \dots), \qquad k \text{ random in the first half}
+            r_\text{restart} = \log q(z_0 \mid x) - \int_{t_0}^{t_k} \mathrm{tr}\, \frac{\partial f}{\partial z}\, dt
+            - \log q(z_k \mid x_k, x_{k+1}, \dots), \qquad k \text{ random in the first half}
 
-        A state on the way is an initial state of the rest. What holds between any two is then the same law, and a
-        forecast beyond the length of training meets states that training knows. As ODE2VAE's instant encoder, with all
-        that follows in place of a window.
+        The divergence, by the draw, of the posterior carried along to step k from what the encoder says there given the
+        rest: a state on the way is an initial state of what follows. What holds between any two is then the same law,
+        and a forecast beyond the length of training meets states that training knows. As ODE2VAE's instant encoder,
+        with all that follows in place of a window. At draws of chains, whose density is not known, the first term is
+        left out; it depends on no parameter there.
         """
         terms, site = {}, model_trace.nodes["initial"]
         if self.has_restart_term:
-            terms["restart"] = self._restart(data, site["value"], model_trace.nodes["path"]["value"])
+            terms["restart"] = self._restart(data, model_trace, guide_trace)
         return terms | self.initial_prior.terms(site["fn"], site["value"])
 
     def coords(self, data: Sequences) -> dict[str, list]:
@@ -186,19 +191,30 @@ class ODELEBM(SequenceModel):
         return {"state": list(self.flow.state_names), "latent": [*self.flow.state_names, *names]}
 
     def _times(self, data: Sequences) -> Tensor:
-        return self.time_step * self.model_times(data)
+        return self.time_step * self.exact_times(data)
 
-    def _restart(self, data: Sequences, initial: Tensor, path: Tensor) -> Tensor:
-        """Minus the log density (..., series) of the joint vector at a random step, by the encoder given the rest."""
-        length = int(data.lengths.max())
+    def _restart(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> Tensor:
+        """Log density (..., series) of the joint vector at a random step less that by the encoder given the rest."""
+        site = guide_trace.nodes["initial"]
+        initial, length = site["value"], int(data.lengths.max())
         if length < 2:
             return initial.new_zeros(initial.shape[:-1])
         step = int(torch.randint(1, max(2, length // 2), ()))
-        later = torch.cat([path[..., step, :], initial[..., self.flow.state_dim :]], -1)
-        times, mask = self._times(data).expand(data.num_series, -1)[:, step:], data.entry_mask[:, step:]
-        assert self.encoder is not None
-        surprise = -self.encoder(data.values[:, step:], mask, times).log_prob(later)
-        return torch.where(mask.flatten(1).any(1), surprise, 0.0)
+        with poutine.block():
+            function = poutine.replay(self.vector_field.prior, trace=model_trace)()
+        state, static, dynamic = initial.split((self.flow.state_dim, self.static_dim, self.dynamic_dim), -1)
+        times = self._times(data)
+        moved = self.flow(self._steered(function, dynamic), state, times[..., : step + 1], has_volume=True)
+        assert moved.integral is not None and self.encoder is not None
+        later = torch.cat([moved.path[..., -1, :], static, dynamic], -1)
+        mask, times = data.entry_mask[:, step:], times.expand(data.num_series, -1)[:, step:]
+        opinion = self.encoder(data.values[:, step:], mask, times).log_prob(later)
+        is_drawn_by_guide = not site["is_observed"]
+        drawn = site["fn"].log_prob(initial) if is_drawn_by_guide else 0.0
+        return torch.where(mask.flatten(1).any(1), drawn - moved.integral[..., -1] - opinion, 0.0)
+
+    def _steered(self, function: FieldFunction, dynamic: Tensor) -> FieldFunction:
+        return SteeredFunction(function, dynamic) if self.dynamic_dim else function
 
     def _emit(self, states: Tensor, static: Tensor) -> dist.TorchDistribution:
         position = self.flow.position(states)

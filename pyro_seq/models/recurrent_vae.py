@@ -8,6 +8,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.recurrent import RecurrentPath, StepPredictor
 from pyro_seq.errors import DataError
@@ -33,6 +34,7 @@ class CodeTransition(StepPredictor, Protocol):
         ...
 
 
+@rebuildable
 class RecurrentVAE(SequenceModel):
     r"""An auto-encoder of single frames with a recurrent network over its codes: the baselines AE-RNN and VAE-RNN.
 

@@ -12,10 +12,11 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_seq._arguments import whole_number
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.residual_chain import ResidualChain
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
-from pyro_seq.model import EVEN, SequenceModel
+from pyro_seq.model import EVEN, SequenceModel, rounding
 from pyro_seq.nn.chain_encoder import ChainEncoder
 from pyro_seq.nn.content import Content, last_frames, random_frames
 from pyro_seq.nn.dcgan import DCGAN
@@ -29,6 +30,7 @@ _FINEST = 64  # Euler steps a frame up to which an error message looks for one t
 _DECODED = 32  # frames decoded at a time when predicting: what the cache of a core holds
 
 
+@rebuildable
 class SRVP(SequenceModel):
     r"""Videos from a state that moves by residuals under noise drawn once a frame, and a content that stays.
 
@@ -276,7 +278,8 @@ class SRVP(SequenceModel):
             )
         if self.is_conditional and not bool(data.step_mask.any(-1).all()):
             raise DataError("`data` must have at least one seen frame a series, to begin from. Got one without any.")
-        _check_grid(_position(data, self.time_scale), data.num_steps, self.num_substeps)
+        tolerance = EVEN + 2 * rounding(data.times) / float(_frame(data, self.time_scale))
+        _check_grid(_position(data, self.time_scale), data.num_steps, self.num_substeps, tolerance)
 
     def _follow(self, initial: Tensor, data: Sequences) -> tuple[Tensor, Tensor]:
         """States (..., series, time, state) at all of ``data.times``, and the distances (..., series, time) to them."""
@@ -337,27 +340,32 @@ def _require_same_sizes(model: SRVP) -> None:
 
 def _position(data: Sequences, time_scale: Tensor) -> Tensor:
     """Frames since the start of each series, (time,) or (series, time); the spacing of the seen ones is a frame."""
+    return (data.times - data.times[..., :1]) / _frame(data, time_scale)
+
+
+def _frame(data: Sequences, time_scale: Tensor) -> Tensor:
+    """Time between seen frames. The mean, for single steps carry the rounding of the time stamps."""
     gaps = data.times[..., : data.num_steps].diff(dim=-1)
-    return (data.times - data.times[..., :1]) / (gaps.median() if gaps.numel() else time_scale)
+    return gaps.mean() if gaps.numel() else time_scale
 
 
-def _check_grid(position: Tensor, num_steps: int, num_substeps: int) -> None:
+def _check_grid(position: Tensor, num_steps: int, num_substeps: int, tolerance: float) -> None:
     """Seen frames are one apart, later ones at most, at whole numbers of Euler steps, in all series alike."""
     frames = torch.arange(num_steps, device=position.device)
-    if float((position[..., :num_steps] - frames).abs().max()) > EVEN or (
-        position.ndim == 2 and float((position - position[:1]).abs().max()) > EVEN
+    if float((position[..., :num_steps] - frames).abs().max()) > tolerance or (
+        position.ndim == 2 and float((position - position[:1]).abs().max()) > tolerance
     ):
         raise DataError(
             "`data.times` must be evenly spaced where frames were seen, and the same in all series. Put the frames on "
             "an even grid and hide the steps between them."
         )
     ahead = position.reshape(-1, position.shape[-1])[0, max(num_steps - 1, 0) :]
-    if float(ahead.diff().max() if len(ahead) > 1 else 0.0) > 1 + EVEN:
+    if float(ahead.diff().max() if len(ahead) > 1 else 0.0) > 1 + tolerance:
         raise DataError(
             "`data.times` must have a step for each frame of the horizon at least. Got steps up to "
             f"{float(ahead.diff().max()):g} frames. Forecast the frames between as well."
         )
-    fits = [n for n in range(1, _FINEST + 1) if float((n * ahead - (n * ahead).round()).abs().max()) <= n * EVEN]
+    fits = [n for n in range(1, _FINEST + 1) if float((n * ahead - (n * ahead).round()).abs().max()) <= n * tolerance]
     if num_substeps not in fits:
         raise DataError(
             f"`data.times` must lie on the grid of `num_substeps` = {num_substeps} Euler steps a frame. Got others. "

@@ -11,6 +11,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError
 from pyro_seq.ops.divergence import exact_divergence, mlp_divergence
 from pyro_seq.ops.mlp import ACTIVATIONS, Activation, Layers, apply_layers
@@ -61,6 +62,7 @@ class MLPFunction:
         return mlp_divergence(self.layers, self.activation, state, inputs=inputs)
 
 
+@rebuildable
 class BayesianMLP(nn.Module):
     r"""A multilayer perceptron whose weights are random.
 
@@ -153,6 +155,7 @@ class BayesianMLP(nn.Module):
         return torch.cat(parts)
 
 
+@rebuildable
 class DeterministicField(nn.Module):
     """Any module (..., state) -> (..., rate) as a vector field without random weights; its divergence by forward mode.
 

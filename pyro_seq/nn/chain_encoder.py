@@ -6,10 +6,13 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
+from pyro_seq.nn.fused import run_recurrent
 from pyro_seq.nn.mlp import mlp
 from pyro_seq.nn.transition import softplus_normal
 
 
+@rebuildable
 class ChainEncoder(nn.Module):
     r"""Gaussians over the first state, from the first k frames, and over the noise of each frame, from all up to it.
 
@@ -51,7 +54,7 @@ class ChainEncoder(nn.Module):
 
     def noise(self, codes: Tensor, seen: Tensor) -> dist.Normal:
         """Distribution of the noise that leads to each frame, batch (series, time, noise)."""
-        features, _ = self.lstm(hold(codes, seen))
+        features, _ = run_recurrent(self.lstm, hold(codes, seen))
         return softplus_normal(self.head(features).to(codes.dtype))
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._arguments import require_channel_first
+from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import ShapeError
 
 
@@ -19,6 +21,7 @@ def _halvings(size: int, times: int) -> list[int]:
     return sizes
 
 
+@rebuildable
 class ConvTrunk(nn.Module):
     """Features of a window of images by convolutions of kernel 5 and stride 2; frames and masks are the channels.
 
@@ -54,6 +57,7 @@ class ConvTrunk(nn.Module):
         return torch.cat([self.layers(torch.cat([frames, mask], 1)), gaps], -1)
 
 
+@rebuildable
 class ConvDecoder(nn.Module):
     """Images from a latent position: two linear layers, then transposed convolutions of kernel 4 that double the size.
 
@@ -97,5 +101,6 @@ class ConvDecoder(nn.Module):
 def _image_shape(obs_shape: Sequence[int]) -> tuple[int, int, int]:
     if len(obs_shape) != 3:
         raise ShapeError(f"`obs_shape` must be (channel, height, width) for convolutions. Got {tuple(obs_shape)}.")
+    require_channel_first(obs_shape, "obs_shape")
     colours, height, width = obs_shape
     return colours, height, width

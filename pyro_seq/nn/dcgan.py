@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.nn.image_coding import (
     Convolution,
     FromVector,
@@ -20,6 +21,7 @@ from pyro_seq.nn.image_coding import (
 from pyro_seq.nn.normalised import SLOPE, Norm, Rectified
 
 
+@rebuildable
 @dataclass(frozen=True)
 class DCGAN:
     """A recipe for a pair of `DCGANEncoder` and `DCGANDecoder`.
@@ -45,6 +47,7 @@ class DCGAN:
         return DCGANDecoder(dim, obs_shape, self.channels, has_skips=self.has_skips, norm=self.norm)
 
 
+@rebuildable
 class DCGANEncoder(nn.Module):
     r"""Codes of frames by convolutions of kernel 4 and stride 2, with a hyperbolic tangent at the end.
 
@@ -91,6 +94,7 @@ class DCGANEncoder(nn.Module):
         return self.head(maps[-1]), tuple(maps[1:])
 
 
+@rebuildable
 class DCGANDecoder(nn.Module):
     r"""Logits of frames from latent vectors, by transposed convolutions of kernel 4 and stride 2.
 

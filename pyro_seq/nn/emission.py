@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_seq._arguments import is_positive, require
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.nn.units import Standardise
@@ -56,6 +57,7 @@ class Emission(nn.Module):
         return self.given(decoded.reshape(*position.shape[:-1], *decoded.shape[1:]))
 
 
+@rebuildable
 class BernoulliEmission(Emission):
     r"""Pixels in [0, 1] with a Bernoulli likelihood on the decoder's logits.
 
@@ -75,6 +77,7 @@ class BernoulliEmission(Emission):
         _require_pixels(data, " for a Bernoulli emission", "Divide 8-bit images by 255, or use `GaussianEmission`.")
 
 
+@rebuildable
 class PixelEmission(Emission):
     r"""Pixels in [0, 1] with Gaussian noise of a stated scale around the sigmoid of the decoder's logits.
 
@@ -97,6 +100,7 @@ class PixelEmission(Emission):
         _require_pixels(data, "", "Divide 8-bit images by 255.")
 
 
+@rebuildable
 class GaussianEmission(Emission):
     r"""Real values with Gaussian noise of learned scale.
 

@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.nn.units import Standardise
 
@@ -35,10 +36,14 @@ class SeriesEncoder(Protocol):
         ...
 
     def __call__(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
-        r"""Batch (batch,), event (dim,), for frames and mask (batch, frame, \*obs) at model times (batch, frame)."""
+        r"""Batch (batch,), event (dim,), for frames and mask (batch, frame, \*obs) at model times (batch, frame).
+
+        Times come in double precision: form their differences before these are converted to the type of the frames.
+        """
         ...
 
 
+@rebuildable
 class FrameWindow(nn.Module):
     r"""Means and log standard deviations from a window of frames, aware of what is missing and when frames were taken.
 
@@ -69,6 +74,7 @@ class FrameWindow(nn.Module):
         return loc, log_scale
 
 
+@rebuildable
 class InitialStateEncoder(nn.Module):
     r"""Gaussian over the initial state: the position from the first frame, its derivatives from the first few.
 
@@ -134,7 +140,7 @@ def _window(frames: Tensor, mask: Tensor, times: Tensor, length: int) -> tuple[T
     lacking = length - frames.shape[1]
     mask = mask.to(frames.dtype)
     frames = frames * mask
-    gaps = times.diff(dim=-1)
+    gaps = times.diff(dim=-1).to(frames.dtype)
     if lacking:
         empty = frames.new_zeros(frames.shape[0], lacking, *frames.shape[2:])
         frames, mask = torch.cat([frames, empty], 1), torch.cat([mask, empty], 1)

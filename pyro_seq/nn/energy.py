@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from pyro_seq._arguments import whole_number
+from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.nn.mlp import mlp
 
 
+@rebuildable
 class EnergyMLP(nn.Module):
     """Energy of a vector by a smooth perceptron: minus the log of a factor on a base density.
 
@@ -52,6 +54,7 @@ class EnergyMLP(nn.Module):
         return self.layers(value)[..., 0]
 
 
+@rebuildable
 class PersistentChains(nn.Module):
     """A pool of chains of a prior that go on from one training step to the next, instead of starting from the base.
 

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from pyro_seq._arguments import whole_number
+from pyro_seq._recipes import rebuildable
 from pyro_seq.distributions.energy_based import EnergyBased
 from pyro_seq.nn.energy import PersistentChains
 from pyro_seq.ops.langevin import MALA, Sampler
 
 
+@rebuildable
 class EnergyTilt(nn.Module):
     r"""An energy and its chains, which make a prior: :math:`p(z) \propto e^{-E(z)}\, p_0(z)` for any base p_0.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError
 from pyro_seq.nn.bayesian import FieldFunction
 from pyro_seq.ops.odeint import RK4, Solution, Solver, odeint
@@ -12,6 +13,7 @@ from pyro_seq.ops.odeint import RK4, Solution, Solver, odeint
 _ORDER_NAMES = ("position", "velocity", "acceleration", "jerk")
 
 
+@rebuildable
 class Flow(nn.Module):
     r"""A differential equation of a given order, written as a first-order one.
 

@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.nn.conv import ConvTrunk
 from pyro_seq.nn.emission import BernoulliEmission, Emission, GaussianEmission
@@ -15,6 +16,7 @@ from pyro_seq.nn.subpixel import SubPixelDecoder
 from pyro_seq.nn.units import Standardise
 
 
+@rebuildable
 class FrameEncoder(nn.Module):
     r"""Gaussian over the code of one frame, whatever the frames before and after it.
 

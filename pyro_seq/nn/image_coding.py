@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pyro_seq.errors import ShapeError
-from pyro_seq.nn.columns import Window, convolution, transposed_convolution
 from pyro_seq.nn.normalised import Norm, Rectified
+from pyro_seq.nn.tuned.columns import Window, convolution, transposed_convolution
 
 Maps = tuple[Tensor, ...]
 

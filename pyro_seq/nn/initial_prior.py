@@ -8,6 +8,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
+
 
 class InitialPrior(Protocol):
     """A module that any model with a random initial state takes as its prior."""
@@ -21,6 +23,7 @@ class InitialPrior(Protocol):
         ...
 
 
+@rebuildable
 class StandardNormal(nn.Module):
     r"""The prior :math:`\mathcal N(0, I)`."""
 
@@ -33,6 +36,7 @@ class StandardNormal(nn.Module):
         return {}
 
 
+@rebuildable
 class LearnedNormal(nn.Module):
     r"""The prior :math:`\mathcal N(m, \operatorname{diag}(s^2))` with learned mean and scales, 0 and 1 at first.
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.distributions.recurrent import Memory
 from pyro_seq.errors import DataError
 from pyro_seq.nn.mlp import mlp
@@ -30,6 +31,7 @@ class MixtureNetwork(Protocol):
         ...
 
 
+@rebuildable
 class LSTMMixture(nn.Module):
     """Logits of the modes from all codes before a step, by a recurrent network.
 
@@ -52,6 +54,7 @@ class LSTMMixture(nn.Module):
         return self.head(features), memory
 
 
+@rebuildable
 class WindowMixture(nn.Module):
     """Logits of the modes from the last few codes before a step, by a multilayer perceptron.
 
@@ -85,6 +88,7 @@ class WindowMixture(nn.Module):
         return self.layers(windows), codes[..., codes.shape[-2] - self.length + 1 :, :]
 
 
+@rebuildable
 class MixedDynamics(nn.Module):
     r"""Parameters of a linear Gaussian state-space model that change with the codes seen so far.
 

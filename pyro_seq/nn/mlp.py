@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
+
 
 def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.Tanh) -> nn.Sequential:
     """Linear layers of the given sizes with an activation between them, none after the last."""
@@ -18,6 +20,7 @@ def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.Tanh) -> nn.Seque
     return nn.Sequential(*layers[:-1])
 
 
+@rebuildable
 class MLPTrunk(nn.Module):
     r"""Features of a window of frames: the first frame, and the rates of change from it to each later one.
 
@@ -59,6 +62,7 @@ class MLPTrunk(nn.Module):
         return self.layers(torch.cat([motion.flatten(1), mask.flatten(1), gaps], -1))
 
 
+@rebuildable
 class MLPDecoder(nn.Module):
     r"""Means or logits (batch, \*obs) of an observation given a latent position (batch, dim).
 

@@ -1,27 +1,21 @@
-"""Normalisation and leaky rectifier of images in one pass, for images that keep their channels last."""
+"""Normalisation and leaky rectifier of images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from pyro_seq.nn.tuned.batch_norm import is_better_in_one_pass, normalise_rectify
 
 Norm = Callable[[int], nn.Module]
 
 SLOPE = 0.2  # of the leaky rectifier below zero, as in DCGAN
-_CACHED = 2**16  # entries worked on at a time: the second-level cache holds several such chunks in single precision
 
 
 class Rectified(nn.Module):
-    """A normalisation followed by a leaky rectifier.
-
-    Convolutions on a processor are faster on images with their channels last, but there torch 2.13 adds up the pixels
-    of a batch one by one for `nn.BatchNorm2d`, which costs three digits. In training that one is replaced by sums over
-    chunks that stay in the cache, with the rectifier in the same pass; parameters and buffers are those of the module.
+    """A normalisation followed by a leaky rectifier; a batch normalisation in training on a processor is a tuned one.
 
     Args:
         channels: Number of channels.
@@ -35,64 +29,6 @@ class Rectified(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (frame, channel, height, width), with their channels last when they come so."""
-        norm = self.norm
-        if not (_is_plain(norm) and norm.training and images.device.type == "cpu"):
-            return functional.leaky_relu(norm(images), self.slope)
-        assert isinstance(norm, nn.BatchNorm2d) and norm.momentum is not None
-        pixels = images.permute(0, 2, 3, 1).to(norm.weight.dtype)
-        arguments = pixels.flatten(0, 2), norm.weight, norm.bias, norm.eps, self.slope
-        result, mean, variance = _NormaliseRectify.apply(*arguments)
-        count = pixels.shape[:-1].numel()
-        with torch.no_grad():
-            norm.running_mean.lerp_(mean, norm.momentum)  # type: ignore[union-attr]
-            norm.running_var.lerp_(variance * (count / max(count - 1, 1)), norm.momentum)  # type: ignore[union-attr]
-            norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-        return result.view(pixels.shape).permute(0, 3, 1, 2).to(images.dtype)
-
-
-def _is_plain(norm: nn.Module) -> bool:
-    """True for a batch normalisation as it comes, with weights and running averages."""
-    return type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats and norm.momentum is not None
-
-
-class _NormaliseRectify(torch.autograd.Function):
-    r"""leaky(w (x - m) / s + b) of pixels (pixel, channel) with their own mean m and deviation s; and m and s^2."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, pixels: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        chunks = pixels.split(max(1, _CACHED // pixels.shape[1]))
-        mean = torch.stack([chunk.sum(0) for chunk in chunks]).sum(0) / len(pixels)
-        variance = torch.stack([(chunk - mean).square_().sum(0) for chunk in chunks]).sum(0) / len(pixels)
-        precision = (variance + eps).rsqrt()
-        factor = weight * precision
-        shift = bias - mean * factor
-        result = torch.empty_like(pixels, memory_format=torch.contiguous_format)
-        for chunk, part in zip(chunks, result.split(len(chunks[0])), strict=True):
-            functional.leaky_relu_(torch.addcmul(shift, chunk, factor, out=part), slope)
-        ctx.slope = slope
-        ctx.save_for_backward(pixels, result, mean, precision, factor)
-        ctx.mark_non_differentiable(mean, variance)
-        return result, mean, variance
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        pixels, result, mean, precision, factor = ctx.saved_tensors
-        size = max(1, _CACHED // pixels.shape[1])
-        slopes = torch.empty_like(result)
-        parts = list(zip(*(tensor.split(size) for tensor in (pixels, result, gradient, slopes)), strict=True))
-        sums, products = [], []
-        for chunk, outcome, incoming, slope in parts:
-            torch.ops.aten.leaky_relu_backward.grad_input(incoming, outcome, ctx.slope, True, grad_input=slope)
-            sums.append(slope.sum(0))
-            products.append((chunk - mean).mul_(slope).sum(0))
-        bias_gradient = torch.stack(sums).sum(0)
-        weight_gradient = torch.stack(products).sum(0) * precision
-        # the mean and the deviation are functions of the pixels too
-        linear = -factor * precision * weight_gradient / len(pixels)
-        constant = -factor * bias_gradient / len(pixels) - linear * mean
-        for chunk, _outcome, _incoming, slope in parts:
-            torch.addcmul(torch.addcmul(constant, chunk, linear), slope, factor, out=slope)
-        return slopes, weight_gradient, bias_gradient, None, None
+        if is_better_in_one_pass(self.norm, images):
+            return normalise_rectify(images, self.norm, self.slope)
+        return functional.leaky_relu(self.norm(images), self.slope)

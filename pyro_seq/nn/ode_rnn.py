@@ -8,10 +8,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.nn.conv import ConvTrunk
 from pyro_seq.nn.encoder import Trunk
+from pyro_seq.nn.fused import run_recurrent
 from pyro_seq.nn.mlp import mlp
 from pyro_seq.nn.units import Standardise
 from pyro_seq.ops.odeint import Dopri5, Euler, Solver, odeint
@@ -65,6 +67,7 @@ class GaussianHead(nn.Module):
         return dist.Normal(loc, log_scale.clamp(-10.0, 5.0).exp()).to_event(1)
 
 
+@rebuildable
 class RNNEncoder(nn.Module):
     r"""Gaussian over a vector at the start of a series, by a recurrent network from its last seen step to its first.
 
@@ -110,13 +113,15 @@ class RNNEncoder(nn.Module):
         gaps = torch.cat([torch.zeros_like(clock[:, :1]), -clock.diff(dim=-1)], -1)
         features = self.reader(frames, mask)
         features = features.gather(1, order[..., None].expand(-1, -1, features.shape[-1]))
-        memory, _ = self.recurrence(torch.cat([features, gaps[..., None]], -1))
+        steps = torch.cat([features, gaps[..., None].to(features.dtype)], -1)
+        memory, _ = run_recurrent(self.recurrence, steps)
         first = (count - 1).clamp(min=0)[:, None]
         memory = memory.gather(1, first[..., None].expand(-1, -1, memory.shape[-1]))[:, 0]
-        features = torch.cat([memory, clock.gather(1, first) - times[:, :1]], -1)
+        features = torch.cat([memory, (clock.gather(1, first) - times[:, :1]).to(memory.dtype)], -1)
         return self.head(torch.where(count[:, None] > 0, features, 0).to(frames.dtype))
 
 
+@rebuildable
 class ODERNNEncoder(nn.Module):
     r"""Gaussian over a vector at the start of a series, by a memory that moves between observations and jumps at them.
 
@@ -129,12 +134,16 @@ class ODERNNEncoder(nn.Module):
     The memory is zero until the last step with an observed entry, whatever is hidden after it. Cost: a loop over the
     steps in Python, dearer than `RNNEncoder`'s one call.
 
+    The recursion is the authors', the parts in it are not: their unit has perceptrons for gates and a memory that is a
+    mean and a deviation, intervals longer than a fiftieth of the time range are cut into Euler steps of about that, and
+    their head has two layers.
+
     Args:
         obs_shape: Shape of one observation.
         dim: Size of the vector.
         hidden_dim: Size of the memory h.
         field: The field f; a network with one hidden layer of 50 when absent.
-        solver: How to move between steps; one step of Euler's method an interval when absent, as the authors do.
+        solver: How to move between steps; one step of Euler's method an interval when absent.
         trunk: Reads a window of one frame; convolutional for images when absent, and nothing for vectors.
 
     References:

@@ -8,9 +8,11 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.recurrent import Memory
 from pyro_seq.errors import DataError
+from pyro_seq.nn.fused import run_recurrent
 from pyro_seq.nn.units import Standardise
 
 
@@ -39,11 +41,12 @@ class Recurrence(nn.Module):
         if memory:
             hidden, cell = (part.expand(*batch, -1).reshape(1, -1, self.hidden_dim).contiguous() for part in memory)
             carried = (hidden, cell)
-        features, remembered = self.lstm(steps.reshape(-1, *steps.shape[-2:]), carried)
+        features, remembered = run_recurrent(self.lstm, steps.reshape(-1, *steps.shape[-2:]), carried)
         features = features.reshape(*steps.shape[:-1], self.hidden_dim)
         return features, tuple(part.reshape(*batch, -1) for part in remembered)
 
 
+@rebuildable
 class LSTMTransition(nn.Module):
     r"""Gaussian steps around what a long short-term memory predicts.
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._arguments import require_channel_first
+from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import ShapeError
 
 # Images decoded at a time: what the cache of a core holds. With 16 channels this is 1.5 times as fast as 640 at once,
@@ -14,6 +16,7 @@ from pyro_seq.errors import ShapeError
 _CACHED = 128
 
 
+@rebuildable
 class SubPixelDecoder(nn.Module):
     """Images from a latent code: one linear layer, then convolutions of kernel 3 whose channels become pixels.
 
@@ -43,6 +46,7 @@ class SubPixelDecoder(nn.Module):
         super().__init__()
         if len(obs_shape) != 3:
             raise ShapeError(f"`obs_shape` must be (channel, height, width) for convolutions. Got {tuple(obs_shape)}.")
+        require_channel_first(obs_shape, "obs_shape")
         colours, self.height, self.width = obs_shape
         self.seed_shape = (channels, -(-self.height // 2**depth), -(-self.width // 2**depth))
         self.before = nn.Sequential(nn.Linear(dim, hidden_dim), nn.ReLU()) if hidden_dim else nn.Identity()

@@ -9,10 +9,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 
 
+@rebuildable
 class SeriesTempo(nn.Module):
     r"""A random speed of each series along the vector field.
 

@@ -8,11 +8,13 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.nn.encoder import SeriesEncoder
 
 
+@rebuildable
 class ThinnedEncoder(nn.Module):
     """Hides a random part of the observed steps from an encoder while it trains, and nothing afterwards.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError
 from pyro_seq.nn.mlp import mlp
 
@@ -29,6 +30,7 @@ class Transition(Protocol):
         ...
 
 
+@rebuildable
 class ResidualTransition(nn.Module):
     r"""A state that a network changes a little at a time: one Euler step of a differential equation.
 
@@ -60,6 +62,7 @@ class ResidualTransition(nn.Module):
         return state + dt * self.velocity(torch.cat([state, noise], -1))
 
 
+@rebuildable
 class MLPTransition(nn.Module):
     r"""A state that a network computes anew for every frame, :math:`y_{t+1} = g(y_t, z_{t+1})`.
 
@@ -86,6 +89,7 @@ class MLPTransition(nn.Module):
         return self.next(torch.cat([state, noise], -1))
 
 
+@rebuildable
 class GRUTransition(nn.Module):
     r"""A state that a gated recurrent unit carries on with noise as its input, :math:`y_{t+1} = GRU(z_{t+1}, y_t)`.
 
@@ -113,6 +117,7 @@ class GRUTransition(nn.Module):
         return self.cell(noise.reshape(-1, self.noise_dim), state.reshape(-1, self.state_dim)).view(state.shape)
 
 
+@rebuildable
 class NoisePrior(nn.Module):
     r"""Gaussian over the noise of a frame given the state in which it begins, :math:`z_{t+1} \mid y_t`.
 

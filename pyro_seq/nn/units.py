@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 
 
+@rebuildable
 class Standardise(nn.Module):
     r"""Centre and scale by what the training data's observed entries say.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.nn.image_coding import (
     Convolution,
     FromVector,
@@ -25,6 +26,7 @@ Stages = tuple[tuple[int, ...], ...]
 _STAGES: Stages = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512))
 
 
+@rebuildable
 @dataclass(frozen=True)
 class VGG:
     """A recipe for a pair of `VGGEncoder` and `VGGDecoder`.
@@ -50,6 +52,7 @@ class VGG:
         return VGGDecoder(dim, obs_shape, self.stages, has_skips=self.has_skips, norm=self.norm)
 
 
+@rebuildable
 class VGGEncoder(nn.Module):
     r"""Codes of frames by stages of convolutions of kernel 3, the largest of two by two pixels after each.
 
@@ -98,6 +101,7 @@ class VGGEncoder(nn.Module):
         return self.head(frames), tuple(maps)
 
 
+@rebuildable
 class VGGDecoder(nn.Module):
     r"""Logits of frames from latent vectors: the encoder's stages in reverse, with pixels doubled before each.
 

@@ -10,12 +10,14 @@ import torch
 import torchdiffeq
 from torch import Tensor
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
 from pyro_seq.ops._runge_kutta import check_slope, check_values
 
 Field = Callable[[Tensor, Tensor], Tensor]
 
 
+@rebuildable
 @dataclass(frozen=True)
 class Dopri5:
     """Adaptive order 5, for smooth fields and few frames far apart.

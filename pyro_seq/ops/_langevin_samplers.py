@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError
 
 
@@ -34,6 +35,7 @@ class Sampler(Protocol):
         ...
 
 
+@rebuildable
 @dataclass(frozen=True)
 class ULA:
     """The unadjusted Langevin algorithm: every proposal is taken, so the chain is biased by its step size.
@@ -68,6 +70,7 @@ class ULA:
         return ~is_divergent, is_divergent
 
 
+@rebuildable
 @dataclass(frozen=True)
 class MALA:
     r"""The Metropolis-adjusted Langevin algorithm: its draws have the target as their exact limit.

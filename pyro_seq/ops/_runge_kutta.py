@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.ops._even_grid import EvenGrid
 from pyro_seq.ops._time_grid import TimeGrid, cut
@@ -77,6 +78,7 @@ class FixedStep:
         return path, _quadrature(integrand, torch.stack(stages), grid, self)
 
 
+@rebuildable
 @dataclass(frozen=True)
 class Euler(FixedStep):
     """Euler's method: order 1, one evaluation a step.
@@ -90,6 +92,7 @@ class Euler(FixedStep):
     weights: ClassVar[tuple[float, ...]] = (1.0,)
 
 
+@rebuildable
 @dataclass(frozen=True)
 class Midpoint(FixedStep):
     """The explicit midpoint rule: order 2, two evaluations a step.
@@ -103,6 +106,7 @@ class Midpoint(FixedStep):
     weights: ClassVar[tuple[float, ...]] = (0.0, 1.0)
 
 
+@rebuildable
 @dataclass(frozen=True)
 class RK4(FixedStep):
     """The classical Runge-Kutta method: order 4, four evaluations a step.

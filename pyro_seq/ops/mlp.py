@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pyro_seq._recipes import remember_constants
+
 Layers = Sequence[tuple[Tensor, Tensor | None]]
 
 
@@ -64,6 +66,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": Activation(functional.silu, _silu_derivative),
     "gelu": Activation(functional.gelu, _gelu_derivative),
 }
+remember_constants(ACTIVATIONS)
 
 
 def fold(state: Tensor, num_sample_axes: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

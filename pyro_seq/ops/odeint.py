@@ -59,7 +59,8 @@ def odeint(
     Args:
         vector_field: ``f(t, state)``, shaped like the state.
         initial: The state at the first time, ``(*batch, series, dim)``, or ``(dim,)`` with shared times.
-        times: Strictly increasing, ``(time,)`` shared or ``(series, time)``.
+        times: Strictly increasing, ``(time,)`` shared or ``(series, time)``; in double precision beside any type of the
+            state, for steps are differences of times.
         solver: ``Euler()``, ``Midpoint()``, ``RK4()`` or ``Dopri5()``.
         integrand: ``g(t, state)``, one number a state, ``(..., series)``.
         jump: ``(k, state) -> state``, what happens to the state when the k-th of ``times`` is reached, the first
@@ -120,7 +121,8 @@ def _check(initial: Tensor, times: Tensor, solver: Solver) -> None:
             f"`times` must be finite and strictly increasing. Got times[{', '.join(map(str, place))}] = "
             f"{float(times[tuple(place)]):.6g}"
             + (f" after {float(times[tuple(place)[:-1]][place[-1] - 1]):.6g}" if place[-1] else "")
-            + ". Sort them, drop repeats, and pad ragged series with later times."
+            + ". Sort them, drop repeats, pass them in double precision where they lie close together and far from 0, "
+            "and pad ragged series with later times."
         )
 
 

@@ -9,9 +9,11 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.energy_based import unnormalised
+from pyro_seq.door import require_data, require_type
 from pyro_seq.model import SequenceModel, is_local, is_random
 from pyro_seq.posterior import prediction_context
 
@@ -41,6 +43,7 @@ class Energies(NamedTuple):
         return (self.weights.reshape(self.weights.shape + (1,) * (values.ndim - 2)) * values).sum(0)
 
 
+@one_at_a_time
 def energies(model: SequenceModel, data: Sequences, latents: Mapping[str, Tensor]) -> Energies:
     r"""Energies of draws of the latents, given the seen steps of each series.
 
@@ -56,6 +59,8 @@ def energies(model: SequenceModel, data: Sequences, latents: Mapping[str, Tensor
     Returns:
         The energies of each draw and series.
     """
+    require_type(model, SequenceModel, "model")
+    require_data(model, data)
     data = data.seen()
     prior = likelihood = data.values.new_zeros(data.num_series)
     with prediction_context(model), unnormalised(), isolated_rng(0):  # plates draw which series come

@@ -8,8 +8,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import keep_whole, require, seed_number
 from pyro_seq.data import Sequences
+from pyro_seq.door import require_posterior, require_type
 from pyro_seq.errors import DataError
 from pyro_seq.metrics import coverage, crps, mse, nearest_series, training_mean
 from pyro_seq.posterior import Posterior, Prediction
@@ -63,6 +64,9 @@ class Forecasting:
 
     num_observed: int
 
+    def __post_init__(self) -> None:
+        keep_whole(self, 1, "num_observed")
+
     def given(self, data: Sequences) -> Sequences:
         """The first steps, with the times (and inputs) of the others as the horizon."""
         data = data.seen()
@@ -101,8 +105,8 @@ class Imputation:
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
             raise DataError(f"`fraction` must be a share of the steps, above 0 and at most 1. Got {self.fraction!r}.")
-        whole_number(self.num_kept, "num_kept")
-        whole_number(self.seed, "seed")
+        keep_whole(self, 0, "num_kept")
+        object.__setattr__(self, "seed", seed_number(self.seed))
 
     def given(self, data: Sequences) -> Sequences:
         """The data with the chosen steps hidden."""
@@ -173,6 +177,9 @@ def evaluate(
     Raises:
         DataError: When the task leaves nothing to score.
     """
+    require_posterior(posterior)
+    require_type(data, Sequences, "data")
+    _require_task(task)
     prediction = task.predict(posterior, task.given(data), num_samples=num_samples, chunk_size=chunk_size, seed=seed)
     return score(type(posterior.model).__name__, prediction.mean, prediction.samples, data, task)
 
@@ -227,6 +234,11 @@ def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task
         nothing if samples is None else coverage(draws, truth, 0.5, mask=mask, keep=0),
         nothing if samples is None else coverage(draws, truth, 0.9, mask=mask, keep=0),
     )
+
+
+def _require_task(task: Task) -> None:
+    is_object = not isinstance(task, type) and callable(getattr(task, "given", None))
+    require(is_object, "task", "an object such as `Forecasting(num_observed=20)`", task)
 
 
 def _last_seen(given: Sequences, fill: Tensor) -> Tensor:

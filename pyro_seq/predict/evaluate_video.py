@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import seed_number, whole_number
+from pyro_seq._process import one_at_a_time
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import DataError
@@ -56,6 +57,7 @@ class VideoScores(NamedTuple):
         return {name: (float(mean), float(half_width)) for name, (mean, half_width) in intervals.items()}
 
 
+@one_at_a_time
 def evaluate_video(
     posterior: Posterior,
     data: Sequences | SequenceSource,
@@ -103,8 +105,8 @@ def evaluate_video(
         >>> scores = evaluate_video(posterior, test, Forecasting(5))  # doctest: +SKIP
         >>> scores.means()["psnr"], scores.metrics["psnr"].curve().mean  # doctest: +SKIP
     """
-    whole_number(num_samples, "num_samples", 1)
-    whole_number(chunk_size, "chunk_size", 1)
+    num_samples, chunk_size = whole_number(num_samples, "num_samples", 1), whole_number(chunk_size, "chunk_size", 1)
+    seed = seed_number(seed)
     name = type(posterior.model).__name__
 
     def predicted(part: Sequences, number: int) -> Iterator[Tensor]:
@@ -112,7 +114,7 @@ def evaluate_video(
         for start in range(0, num_samples, chunk_size):
             size = min(chunk_size, num_samples - start)
             chunk_seed = mixed_seed(seed, number, start) >> 2  # what verbs make of a seed must stay below 64 bits
-            yield task.predict(posterior, given, num_samples=size, chunk_size=None, seed=chunk_seed).emission_means
+            yield task.predict(posterior, given, num_samples=size, chunk_size=size, seed=chunk_seed).emission_means
 
     return _evaluated(name, predicted, data, task, metrics, features, batch_size)
 
@@ -160,7 +162,7 @@ def _evaluated(
     features: Callable[[Tensor], Tensor] | None,
     batch_size: int,
 ) -> VideoScores:
-    whole_number(batch_size, "batch_size", 1)
+    batch_size = whole_number(batch_size, "batch_size", 1)
     if isinstance(data, SequenceSource) and data.is_endless:
         raise DataError(f"`data` must end somewhere. Got {data!r}. Pass a part of it, such as `data[:256]`.")
     collected: dict[str, list[SampleScores]] = {metric: [] for metric in metrics}

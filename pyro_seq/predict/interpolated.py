@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq.data import Sequences
+from pyro_seq.door import require_data
 from pyro_seq.errors import ShapeError
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import Posterior
@@ -44,12 +45,12 @@ class InterpolatedPosterior:
 
     def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
         r"""Latent sites between those given ``data.seen()`` and those given `other`: (sample, series, \*event)."""
+        require_data(self.model, self.other, "other")
         here, there = data.seen(), self.other.seen()
         if here.values.shape != there.values.shape:
             raise ShapeError(
                 f"`other` must have as many series, steps and entries as `data`. Got {there!r} and {here!r}. Cut one."
             )
-        self.model.check(there)
         start = self.posterior.draws(here, num_samples, seed=seed)
         end = self.posterior.draws(there, num_samples, seed=seed)
         return {name: torch.lerp(value, end[name], self._weight_of(value)) for name, value in start.items()}

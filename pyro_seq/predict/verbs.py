@@ -1,4 +1,7 @@
-"""The predictive verbs. All of them run the model on draws of its latents; none knows a formula of its own."""
+"""The predictive verbs. All of them run the model on draws of its latents; none knows a formula of its own.
+
+Threads may share a posterior: calls wait for each other, so several threads are as fast as one.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,21 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import require, seed_number, whole_number
+from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
+from pyro_seq.door import require_data, require_posterior
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel, is_local, over_samples
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
 from pyro_seq.predict.causal import CausalCopies
 
+_CHUNK_ENTRIES = 2**24  # entries of observations that are predicted at a time, 64 megabytes in single precision
 _DRAWS, _OBSERVATIONS = 0, 1  # streams of random numbers, so that noise does not depend on how latents were drawn
 
 
+@one_at_a_time
 def forecast(
     posterior: Posterior,
     data: Sequences,
@@ -32,39 +39,48 @@ def forecast(
 ) -> Prediction:
     r"""Draw the future of each series given its seen steps.
 
+    A `horizon` begins after the last observed step of each series, so that series of unequal length are each forecast
+    from their end; the hidden steps that follow it are the first to be drawn. A horizon in `times`, of this call or of
+    the data, is shared: it begins after the longest series, at the stamps given.
+
     Cost: one pass of the model over all steps for every draw; memory grows with `chunk_size`, not with `num_samples`,
     but for the result itself.
 
     Args:
         posterior: What `fit` returned.
         data: Seen steps; a horizon in ``data.times`` is used when neither `horizon` nor `times` is given.
-        horizon: Number of future steps, at the median spacing of the seen ones.
-        times: Future time stamps (horizon,) or (series, horizon), in the unit of the data.
+        horizon: Number of steps after the last observed one, beyond the grid at the median spacing of its steps.
+        times: Future time stamps (horizon,) or (series, horizon), in the unit of the data, or dates where the data have
+            dates; ``data.calendar.dates(prediction.times)`` gives them back.
         inputs: Inputs over the horizon (series, horizon, input_dim), for data that have inputs.
         num_samples: Number of draws.
-        chunk_size: Draws computed at a time; all at once when absent.
-        seed: Seed of the draws. The caller's random state is not touched.
+        chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
+        seed: Seed of the draws, a whole number below 2^63. The caller's random state is not touched.
 
     Returns:
-        Draws over the horizon: ``samples`` and ``emission_means`` (sample, series, horizon, \*obs).
+        Draws over the horizon: ``samples`` and ``emission_means`` (sample, series, horizon, \*obs), and ``times``
+        (horizon,), or (series, horizon) where series have times or ends that differ.
 
     Raises:
         ShapeError: When `data` do not fit the model.
-        DataError: When the future does not follow the seen times.
+        DataError: When there is no horizon, the future does not follow the seen times, or data and model differ in
+            floating type or device.
+        UnsupportedError: When series with inputs end at a hidden step.
 
     Example:
         >>> prediction = forecast(posterior, data, horizon=20)  # doctest: +SKIP
     """
-    _check(posterior, data, num_samples, chunk_size)
-    if horizon is not None or times is not None:
-        data = data.extend(horizon=horizon, times=times, inputs=inputs)
-        posterior.model.check(data)
+    num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed)
+    has_ends = horizon is not None and times is None
+    steps = _after_the_end(data, horizon) if has_ends else slice(data.num_steps, None)
+    data = _extended(data, horizon, times, inputs)
+    posterior.model.check(data)
     data = _prepared(posterior, data)
     draws = _draws(posterior, data, num_samples, seed)
-    steps = slice(data.num_steps, None)
     return _predict(posterior.model, draws, data, _Condition(draws), num_samples, steps, chunk_size, seed)
 
 
+@one_at_a_time
 def reconstruct(
     posterior: Posterior, data: Sequences, *, num_samples: int = 100, chunk_size: int | None = None, seed: int = 0
 ) -> Prediction:
@@ -74,18 +90,19 @@ def reconstruct(
         posterior: What `fit` returned.
         data: Series to explain; a horizon is dropped.
         num_samples: Number of draws.
-        chunk_size: Draws computed at a time; all at once when absent.
+        chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
         seed: Seed of the draws.
 
     Returns:
         Draws over the seen steps, hidden entries included: (sample, series, time, \*obs).
     """
-    _check(posterior, data, num_samples, chunk_size)
+    num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed)
     data = _prepared(posterior, data.seen())
     draws = _draws(posterior, data, num_samples, seed)
     return _predict(posterior.model, draws, data, _Condition(draws), num_samples, slice(0, None), chunk_size, seed)
 
 
+@one_at_a_time
 def impute(
     posterior: Posterior,
     data: Sequences,
@@ -104,13 +121,14 @@ def impute(
             what follows as well (smoothing). Costs one more copy of a series for each of its gaps; latents at seen
             steps are then those given all up to the next gap.
         num_samples: Number of draws.
-        chunk_size: Draws computed at a time; all at once when absent.
+        chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
         seed: Seed of the draws.
 
     Returns:
         Draws over the seen steps (sample, series, time, \*obs); observed entries are the same in every draw.
     """
-    _check(posterior, data, num_samples, chunk_size)
+    num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed)
+    require(isinstance(is_causal, bool), "is_causal", "True or False", is_causal)
     data = data.seen()
     copies = CausalCopies.of(data) if is_causal else None
     given = data if copies is None else copies.data
@@ -121,6 +139,7 @@ def impute(
     return Prediction(samples, means, filled.latents, filled.times)
 
 
+@one_at_a_time
 def sample(
     posterior: Posterior, data: Sequences, *, num_samples: int = 100, chunk_size: int | None = None, seed: int = 0
 ) -> Prediction:
@@ -133,7 +152,7 @@ def sample(
         posterior: What `fit` returned.
         data: Sets the grid: times (a horizon included), inputs, number of series.
         num_samples: Number of draws.
-        chunk_size: Draws computed at a time; all at once when absent.
+        chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
         seed: Seed of the draws.
 
     Returns:
@@ -142,7 +161,7 @@ def sample(
     Raises:
         UnsupportedError: When the model needs seen frames to start from.
     """
-    _check(posterior, data, num_samples, chunk_size)
+    num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed)
     model = posterior.model
     if model.is_conditional:
         raise UnsupportedError(
@@ -172,22 +191,51 @@ class _Condition(Messenger):
             msg["value"], msg["is_observed"] = self.draws[name][self.chunk], True
 
 
-def _check(posterior: Posterior, data: Sequences, num_samples: int, chunk_size: int | None) -> None:
-    if not isinstance(getattr(posterior, "model", None), SequenceModel):
+def _checked(
+    posterior: Posterior, data: Sequences, num_samples: int, chunk_size: int | None, seed: int
+) -> tuple[int, int, int]:
+    """Refuse what a verb cannot use; the whole numbers that were meant, the size of a chunk among them."""
+    require_posterior(posterior)
+    require_data(posterior.model, data)
+    num_samples = whole_number(num_samples, "num_samples", 1)
+    if chunk_size is None:
+        chunk_size = max(1, _CHUNK_ENTRIES // max(1, data.times.shape[-1] * data.values[:, :1].numel()))
+    return num_samples, whole_number(chunk_size, "chunk_size", 1, 2**63 - 1), seed_number(seed)
+
+
+def _extended(data: Sequences, horizon: int | None, times: Tensor | None, inputs: Tensor | None) -> Sequences:
+    """The data with the horizon that the arguments ask for, or with the one that they have."""
+    if horizon is not None or times is not None:
+        return data.extend(horizon=horizon, times=times, inputs=inputs)
+    if inputs is not None:
         raise DataError(
-            f"`posterior` must be what `fit` returned. Got {type(posterior).__name__}. Fit the model first."
+            "`inputs` are those over the horizon that `horizon` or `times` adds. Got neither. Add one of them, or give "
+            "the data inputs over all of their `times`."
         )
-    if not isinstance(data, Sequences):
-        raise DataError(f"`data` must be a `Sequences`. Got {type(data).__name__}. Wrap it: `Sequences(values)`.")
-    whole_number(num_samples, "num_samples", 1)
-    if chunk_size is not None:
-        whole_number(chunk_size, "chunk_size", 1)
-    posterior.model.check(data)
+    if not data.horizon:
+        raise DataError(
+            f"`forecast` needs a horizon. Got none with {data!r}. Pass `horizon=` or `times=`, or data whose `times` "
+            "are longer than their `values`."
+        )
+    return data
 
 
 def _prepared(posterior: Posterior, data: Sequences) -> Sequences:
     with prediction_context(posterior.model):
         return posterior.model.prepare(data)
+
+
+def _after_the_end(data: Sequences, horizon: int | None) -> slice | Tensor:
+    """The steps (series, horizon) after the last observed one of each series; a slice where all end with the grid."""
+    if bool((data.lengths == data.num_steps).all()):
+        return slice(data.num_steps, None)
+    if data.inputs is not None:
+        raise UnsupportedError(
+            "`horizon` begins after the last observed step of each series, and some end before the grid does, where "
+            "`inputs` over the horizon would be given twice. Forecast series of one length at a time, "
+            "`data[data.lengths == 12].first(12)`, or pass `times` after the grid."
+        )
+    return data.lengths[:, None] + torch.arange(whole_number(horizon, "horizon"), device=data.device)
 
 
 def _draws(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> dict[str, Tensor]:
@@ -204,12 +252,11 @@ def _predict(
     data: Sequences,
     condition: _Condition,
     num_samples: int,
-    steps: slice,
-    chunk_size: int | None,
+    steps: slice | Tensor,
+    chunk_size: int,
     seed: int,
 ) -> Prediction:
-    """Run the model on draws, a chunk of them at a time, and keep what it says about `steps`."""
-    chunk_size = chunk_size or num_samples
+    """Run the model on draws, a chunk of them at a time, and keep `steps` of it, shared or (series, time)."""
     chunks: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
     with prediction_context(model), isolated_rng(_stream(seed, _OBSERVATIONS)):
         for start in range(0, num_samples, chunk_size):
@@ -220,15 +267,16 @@ def _predict(
             chunks.append((samples, means, {**latents, **model.integrated_out(data, latents)}))
     all_samples, all_means, all_latents = zip(*chunks, strict=True)
     joined = {name: torch.cat([latents[name] for latents in all_latents]) for name in all_latents[0]}
-    return Prediction(_joined([*all_samples]), _joined([*all_means]), joined, data.times[..., steps])
+    times = data.times[..., steps] if isinstance(steps, slice) else _picked(data.times.expand(len(data), -1), steps)
+    return Prediction(_joined([*all_samples]), _joined([*all_means]), joined, times)
 
 
 def _read(
-    trace: poutine.Trace, data: Sequences, num_samples: int, steps: slice
+    trace: poutine.Trace, data: Sequences, num_samples: int, steps: slice | Tensor
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     shape = (num_samples, data.num_series)
     samples, means, latents = [], [], {}
-    skipped = steps.start
+    skipped = steps.start if isinstance(steps, slice) else 0
     for name, site in trace.nodes.items():
         if site["type"] != "sample" or site_is_subsample(site):
             continue
@@ -243,7 +291,16 @@ def _read(
     if not samples:
         empty = data.values.new_zeros(shape + data.values.shape[1:])
         return empty, empty, latents
-    return _joined(samples, 2), _joined(means, 2), latents
+    seen, their_means = _joined(samples, 2), _joined(means, 2)
+    if isinstance(steps, Tensor):
+        seen, their_means = _picked(seen, steps, 1), _picked(their_means, steps, 1)
+    return seen, their_means, latents
+
+
+def _picked(values: Tensor, steps: Tensor, dim: int = 0) -> Tensor:
+    """Each series' own `steps` (series, time), of values with the axes series and time at `dim`."""
+    shape = (1,) * dim + tuple(steps.shape) + (1,) * (values.ndim - dim - 2)
+    return values.take_along_dim(steps.reshape(shape), dim + 1)
 
 
 def _joined(parts: list[Tensor], dim: int = 0) -> Tensor:

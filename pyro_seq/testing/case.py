@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -18,7 +17,7 @@ from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import PyroSeqError
 from pyro_seq.infer.objective import Objective
-from pyro_seq.model import SequenceModel, is_latent, is_local, is_random, over_samples
+from pyro_seq.model import SequenceModel, is_latent, is_local, is_random, local_parameters, over_samples
 from pyro_seq.posterior import GuidePosterior
 
 NUM_DRAWS = 3
@@ -145,7 +144,7 @@ def traced(method: Callable, data: Sequences, *, seed: int, num_samples: int | N
     """Trace `model` or `guide`, with draws in front of the series when `num_samples` is given."""
     if num_samples is not None:
         method = over_samples(method, num_samples)
-    with pyro.settings.context(module_local_params=True), isolated_rng(seed):
+    with local_parameters(), isolated_rng(seed):
         return poutine.trace(method).get_trace(data)
 
 

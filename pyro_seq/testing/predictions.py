@@ -33,7 +33,8 @@ from pyro_seq.testing.case import (
 def forecasts_have_the_horizon(case: Case) -> None:
     r"""Forecasts are finite with shape (sample, series, horizon, \*obs), for a horizon of 0 too."""
     for horizon in (HORIZON, 0):
-        prediction = forecast(case.posterior, case.extended(horizon), num_samples=NUM_DRAWS, seed=case.seed)
+        data, added = (case.extended(horizon), None) if horizon else (case.data, 0)
+        prediction = forecast(case.posterior, data, horizon=added, num_samples=NUM_DRAWS, seed=case.seed)
         expected = (NUM_DRAWS, case.data.num_series, horizon, *case.data.obs_shape)
         for name in ("samples", "emission_means"):
             value = getattr(prediction, name)

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from pyro_seq._process import read_ahead
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import DataError, UnsupportedError
@@ -52,7 +53,7 @@ class Batches:
         self._order = torch.arange(0)
         self._epoch = -1
         self._num_ahead = num_workers if isinstance(data, SequenceSource) else 0
-        self._threads = ThreadPoolExecutor(num_workers) if self._num_ahead else None
+        self._threads = ThreadPoolExecutor(num_workers, initializer=read_ahead) if self._num_ahead else None
         self._pending: dict[int, Future[Sequences]] = {}
         if self.size < world_size:
             raise UnsupportedError(

@@ -116,8 +116,9 @@ class History(Part):
 class Checkpoints(Part):
     """Write the state of the run every so often."""
 
-    def __init__(self, options: Trainer, facts: Mapping[str, str]) -> None:
-        self.path, self.every, self.facts = options.checkpoint, options.checkpoint_every, facts
+    def __init__(self, trainer: Trainer, facts: Mapping[str, str], options: Mapping[str, Any]) -> None:
+        self.path, self.every = trainer.checkpoint, trainer.checkpoint_every
+        self.facts, self.options = dict(facts), dict(options)
 
     def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
         """Write when it is time."""
@@ -129,7 +130,7 @@ class Checkpoints(Part):
         if self.path is None:
             return
         try:
-            write({"kind": "run", "facts": dict(self.facts), **engine.state()}, self.path)
+            write({"kind": "run", "facts": self.facts, "options": self.options, **engine.state()}, self.path)
         except OSError as error:
             warnings.warn(
                 f"The checkpoint of step {engine.steps_done} could not be written to {str(self.path)!r} ({error}). The "

@@ -14,6 +14,7 @@ from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import NumericalError
 from pyro_seq.model import SequenceModel
+from pyro_seq.ops.precision import full_precision
 from pyro_seq.training.batches import Batches
 from pyro_seq.training.guard import Guard
 from pyro_seq.training.plan import Loss, Plan
@@ -105,7 +106,7 @@ class Engine(lightning.LightningModule):
         self.is_between_steps = False
         batch = self._batch(step)
         loss, cause = self._loss(batch, step)
-        self.manual_backward(loss.total * self.batches.share(batch))
+        full_precision(self.manual_backward)(loss.total * self.batches.share(batch))  # each gradient as its values
         norm = self.guard.norm()
         if self.trainer.strategy.reduce_boolean_decision(bool((norm + loss.total.detach()).isfinite())):
             self._update(step, norm)

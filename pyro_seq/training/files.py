@@ -14,6 +14,7 @@ import hashlib
 import io
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_seq._files import StrPath, write_bytes
+from pyro_seq._options import compare, options_of
 from pyro_seq.errors import CheckpointError, UnsupportedError
 
 FORMAT_VERSION = 1
@@ -133,6 +135,25 @@ def differences(saved: Mapping[str, Any], expected: Mapping[str, Any]) -> list[s
         there, here = _comparable(saved[name]), _comparable(expected[name])
         if there != here:
             problems.append(f"{name}: {there} in the file, {here} here")
+    return problems
+
+
+def option_differences(content: Mapping[str, Any], model: nn.Module, path: StrPath) -> list[str]:
+    """Lines that say in which options the model of a file differs; a warning of what the file does not tell."""
+    if "options" not in content:
+        warnings.warn(
+            f"{str(path)!r} is of an earlier version, which kept no options: only the sizes of its model were "
+            "compared. Check that the model has the options of the saved one, then save it again.",
+            stacklevel=3,
+        )
+        return []
+    problems, unknown = compare(content["options"], options_of(model))
+    if unknown:
+        warnings.warn(
+            f"{str(path)!r} and the model do not know the same options, so these were not compared: {unknown}. Check "
+            "them, then save the model again. What changes by itself is no option: begin its name with an underscore.",
+            stacklevel=3,
+        )
     return problems
 
 

@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from pyro_seq._arguments import is_positive, require, whole_number
+from pyro_seq._arguments import is_positive, keep_whole, require
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import GuidePosterior, Posterior
 from pyro_seq.training.files import describe
+from pyro_seq.training.first_call import require_optimizer, require_schedule
 from pyro_seq.training.plan import Outcome, Plan
 from pyro_seq.training.schedules import Constant, Schedule
 from pyro_seq.training.trainer import Trainer
@@ -35,8 +36,9 @@ class GradientMethod(ABC):
         num_steps: Number of optimisation steps.
         batch_size: Series per step, over all devices; the whole set by default.
         learning_rate: Passed to `optimizer` as ``lr`` and multiplied by `schedule`.
-        optimizer: A torch optimiser class, or any callable ``(params, lr=...)`` such as a ``functools.partial``.
-        schedule: Factor on the learning rate by step; see `pyro_seq.training.schedules`.
+        optimizer: A torch optimiser class, or any callable ``(params, lr=...)`` such as a ``functools.partial``, whose
+            ``step()`` needs no closure. It is tried on one parameter when the method is made.
+        schedule: Factor on the learning rate, a function of the step; see `pyro_seq.training.schedules`.
         clip_norm: Largest norm of the joint gradient; not clipped by default.
         scales: Weights of named terms of the objective, numbers or functions of the step.
         views: Random views of a minibatch, applied in order; see `pyro_seq.training.views`.
@@ -59,18 +61,19 @@ class GradientMethod(ABC):
     average: float | None = None
 
     def __post_init__(self) -> None:
-        whole_number(self.num_steps, "num_steps", 1)
-        if self.batch_size is not None:
-            whole_number(self.batch_size, "batch_size", 1)
+        keep_whole(self, 1, "num_steps", "batch_size")
         require(is_positive(self.learning_rate), "learning_rate", "a positive number", self.learning_rate)
         require(self.clip_norm is None or is_positive(self.clip_norm), "clip_norm", "positive", self.clip_norm)
         require(self.average is None or 0.0 < self.average < 1.0, "average", "between 0 and 1", self.average)
-        for name in ("optimizer", "schedule"):
-            require(callable(getattr(self, name)), name, "callable", getattr(self, name))
+        require_optimizer(self.optimizer, self.learning_rate)
+        require_schedule(self.schedule, "schedule")
         require(all(callable(view) for view in self.views), "views", "a sequence of callables", self.views)
         for name, scale in self.scales.items():
-            is_weight = callable(scale) or (isinstance(scale, int | float) and 0.0 <= scale < math.inf)
-            require(is_weight, f"scales[{name!r}]", "a schedule, or a number 0 or more", scale)
+            if callable(scale):
+                require_schedule(scale, f"scales[{name!r}]")
+            else:
+                is_weight = isinstance(scale, int | float) and 0.0 <= scale < math.inf
+                require(is_weight, f"scales[{name!r}]", "a schedule, or a number 0 or more", scale)
 
     # ------------------------------------------------------------------ written by the author of a method
 

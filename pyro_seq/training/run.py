@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import nn
 
+from pyro_seq._options import options_of
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel
@@ -30,7 +31,7 @@ from pyro_seq.training.callbacks import (
     Validation,
 )
 from pyro_seq.training.engine import Engine
-from pyro_seq.training.files import class_name, differences, read, refuse, renamed
+from pyro_seq.training.files import class_name, differences, option_differences, read, refuse, renamed
 from pyro_seq.training.plan import Outcome, Plan
 from pyro_seq.training.trainer import Trainer
 
@@ -65,15 +66,20 @@ def train(
         raise DataError(f"{class_name(model)} has no parameters to train. Pass trainable parts, or use `MCMC`.")
     if trainer.validate_every is not None and validation is None:
         raise DataError("`validate_every` needs data to validate on. Pass `fit(..., validation=...)`.")
+    if trainer.validate_every is None and validation is not None:
+        raise DataError(
+            "`validation` has no effect without `Trainer(validate_every=...)`. Set it, in steps, or leave it out."
+        )
     trainer.prepare()
     home, was_training = next(model.parameters()).device, model.training
     shown = data if isinstance(data, Sequences) else data.preview()
     facts = _facts(model, shown, repr(data), plan, seed) if trainer.directory is not None else {}
+    options = options_of(model) if trainer.directory is not None else {}
     engine = Engine(objective, data, validation, plan, seed)
     engine.log_every, engine.num_workers = trainer.log_every, trainer.num_workers
     if not _restored(engine, facts, trainer):
         model.adapt(shown)
-    checkpoints = Checkpoints(trainer, facts)
+    checkpoints = Checkpoints(trainer, facts, options)
     if engine.steps_done < plan.num_steps:
         try:
             with _quiet(), _signals_restored():
@@ -147,7 +153,7 @@ def _restored(engine: Engine, facts: dict[str, str], options: Trainer) -> bool:
         return False
     saved = read(path)
     refuse([] if saved.get("kind") == "run" else ["it is a posterior, not a run"], path, "Choose another directory.")
-    problems = differences(saved["facts"], facts)
+    problems = differences(saved["facts"], facts) + option_differences(saved, engine.model, path)
     saved["weights"] = renamed(saved["weights"], engine.model.renamed_parts, "model.")
     problems += differences(saved["weights"], engine.objective.state_dict())
     refuse(problems, path, "Resume with the model, data, method and seed of that run, or choose another directory.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import keep_whole
 from pyro_seq.errors import CheckpointError, DataError, UnsupportedError
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.csv"
@@ -65,11 +65,10 @@ class Trainer:
     num_workers: int = 1
 
     def __post_init__(self) -> None:
-        whole_number(self.log_every, "log_every", 1)
-        whole_number(self.num_workers, "num_workers")
-        for name in ("validate_every", "patience", "checkpoint_every"):
-            if getattr(self, name) is not None:
-                whole_number(getattr(self, name), name, 1)
+        keep_whole(self, 0, "num_workers")
+        keep_whole(self, 1, "log_every", "validate_every", "patience")
+        if self.checkpoint_every is not None:
+            keep_whole(self, 1, "checkpoint_every")
         if self.validate_every is None and (self.patience is not None or self.keep_best):
             raise DataError("`patience` and `keep_best` judge by validation. Set `validate_every`, in steps.")
         if self.directory is None and (self.resume or self.tensorboard):

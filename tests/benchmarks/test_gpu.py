@@ -173,7 +173,7 @@ def test_a_part_that_dies_or_hangs_costs_only_itself(tmp_path, monkeypatch):
         rows.run("all", lambda: {"answer": 1.5})
 
     monkeypatch.setattr(gpu, "GRACE", 0.0)
-    monkeypatch.setattr(gpu, "ALONE", (gpu.Part("kalman", 0.2), gpu.Part("mala", 0.3), gpu.Part("digits", 0.9)))
+    monkeypatch.setattr(gpu, "ALONE", (gpu.Part("kalman", 0.2), gpu.Part("mala", 0.1), gpu.Part("digits", 0.7)))
     monkeypatch.setattr(gpu, "WORK", {"kalman": dies, "mala": hangs, "digits": works})
     gpu.main(["--device", "cpu", "--minutes", "0.2", "--out", str(tmp_path)])
     _, parts = results(tmp_path)

@@ -30,7 +30,7 @@ def record(horizons: tuple[int, ...], names: dict[str, tuple[float, float]]) -> 
     }
     cost = {"seconds": 120, "processor_seconds": 60, "parameters": 7}
     return facts | {
-        "command": "python examples/srvp_moving_digits.py",
+        "command": "python -m benchmarks.studies.srvp",
         "horizons": list(horizons),
         "costs": {name: cost for name in names},
         "scores": {name: scores(*pair, horizons) for name, pair in (names | {"last frame": (9.0, 0.2)}).items()},

@@ -50,6 +50,18 @@ def test_round_trip_of_stored_draws(toy, tmp_path):
         assert torch.equal(draws, loaded.draws(data, 4)[name])
 
 
+@pytest.mark.gpu
+def test_stored_draws_are_loaded_to_the_device_of_the_model(toy, tmp_path):
+    data = toy.make_data(3)
+    stored = StoredPosterior(toy.make_lines(), data, {"line": torch.randn(2, 5, 3, 2)})
+    save(stored, tmp_path / "file")
+    loaded = load(tmp_path / "file", toy.make_lines().cuda())
+    assert loaded.data.device.type == "cuda"
+    draws = loaded.draws(data.to("cuda"), 4)["line"]
+    assert draws.device.type == "cuda"
+    assert torch.equal(draws.cpu(), stored.draws(data, 4)["line"])
+
+
 def test_link_stays_a_link(posterior, tmp_path):
     save(posterior, tmp_path / "file")
     (tmp_path / "link").symlink_to(tmp_path / "file")

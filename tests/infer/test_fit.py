@@ -65,3 +65,9 @@ def test_door(toy, quiet, change, error, words):
     arguments |= change
     with pytest.raises(error, match=words):
         fit(arguments.pop("model"), arguments.pop("data"), arguments.pop("method"), **arguments)
+
+
+def test_validation_data_without_validation_are_refused(toy, quiet):
+    data = toy.make_data()
+    with pytest.raises(DataError, match="`validation` has no effect"):
+        fit(toy.make_lines(), data, SVI(num_steps=1), validation=data, trainer=quiet)

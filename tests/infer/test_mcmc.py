@@ -66,8 +66,10 @@ def test_verbs(fitted):
     data = fitted.data
     assert forecast(fitted, data, horizon=2, num_samples=5).samples.shape == (5, 2, 2, 2)
     assert impute(fitted, data, num_samples=5).samples.shape == (5, 2, 9, 2)
+    one = forecast(fitted, data[1:], horizon=2, num_samples=5).latents["line"]
+    assert torch.equal(one, forecast(fitted, data, horizon=2, num_samples=5).latents["line"][:, 1:])
     with pytest.raises(DataError, match="fitted"):
-        forecast(fitted, data[:1], horizon=2, num_samples=5)
+        forecast(fitted, data.hide(torch.ones(2, 9) > 0), horizon=2, num_samples=5)
 
 
 def test_hmc_and_seeds(toy, quiet, assert_rng_untouched):

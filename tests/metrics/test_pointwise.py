@@ -170,3 +170,66 @@ def test_wrong_arguments() -> None:
         ssim(prediction, truth, mask=mask)
     with pytest.raises(DataError, match=r"data\.values"):
         mse(Sequences(truth), Sequences(truth))
+
+
+# ---------------------------------------------------------------------- ranges and axes that numbers contradict
+
+
+def eight_bit() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 256, (1, 2, 1, 32, 32), dtype=np.uint8)
+    return np.clip(truth.astype(int) + rng.integers(-8, 9, truth.shape), 0, 255).astype(np.uint8), truth
+
+
+def test_eight_bit_images_have_the_range_of_their_type() -> None:
+    """As scikit-image has it."""
+    prediction, truth = eight_bit()
+    expected = np.mean([peak_signal_noise_ratio(truth[0, t, 0], prediction[0, t, 0]) for t in range(2)])
+    assert psnr(prediction, truth).item() == pytest.approx(expected, rel=1e-5)
+    scaled = (torch.from_numpy(images).double() / 255 for images in (prediction, truth))
+    assert ssim(prediction, truth).item() == pytest.approx(ssim(*scaled).item(), rel=1e-4)
+    dark = np.minimum(truth, 1)  # the type decides, not the largest number
+    assert psnr(dark * 0, dark).item() == pytest.approx(psnr(dark * 0, dark, data_range=255).item())
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p, t: (p.astype("f4"), t.astype("f4")),  # floats from 0 to 255
+        lambda p, t: (p / 255.0, t),  # one of two is scaled
+        lambda p, t: (p, t / 255.0),
+        lambda p, t: (p.astype(np.int64), t.astype(np.int64)),  # a type without a white
+        lambda p, t: (p / 127.5 - 1, t / 127.5 - 1),  # from -1 to 1
+    ],
+)
+def test_a_default_range_that_numbers_contradict_is_refused(metric, change) -> None:
+    with pytest.raises(DataError, match="such as `data_range=255`"):
+        metric(*change(*eight_bit()))
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_a_range_below_that_of_the_truth_is_refused(metric) -> None:
+    prediction, truth = eight_bit()
+    with pytest.raises(DataError, match=r"`data_range` must be .*Got 1 for `truth` from 0 to 255"):
+        metric(prediction, truth, data_range=1.0)
+    scaled = metric(prediction / 100.0, truth / 100.0, data_range=2.55)
+    assert scaled.item() == pytest.approx(metric(prediction, truth).item(), rel=1e-4)
+
+
+def test_predictions_may_leave_the_range_and_hidden_pixels_do_not_count() -> None:
+    prediction, truth = images()
+    assert psnr(prediction + 2, truth).isfinite()
+    truth[0, 0] = 300.0
+    mask = torch.ones(SERIES, TIME, dtype=torch.bool)
+    mask[0, 0] = False
+    assert psnr(prediction, truth, mask=mask).isfinite() and ssim(prediction, truth, mask=mask).isfinite()
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_that_end_with_their_channels_are_refused(metric, channels: int) -> None:
+    frames = torch.rand(2, 3, 16, 16, channels)
+    with pytest.raises(ShapeError, match=r"`truth` must be images.*`values.movedim\(-1, -3\)`"):
+        metric(frames, frames)
+    assert metric(frames.movedim(-1, -3), frames.movedim(-1, -3)).isfinite()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-import pyro
 import pytest
 import torch
-from pyro import poutine
 from pyro.ops.stats import effective_sample_size
 from torch import Tensor, nn
 
@@ -276,48 +274,6 @@ def test_penalty_is_that_of_the_chains_that_normalise() -> None:
     term = Objective(model, scales={"energy_penalty": 0.1})(data).terms["energy_penalty"]
     gradients = torch.autograd.grad(term, list(energy.parameters()))
     assert all(bool((gradient != 0).any()) for gradient in gradients)
-
-
-def traces(model: ODELEBM, data: Sequences, seed: int) -> tuple[poutine.Trace, poutine.Trace]:
-    torch.manual_seed(seed)
-    with pyro.settings.context(module_local_params=True):
-        guide = poutine.trace(model.guide).get_trace(data)
-        return poutine.trace(poutine.replay(model.model, trace=guide)).get_trace(data), guide
-
-
-def test_restart_term_scores_the_state_on_the_way_by_the_encoder_given_the_rest() -> None:
-    data = irregular()
-    mask = data.entry_mask.clone()
-    mask[1, 1:] = False  # nothing is left to read from the rest of this series
-    data = dataclasses.replace(data, mask=mask)
-    encoder = RNNEncoder((OBS,), 4, hidden_dim=6)
-    model = ODELEBM((OBS,), 3, dynamic_dim=1, encoder=encoder, has_restart_term=True).double()
-    found = []
-    for seed in range(8):
-        model_trace, guide_trace = traces(model, data, seed)
-        path, initial = (model_trace.nodes[name]["value"] for name in ("path", "initial"))
-        term = model.regulariser(data, model_trace, guide_trace)["restart"]
-        matches = []
-        for step in range(6):
-            rest = Sequences(data.values[:, step:], times=data.times[:, step:], mask=mask[:, step:])
-            expected = -model.encode(rest).log_prob(torch.cat([path[:, step], initial[:, 3:]], -1))
-            expected[1] = 0.0
-            matches += [step] if torch.allclose(term, expected, rtol=1e-10, atol=0) else []
-        found += matches
-    assert len(found) == 8 and set(found) == {1, 2}  # one step each, in the first half of six
-
-
-def test_restart_term_teaches_field_and_encoder_and_is_weighted_by_name() -> None:
-    model = ODELEBM((OBS,), 4, encoder=RNNEncoder((OBS,), 4), has_restart_term=True).double()
-    losses = []
-    for scale in (0.0, 2.0):
-        torch.manual_seed(4)
-        losses.append(Objective(model, scales={"restart": scale})(irregular()))
-    assert torch.allclose(losses[1].total - losses[0].total, 2 * losses[1].terms["restart"])
-    for part in (model.vector_field, model.encoder):
-        grads = torch.autograd.grad(losses[1].terms["restart"], list(part.parameters()), retain_graph=True)
-        assert all(bool((grad != 0).any()) for grad in grads)
-    assert float(Objective(model)(Sequences(torch.randn(3, 1, OBS, dtype=F64))).terms["restart"]) == 0
 
 
 # ---------------------------------------------------------------- learning: {Gaussian, energy} x {SVI, Langevin}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 
@@ -54,6 +55,73 @@ def test_chunks_do_not_change_what_is_drawn_of_the_latents(toy, posterior):
     parts = forecast(posterior, data, horizon=3, num_samples=5, chunk_size=2)
     torch.testing.assert_close(parts.emission_means, whole.emission_means, rtol=1e-6, atol=1e-6)
     assert parts.samples.shape == whole.samples.shape
+
+
+def ragged(lengths, **fields):
+    values = torch.rand(len(lengths), max(lengths), 2, generator=torch.Generator().manual_seed(1))
+    data = Sequences(values, **fields)
+    return data.hide(torch.arange(data.num_steps) >= torch.tensor(lengths)[:, None])
+
+
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_a_horizon_begins_at_the_end_of_each_series(toy, posterior, chunk_size):
+    """The line of each series at the steps after its last one, whatever the others are."""
+    lengths = torch.tensor([9, 4, 0, 7])
+    prediction = forecast(posterior, ragged(lengths.tolist()), horizon=3, num_samples=5, chunk_size=chunk_size)
+    steps = lengths[:, None] + torch.arange(3)
+    assert prediction.times.tolist() == steps.tolist()
+    line, drift = prediction.latents["line"], prediction.latents["drift"][:, None]
+    states = line[..., :1] + (line[..., 1:] + drift) * steps
+    expected = posterior.model.emit(states[..., None]).detach()
+    torch.testing.assert_close(prediction.emission_means, expected, rtol=1e-5, atol=1e-5)
+    assert prediction.samples.shape == prediction.emission_means.shape == (5, 4, 3, 2)
+
+
+def test_a_short_series_is_forecast_as_if_alone(toy, posterior):
+    data = ragged([8, 5], times=torch.arange(8.0) / 2 + torch.tensor([[0.0], [7.0]]))
+    together = forecast(posterior, data, horizon=4, num_samples=4000)
+    alone = forecast(posterior, data[1].first(5), horizon=4, num_samples=4000, seed=1)
+    assert torch.equal(together.times[1], alone.times[0])
+    assert_close_mc(together.samples[:, 1] - alone.samples[:, 0], torch.zeros(4, 2))
+
+
+def test_series_that_end_with_the_grid_share_their_horizon(toy, posterior):
+    data = toy.make_data()
+    by_steps = forecast(posterior, data, horizon=3, num_samples=5)
+    by_times = forecast(posterior, data, times=by_steps.times, num_samples=5)
+    assert torch.equal(by_steps.samples, by_times.samples) and by_steps.times.ndim == 1
+
+
+def test_times_are_a_horizon_that_all_series_share(toy, posterior):
+    data = ragged([9, 4])
+    for prediction in (
+        forecast(posterior, data, times=[9.0, 10.0], num_samples=2),
+        forecast(posterior, data.extend(horizon=2), num_samples=2),
+    ):
+        assert prediction.times.tolist() == [9.0, 10.0] and prediction.samples.shape == (2, 2, 2, 2)
+
+
+def test_no_steps_after_the_end_are_none(toy, posterior):
+    assert forecast(posterior, ragged([9, 4]), horizon=0, num_samples=2).samples.shape == (2, 2, 0, 2)
+
+
+def test_ragged_series_with_inputs_have_no_common_horizon(toy, posterior):
+    posterior.model.has_inputs = True
+    data = ragged([9, 5], inputs=torch.zeros(2, 9, 1))
+    with pytest.raises(UnsupportedError, match=r"`inputs` over the horizon would be given twice.*one length at a time"):
+        forecast(posterior, data, horizon=2, inputs=torch.zeros(2, 2, 1), num_samples=2)
+    short = data[1].first(5)
+    assert forecast(posterior, short, horizon=2, inputs=torch.zeros(1, 2, 1), num_samples=2).times.tolist() == [5, 6]
+
+
+def test_a_horizon_may_be_dates(toy, posterior):
+    days = pd.date_range("2024-01-01", periods=12, tz="Europe/Berlin")
+    data = Sequences(toy.make_data().values, times=days[:9])
+    prediction = forecast(posterior, data, times=days[9:], num_samples=2)
+    assert data.calendar.dates(prediction.times).tolist() == days[9:].tolist()
+    assert torch.equal(prediction.times, forecast(posterior, data, horizon=3, num_samples=2).times)
+    with pytest.raises(DataError, match="without a time zone"):
+        forecast(posterior, data, times=days[9:].tz_localize(None), num_samples=2)
 
 
 def test_sample_draws_series_from_the_prior_and_globals_from_the_posterior(toy, posterior):

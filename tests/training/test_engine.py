@@ -129,3 +129,11 @@ def test_float64(toy, quiet):
     data, model = toy.make_data().to(dtype=torch.float64), toy.make_lines().double()
     fit(model, data, SVI(num_steps=3), trainer=quiet)
     assert all(p.dtype == torch.float64 for p in model.parameters())
+
+
+def test_gradients_are_taken_outside_of_mixed_precision(toy, quiet):
+    model, modes = toy.make_lines(), []
+    for parameter in model.parameters():
+        parameter.register_hook(lambda gradient: modes.append(torch.is_autocast_enabled("cpu")))
+    fit(model, toy.make_data(), SVI(num_steps=2), trainer=dataclasses.replace(quiet, precision="bf16-mixed"))
+    assert modes and not any(modes)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import math
 
+import pyro
 import pytest
 import torch
 
+from pyro_seq.errors import DataError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.objective import Objective
 from pyro_seq.infer.svi import SVI
@@ -75,3 +78,49 @@ def test_one_optimiser_trains_all_that_asks_for_a_gradient(toy):
 def test_an_objective_must_be_written():
     with pytest.raises(TypeError, match="objective"):
         GradientMethod(num_steps=1)
+
+
+SCHEDULER = torch.optim.lr_scheduler
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pyro.optim.Adam,
+        pyro.optim.Adam({"lr": 0.01}),
+        pyro.optim.ClippedAdam,
+        torch.optim.LBFGS,
+        functools.partial(torch.optim.Adam, betas=0.9),
+        lambda params, lr: SCHEDULER.StepLR(torch.optim.Adam(params, lr=lr), 10),
+        lambda params, lr: None,
+        torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))]),
+    ],
+    ids=[
+        "class of Pyro",
+        "object of Pyro",
+        "clipped",
+        "closure",
+        "bad option",
+        "scheduler",
+        "nothing",
+        "object of torch",
+    ],
+)
+def test_optimisers_that_cannot_be_used_are_refused_with_the_way_out(optimizer):
+    with pytest.raises(DataError, match=r"(?s)`optimizer` must be a torch optimiser class.*Pass `torch.optim.Adam`"):
+        SVI(num_steps=2, optimizer=optimizer)
+
+
+@pytest.mark.parametrize("name", ["schedule", "scales", "num_particles"])
+@pytest.mark.parametrize(
+    "schedule", [SCHEDULER.StepLR, pyro.optim.ExponentialLR, lambda step: None, lambda step: math.nan, lambda: 1.0]
+)
+def test_functions_of_the_step_are_tried_once(name, schedule):
+    with pytest.raises(DataError, match=rf"`{name}.* must be a function of the step"):
+        SVI(num_steps=2, **{name: {"x": schedule} if name == "scales" else schedule})
+
+
+def test_stateful_optimisers_of_torch_train(toy, quiet):
+    for optimizer in (torch.optim.NAdam, torch.optim.Rprop, functools.partial(torch.optim.SGD, momentum=0.9)):
+        method = SVI(num_steps=3, learning_rate=1e-3, optimizer=optimizer, schedule=lambda step: torch.tensor(0.5))
+        assert fit(toy.make_lines(), toy.make_data(), method, trainer=quiet).status == "completed"

@@ -323,6 +323,24 @@ def test_singular_noise(is_parallel):
     torch.testing.assert_close(draws[..., :-1, :] @ still.transition.mT, draws[..., 1:, :], rtol=0, atol=1e-6)
 
 
+@ROUTES
+def test_a_state_kept_twice_is_smoothed_as_once(is_parallel):
+    # two copies of one level have a singular predicted covariance, whose factor needs more than the least number
+    generator = torch.Generator().manual_seed(2)
+    values = torch.randn(9, 1, generator=generator, dtype=torch.float64)
+    one, both = torch.ones(1, 1, dtype=torch.float64), torch.ones(2, 2, dtype=torch.float64)
+    zero = torch.zeros(1, dtype=torch.float64)
+    once = LinearGaussianParameters(one, 0.3 * one, one, one, zero, 2 * one)
+    first = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    twice = LinearGaussianParameters(
+        torch.eye(2, dtype=torch.float64), 0.3 * both, first, one, zero.expand(2), 2 * both
+    )
+    exact = kalman_smoother(values, once, is_parallel=is_parallel)
+    found = kalman_smoother(values, twice, is_parallel=is_parallel)
+    torch.testing.assert_close(found.smoothed_means, exact.smoothed_means.expand(-1, 2), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(found.smoothed_covs, exact.smoothed_covs.expand(-1, 2, 2), rtol=1e-10, atol=1e-10)
+
+
 def test_exact_observations():
     # without observation noise the seen coordinates are known and the filter's covariance is singular
     case = tracking(10, 0.1, 0.03)

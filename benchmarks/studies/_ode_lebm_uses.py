@@ -1,15 +1,15 @@
-"""What latents of `ode_lebm_langevin.py` are good for besides prediction: detection, description, generation."""
+"""What latents of the study of ODE-LEBM are good for besides prediction: detection, description, generation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from _ode_lebm_scores import decoded
-from _ode_lebm_tasks import Task
 from torch import Tensor
 
 import pyro_seq as ps
+from benchmarks.studies._ode_lebm_scores import decoded
+from benchmarks.studies._ode_lebm_tasks import Task, energy_of
 from pyro_seq import metrics
 from pyro_seq.distributions.energy_drift import energy_drift
 from pyro_seq.predict.energies import energies
@@ -91,7 +91,7 @@ def prior_draws(model: ps.ODELEBM, grid: ps.Sequences, num_steps: int | None, se
     """Vectors (series, latent) from the prior, by chains of so many steps under an energy."""
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(len(grid), model.dim, generator=generator)
-    if model.energy is None:
+    if energy_of(model) is None:
         return start
     return model.prior(grid).run(start, num_steps, generator=generator).state.value
 
@@ -106,9 +106,9 @@ def sources(model: ps.ODELEBM, grid: ps.Sequences, trained: Tensor, seed: int = 
     """Vectors (series, latent) to decode: of the prior in several ways, and of two rivals that need no energy."""
     generator = torch.Generator().manual_seed(seed)
     found = {"prior": prior_draws(model, grid, None)}
-    if model.energy is not None:
-        found["prior, 10 times longer chains"] = prior_draws(model, grid, 10 * model.energy.num_steps)
-        pool = model.energy.chains.values[model.energy.chains.is_started]
+    if energy_of(model) is not None:
+        found["prior, 10 times longer chains"] = prior_draws(model, grid, 10 * energy_of(model).num_steps)
+        pool = energy_of(model).chains.values[energy_of(model).chains.is_started]
         if len(pool):
             found["prior, pool of training"] = pool[torch.randint(len(pool), (len(grid),), generator=generator)]
     flat = trained.flatten(0, 1)
@@ -139,7 +139,7 @@ def generation(model: ps.ODELEBM, task: Task, latents: Tensor, trained: Tensor) 
             f"{name}: nearest draw to an unseen": distance(real, drawn),
             f"{name}: |z|": float(vectors.norm(dim=-1).mean()),
         }
-        if model.energy is not None and name.startswith("prior"):
-            drift = energy_drift(model.energy, latents, vectors, loc=0.0, scale=1.0)
+        if energy_of(model) is not None and name.startswith("prior"):
+            drift = energy_drift(energy_of(model), latents, vectors, loc=0.0, scale=1.0)
             scores |= {f"{name}: energy gap": drift.gap, f"{name}: largest deviation": drift.deviation}
     return scores

@@ -1,8 +1,8 @@
 """Train SRVP on moving digits, predict what comes next, score it beside what needs no model, draw pictures.
 
-python examples/srvp_moving_digits.py                        digits that bounce off at random; SRVP, and without noise
-python examples/srvp_moving_digits.py --deterministic --models residual mlp gru no-noise     the ablation of the paper
-python examples/srvp_moving_digits.py --resume               go on with a run that was stopped
+python -m benchmarks.studies.srvp                        digits that bounce off at random; SRVP, and without noise
+python -m benchmarks.studies.srvp --deterministic --models residual mlp gru no-noise     the ablation of the paper
+python -m benchmarks.studies.srvp --resume               go on with a run that was stopped
 
 The digits come with scikit-learn; nothing is downloaded.
 """
@@ -81,7 +81,7 @@ def make(kind: str, options: argparse.Namespace) -> ps.SRVP:
         content_dim=CONTENT_DIM,
         num_frames=NUM_SEEN,
         hidden_dim=HIDDEN_DIM,
-        observation_scale=0.5 if options.deterministic else 0.15,
+        emission=ps.PixelEmission(scale=0.5 if options.deterministic else 0.15),
         architecture=ARCHITECTURES[options.architecture],
         transition=transition,
     )

@@ -7,10 +7,7 @@ import itertools
 import pytest
 import torch
 
-from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.metrics import nearest_series
-from pyro_seq.metrics.gaps import (
+from benchmarks.studies._gaps import (
     LENGTHS,
     NUM_KEPT,
     PROBABILITIES,
@@ -22,6 +19,9 @@ from pyro_seq.metrics.gaps import (
     trivial_predictions,
     wrong_pixels,
 )
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.metrics import nearest_series
 
 
 def images(num_series=7, num_steps=20, seed=0) -> Sequences:

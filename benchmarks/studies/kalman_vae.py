@@ -1,9 +1,9 @@
 """Train the Kalman VAE on a ball in a box, fill in hidden frames, score against recurrent baselines, draw pictures.
 
-python examples/kalman_vae_imputation.py                   ball in a box, 5000 sequences, half an hour on one core
-python examples/kalman_vae_imputation.py --world gravity   the same with gravity; also hexagon, pong
-python examples/kalman_vae_imputation.py --missing 0.2     trained with a fifth of the frames missing
-python examples/kalman_vae_imputation.py --models "Kalman VAE"   without the recurrent baselines
+python -m benchmarks.studies.kalman_vae                   ball in a box, 5000 sequences, half an hour on one core
+python -m benchmarks.studies.kalman_vae --world gravity   the same with gravity; also hexagon, pong
+python -m benchmarks.studies.kalman_vae --missing 0.2     trained with a fifth of the frames missing
+python -m benchmarks.studies.kalman_vae --models "Kalman VAE"   without the recurrent baselines
 
 The data come from a physics engine: pip install 'pyro_seq[physics]'.
 """
@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 import pyro_seq as ps
+from benchmarks.studies import _gaps as gaps
 from pyro_seq import datasets, diagnostics
-from pyro_seq.metrics import gaps
 from pyro_seq.predict.causal import CausalCopies
 from pyro_seq.training import schedules
 

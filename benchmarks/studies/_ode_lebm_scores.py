@@ -1,13 +1,13 @@
-"""Scores of `ode_lebm_langevin.py`: errors of predictions, and trivial predictors."""
+"""Scores of the study of ODE-LEBM: errors of predictions, and trivial predictors."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from _ode_lebm_tasks import Task
 from torch import Tensor
 
 import pyro_seq as ps
+from benchmarks.studies._ode_lebm_tasks import Task
 from pyro_seq import metrics
 from pyro_seq.predict.energies import energies
 

@@ -1,9 +1,8 @@
-"""The example of ODE-LEBM: what it asks of each data set, its trivial predictors, and each data set briefly."""
+"""The study of ODE-LEBM: what it asks of each data set, its trivial predictors, and each data set briefly."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import subprocess
@@ -14,18 +13,11 @@ import pytest
 import torch
 
 import pyro_seq as ps
+from benchmarks.studies import _ode_lebm_scores as scores
+from benchmarks.studies import _ode_lebm_tasks as tasks
+from benchmarks.studies import _ode_lebm_uses as uses
 
-ROOT = Path(__file__).parents[1]
-PARTS = ("_ode_lebm_tasks", "_ode_lebm_scores", "_ode_lebm_uses")
-
-
-@pytest.fixture
-def parts(monkeypatch: pytest.MonkeyPatch):
-    """The modules beside the example."""
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    yield [importlib.import_module(name) for name in PARTS]
-    for name in PARTS:
-        sys.modules.pop(name, None)
+ROOT = Path(__file__).parents[2]
 
 
 def options(**changes) -> argparse.Namespace:
@@ -44,8 +36,7 @@ def options(**changes) -> argparse.Namespace:
     return argparse.Namespace(**(known | changes))
 
 
-def test_the_nearest_training_sinusoid_has_the_known_error(parts) -> None:
-    tasks, scores, _ = parts
+def test_the_nearest_training_sinusoid_has_the_known_error() -> None:
     task = tasks.SETUPS["sinusoids"].load(options(smoke=False))
     table = scores.trivial(task)
     assert table["nearest training series"]["all points"] == pytest.approx(0.0012, abs=2e-4)
@@ -54,20 +45,18 @@ def test_the_nearest_training_sinusoid_has_the_known_error(parts) -> None:
     assert int(task.train.mask.sum(1).unique()) == 20, "learning sees as many points as are given"
 
 
-def test_learning_from_all_points_thins_the_encoder(parts) -> None:
-    tasks, _, _ = parts
+def test_learning_from_all_points_thins_the_encoder() -> None:
     chosen = options(learn="all")
     setup = tasks.SETUPS["sinusoids"]
     task = setup.load(chosen)
     assert task.train.mask.all() and not task.given.mask.all()
     assert isinstance(tasks.build(setup, task, chosen).encoder, tasks.ThinnedEncoder)
     cold = tasks.build(setup, task, options(start="cold", prior="gaussian"))
-    assert not cold.has_guide and cold.energy is None
+    assert not cold.has_guide and tasks.energy_of(cold) is None
 
 
 @pytest.mark.parametrize("data", ["sinusoids", "spiral", "digits", "balls"])
-def test_scores_of_an_untrained_model(parts, data: str) -> None:
-    tasks, scores, uses = parts
+def test_scores_of_an_untrained_model(data: str) -> None:
     setup = tasks.SETUPS[data]
     task = setup.load(options(data=data))
     task = tasks.Task(
@@ -101,8 +90,7 @@ def test_scores_of_an_untrained_model(parts, data: str) -> None:
     assert bool(uses.description(model, task, latents, trained)) == (data != "spiral")
 
 
-def test_a_neighbour_that_ends_is_continued(parts) -> None:
-    tasks, scores, _ = parts
+def test_a_neighbour_that_ends_is_continued() -> None:
     wave = torch.sin(0.5 * torch.arange(200.0))
     starts = torch.arange(0, 60)
     train = ps.Sequences(torch.stack([wave[start : start + 40] for start in starts])[..., None])
@@ -112,8 +100,7 @@ def test_a_neighbour_that_ends_is_continued(parts) -> None:
     assert float((scores.neighbour(task) - test.values).abs().max()) < 0.2
 
 
-def test_inference_starts_and_lengths(parts) -> None:
-    tasks, scores, _ = parts
+def test_inference_starts_and_lengths() -> None:
     setup = tasks.SETUPS["sinusoids"]
     task = setup.load(options())
     model = tasks.build(setup, task, options())
@@ -127,8 +114,17 @@ def test_inference_starts_and_lengths(parts) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["sinusoids", "spiral", "digits", "balls"])
 def test_smoke(data: str, tmp_path: Path) -> None:
-    example = ROOT / "examples" / "ode_lebm_langevin.py"
-    command = [sys.executable, str(example), "--data", data, "--smoke", "--quiet", "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.studies.ode_lebm",
+        "--data",
+        data,
+        "--smoke",
+        "--quiet",
+        "--out",
+        str(tmp_path),
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr

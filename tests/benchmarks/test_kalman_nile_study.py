@@ -1,31 +1,20 @@
-"""The model of the example on the Nile: a path distribution as the observation site, under every verb and method."""
+"""The model of the study of the Nile: a path distribution as the observation site, under every verb and method."""
 
 from __future__ import annotations
-
-import importlib.util
-from pathlib import Path
 
 import pytest
 import torch
 
 import pyro_seq as ps
+from benchmarks.studies import kalman_nile as nile
 from pyro_seq.diagnostics import to_arviz
 from pyro_seq.testing import check_model
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "kalman_nile.py"
 QUIET = ps.Trainer(progress=False)
 
 
 @pytest.fixture(scope="module")
-def nile():
-    specification = importlib.util.spec_from_file_location("kalman_nile", EXAMPLE)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def chains(nile):
+def chains():
     torch.manual_seed(0)
     _, gaps = nile.load()
     model = nile.LocalTrend(nile.UNITS[1]).double()
@@ -33,7 +22,7 @@ def chains(nile):
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_model_keeps_the_rules(nile, order):
+def test_model_keeps_the_rules(order):
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     walks = 100 * torch.randn(4, 9, 1, generator=generator).cumsum(1) + 1000
@@ -42,7 +31,7 @@ def test_model_keeps_the_rules(nile, order):
 
 
 @pytest.mark.parametrize(("order", "known"), [(1, (15098.5, 1469.2)), (2, (14678.0, 1752.8, 0.0))])
-def test_maximum_likelihood(nile, order, known):
+def test_maximum_likelihood(order, known):
     whole, _ = nile.load()
     variances, likelihood = nile.maximise(whole, order)
     assert variances.tolist() == pytest.approx(known, rel=1e-4, abs=1e-3)
@@ -51,7 +40,7 @@ def test_maximum_likelihood(nile, order, known):
     assert variances.tolist() == pytest.approx(reference.tolist(), rel=1e-3, abs=1e-3)
 
 
-def test_verbs_on_stored_draws(nile, chains):
+def test_verbs_on_stored_draws(chains):
     _, gaps = nile.load()
     scales = chains.draws(gaps, 5)["scales"]
     path = chains.model.path(scales, gaps)
@@ -67,7 +56,7 @@ def test_verbs_on_stored_draws(nile, chains):
 
 
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter")  # of ten draws
-def test_arviz_has_states_and_the_exact_likelihood(nile, chains):
+def test_arviz_has_states_and_the_exact_likelihood(chains):
     _, gaps = nile.load()
     idata = to_arviz(chains, gaps.extend(horizon=2))
     assert idata["posterior"]["scales"].dims == ("chain", "draw", "component")
@@ -80,7 +69,7 @@ def test_arviz_has_states_and_the_exact_likelihood(nile, chains):
     assert -600 < result["loo"] < -400
 
 
-def test_svi_loss_stays_above_the_smallest(nile):
+def test_svi_loss_stays_above_the_smallest():
     """Minus the bound is at least minus the largest log-likelihood, and the divergence of the scales only adds."""
     torch.manual_seed(0)
     whole, _ = nile.load()

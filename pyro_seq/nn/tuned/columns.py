@@ -28,9 +28,11 @@ class Window(NamedTuple):
     def is_better_spread(self, images: Tensor, channels: int) -> bool:
         """True when :func:`transposed_convolution` of `images` to so many `channels` is faster than torch's."""
         pixels = [self.grown(size) for size in images.shape[2:]]
+        if not self._suits(images, pixels):
+            return False
         # in bfloat16 torch has a fast way for narrow images
-        is_narrow = channels <= _NARROW and not torch.is_autocast_enabled(images.device.type)
-        return self._suits(images, pixels) and (is_narrow or math.prod(pixels) <= _SMALL)
+        is_narrow = channels <= _NARROW and not torch.is_autocast_enabled("cpu")
+        return is_narrow or math.prod(pixels) <= _SMALL
 
     def grown(self, size: int) -> int:
         """Pixels of the result of a transposed convolution, with the zeros around it cut off."""

@@ -1,10 +1,10 @@
 """Train ODE-LEBM, score its predictions beside trivial ones, put its latents to other uses, draw pictures.
 
-python examples/ode_lebm_langevin.py                                    irregular sinusoids, a few minutes on one core
-python examples/ode_lebm_langevin.py --prior gaussian --inference svi   the Latent ODE on the same data
-python examples/ode_lebm_langevin.py --learn all --share 0.1            training sees all points, a test one in ten
-python examples/ode_lebm_langevin.py --start cold                       chains from noise at every step, as published
-python examples/ode_lebm_langevin.py --data spiral                      also digits, balls, mujoco, physionet
+python -m benchmarks.studies.ode_lebm                                    irregular sinusoids, a few minutes on one core
+python -m benchmarks.studies.ode_lebm --prior gaussian --inference svi   the Latent ODE on the same data
+python -m benchmarks.studies.ode_lebm --learn all --share 0.1            training sees all points, a test one in ten
+python -m benchmarks.studies.ode_lebm --start cold                       chains from noise at every step, as published
+python -m benchmarks.studies.ode_lebm --data spiral                      also digits, balls, mujoco, physionet
 
 Two flags span {Gaussian, energy} x {SVI, Langevin}. Walkers need pip install 'pyro_seq[mujoco]', intensive care needs
 files: see `pyro_seq.datasets.physionet_2012`.
@@ -23,13 +23,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from _ode_lebm_pictures import draw
-from _ode_lebm_scores import errors, inferred, trivial
-from _ode_lebm_tasks import SETUPS, SHARES, Recipe, Task, build, is_thinned
-from _ode_lebm_uses import MOST_CHAINS, MOST_TRAINED, description, detection, generation
 from torch import Tensor, nn
 
 import pyro_seq as ps
+from benchmarks.studies._ode_lebm_pictures import draw
+from benchmarks.studies._ode_lebm_scores import errors, inferred, trivial
+from benchmarks.studies._ode_lebm_tasks import SETUPS, SHARES, Recipe, Task, build, energy_of, is_thinned
+from benchmarks.studies._ode_lebm_uses import MOST_CHAINS, MOST_TRAINED, description, detection, generation
 from pyro_seq import diagnostics
 from pyro_seq.ops.langevin import MALA
 from pyro_seq.training import schedules
@@ -83,8 +83,8 @@ class Training:
     def hold(self, is_held: bool) -> None:
         """Let noise and energy wait until there is a path that they could fit."""
         self.model.emission.log_scale.requires_grad_(not is_held)
-        if self.model.energy is not None:
-            self.model.energy.requires_grad_(not is_held)
+        if energy_of(self.model) is not None:
+            energy_of(self.model).requires_grad_(not is_held)
 
     def part(self, name: str, method: ps.SVI | ps.MaximumLikelihood) -> ps.ChainPosterior | ps.GuidePosterior:
         """One fit."""
@@ -122,7 +122,7 @@ class Training:
 
     def by_bound(self, num_steps: int, is_first: bool = False) -> ps.SVI:
         """Model and encoder by the evidence lower bound."""
-        energy = self.model.energy
+        energy = energy_of(self.model)
         optimizer = torch.optim.Adam if energy is None else TwoRates(energy, self.recipe.energy_rate)
         return ps.SVI(
             **self.shared(num_steps, is_first),

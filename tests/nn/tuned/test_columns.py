@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pyro_seq.nn.columns import Window, convolution, transposed_convolution
+from pyro_seq.nn.tuned.columns import Window, convolution, transposed_convolution
 
 WINDOWS = [Window(4, 2, 1), Window(3, 1, 1), Window(2, 2, 0), Window(5, 3, 2)]
 
@@ -62,3 +62,8 @@ def test_they_are_for_small_or_narrow_images_that_the_windows_cover():
     assert not window.is_better_gathered(torch.empty(1, 8, 7, 8))
     assert window.is_better_spread(small[..., :4, :4], 64) and not window.is_better_spread(small, 64)
     assert window.is_better_spread(large, 3) and not Window(3, 1, 1).is_better_spread(large, 3)
+
+
+def test_on_other_devices_torch_is_taken():
+    window, images = Window(4, 2, 1), torch.empty(1, 8, 4, 4, device="meta")
+    assert not window.is_better_gathered(images) and not window.is_better_spread(images, 3)

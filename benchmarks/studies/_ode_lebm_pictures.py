@@ -1,16 +1,16 @@
-"""Pictures of `ode_lebm_langevin.py`."""
+"""Pictures of the study of ODE-LEBM."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from _ode_lebm_scores import decoded
-from _ode_lebm_tasks import Task
-from _ode_lebm_uses import prior_draws
 from torch import Tensor
 
 import pyro_seq as ps
+from benchmarks.studies._ode_lebm_scores import decoded
+from benchmarks.studies._ode_lebm_tasks import Task, energy_of
+from benchmarks.studies._ode_lebm_uses import prior_draws
 from pyro_seq import diagnostics
 
 FEW = 4  # series in a picture
@@ -31,7 +31,7 @@ def draw(
     draw_chains(model, task, out, num_draws)
     grid = task.test
     # in training the pool of prior chains goes on; chains from noise take longer to come as far
-    num_steps = None if model.energy is None else 10 * model.energy.num_steps
+    num_steps = None if energy_of(model) is None else 10 * energy_of(model).num_steps
     draws = {"posterior draws": latents, "prior chains": prior_draws(model, grid, num_steps)}
     figure = diagnostics.plot_energy(lambda vectors: -tilted(model, grid, vectors), draws)
     figure.savefig(out / "energy.png", dpi=150)
@@ -40,7 +40,7 @@ def draw(
 def tilted(model: ps.ODELEBM, grid: ps.Sequences, vectors: Tensor) -> Tensor:
     """Log density of the prior, without the normaliser."""
     prior = model.prior(grid)
-    return prior.log_prob(vectors) if model.energy is None else prior.tilted(vectors)
+    return prior.log_prob(vectors) if energy_of(model) is None else prior.tilted(vectors)
 
 
 # ---------------------------------------------------------------------- predictions

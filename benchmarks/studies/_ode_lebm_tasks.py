@@ -1,4 +1,4 @@
-"""Data sets of `ode_lebm_langevin.py`: what training and inference see of the series, what is asked, which model."""
+"""Data sets of the study of ODE-LEBM: what training and inference see of the series, what is asked, which model."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def build(setup: Setup, task: Task, options: argparse.Namespace) -> ps.ODELEBM:
         dynamic_dim=dynamic,
         flow=ps.Flow(state, order=1, solver=solver),
         vector_field=ps.BayesianMLP(state + dynamic, state, setup.field_dims, is_bayesian=False),
-        energy=tilt(dim, setup.recipe) if options.prior == "energy" else None,
+        initial_prior=tilt(dim, setup.recipe) if options.prior == "energy" else None,
         encoder=None if is_cold else encoder(dim, task, options),
         emission=ps.GaussianEmission(decoder, initial_scale=setup.recipe.scale),
         time_step=setup.time_step,
@@ -254,3 +254,8 @@ def encoder(dim: int, task: Task, options: argparse.Namespace) -> torch.nn.Modul
 def is_thinned(options: argparse.Namespace) -> bool:
     """Whether the encoder is to learn to do with fewer points than training has."""
     return options.data == "sinusoids" and options.learn == "all"
+
+
+def energy_of(model: ps.ODELEBM) -> ps.EnergyTilt | None:
+    """The energy of a model's prior; None where it is Gaussian."""
+    return model.initial_prior if isinstance(model.initial_prior, ps.EnergyTilt) else None

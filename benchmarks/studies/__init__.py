@@ -1,0 +1,1 @@
+"""Studies: one program a model, with the data, ablations and scores that its tables show; teaching is for examples."""

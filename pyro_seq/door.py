@@ -1,0 +1,54 @@
+"""The door: what `fit` and every verb check of their arguments before any work starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError
+from pyro_seq.model import SequenceModel
+
+_REMEDIES = {SequenceModel: "Build one, such as `ODE2VAE(obs_shape=(2,))`", Sequences: "Wrap it: `Sequences(values)`"}
+
+
+def require_type(value: Any, kind: type, name: str) -> None:
+    """Refuse what is not a `kind`."""
+    if not isinstance(value, kind):
+        remedy = f" {_REMEDIES[kind]}." if kind in _REMEDIES else ""
+        raise DataError(f"`{name}` must be a `{kind.__name__}`. Got {type(value).__name__}.{remedy}")
+
+
+def require_data(model: SequenceModel, data: Any, name: str = "data", *, has_device: bool = True) -> None:
+    """Refuse data that `model` cannot be run on: of another type, floating type, device or shape.
+
+    Args:
+        model: The model.
+        data: What must be `Sequences` that fit it.
+        name: Of the argument, for the message.
+        has_device: Whether the data must be where the model is; not where training moves both.
+
+    Raises:
+        DataError: With the conversion that mends it.
+        PyroSeqError: What the model itself refuses.
+    """
+    require_type(data, Sequences, name)
+    for parameter_name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != data.dtype:
+            raise DataError(
+                f"`{name}` and `model` must share a floating type. Got {data.dtype} and {parameter.dtype} "
+                f"(`{parameter_name}`). Convert one: `{name}.to(dtype={parameter.dtype})` or `model.to({data.dtype})`."
+            )
+        if has_device and parameter.device != data.device:
+            raise DataError(
+                f"`{name}` and `model` must be on one device. Got {data.device} and {parameter.device} "
+                f"(`{parameter_name}`). Move one: `{name}.to('{parameter.device}')` or `model.to('{data.device}')`."
+            )
+    model.check(data)
+
+
+def require_posterior(posterior: Any) -> None:
+    """Refuse what `fit` cannot have returned."""
+    if not isinstance(getattr(posterior, "model", None), SequenceModel) or not hasattr(posterior, "draws"):
+        raise DataError(
+            f"`posterior` must be what `fit` returned. Got {type(posterior).__name__}. Fit the model first."
+        )

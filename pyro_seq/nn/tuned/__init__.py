@@ -1,0 +1,1 @@
+"""Kernels tuned to one version of torch."""
