@@ -1,9 +1,10 @@
 """SRVP's tuned convolutions and normalisations on a processor, beside torch's own: layer by layer, and whole steps.
 
-The layers are those of a training step of SRVP where a tuned routine is taken, with the images that reach them: at the
-paper's size (64 x 64) and at that of the example (32 x 32), 16 clips of 15 frames, DCGAN networks. Each is run forward
-and backward. Torch's own are the same layers on the same images, channels last, with the routine
-switched off. Values and gradients must agree in double precision before anything is timed.
+The layers are those of a training step of SRVP for which there is a tuned routine, with the images that reach them: at
+the paper's size (64 x 64) and at that of the example (32 x 32), 16 clips of 15 frames, DCGAN networks. "Not taken"
+marks where the library calls torch. Each is run forward and backward. Torch's own are the same layers on the same
+images, channels last, with the routine switched off; there its normalisation loses digits, so steps are timed with its
+channels first, too. Values and gradients must agree in double precision before anything is timed.
 
 Ratios are torch's time on the processor over the tuned routine's, medians of interleaved repeats on one thread; above 1
 the tuned routine is faster. Errors are relative to double precision, the larger of values and gradients.
@@ -23,6 +24,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from benchmarks._measure import device_name, folder, gap, interleave, options, require_equal
 from benchmarks._srvp_baseline import Sizes
@@ -59,64 +61,74 @@ def main() -> None:
     num_series, num_steps = (4, 6) if quick else (16, 15)
     rows: list[Ratio] = []
     for size, sizes in SIZES.items():
+        check_step(sizes)
         for precision in PRECISIONS:
             task = Task(sizes, num_series, num_steps, is_mixed=precision == "bfloat16")
             rows += layer_rows(size, precision, task, 2 if quick else 5)
             rows += step_rows(size, precision, task, 2 if quick else 5)
-        check_step(sizes)
     report(rows)
 
 
 @contextmanager
-def torchs_own(*kinds: str) -> Iterator[None]:
-    """Tuned routines of those kinds are never taken."""
+def taken(is_taken: bool, *kinds: str) -> Iterator[None]:
+    """Tuned routines of those kinds are always taken, or never."""
     with ExitStack() as stack:
         for kind in kinds:
-            stack.enter_context(mock.patch.object(*SWITCHES[kind], lambda *_: False))
+            stack.enter_context(mock.patch.object(*SWITCHES[kind], lambda *_: is_taken))
         yield
 
 
 def layer_rows(size: str, precision: str, task: Task, repeats: int) -> list[Ratio]:
     """Forward and backward of each layer of a training step that takes a tuned routine."""
     rows = []
-    for kind, layer, images in tuned_layers(task):
+    for kind, is_taken, layer, images in layers(task):
         shape = " x ".join(str(length) for length in images.shape)
-        name = f"{size}, {kind}, {shape}{_target(layer)}"
+        name = f"{size}, {kind}, {shape}{_target(layer)}" + ("" if is_taken else ", not taken")
         slope = random_slope(layer, images)
         exact = copy.deepcopy(layer).double()
         few = exact, images[:16].double(), slope[:16].double()
-        require_equal(name, run(*few), run(*few, kind), DOUBLE)
+        require_equal(name, *(run(*few, kind, is_tuned) for is_tuned in (True, False)), DOUBLE)
         errors: list[float] = []
         if precision == "float32":
-            true = run(exact, images.double(), slope.double())
-            errors = [gap(run(layer, images, slope, *kinds), true) for kinds in ((), (kind,))]
+            true = run(exact, images.double(), slope.double(), kind, True)
+            errors = [gap(run(layer, images, slope, kind, is_tuned), true) for is_tuned in (True, False)]
         with autocast(precision):
-            slope = slope.to(layer(images).dtype)
-            times = interleave(
-                {"tuned": partial(run, layer, images, slope), "torch": partial(run, layer, images, slope, kind)},
-                repeats,
-            )
+            call = partial(run, layer, images, slope.to(layer(images).dtype), kind)
+            times = interleave({"tuned": partial(call, True), "torch": partial(call, False)}, repeats)
         rows.append(Ratio(name, precision, times["torch"].cpu / times["tuned"].cpu, *errors))
         print(_line(rows[-1]), flush=True)
     return rows
 
 
 def step_rows(size: str, precision: str, task: Task, repeats: int) -> list[Ratio]:
-    """A training step with torch's own in place of one kind of routine, and of all."""
-
-    def step(*kinds: str) -> Callable[[], object]:
-        def run_step() -> None:
-            with torchs_own(*kinds):
-                task.library()
-
-        return run_step
-
-    sides = {"all": tuple(SWITCHES)} | {kind: (kind,) for kind in SWITCHES}
-    times = interleave({"": step()} | {side: step(*kinds) for side, kinds in sides.items()}, repeats)
+    """A training step with torch's own in place of some routines."""
+    sides: dict[str, Callable[[], AbstractContextManager[object]]] = {
+        "all": lambda: taken(False, *SWITCHES),
+        "convolutions": lambda: taken(False, "gathered", "spread"),
+        "normalised": lambda: taken(False, "normalised"),
+        "normalised with its channels first": channels_first,
+    }
+    calls = {side: partial(_within, make, task) for side, make in {"": nullcontext, **sides}.items()}
+    times = interleave(calls, repeats)
     rows = [Ratio(f"{size}, training step, {side}", precision, times[side].cpu / times[""].cpu) for side in sides]
     for row in rows:
         print(_line(row), flush=True)
     return rows
+
+
+def _within(replaced: Callable[[], AbstractContextManager[object]], task: Task) -> None:
+    with replaced():
+        task.library()
+
+
+def channels_first() -> AbstractContextManager[object]:
+    """Torch's own normalisation in the layout in which it loses no digits."""
+
+    def forward(layer: Rectified, images: Tensor) -> Tensor:
+        result = functional.leaky_relu(layer.norm(images.contiguous()), layer.slope)
+        return result.contiguous(memory_format=torch.channels_last)
+
+    return mock.patch.object(Rectified, "forward", forward)
 
 
 def check_step(sizes: Sizes) -> None:
@@ -124,38 +136,32 @@ def check_step(sizes: Sizes) -> None:
     found = []
     for kinds in ((), tuple(SWITCHES)):
         task = Task(sizes, 4, 6, dtype=torch.float64)
-        with torchs_own(*kinds), torch.random.fork_rng():
+        with taken(False, *kinds), torch.random.fork_rng():
             torch.manual_seed(1)
             loss = task.library()
         found.append([loss, *(own.grad for own, *_ in task.pairs if own.grad is not None)])
     require_equal("training step", *found, DOUBLE)
 
 
-def tuned_layers(task: Task) -> list[tuple[str, nn.Module, Tensor]]:
-    """Kind of the routine, a copy of the layer, and the images that reach it, in the order of a step."""
-    found: list[tuple[str, nn.Module, Tensor]] = []
+def layers(task: Task) -> list[tuple[str, bool, nn.Module, Tensor]]:
+    """Kind of the routine, whether it is taken, a copy of the layer and the images that reach it, in a step's order."""
+    found: list[tuple[str, bool, nn.Module, Tensor]] = []
 
     def record(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        if kind := kind_of(layer, arguments[0]):
-            found.append((kind, layer, arguments[0].detach().clone()))
+        images = arguments[0]
+        if isinstance(layer, Rectified):
+            is_taken = normalised.is_better_in_one_pass(layer.norm, images)
+            found.append(("normalised", is_taken, layer, images.detach().clone()))
+        elif isinstance(layer, Convolution) and min(images.shape[2:]) <= (4 if layer.is_transposed else 8):
+            window = Window(layer.weight.shape[1], layer.stride, layer.padding)
+            kind = "spread" if layer.is_transposed else "gathered"
+            found.append((kind, getattr(window, SWITCHES[kind][1])(images), layer, images.detach().clone()))
 
     hooks = [layer.register_forward_pre_hook(record) for layer in task.model.modules()]
     task.library()
     for hook in hooks:
         hook.remove()
-    return [(kind, copy.deepcopy(layer), images) for kind, layer, images in found]
-
-
-def kind_of(layer: nn.Module, images: Tensor) -> str | None:
-    """Kind of the tuned routine that the layer takes, if any."""
-    if isinstance(layer, Rectified):
-        return "normalised"
-    if not isinstance(layer, Convolution):
-        return None
-    window = Window(layer.weight.shape[1], layer.stride, layer.padding)
-    if layer.is_transposed:
-        return "spread" if window.is_better_spread(images, layer.weight.shape[3]) else None
-    return "gathered" if window.is_better_gathered(images) else None
+    return [(kind, is_taken, copy.deepcopy(layer), images) for kind, is_taken, layer, images in found]
 
 
 def random_slope(layer: nn.Module, images: Tensor) -> Tensor:
@@ -165,10 +171,10 @@ def random_slope(layer: nn.Module, images: Tensor) -> Tensor:
     return slope.contiguous(memory_format=torch.channels_last)
 
 
-def run(layer: nn.Module, images: Tensor, slope: Tensor, *kinds: str) -> list[Tensor]:
-    """Values and gradients of the layer, with torch's own in place of those kinds."""
+def run(layer: nn.Module, images: Tensor, slope: Tensor, kind: str, is_tuned: bool) -> list[Tensor]:
+    """Values and gradients of the layer, by the tuned routine of that kind or by torch's own."""
     images = images.detach().requires_grad_()
-    with torchs_own(*kinds):
+    with taken(is_tuned, kind):
         result = layer(images)
     return [result, *torch.autograd.grad(result, [images, *layer.parameters()], slope)]
 

@@ -134,7 +134,7 @@ class Convolution(nn.Module):
         window = Window(weight.shape[1], self.stride, self.padding)
         kernel = weight.permute(0, 3, 1, 2)
         if self.is_transposed:
-            if window.is_better_spread(maps, weight.shape[3]):
+            if window.is_better_spread(maps):
                 return transposed_convolution(maps, weight, window)
             return functional.conv_transpose2d(maps, kernel, None, self.stride, self.padding)
         if window.is_better_gathered(maps):

@@ -62,5 +62,6 @@ def test_it_is_for_plain_batch_normalisation_in_training_on_a_processor():
     norm, images = nn.BatchNorm2d(3), torch.empty(5, 3, 4, 6)
     assert is_better_in_one_pass(norm, images) and not is_better_in_one_pass(norm, images.to("meta"))
     assert not is_better_in_one_pass(copy.deepcopy(norm).eval(), images)
+    assert not is_better_in_one_pass(norm, images.bfloat16())
     others = [nn.GroupNorm(1, 3), nn.BatchNorm2d(3, affine=False), nn.BatchNorm2d(3, momentum=None)]
     assert not any(is_better_in_one_pass(other, images) for other in others)

@@ -55,15 +55,16 @@ def test_second_derivatives():
         assert torch.autograd.gradgradcheck(lambda x, w, f=function: f(x, w, Window(2, 2, 0)), (images, weight))
 
 
-def test_they_are_for_small_or_narrow_images_that_the_windows_cover():
+def test_they_are_for_small_maps_of_many_channels_that_the_windows_cover():
     window = Window(4, 2, 1)
-    small, large = torch.empty(1, 8, 8, 8), torch.empty(1, 8, 16, 16)
+    small, large = torch.empty(1, 256, 8, 8), torch.empty(1, 256, 16, 16)
     assert window.is_better_gathered(small) and not window.is_better_gathered(large)
-    assert not window.is_better_gathered(torch.empty(1, 8, 7, 8))
-    assert window.is_better_spread(small[..., :4, :4], 64) and not window.is_better_spread(small, 64)
-    assert window.is_better_spread(large, 3) and not Window(3, 1, 1).is_better_spread(large, 3)
+    assert not window.is_better_gathered(small[..., :7, :])
+    assert window.is_better_spread(small[..., :4, :4]) and not window.is_better_spread(small)
+    assert not window.is_better_gathered(small[:, :255]) and not window.is_better_spread(small[:, :255, :4, :4])
+    assert not Window(3, 1, 1).is_better_gathered(small) and not Window(3, 1, 1).is_better_spread(small)
 
 
 def test_on_other_devices_torch_is_taken():
-    window, images = Window(4, 2, 1), torch.empty(1, 8, 4, 4, device="meta")
-    assert not window.is_better_gathered(images) and not window.is_better_spread(images, 3)
+    window, images = Window(4, 2, 1), torch.empty(1, 256, 4, 4, device="meta")
+    assert not window.is_better_gathered(images) and not window.is_better_spread(images)
