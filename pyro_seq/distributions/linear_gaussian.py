@@ -175,7 +175,7 @@ class LinearGaussian(PathDistribution):
         return LinearGaussian(parameters, horizon, is_parallel=self.is_parallel)
 
     def replicate(self, value: Tensor) -> Replicate:
-        """Distribution of second observations of the hidden path, given the first: imputations where these are hidden.
+        """Distribution of second observations of the hidden path; where the first are hidden, of these, given the seen.
 
         The predictive verbs draw a site ``x`` from it, see :class:`pyro_seq.distributions.replicate.Replicate`.
         """

@@ -16,6 +16,7 @@ from pyro_seq.ops.kalman._recursion import square_root
 
 class _HiddenPath(Protocol):
     parameters: LinearGaussianParameters
+    mask_of_entries: Tensor | None
     batch_shape: torch.Size
     event_shape: torch.Size
 
@@ -30,8 +31,13 @@ class Replicate(PathDistribution):
     .. math::
         a'_t = C_t z_t + N(0, R_t), \qquad z \sim p(z \mid a)
 
-    Where the first are missing these are imputations, drawn jointly; where they are not, replicates for a posterior
-    predictive check. Noise is drawn anew in every entry, independently of that of the observed ones.
+    Where the first were observed, these are replicates for a posterior predictive check, with noise of their own. Where
+    they are hidden, these are the missing entries themselves, drawn jointly: the noise of entries observed at the same
+    step is known up to the path, and tells of theirs where noise is correlated. With :math:`M_t` the diagonal matrix of
+    the mask, both are one linear map of a plain replicate and of the observations (Matheron's rule),
+
+    .. math::
+        x_t = (I - G_t)\, a'_t + G_t\, a_t, \qquad G_t = (I - M_t)\, R_t M_t\, (M_t R_t M_t)^+ .
 
     Args:
         path: A distribution over observations that can `smooth` and `sample_states`.
@@ -52,7 +58,7 @@ class Replicate(PathDistribution):
     def mean(self) -> Tensor:
         """Mean of each entry given the first observations, ``(*batch, time, obs)``."""
         states = self.path.smooth(self.value).smoothed_means
-        return self._observed(states).expand(self.batch_shape + self.event_shape)
+        return self._completed(self._observed(states)).expand(self.batch_shape + self.event_shape)
 
     @property
     def variance(self) -> Tensor:
@@ -60,6 +66,10 @@ class Replicate(PathDistribution):
         parameters = self._parameters()
         covs = self.path.smooth(self.value).smoothed_covs
         covs = parameters.observation @ covs @ parameters.observation.mT + parameters.observation_cov
+        gain = self._gain()
+        if gain is not None:
+            rest = torch.eye(gain.shape[-1], dtype=gain.dtype, device=gain.device) - gain
+            covs = rest @ covs @ rest.mT
         return covs.diagonal(dim1=-2, dim2=-1).expand(self.batch_shape + self.event_shape)
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> Replicate:
@@ -74,13 +84,32 @@ class Replicate(PathDistribution):
         states = self.path.sample_states(self.value.expand(shape), 1)[0]
         factor = square_root(self._parameters().observation_cov)
         noise = torch.randn(shape, dtype=states.dtype, device=states.device)
-        return self._observed(states) + (factor @ noise[..., None]).squeeze(-1)
+        return self._completed(self._observed(states) + (factor @ noise[..., None]).squeeze(-1))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Not available: draws and moments only."""
         raise UnsupportedError(
             "A `Replicate` has draws and moments but no density. Score observations by that of the path itself."
         )
+
+    def _gain(self) -> Tensor | None:
+        """What hidden entries learn from the noise of those seen at the same step; None where they learn nothing."""
+        mask, noise = self.path.mask_of_entries, self._parameters().observation_cov
+        if mask is None or bool((mask == mask[..., :1]).all()):
+            return None
+        if bool((noise == noise.diagonal(dim1=-2, dim2=-1).diag_embed()).all()):
+            return None
+        seen = mask.to(noise)
+        covs = noise * seen[..., None, :]
+        return (1 - seen)[..., None] * covs @ torch.linalg.pinv(covs * seen[..., None], hermitian=True)
+
+    def _completed(self, replicate: Tensor) -> Tensor:
+        """The replicate with its hidden entries given those seen at the same step."""
+        gain, mask = self._gain(), self.path.mask_of_entries
+        if gain is None or mask is None:
+            return replicate
+        surplus = torch.where(mask, self.value - replicate, 0.0)
+        return replicate + (gain @ surplus[..., None]).squeeze(-1)
 
     def _parameters(self) -> LinearGaussianParameters:
         return self.path.parameters.between(0, self.event_shape[0])

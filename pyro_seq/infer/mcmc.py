@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Protocol
@@ -173,7 +174,7 @@ def _joint_chains(
 
 
 def _joint_chain(kernel: MCMCKernel, data: Sequences, plan: ChainRun) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    monitor = _Monitor()
+    monitor = _Monitor(kernel)
     run = pyro.infer.MCMC(
         kernel,
         num_samples=plan.num_samples,
@@ -193,11 +194,24 @@ def _joint_chain(kernel: MCMCKernel, data: Sequences, plan: ChainRun) -> tuple[d
 
 
 class _Monitor:
-    """Records what a kernel says of itself at each draw."""
+    """Records what a kernel says of itself at each draw.
 
-    def __init__(self) -> None:
-        self.rows: list[tuple[float, float, float, bool]] = []
+    The energy is the Hamiltonian of the path that led to the draw, at its start: minus the log density of the draw
+    before, and the kinetic energy of the new momentum. Along the path it stays the same up to the solver's error.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self.rows: list[tuple[float, float, float, float, bool]] = []
         self.divergences = 0
+        self.energy = math.nan
+        draw_momentum = kernel._sample_r
+
+        def watched(name: str) -> Any:
+            momentum, unscaled = draw_momentum(name)
+            self.energy = float(kernel._kinetic_energy(unscaled) + kernel._potential_energy_last)
+            return momentum, unscaled
+
+        kernel._sample_r = watched
 
     def __call__(self, kernel: Any, samples: dict[str, Tensor], stage: str, step: int) -> None:
         if not stage.startswith("Sample"):
@@ -207,14 +221,16 @@ class _Monitor:
         mean, count = kernel._mean_accept_prob, len(self.rows) + 1
         diverged = len(kernel._divergences) > self.divergences
         self.divergences = len(kernel._divergences)
-        self.rows.append((mean * count, float(kernel._potential_energy_last), float(kernel.step_size), diverged))
+        potential, step_size = float(kernel._potential_energy_last), float(kernel.step_size)
+        self.rows.append((mean * count, potential, self.energy, step_size, diverged))
 
     def figures(self) -> dict[str, Tensor]:
-        sums, energies, steps, diverged = (torch.tensor(column) for column in zip(*self.rows, strict=True))
+        sums, potentials, energies, steps, diverged = (torch.tensor(column) for column in zip(*self.rows, strict=True))
         accepted = sums.double().diff(prepend=sums.new_zeros(1).double())
         return {
             "acceptance_rate": accepted.clamp(0.0, 1.0).float(),
-            "lp": -energies,
+            "lp": -potentials,
+            "energy": energies,
             "step_size": steps,
             "diverging": diverged,
         }

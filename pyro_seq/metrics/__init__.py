@@ -1,6 +1,6 @@
 """Scores of predictions, and trivial predictors to compare them with."""
 
-from pyro_seq.metrics.baselines import last_frame, nearest_series, training_mean
+from pyro_seq.metrics.baselines import last_frame, linear_interpolation, nearest_series, training_mean
 from pyro_seq.metrics.best_of import BestOf, Interval, SampleScores, mean_interval
 from pyro_seq.metrics.frechet import I3D, FrechetScore, frechet_distance
 from pyro_seq.metrics.latent import auroc, cluster_nmi, linear_r2
@@ -21,6 +21,7 @@ __all__ = [
     "energy_score",
     "frechet_distance",
     "last_frame",
+    "linear_interpolation",
     "linear_r2",
     "lpips",
     "mean_interval",

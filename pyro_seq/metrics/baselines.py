@@ -13,22 +13,23 @@ from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, ShapeError
 
 
-def training_mean(train: Sequences, like: Sequences) -> Tensor:
+def training_mean(train: Sequences, like: Sequences, *, fill: Tensor | float | None = None) -> Tensor:
     r"""The mean of all seen training steps, entry by entry, predicted at every time of `like`.
 
     Args:
         train: Data to average over series and time.
         like: Data whose series and times, the horizon included, are predicted.
+        fill: Value for entries that `train` never shows, a number or (\*obs).
 
     Returns:
         Constant predictions (series, time, \*obs).
 
     Raises:
         ShapeError: When the two data sets have different observations.
-        DataError: When an entry is never seen in `train`.
+        DataError: When an entry is never seen in `train` and `fill` is absent.
     """
     _check_same_obs(train, like)
-    mean = _mean_observation(train).to(like.values)
+    mean = _mean_observation(train, fill).to(like.values)
     return mean.expand(like.num_series, like.times.shape[-1], *like.obs_shape).clone()
 
 
@@ -51,38 +52,67 @@ def last_frame(given: Sequences, num_steps: int, *, fill: Tensor | float | None 
     steps = torch.arange(1, given.num_steps + 1, device=given.device).view(1, -1, *(1,) * len(given.obs_shape))
     last = (seen * steps).amax(1, keepdim=True) if given.num_steps else seen.new_zeros(len(given), 1, *given.obs_shape)
     never = last == 0
-    if bool(never.any()) and fill is None:
-        where = tuple(never[:, 0].nonzero()[0].tolist())
-        raise DataError(
-            f"`given` must show every entry at least once. Series {where[0]} never shows entry {where[1:]}, and "
-            f"{int(never.sum())} entries lack a value in all. Pass `fill`, for example the training mean."
-        )
     if given.num_steps:
         value = given.values.gather(1, (last.long() - 1).clamp(min=0))
     else:
         value = given.values.new_zeros(last.shape)
-    if fill is not None:
-        value = torch.where(never, torch.as_tensor(fill).to(value), value)
-    return value.expand(-1, num_steps, *given.obs_shape).clone()
+    return _filled(value, never, fill).expand(-1, num_steps, *given.obs_shape).clone()
 
 
-def nearest_series(train: Sequences, given: Sequences, num_steps: int | None = None) -> Tensor:
+def linear_interpolation(given: Sequences, *, fill: Tensor | float | None = None) -> Tensor:
+    r"""Straight lines in time through the seen values of every entry, level before the first and after the last.
+
+    Args:
+        given: What has been seen; its mask is honoured entry by entry, and its time stamps series by series.
+        fill: Value for entries that a series never showed, a number or (\*obs), for example the training mean.
+
+    Returns:
+        Predictions (series, time, \*obs) at the given steps, which are kept where they were seen.
+
+    Raises:
+        DataError: When an entry was never seen and `fill` is absent.
+
+    Example:
+        >>> given = Sequences(torch.tensor([[[0.0], [float("nan")], [3.0]]]), times=[0.0, 1.0, 3.0])
+        >>> linear_interpolation(given)[0, :, 0]
+        tensor([0., 1., 3.])
+    """
+    seen, ends = given.entry_mask, given.num_steps - 1
+    steps = torch.arange(given.num_steps, device=given.device).view(1, -1, *(1,) * len(given.obs_shape))
+    before = torch.where(seen, steps, -1).cummax(1).values
+    after = torch.where(seen, steps, ends + 1).flip(1).cummin(1).values.flip(1)
+    # outside of what was seen both ends of the line are the same step
+    left, right = torch.where(before < 0, after, before).clamp(max=ends), torch.where(after > ends, before, after)
+    times = given.times.expand(given.num_series, -1).view(given.num_series, -1, *(1,) * len(given.obs_shape))
+    times = times.expand_as(given.values)
+    start, stop = times.gather(1, left), times.gather(1, right.clamp(min=0))
+    share = torch.where(stop > start, (times - start) / (stop - start), 0.0).to(given.values)
+    line = torch.lerp(given.values.gather(1, left), given.values.gather(1, right.clamp(min=0)), share)
+    return _filled(line, ~seen.any(1, keepdim=True), fill)
+
+
+def nearest_series(
+    train: Sequences, given: Sequences, num_steps: int | None = None, *, fill: Tensor | float | None = None
+) -> Tensor:
     r"""The training series that is nearest on the given steps, whole.
 
     Step k is compared with step k: no shift in time is tried. The distance is the mean squared difference over the
-    entries that both series show. Ties go to the first.
+    entries that both series show. Ties go to the first. With `fill`, an entry that the nearest series hides is that of
+    the next nearest which shows it. Cost: that of all distances, and of a search for every hidden entry.
 
     Args:
         train: Series to choose from, at least as long as `given` and as what is returned.
         given: What has been seen of the series to predict.
         num_steps: Number of steps to return, counted from the first given one; all of the training series when absent.
+        fill: Value where no training series that shares a seen entry has one, a number or (\*obs).
 
     Returns:
         Values (series, num_steps, \*obs) that begin with the neighbour's version of the given steps.
 
     Raises:
         ShapeError: When `train` is too short or has different observations.
-        DataError: When a series shares no seen entry with any training series, or its neighbour has hidden entries.
+        DataError: Without `fill`, when a series shares no seen entry with any training series, or its neighbour has
+            hidden entries.
     """
     _check_same_obs(train, given)
     num_steps = train.num_steps if num_steps is None else whole_number(num_steps, "num_steps")
@@ -91,10 +121,52 @@ def nearest_series(train: Sequences, given: Sequences, num_steps: int | None = N
             f"`train` must have the {given.num_steps} steps to compare and the {num_steps} to return. "
             f"Got {train.num_steps} steps. Shorten `given` or pass a smaller `num_steps`."
         )
-    nearest = _distances(given, train.first(given.num_steps)).argmin(1).to(train.device)
-    if not bool(train.entry_mask[nearest, :num_steps].all()):
-        raise DataError("`train` must be complete where it predicts. A nearest series has hidden entries. Fill them.")
+    distances, shown = _distances(given, train.first(given.num_steps)).to(train.device), train.entry_mask[:, :num_steps]
+    if fill is not None:
+        return _first_shown(train.values[:, :num_steps], shown, distances, fill).to(given.values)
+    lonely = distances.isinf().all(1)
+    if bool(lonely.any()):
+        raise DataError(
+            f"Series {int(lonely.nonzero()[0])} of `given` shares no seen entry with any training series. "
+            "Give more steps, pass `fill`, or use another baseline."
+        )
+    nearest = distances.argmin(1)
+    if not bool(shown[nearest].all()):
+        raise DataError(
+            "`train` must be complete where it predicts. A nearest series has hidden entries. Pass `fill`, for example "
+            "the training mean, which also takes entries from the next nearest."
+        )
     return train.values[nearest, :num_steps].to(given.values)
+
+
+def _first_shown(values: Tensor, shown: Tensor, distances: Tensor, fill: Tensor | float) -> Tensor:
+    """For each row of `distances` (series, candidate) the values of the nearest candidate that shows them."""
+    shape = values.shape[1:]
+    result = torch.as_tensor(fill).to(values).expand(len(distances), *shape).clone().flatten(1)
+    values, shown = values.flatten(1), shown.flatten(1)
+    order = distances.argsort(dim=1, stable=True)
+    order = torch.where(distances.gather(1, order).isinf(), -1, order)
+    series, entry = shown.any(0).expand_as(result).nonzero(as_tuple=True)
+    for rank in range(len(values)):
+        candidate = order[series, rank]
+        found = shown[candidate, entry] & (candidate >= 0)
+        result[series[found], entry[found]] = values[candidate[found], entry[found]]
+        is_open = ~found & (candidate >= 0)
+        series, entry = series[is_open], entry[is_open]
+    return result.view(-1, *shape)
+
+
+def _filled(value: Tensor, never: Tensor, fill: Tensor | float | None) -> Tensor:
+    r"""Values with `fill` for the entries (series, 1, \*obs) that were never seen."""
+    if fill is not None:
+        return torch.where(never, torch.as_tensor(fill).to(value), value)
+    if bool(never.any()):
+        where = tuple(never[:, 0].nonzero()[0].tolist())
+        raise DataError(
+            f"`given` must show every entry at least once. Series {where[0]} never shows entry {where[1:]}, and "
+            f"{int(never.sum())} entries lack a value in all. Pass `fill`, for example the training mean."
+        )
+    return value
 
 
 def _distances(given: Sequences, train: Sequences) -> Tensor:
@@ -104,21 +176,19 @@ def _distances(given: Sequences, train: Sequences) -> Tensor:
     seen_left, seen_right = (data.entry_mask.flatten(1).to(given.device, torch.float64) for data in (given, train))
     squares = left.square() @ seen_right.mT - 2 * left @ right.mT + seen_left @ right.square().mT
     count = seen_left @ seen_right.mT
-    lonely = (count == 0).all(1)
-    if bool(lonely.any()):
-        raise DataError(
-            f"Series {int(lonely.nonzero()[0])} of `given` shares no seen entry with any training series. "
-            "Give more steps, or use another baseline."
-        )
     return torch.where(count > 0, squares / count.clamp(min=1), torch.inf)
 
 
-def _mean_observation(data: Sequences) -> Tensor:
+def _mean_observation(data: Sequences, fill: Tensor | float | None) -> Tensor:
     count = data.entry_mask.sum((0, 1))
-    if bool((count == 0).any()):
+    if bool((count == 0).any()) and fill is None:
         where = tuple((count == 0).nonzero()[0].tolist())
-        raise DataError(f"`train` must show every entry at least once. Entry {where} is hidden everywhere. Remove it.")
-    return data.values.double().sum((0, 1)) / count
+        raise DataError(
+            f"`train` must show every entry at least once. Entry {where} is hidden everywhere. Remove it, or pass "
+            "`fill`."
+        )
+    mean = data.values.double().sum((0, 1)) / count
+    return mean if fill is None else torch.where(count == 0, torch.as_tensor(fill).to(mean), mean)
 
 
 def _check_same_obs(train: Sequences, other: Sequences) -> None:

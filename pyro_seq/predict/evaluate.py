@@ -12,9 +12,11 @@ from pyro_seq._arguments import keep_whole, require, seed_number
 from pyro_seq.data import Sequences
 from pyro_seq.door import require_posterior, require_type
 from pyro_seq.errors import DataError
-from pyro_seq.metrics import coverage, crps, mse, nearest_series, training_mean
+from pyro_seq.metrics import coverage, crps, linear_interpolation, mse, nearest_series, training_mean
 from pyro_seq.posterior import Posterior, Prediction
 from pyro_seq.predict.verbs import forecast, impute, reconstruct
+
+_NEAREST = "nearest training series"
 
 
 class Task(Protocol):
@@ -131,7 +133,7 @@ class Imputation:
 
 
 class Scores(NamedTuple):
-    """Scores of one task; every field but `name` is (series,), in the unit of the data (`mse`: its square).
+    """Scores of one task; every field but `name` and `note` is (series,), in the unit of the data (`mse`: its square).
 
     Attributes:
         name: Of the predictor.
@@ -139,6 +141,7 @@ class Scores(NamedTuple):
         crps: Continuous ranked probability score of the samples; the absolute error of a point prediction.
         coverage_50: Share of the truth inside the central 50 % interval; NaN for a point prediction.
         coverage_90: Share of the truth inside the central 90 % interval; NaN for a point prediction.
+        note: Why there are series without scores; empty when there are none.
     """
 
     name: str
@@ -146,10 +149,11 @@ class Scores(NamedTuple):
     crps: Tensor
     coverage_50: Tensor
     coverage_90: Tensor
+    note: str = ""
 
     def means(self) -> dict[str, float]:
         """Average of each score over series."""
-        return {field: float(getattr(self, field).nanmean()) for field in self._fields[1:]}
+        return {field: float(getattr(self, field).nanmean()) for field in self._fields[1:-1]}
 
 
 def evaluate(
@@ -187,30 +191,55 @@ def evaluate(
 def evaluate_baselines(train: Sequences, data: Sequences, task: Task) -> list[Scores]:
     """Score what needs no model: the training mean, the last seen frame, the nearest training series.
 
+    Where nothing is forecast, lines between the seen values as well. Both data sets may have gaps: the mean is that of
+    the seen entries, it stands for what a series has not shown yet, and an entry that the nearest training series hides
+    is that of the next nearest which shows it, or the mean.
+
     Args:
         train: Training data, for the mean and the neighbour.
         data: The whole truth.
         task: As for `evaluate`.
 
     Returns:
-        Scores of each baseline; the nearest series only where the training grid is as long as that of `data`.
+        Scores of each baseline. NaN where it has nothing to say, and `Scores.note` says why: entries that `train` never
+        shows have no mean, and the nearest series must be as long as those of `data`.
     """
-    return [score(name, values, None, data, task) for name, values in baselines(train, data, task).items()]
+    require_type(train, Sequences, "train")
+    require_type(data, Sequences, "data")
+    _require_task(task)
+    missing = _never_seen(train, data, task)
+    rows = [
+        score(name, values, None, data, task, note=missing) for name, values in baselines(train, data, task).items()
+    ]
+    if train.num_steps < data.num_steps:
+        note = f"needs training series of {data.num_steps} steps, as in `data`; those of `train` have {train.num_steps}"
+        nothing = torch.full_like(rows[0].mse, torch.nan)
+        rows.append(Scores(_NEAREST, nothing, nothing, nothing, nothing, note))
+    return rows
 
 
 def baselines(train: Sequences, data: Sequences, task: Task) -> dict[str, Tensor]:
     r"""What `evaluate_baselines` scores, by name: (series, time, \*obs) over the scored part of the grid."""
     given = task.given(data)
     grid = given.times.shape[-1]
-    mean = training_mean(train, given)
+    mean = training_mean(train, given, fill=torch.nan)
     predictions = {"training mean": mean, "last frame": _last_seen(given, mean)}
+    if not given.horizon:
+        predictions["linear interpolation"] = linear_interpolation(given, fill=mean[:, :1])
     if train.num_steps >= grid:
-        predictions["nearest training series"] = nearest_series(train, given.seen())[:, :grid]
+        predictions[_NEAREST] = nearest_series(train, given.seen(), grid, fill=mean[0, 0])
     length = task.scored(data).shape[1]
     return {name: values[:, grid - length :] for name, values in predictions.items()}
 
 
-def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task: Task) -> Scores:
+def _never_seen(train: Sequences, data: Sequences, task: Task) -> str:
+    """Which scored entries no training series shows."""
+    scored = task.scored(data).flatten(0, 1).any(0)
+    entries = [tuple(entry) for entry in (scored & ~train.entry_mask.flatten(0, 1).any(0)).nonzero().tolist()]
+    return f"no series of `train` shows the entries {entries}" if entries else ""
+
+
+def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task: Task, *, note: str = "") -> Scores:
     r"""Score one prediction of a task.
 
     Args:
@@ -219,6 +248,7 @@ def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task
         samples: Predictive draws (sample, series, time, \*obs), or None for a point prediction.
         data: The truth.
         task: The task, which says where to score.
+        note: For `Scores.note`.
     """
     mask = task.scored(data)
     if not bool(mask.any()):
@@ -233,6 +263,7 @@ def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task
         crps(draws, truth, mask=mask, keep=0),
         nothing if samples is None else coverage(draws, truth, 0.5, mask=mask, keep=0),
         nothing if samples is None else coverage(draws, truth, 0.9, mask=mask, keep=0),
+        note,
     )
 
 

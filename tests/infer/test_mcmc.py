@@ -9,6 +9,7 @@ import pyro
 import pytest
 import torch
 
+from pyro_seq.diagnostics import to_arviz
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.mcmc import HMC, MCMC, NUTS
@@ -46,7 +47,7 @@ def test_exact_posterior(toy, fitted):
 
 def test_statistics(fitted):
     stats = fitted.sample_stats
-    assert set(stats) == {"acceptance_rate", "lp", "step_size", "diverging"}
+    assert set(stats) == {"acceptance_rate", "lp", "energy", "step_size", "diverging"}
     assert all(value.shape == (2, 150) for value in stats.values())
     assert 0.6 < float(stats["acceptance_rate"].mean()) <= 1.0 and not bool(stats["diverging"].any())
     assert not torch.equal(fitted.sites["drift"][0], fitted.sites["drift"][1])
@@ -60,6 +61,24 @@ def test_log_density_is_the_model_s(fitted):
         conditioned = pyro.poutine.condition(fitted.model.model, data=values)
         expected = pyro.poutine.trace(conditioned).get_trace(fitted.data).log_prob_sum()
     torch.testing.assert_close(fitted.sample_stats["lp"][chain, draw].double(), expected.detach(), rtol=1e-5, atol=1e-4)
+
+
+def test_energy_is_the_hamiltonian_of_each_path(fitted):
+    """Beyond the potential of the draw before it, half a chi-square of as many degrees as there are latents."""
+    kinetic = fitted.sample_stats["energy"][:, 1:] + fitted.sample_stats["lp"][:, :-1]
+    dim, count = 1 + 2 * 2, kinetic.numel()
+    assert float(kinetic.min()) > 0
+    assert abs(float(kinetic.mean()) - dim / 2) < 5 * (dim / 2 / count) ** 0.5
+    assert abs(float(kinetic.var()) - dim / 2) < 5 * ((dim**2 / 2 + 3 * dim) / count) ** 0.5
+    # along a path it is kept, so that what is left at its end is a kinetic energy as well
+    assert float((fitted.sample_stats["energy"] + fitted.sample_stats["lp"]).min()) > -1.0
+    assert bool((arviz.bfmi(to_arviz(fitted, fitted.data)) > 0.3).all())
+
+
+def test_energy_of_paths_of_fixed_length(toy, quiet):
+    method = MCMC(HMC(path_length=1.0), num_samples=20, warmup_steps=20)
+    stats = fit(toy.make_lines(), toy.make_data(2), method, trainer=quiet).sample_stats
+    assert bool((stats["energy"][:, 1:] + stats["lp"][:, :-1] > 0).all())
 
 
 def test_verbs(fitted):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.metrics import last_frame, nearest_series, training_mean
+from pyro_seq.metrics import last_frame, linear_interpolation, nearest_series, training_mean
 
 NAN = math.nan
 
@@ -78,3 +79,45 @@ def test_wrong_arguments() -> None:
         nearest_series(train, Sequences(torch.full((1, 2, 1), NAN)))
     with pytest.raises(DataError, match="hidden everywhere"):
         training_mean(Sequences(torch.full((1, 2, 1), NAN)), train)
+
+
+def test_hidden_entries_come_from_the_next_nearest_series_that_shows_them() -> None:
+    """Against a loop over series and entries; what nobody shows, and a series without a neighbour, get the fill."""
+    generator = torch.Generator().manual_seed(1)
+    values = torch.randn(14, 6, 2, generator=generator, dtype=torch.float64)
+    seen = torch.rand(14, 6, 2, generator=generator) < 0.4
+    seen[5:, 4, 1] = False  # no training series shows this entry
+    seen[0] = False  # a series of which nothing is known
+    train, given = Sequences(values[5:], mask=seen[5:]), Sequences(values[:5, :3], mask=seen[:5, :3])
+    found = nearest_series(train, given, fill=torch.tensor([7.0, 8.0]))
+    for series in range(5):
+        joint = [given.entry_mask[series] & train.entry_mask[k, :3] for k in range(9)]
+        error = [(given.values[series] - train.values[k, :3]).square()[joint[k]].mean() for k in range(9)]
+        for step, entry in torch.cartesian_prod(torch.arange(6), torch.arange(2)).tolist():
+            able = [k for k in range(9) if joint[k].any() and train.entry_mask[k, step, entry]]
+            best = min(able, key=lambda k: float(error[k]), default=None)
+            expected = 7.0 + entry if best is None else float(train.values[best, step, entry])
+            assert float(found[series, step, entry]) == expected
+    assert found[0].tolist() == [[7.0, 8.0]] * 6 and found[:, 4, 1].tolist() == [8.0] * 5
+
+
+def test_linear_interpolation_is_that_of_numpy() -> None:
+    generator = torch.Generator().manual_seed(2)
+    values = torch.randn(3, 9, 2, generator=generator, dtype=torch.float64)
+    seen = torch.rand(3, 9, 2, generator=generator) < 0.5
+    seen[2, :, 1] = False
+    times = torch.rand(3, 9, generator=generator, dtype=torch.float64).cumsum(1) + 1e9
+    given = Sequences(values, mask=seen, times=times)
+    found = linear_interpolation(given, fill=5.0)
+    for series, entry in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]:
+        known = seen[series, :, entry]
+        line = np.interp(times[series], times[series][known], values[series, :, entry][known])
+        np.testing.assert_allclose(found[series, :, entry], line, rtol=0, atol=1e-6)  # of times 1e9, 2e-7 are kept
+    assert found[2, :, 1].tolist() == [5.0] * 9
+    with pytest.raises(DataError, match=r"Series 2 never shows entry \(1,\)"):
+        linear_interpolation(given)
+
+
+def test_training_mean_fills_what_was_never_seen() -> None:
+    train = Sequences(torch.tensor([[[1.0, NAN], [3.0, NAN]]]))
+    assert training_mean(train, train.first(1), fill=-1.0).tolist() == [[[2.0, -1.0]]]
