@@ -12,7 +12,7 @@ from pyro_seq.distributions.replicate import Replicate
 from pyro_seq.ops.kalman import LinearGaussianParameters
 from pyro_seq.posterior import GuidePosterior
 from tests.dense_gaussian import Gaussian, assert_moments, dense_path, normal
-from tests.distributions.trend import observed, parameters
+from tests.distributions import trend
 
 STEPS, OBS, STATE = 6, 3, 2
 
@@ -153,8 +153,8 @@ STARTS = pytest.mark.parametrize("diffuse", [None, torch.tensor([True, True])], 
 @STARTS
 def test_replicate_moments(diffuse):
     """Means, variances and neighbours' covariances of drawn replicates against the smoother."""
-    values, mask = observed()
-    path = LinearGaussian(parameters(diffuse), 10, mask=mask)
+    values, mask = trend.observed()
+    path = LinearGaussian(trend.parameters(diffuse), 10, mask=mask)
     replicate = path.replicate(values)
     assert replicate.batch_shape == (3,) and replicate.event_shape == (10, 1)
     smoothed = path.smooth(values)
@@ -175,29 +175,29 @@ def test_replicate_moments(diffuse):
 @STARTS
 def test_replicate_of_hidden_steps_is_their_conditional(diffuse):
     """A hidden step's mean and variance against Bayes' rule: how the likelihood grows with its value."""
-    values, mask = observed()
-    replicate = LinearGaussian(parameters(diffuse), 10, mask=mask).replicate(values)
+    values, mask = trend.observed()
+    replicate = LinearGaussian(trend.parameters(diffuse), 10, mask=mask).replicate(values)
     revealed = mask.clone()
     revealed[0, 5] = True
     guesses = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
     filled = values[0].repeat(3, 1, 1)
     filled[:, 5, 0] = guesses
-    likelihood = LinearGaussian(parameters(diffuse), 10, mask=revealed[0]).log_prob(filled)
+    likelihood = LinearGaussian(trend.parameters(diffuse), 10, mask=revealed[0]).log_prob(filled)
     known = torch.distributions.Normal(replicate.mean[0, 5, 0], replicate.variance[0, 5, 0].sqrt()).log_prob(guesses)
     torch.testing.assert_close(likelihood.diff(), known.diff(), rtol=1e-9, atol=1e-9)
 
 
 def test_replicate_over_draws_of_parameters():
-    values, mask = observed()
+    values, mask = trend.observed()
     scale = torch.tensor([0.5, 2.0], dtype=torch.float64)[:, None, None, None, None]
-    several = parameters()._replace(observation_cov=scale * parameters().observation_cov)
+    several = trend.parameters()._replace(observation_cov=scale * trend.parameters().observation_cov)
     path = LinearGaussian(several, 10, mask=mask)
     assert path.batch_shape == (2, 3)
     torch.manual_seed(0)
     replicate = path.replicate(values).expand((2, 3))
     assert replicate.rsample().shape == (2, 3, 10, 1)
     for place in range(2):
-        one = parameters()._replace(observation_cov=scale[place, 0, 0] * parameters().observation_cov)
+        one = trend.parameters()._replace(observation_cov=scale[place, 0, 0] * trend.parameters().observation_cov)
         alone = LinearGaussian(one, 10, mask=mask).replicate(values)
         torch.testing.assert_close(replicate.mean[place], alone.mean)
         torch.testing.assert_close(replicate.variance[place], alone.variance)
