@@ -141,11 +141,7 @@ def fitted(golden: Golden, *, seed: int = 0, num_steps: int = 2, **options: Any)
 
 
 def predictions(posterior: Any, data: ps.Sequences) -> dict[str, np.ndarray]:
-<<<<<<< HEAD
     r"""Means at seed 0 of a forecast after the grid and an imputation, (sample, series, time, \*obs), as doubles."""
-=======
-    r"""Means at seed 0 of a forecast after the grid and of an imputation, (sample, series, time, \*obs)."""
->>>>>>> w-clock
     forecast = ps.forecast(posterior, data.extend(horizon=2), num_samples=2)
     imputed = ps.impute(posterior, data, num_samples=2)
     return {"forecast": forecast.emission_means.double().numpy(), "impute": imputed.emission_means.double().numpy()}
