@@ -214,8 +214,7 @@ class _Monitor:
         kernel._sample_r = watched
 
     def __call__(self, kernel: Any, samples: dict[str, Tensor], stage: str, step: int) -> None:
-        if not stage.startswith("Sample"):
-            self.divergences = len(kernel._divergences)
+        if not stage.startswith("Sample"):  # a kernel counts no divergence in its warm-up
             return
         # Pyro keeps the running mean of the acceptance; its increments are the acceptance of each draw
         mean, count = kernel._mean_accept_prob, len(self.rows) + 1
