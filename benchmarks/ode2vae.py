@@ -104,12 +104,9 @@ class FirstFrame(nn.Module):
 
     num_frames = 1
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, dim: int) -> None:
         super().__init__()
-        self.network = network
-
-    def adapt(self, data: Sequences) -> None:
-        """Nothing to take from the data."""
+        self.network, self.dim = network, dim
 
     def forward(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
         loc, log_scale = self.network(frames[:, 0])
@@ -150,7 +147,7 @@ class TrainingTask:
             (1, 28, 28),
             8,
             vector_field=field,
-            encoder=FirstFrame(encoder),
+            encoder=FirstFrame(encoder, 16),
             emission=BernoulliEmission(decoder),
             time_step=TIME_STEP,
             has_path_kl=True,

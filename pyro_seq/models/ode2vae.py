@@ -193,8 +193,7 @@ class ODE2VAE(SequenceModel):
 
     def _distance_to_encoder(self, data: Sequences, path: Tensor, log_density: Tensor) -> Tensor:
         """Sum of log q(z_t) - log q_enc(z_t) over observed times t whose window of frames lies inside the series."""
-        assert isinstance(self.encoder, InitialStateEncoder)
-        length = self.encoder.num_frames
+        length: int = self.encoder.num_frames  # type: ignore[attr-defined]  # of a window, as checked when made
         if data.num_steps < length:
             return torch.zeros_like(log_density[..., 0])
 
@@ -216,10 +215,10 @@ def _require_fitting(model: ODE2VAE) -> None:
         raise DataError(
             f"`encoder` must give the state of the flow, {model.flow.state_dim} entries. Got {model.encoder.dim}."
         )
-    if model.has_instant_encoder and not isinstance(model.encoder, InitialStateEncoder):
+    if model.has_instant_encoder and not hasattr(model.encoder, "num_frames"):
         raise DataError(
-            f"`has_instant_encoder` needs an `InitialStateEncoder`, which reads a window of frames. Got "
-            f"{type(model.encoder).__name__}. Leave one of the two out."
+            "`has_instant_encoder` needs an `InitialStateEncoder`, or another encoder that reads a window of "
+            f"`num_frames` frames. Got {type(model.encoder).__name__}. Leave one of the two out."
         )
     if model.has_path_kl and isinstance(model.initial_prior, EnergyTilt):
         raise DataError(
