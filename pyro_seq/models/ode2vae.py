@@ -193,7 +193,7 @@ class ODE2VAE(SequenceModel):
 
     def _distance_to_encoder(self, data: Sequences, path: Tensor, log_density: Tensor) -> Tensor:
         """Sum of log q(z_t) - log q_enc(z_t) over observed times t whose window of frames lies inside the series."""
-        length: int = self.encoder.num_frames  # type: ignore[attr-defined]  # of a window, as checked when made
+        length: int = self.encoder.num_frames  # type: ignore[union-attr]  # of a window, as checked when made
         if data.num_steps < length:
             return torch.zeros_like(log_density[..., 0])
 
