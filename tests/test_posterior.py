@@ -60,8 +60,10 @@ def test_more_draws_than_are_stored_are_drawn_again(toy) -> None:
 
 def test_stored_draws_belong_to_the_fitted_series(toy) -> None:
     posterior = stored(toy)
-    with pytest.raises(DataError, match="must be the series that were fitted"):
-        posterior.draws(posterior.data[:2], 3)
+    draws = posterior.draws(posterior.data, 3)["line"]
+    assert torch.equal(posterior.draws(posterior.data[:2], 3)["line"], draws[:, :2])  # a part has its own draws
+    with pytest.raises(DataError, match="must be series that were fitted"):
+        posterior.draws(toy.make_data(7, seed=5), 3)
     shared = StoredPosterior(posterior.model, posterior.data, {"drift": posterior.sites["drift"]}, frozenset({"drift"}))
     assert shared.draws(toy.make_data(7, seed=5), 3)["drift"].shape == (3, 1, 1)
 

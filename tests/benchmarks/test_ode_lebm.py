@@ -33,7 +33,7 @@ def test_a_step_of_each_variant_moves_what_it_trains(task, has_energy):
         moved = {name for name, value in parameters(training.model).items() if not torch.equal(value, before[name])}
         has_guide = variant.kernel is None or variant.kernel.start == "guide"
         assert any(name.startswith("encoder") for name in moved) == has_guide
-        assert any(name.startswith("energy") for name in moved) == has_energy
+        assert any(name.startswith("initial_prior") for name in moved) == has_energy
         assert any(name.startswith("vector_field") for name in moved)
 
 
