@@ -275,7 +275,8 @@ def predict_all(posterior: ps.GuidePosterior, test: ps.Sequences, num_observed: 
     """Seen steps as the model explains them, and the others as it forecasts them, from the same draws."""
     given = ps.Forecasting(num_observed).given(test)
     past, future = ps.reconstruct(posterior, given, num_samples=50), ps.forecast(posterior, given, num_samples=50)
-    samples, means = (torch.cat([getattr(part, name) for part in (past, future)], 2) for name in ("samples", "means"))
+    names = ("samples", "emission_means")
+    samples, means = (torch.cat([getattr(part, name) for part in (past, future)], 2) for name in names)
     return ps.Prediction(samples, means, future.latents, test.times)
 
 
