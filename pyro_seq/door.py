@@ -18,7 +18,9 @@ def require_type(value: Any, kind: type, name: str) -> None:
         raise DataError(f"`{name}` must be a `{kind.__name__}`. Got {type(value).__name__}.{remedy}")
 
 
-def require_data(model: SequenceModel, data: Any, name: str = "data", *, has_device: bool = True) -> None:
+def require_data(
+    model: SequenceModel, data: Any, name: str = "data", *, has_device: bool = True, has_units: bool = True
+) -> None:
     """Refuse data that `model` cannot be run on: of another type, floating type, device or shape.
 
     Args:
@@ -26,6 +28,7 @@ def require_data(model: SequenceModel, data: Any, name: str = "data", *, has_dev
         data: What must be `Sequences` that fit it.
         name: Of the argument, for the message.
         has_device: Whether the data must be where the model is; not where training moves both.
+        has_units: Whether steps must be as long as in the training data; not where new units are taken.
 
     Raises:
         DataError: With the conversion that mends it.
@@ -44,6 +47,8 @@ def require_data(model: SequenceModel, data: Any, name: str = "data", *, has_dev
                 f"(`{parameter_name}`). Move one: `{name}.to('{parameter.device}')` or `model.to('{data.device}')`."
             )
     model.check(data)
+    if has_units:
+        model.check_units(data)
 
 
 def require_posterior(posterior: Any) -> None:

@@ -69,6 +69,8 @@ class SequenceModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("time_scale", torch.ones((), dtype=torch.float64))
+        self._has_units = self._has_time_unit = False
+        self.register_load_state_dict_post_hook(_knows_units)
 
     # ------------------------------------------------------------------ written by the author
 
@@ -110,15 +112,53 @@ class SequenceModel(nn.Module):
                 part.check(data)
 
     def adapt(self, data: Sequences) -> None:
-        """Take units from the training data, once, before `fit` starts: the typical time step, and those of the parts.
+        """Take units from `data`: the typical time step, and those of the parts. `fit` calls it once, by `take_units`.
 
         Parts with a method ``adapt(data)``, such as encoders and emissions, take their own.
         """
-        if data.times.shape[-1] > 1:
-            self.time_scale.copy_(data.times.diff(dim=-1).median())
+        self._take_time(data)
         for part in self.children():
             if isinstance(part, _Adapts):
                 part.adapt(data)
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether a step must be as long as in training."""
+        return self.has_even_times
+
+    def take_units(self, data: Sequences, *, again: bool = False) -> None:
+        """`adapt` to `data`, unless the model has units: weights that were trained in some are worth nothing in others.
+
+        A model has units once it was fitted or its weights were loaded. With `again` they are taken anew.
+        """
+        if again or not self._has_units:
+            self.adapt(data)
+            self._has_units = True
+        elif not self._has_time_unit:
+            self._take_time(data)
+
+    def _take_time(self, data: Sequences) -> None:
+        """The typical step; single steps have none, and leave it to a later fit."""
+        if data.times.shape[-1] > 1:
+            self.time_scale.copy_(data.times.diff(dim=-1).median())
+            self._has_time_unit = True
+
+    def check_units(self, data: Sequences) -> None:
+        """Refuse steps of another length than those of training, where a model counts steps; verbs call it.
+
+        Raises:
+            DataError: With both lengths, and what to do.
+        """
+        gaps = data.seen().times.diff(dim=-1)
+        if not (self.counts_steps and self._has_time_unit and gaps.numel()):
+            return
+        step, known = float(gaps.mean()), float(self.time_scale)
+        if abs(step - known) > EVEN * known + 2 * rounding(data.times):
+            raise DataError(
+                f"`data.times` must have steps of {known:g}, as the training data had: {type(self).__name__} counts "
+                f"steps. Got steps of {step:g}. Convert the time stamps to the unit of training, put the series on its "
+                "grid with hidden steps between, or train on such data: `fit(..., readapt=True)`."
+            )
 
     def training_view(self, data: Sequences, generator: torch.Generator) -> Sequences:
         """A random view of a minibatch for one training step; randomness lives here, never inside `model`."""
@@ -201,6 +241,11 @@ class SequenceModel(nn.Module):
         if data.horizon:
             future = emission(path[..., steps:, :])
             pyro.sample("x_future", _over_time(future, data, masked=False))
+
+
+def _knows_units(model: SequenceModel, _: Any) -> None:
+    """Weights that were loaded come with the units that they were trained in."""
+    model._has_units = model._has_time_unit = True
 
 
 def rounding(times: Tensor) -> float:

@@ -20,6 +20,8 @@ OTHERS = {
     "models/test_ode2vae_faults.py": "known faults of the public code, each shown absent",
     "models/test_restart_term.py": "one term of ODELEBM, against closed forms",
     "models/test_time_stamps.py": "close time stamps through every model",
+    "test_asked_times.py": "solvers through models and verbs",
+    "test_units_are_kept.py": "units through every method and model",
     "predict/test_baselines.py": "baselines of every task on data with gaps",
     "predict/test_ragged_forecasts.py": "ragged series through every model",
     "test_conftest.py": "the guard over all tests",

@@ -39,6 +39,7 @@ def fit(
     validation: Sequences | SequenceSource | None = None,
     seed: int = 0,
     trainer: Trainer | None = None,
+    readapt: bool = False,
 ) -> Posterior:
     """Infer the latents and parameters of `model` from `data`.
 
@@ -54,6 +55,8 @@ def fit(
         validation: Held-out series; needs ``Trainer(validate_every=...)``.
         seed: Seed of shuffles, views and noise, a whole number below 2^63.
         trainer: Devices, logs, checkpoints and when to stop.
+        readapt: Take the model's units of time and values from `data` even if it has some. A model takes them at its
+            first fit and keeps them, since its weights are right in these units only.
 
     Returns:
         A posterior for `forecast`, `impute`, `reconstruct`, `sample`, `evaluate` and `save`.
@@ -74,14 +77,16 @@ def fit(
     if trainer is not None:
         require_type(trainer, Trainer, "trainer")
     seed = seed_number(seed)
-    _check(model, method, data, "data")
+    _check(model, method, data, "data", readapt)
     if validation is not None:
-        _check(model, method, validation, "validation")
+        _check(model, method, validation, "validation", readapt)
         if validation.obs_shape != data.obs_shape:
             raise ShapeError(
                 f"`validation` must have observations like `data`, {data.obs_shape}. Got {validation.obs_shape}."
             )
     with isolated_rng(seed):
+        if readapt:
+            model.take_units(data if isinstance(data, Sequences) else data.preview(), again=True)
         return method.run(
             model,
             data,  # type: ignore[arg-type]  # a source only where the method takes them
@@ -107,7 +112,7 @@ def _shown(data: Sequences | SequenceSource, name: str, method: Method) -> Seque
     return data.preview()
 
 
-def _check(model: SequenceModel, method: Method, given: Sequences | SequenceSource, name: str) -> None:
+def _check(model: SequenceModel, method: Method, given: Sequences | SequenceSource, name: str, readapt: bool) -> None:
     data = _shown(given, name, method)
     require_type(data, Sequences, name)
     if data.horizon:
@@ -117,4 +122,4 @@ def _check(model: SequenceModel, method: Method, given: Sequences | SequenceSour
     if data.num_steps == 0:
         raise DataError(f"`{name}` must have at least one step. Got {data!r}.")
     # what is trained by minibatches goes to the trainer's device with the model
-    require_data(model, data, name, has_device=not isinstance(method, GradientMethod))
+    require_data(model, data, name, has_device=not isinstance(method, GradientMethod), has_units=not readapt)

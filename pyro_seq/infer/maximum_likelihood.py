@@ -128,7 +128,7 @@ class MaximumLikelihood(GradientMethod):
         """Minus the joint log density at draws of posterior chains."""
         assert isinstance(data, Sequences)  # `fit` lets nothing else through, by `takes_sources`
         self._check(model)
-        model.adapt(data)
+        model.take_units(data)
         home = next((parameter.device for parameter in model.parameters()), data.device)
         few = data.minibatch(torch.arange(min(2, data.num_series), device=data.device)).to(home)
         visits = Visits(

@@ -148,8 +148,7 @@ class MCMC:
             raise UnsupportedError(
                 "MCMC has no use for `validation`: its draws belong to the fitted series. Leave it out."
             )
-        if not any(True for _ in model.parameters()):
-            model.adapt(data)  # weights would have been trained in the units they know
+        model.take_units(data)
         plan = ChainRun(self.num_samples, self.warmup_steps, self.num_chains, seed, trainer.progress)
         with reading(model):
             chains = self.kernel.chains(model, data, plan)

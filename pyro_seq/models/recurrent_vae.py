@@ -155,8 +155,18 @@ class RecurrentVAE(SequenceModel):
     def adapt(self, data: Sequences) -> None:
         """Take the unit of time and of the values from the training data, and that of codes from a frozen encoder."""
         super().adapt(data)
-        if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
-            some = data.seen()[:: -(-data.num_series // _NUM_ADAPTED)]
-            with torch.no_grad():
-                codes = self.encoder(some.values, some.entry_mask).loc
-            self.transition.adapt_codes(Sequences(codes, some.step_mask))
+        self._adapt_codes(data)
+
+    def take_units(self, data: Sequences, *, again: bool = False) -> None:
+        """As every model; and the unit of codes once the encoder is frozen, in a later fit if need be."""
+        super().take_units(data, again=again)
+        if not getattr(self.transition, "has_units", False):
+            self._adapt_codes(data)
+
+    def _adapt_codes(self, data: Sequences) -> None:
+        if any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            return
+        some = data.seen()[:: -(-data.num_series // _NUM_ADAPTED)]
+        with torch.no_grad():
+            codes = self.encoder(some.values, some.entry_mask).loc
+        self.transition.adapt_codes(Sequences(codes, some.step_mask))

@@ -263,6 +263,11 @@ class SRVP(SequenceModel):
         swapped = {name: part.expand(data.num_series, *part.shape[1:]) for name, part in kept.items()}
         return data._with(context={**(data.context or {}), **swapped})
 
+    @property
+    def counts_steps(self) -> bool:
+        """Seen frames are as far apart as in training; those of a forecast may lie closer."""
+        return True
+
     def ticks(self, data: Sequences) -> tuple[int, ...]:
         """Euler steps that have passed at the start, and at each of ``data.times``."""
         passed = self.num_substeps * _position(data, self.time_scale)

@@ -83,6 +83,11 @@ class LSTMTransition(nn.Module):
         self.head = nn.Linear(hidden_dim, code_dim)
         self.units = Standardise((code_dim,))
 
+    @property
+    def has_units(self) -> bool:
+        """Whether `adapt_codes` has taken units."""
+        return bool((self.units.unit != 1).any() or (self.units.centre != 0).any())
+
     def adapt_codes(self, codes: Sequences) -> None:
         """Take the units from codes."""
         self.units.adapt(codes)

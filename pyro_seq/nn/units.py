@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
+from pyro_seq.data._validation import widen
+
+_ENTRIES = 2**20  # in double precision at a time
+
+
+def _parts(data: Sequences) -> Iterator[tuple[Tensor, Tensor]]:
+    """Values in double precision and their mask, a few series at a time, so that no second set is held in memory."""
+    size = max(1, _ENTRIES * data.num_series // max(1, data.values.numel()))
+    for start in range(0, data.num_series, size):
+        part = slice(start, start + size)
+        values = data.values[part].double()
+        yield values, widen(data.mask[part], values).expand_as(values)
 
 
 @rebuildable
@@ -35,14 +49,17 @@ class Standardise(nn.Module):
 
     def adapt(self, data: Sequences) -> None:
         """Take centre and unit from the observed entries."""
-        mask = data.entry_mask
-        values = data.values.double()
-        per_entry = tuple(range(values.ndim)) if self.centre.ndim == 0 else (0, 1)
-        count = mask.sum(per_entry).clamp(min=1)
-        centre = (values * mask).sum(per_entry) / count
-        spread = (((values - centre) * mask).square().sum(per_entry) / count).sqrt()
-        overall = values[mask].std(correction=0) if bool(mask.any()) else spread.new_ones(())
-        unit = torch.maximum(spread, self.floor * overall)
+        total = count = squares = torch.zeros((), dtype=torch.float64)
+        for values, mask in _parts(data):
+            total, count = total + (values * mask).sum((0, 1)), count + mask.sum((0, 1))
+        middle = total.sum() / count.sum().clamp(min=1)
+        centre = middle if self.centre.ndim == 0 else total / count.clamp(min=1)
+        for values, mask in _parts(data):
+            squares = squares + ((values - centre) * mask).square().sum((0, 1))
+        # the squares around the centre of all are those around each entry's, and what lies between the centres
+        spread_of_all = ((squares + count * (centre - middle).square()).sum() / count.sum().clamp(min=1)).sqrt()
+        spread = spread_of_all if self.centre.ndim == 0 else (squares / count.clamp(min=1)).sqrt()
+        unit = torch.maximum(spread, self.floor * (spread_of_all if bool(count.any()) else torch.ones_like(middle)))
         self.centre.copy_(centre)
         self.unit.copy_(torch.where(unit > 0, unit, torch.ones_like(unit)))
 

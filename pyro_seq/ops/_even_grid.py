@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pyro_seq.ops._time_grid import STEP_TOLERANCE, TimeGrid
+from pyro_seq.ops._time_grid import STEP_TOLERANCE, TimeGrid, require_few_steps
 
 
 class EvenGrid:
@@ -37,6 +37,7 @@ class EvenGrid:
         first = times[..., :1]
         place = (times - first) / step_size
         index = ((place - STEP_TOLERANCE).ceil() - 1).clamp_min(0)
+        require_few_steps(torch.atleast_2d(index.diff(dim=-1)), step_size)
         count = int(index.max()) + 1 if index.numel() and times.shape[-1] > 1 else 0
         taken = torch.arange(count, dtype=torch.float64)
         lengths = step_size * (taken <= index[..., -1:]).double()

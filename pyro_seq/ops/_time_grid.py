@@ -7,8 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_seq.errors import DataError
+
 # Times of float32 frames carry rounding: 0.3 - 0.2 may exceed a step of 0.1 by one part in a million.
 STEP_TOLERANCE = 1e-3
+MOST_STEPS = 10**6
 
 
 class TimeGrid(NamedTuple):
@@ -40,6 +43,21 @@ class TimeGrid(NamedTuple):
         return self.lengths.to(state).reshape(len(self.lengths), *[1] * (state.ndim - len(trailing)), *trailing)
 
 
+def require_few_steps(counts: Tensor, step_size: float | None) -> None:
+    """Refuse numbers of steps (series, interval) whose sum nobody means: one wrong time stamp asks for billions.
+
+    Raises:
+        DataError: With the place of the longest interval.
+    """
+    if counts.numel() and float(counts.amax(0).sum()) > MOST_STEPS:
+        series, interval = divmod(int(counts.argmax()), counts.shape[-1])
+        raise DataError(
+            f"`times` must not ask for more than {MOST_STEPS} steps of the solver. Got {float(counts.max()):.3g} steps "
+            f"of {step_size} between times {interval} and {interval + 1} of series {series}. Check the time stamps and "
+            "their unit there, or use a larger `step_size`."
+        )
+
+
 def cut(times: Tensor, step_size: float | None, nodes: tuple[float, ...], like: Tensor) -> TimeGrid:
     """Cut each interval of each series into equal steps of at most ``step_size``.
 
@@ -52,6 +70,7 @@ def cut(times: Tensor, step_size: float | None, nodes: tuple[float, ...], like: 
     if step_size is not None:
         counts = (intervals / step_size - STEP_TOLERANCE).ceil().clamp_min(1)
     rows = torch.atleast_2d(counts)
+    require_few_steps(rows, step_size)
     widest = rows.amax(0).long() if len(rows) else rows.new_ones(rows.shape[-1]).long()
     interval = torch.repeat_interleave(widest)
     taken = torch.arange(len(interval)) - (widest.cumsum(0) - widest)[interval]

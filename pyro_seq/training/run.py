@@ -78,7 +78,7 @@ def train(
     engine = Engine(objective, data, validation, plan, seed)
     engine.log_every, engine.num_workers = trainer.log_every, trainer.num_workers
     if not _restored(engine, facts, trainer):
-        model.adapt(shown)
+        model.take_units(shown)
     checkpoints = Checkpoints(trainer, facts, options)
     if engine.steps_done < plan.num_steps:
         try:
