@@ -15,7 +15,7 @@ from pyro_seq.training import schedules
 options = read(__doc__)
 
 # %% Data: 15 pictures of 16 x 16 pixels a series; the torque that drives the pendulum is known and comes as inputs
-train, _, test = ps.datasets.torque_pendulum()
+train, _, test = ps.datasets.torque_pendulum(num_validation=0, num_test=100)
 train, test = train.to(options.device), test.to(options.device)
 print(train, test, sep="\n")
 

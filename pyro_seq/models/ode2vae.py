@@ -25,7 +25,6 @@ from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
 from pyro_seq.nn.mlp import MLPTrunk
 from pyro_seq.nn.tempo import SeriesTempo
 from pyro_seq.nn.units import Standardise
-from pyro_seq.ops.odeint import RK4
 
 
 @rebuildable
@@ -61,8 +60,9 @@ class ODE2VAE(SequenceModel):
     Args:
         obs_shape: Shape of one observation; (channel, height, width) gives convolutional parts.
         state_dim: Size q of the position; the state is `flow.order` times as large.
-        flow: Order and solver of the equation; by default of second order, in Runge-Kutta steps of at most a typical
-            interval, so that a state does not depend on which other times are asked for.
+        flow: Order and solver of the equation; by default of second order with one Runge-Kutta step per interval. Where
+            they differ much, ``Flow(q, solver=RK4(step_size=time_step))`` takes steps of at most a typical one, and a
+            state does not depend on which other times are asked for.
             ``Flow(q, order=1)`` makes a neural ODE.
         vector_field: The random acceleration; a `BayesianMLP` with two hidden layers of 50 when absent.
         initial_prior: Prior of the initial state: `StandardNormal` by default, `LearnedNormal` or an `EnergyTilt`.
@@ -119,7 +119,7 @@ class ODE2VAE(SequenceModel):
                 f"Got {state_dim}, {num_velocity_frames} and {time_step}."
             )
         self.obs_shape = tuple(obs_shape)
-        self.flow = Flow(state_dim, solver=RK4(step_size=time_step)) if flow is None else flow
+        self.flow = Flow(state_dim) if flow is None else flow
         self.vector_field = BayesianMLP(self.flow.state_dim, self.flow.dim) if vector_field is None else vector_field
         self.initial_prior = StandardNormal() if initial_prior is None else initial_prior
         if encoder is None:

@@ -45,6 +45,7 @@ def test_channels_first_is_the_same_normalisation():
     torch.testing.assert_close(layer(images), plain, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", convolutions.PRECISIONS)
 def test_all_rows(tmp_path, monkeypatch, precision):
     monkeypatch.setattr(convolutions, "folder", lambda: tmp_path)

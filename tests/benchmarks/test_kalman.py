@@ -36,6 +36,7 @@ def test_rows_of_precision_name_their_unit():
     assert {row.unit for row in rows} == {"relative error", "deviations"} and all(row.cpu is None for row in rows)
 
 
+@pytest.mark.slow
 def test_rows_of_the_choice_say_which_form_is_taken():
     for num_steps, form in ((3, "steps"), (30, "scan")):
         rows = rows_of(Sizes(num_steps, num_series=2, state_dim=2))

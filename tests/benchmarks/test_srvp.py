@@ -43,6 +43,7 @@ def test_samples_one_by_one_and_at_once_have_one_order():
     assert (centre[0] - centre[1]).norm() < (centre[0][0] - centre[0][1]).norm()
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_a_fresh_process():
     found = srvp.measured("generation", side="library", horizon=2, num_samples=2, chunk_size=None, sizes=SMALL)
     assert found["peak"] >= found["before"] > 100
@@ -51,6 +52,7 @@ def test_peak_memory_is_that_of_a_fresh_process():
         srvp.measured("nothing")
 
 
+@pytest.mark.slow
 def test_all_rows_of_the_quick_mode(tmp_path, monkeypatch):
     def here(name, *, environment=None, **options):
         return getattr(_srvp_process, name)(**(options | {"sizes": [*options["sizes"]]}))

@@ -64,6 +64,7 @@ def linear_model(has_energy: bool = False, step_size: float | None = 0.1) -> ODE
         initial_prior=EnergyTilt(Bowl(STATE + STATIC + DYNAMIC)) if has_energy else None,
         time_step=1.0,
     )
+    model.load_state_dict(model.state_dict())  # weights that come with their units: these are 1
     return model.double()
 
 
