@@ -149,9 +149,9 @@ class SequenceModel(nn.Module):
         Raises:
             DataError: With both lengths, and what to do.
         """
-        gaps = data.seen().times.diff(dim=-1)
-        if not (self.counts_steps and self._has_time_unit and gaps.numel()):
+        if not (self.counts_steps and self._has_time_unit) or data.num_steps < 2:
             return
+        gaps = data.seen().times.diff(dim=-1)
         step, known = float(gaps.mean()), float(self.time_scale)
         if abs(step - known) > EVEN * known + 2 * rounding(data.times):
             raise DataError(

@@ -252,9 +252,8 @@ def _units(obs_shape: tuple[int, ...]) -> Standardise:
 
 def _emission(obs_shape: tuple[int, ...], dim: int, emission: Emission | None) -> Emission:
     """As for other models, but for images with the transposed convolutions of the paper."""
-    is_image = len(obs_shape) == 3
-    if is_image and emission is None:
-        emission = BernoulliEmission()
-    if is_image and emission is not None and emission.decoder is None:
-        emission.decoder = ConvDecoder(dim, obs_shape)
+    if len(obs_shape) == 3:
+        emission = BernoulliEmission() if emission is None else emission
+        if emission.decoder is None:
+            emission.decoder = ConvDecoder(dim, obs_shape)
     return frame_emission(obs_shape, dim, emission)
