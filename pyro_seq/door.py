@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from pyro_seq.data import Sequences
@@ -56,4 +57,17 @@ def require_posterior(posterior: Any) -> None:
     if not isinstance(getattr(posterior, "model", None), SequenceModel) or not hasattr(posterior, "draws"):
         raise DataError(
             f"`posterior` must be what `fit` returned. Got {type(posterior).__name__}. Fit the model first."
+        )
+
+
+def warn_of_gaps(posterior: Any, data: Sequences) -> None:
+    """Say once where a guide that was never shown a gap meets one: it may be far too sure of itself."""
+    model = posterior.model
+    if model.reads_series and not getattr(posterior, "has_met_gaps", True) and data.has_gaps:
+        warnings.warn(
+            f"`data` hide steps, but the guide of this {type(model).__name__} was trained on series without any, so "
+            "that its intervals may be far too narrow. Train it with hidden steps: `SVI(views=[RandomGaps()], ...)`, "
+            "from `pyro_seq.training.views`.",
+            UserWarning,
+            stacklevel=5,
         )

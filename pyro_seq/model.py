@@ -126,6 +126,11 @@ class SequenceModel(nn.Module):
         """Whether a step must be as long as in training."""
         return self.has_even_times
 
+    @property
+    def reads_series(self) -> bool:
+        """Whether the guide reads many steps at once, so that it must learn to do with fewer; False step by step."""
+        return True
+
     def take_units(self, data: Sequences, *, again: bool = False) -> None:
         """`adapt` to `data`, unless the model has units: weights that were trained in some are worth nothing in others.
 

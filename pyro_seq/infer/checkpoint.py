@@ -52,6 +52,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
     }
     if isinstance(posterior, GuidePosterior):
         payload |= {"kind": "guide", "history": posterior.history, "status": posterior.status}
+        payload["has_met_gaps"] = posterior.has_met_gaps
     elif isinstance(posterior, ChainPosterior):
         payload |= {"kind": "chains", **posterior.options()}
     elif isinstance(posterior, StoredPosterior):
@@ -113,7 +114,7 @@ def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | 
     refuse(problems, path, remedy)
     model.load_state_dict(weights)
     if payload["kind"] == "guide":
-        return GuidePosterior(model, payload["history"], payload["status"])
+        return GuidePosterior(model, payload["history"], payload["status"], payload.get("has_met_gaps", True))
     if payload["kind"] == "chains":
         return ChainPosterior.from_options(model, payload)
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -46,6 +47,8 @@ class IWAE(GradientMethod):
         Burda, Grosse and Salakhutdinov (2016), Importance weighted autoencoders.
         Rainforth et al. (2018), Tighter variational bounds are not necessarily better.
     """
+
+    trains_guide: ClassVar[bool] = True
 
     num_particles: int = 10
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import ClassVar
 
 import pyro
@@ -21,6 +22,7 @@ from pyro_seq.nn.encoder import FrameWindow, InitialStateEncoder, SeriesEncoder
 from pyro_seq.nn.energy_tilt import EnergyTilt
 from pyro_seq.nn.flow import Flow
 from pyro_seq.nn.frame import frame_emission
+from pyro_seq.nn.informed import informed, sight
 from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
 from pyro_seq.nn.mlp import MLPTrunk
 from pyro_seq.nn.tempo import SeriesTempo
@@ -132,6 +134,11 @@ class ODE2VAE(SequenceModel):
         self.has_instant_encoder = has_instant_encoder
         _require_fitting(self)
 
+    @property
+    def reads_series(self) -> bool:
+        """Whether the encoder reads more than the first frames."""
+        return not hasattr(self.encoder, "num_frames")
+
     def model(self, data: Sequences) -> None:
         """Draw a field, an initial state for each series, follow the equation, and emit."""
         self.bind()
@@ -157,10 +164,11 @@ class ODE2VAE(SequenceModel):
                 self.tempo.posterior(data)
 
     def encode(self, data: Sequences) -> dist.TorchDistribution:
-        """Posterior of the initial state given the first frames: batch (series,), event (state,)."""
+        """Posterior of the initial state given what the encoder reads: batch (series,), event (state,)."""
         data = data.seen()
-        times = self._times(data).expand(data.num_series, -1)
-        return self.encoder(data.values, data.entry_mask, times)
+        mask, times = data.entry_mask, self._times(data).expand(data.num_series, -1)
+        prior = self.initial_prior.distribution(data.values.new_zeros(self.flow.state_dim))
+        return informed(self.encoder(data.values, mask, times), prior, sight(self.encoder, mask))
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
         r"""The path terms of the paper, and those of the initial prior, (..., series) each.
@@ -185,6 +193,23 @@ class ODE2VAE(SequenceModel):
         if self.has_instant_encoder:
             terms["instant_encoder"] = self._distance_to_encoder(data, path, log_density)
         return terms
+
+    def check(self, data: Sequences) -> None:
+        """Warn where a window encoder meets series that hide what it reads, and show more than that later."""
+        super().check(data)
+        if self.reads_series or data.mask.all():
+            return
+        mask = data.entry_mask
+        is_blind = ~sight(self.encoder, mask).all(-1) & mask.flatten(1).any(1)
+        if bool(is_blind.any()):
+            warnings.warn(
+                f"{int(is_blind.sum())} of {len(data)} series hide some of the first frames, all that the encoder of "
+                "this ODE2VAE reads: what it does not see of their initial state follows the prior, whatever they show "
+                "later. An encoder of whole series does not lose it: "
+                f"`ODE2VAE(..., encoder=RNNEncoder({self.obs_shape}, {self.flow.state_dim}))`.",
+                UserWarning,
+                stacklevel=5,
+            )
 
     def coords(self, data: Sequences) -> dict[str, list]:
         """Names of the state's entries."""

@@ -19,6 +19,7 @@ from pyro_seq.nn.emission import Emission
 from pyro_seq.nn.encoder import SeriesEncoder
 from pyro_seq.nn.flow import Flow, SteeredFunction
 from pyro_seq.nn.frame import frame_emission
+from pyro_seq.nn.informed import informed, sight
 from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
 from pyro_seq.ops.odeint import Dopri5
 
@@ -164,7 +165,8 @@ class ODELEBM(SequenceModel):
                 "Methods that run Langevin chains do not: `MaximumLikelihood(...)` and `MCMC(Langevin(), ...)`."
             )
         data = data.seen()
-        return self.encoder(data.values, data.entry_mask, self._times(data).expand(data.num_series, -1))
+        mask, times = data.entry_mask, self._times(data).expand(data.num_series, -1)
+        return informed(self.encoder(data.values, mask, times), self.prior(data), sight(self.encoder, mask))
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
         r"""Training terms, (..., series) each, where they were asked for: ``restart`` and ``energy_penalty``.

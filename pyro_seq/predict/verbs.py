@@ -15,7 +15,7 @@ from pyro_seq._arguments import require, seed_number, whole_number
 from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
-from pyro_seq.door import require_data, require_posterior
+from pyro_seq.door import require_data, require_posterior, warn_of_gaps
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel, is_local, over_samples
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
@@ -197,6 +197,7 @@ def _checked(
     """Refuse what a verb cannot use; the whole numbers that were meant, the size of a chunk among them."""
     require_posterior(posterior)
     require_data(posterior.model, data)
+    warn_of_gaps(posterior, data)
     num_samples = whole_number(num_samples, "num_samples", 1)
     if chunk_size is None:
         chunk_size = max(1, _CHUNK_ENTRIES // max(1, data.times.shape[-1] * data.values[:, :1].numel()))

@@ -22,7 +22,7 @@ from pyro_seq.training.first_call import require_optimizer, require_schedule
 from pyro_seq.training.plan import Outcome, Plan
 from pyro_seq.training.schedules import Constant, Schedule
 from pyro_seq.training.trainer import Trainer
-from pyro_seq.training.views import View
+from pyro_seq.training.views import RandomGaps, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,8 @@ class GradientMethod(ABC):
         schedule: Factor on the learning rate, a function of the step; see `pyro_seq.training.schedules`.
         clip_norm: Largest norm of the joint gradient; not clipped by default.
         scales: Weights of named terms of the objective, numbers or functions of the step.
-        views: Random views of a minibatch, applied in order; see `pyro_seq.training.views`.
+        views: Random views of a minibatch, applied in order; see `pyro_seq.training.views`. None, the default, hides
+            more by `RandomGaps` where the data have gaps and a guide that reads whole series learns; () leaves all.
         average: Decay of a moving average of the weights, such as 0.999; the posterior gets the averaged ones.
 
     Raises:
@@ -49,6 +50,7 @@ class GradientMethod(ABC):
     """
 
     takes_sources: ClassVar[bool] = True
+    trains_guide: ClassVar[bool] = False  # by the bound on the evidence of what a minibatch shows
 
     num_steps: int
     batch_size: int | None = None
@@ -57,7 +59,7 @@ class GradientMethod(ABC):
     schedule: Schedule = Constant()
     clip_norm: float | None = None
     scales: Mapping[str, float | Schedule] = field(default_factory=dict)
-    views: Sequence[View] = ()
+    views: Sequence[View] | None = None
     average: float | None = None
 
     def __post_init__(self) -> None:
@@ -67,7 +69,7 @@ class GradientMethod(ABC):
         require(self.average is None or 0.0 < self.average < 1.0, "average", "between 0 and 1", self.average)
         require_optimizer(self.optimizer, self.learning_rate)
         require_schedule(self.schedule, "schedule")
-        require(all(callable(view) for view in self.views), "views", "a sequence of callables", self.views)
+        require(all(map(callable, self.views or ())), "views", "a sequence of callables", self.views)
         for name, scale in self.scales.items():
             if callable(scale):
                 require_schedule(scale, f"scales[{name!r}]")
@@ -108,6 +110,11 @@ class GradientMethod(ABC):
         """Train `model` in place; called by `fit`, which checks the arguments."""
         from pyro_seq.training.run import train  # Lightning takes seconds to import
 
+        shown = data if isinstance(data, Sequences) else data.preview()
+        if self.views is None:
+            hides = self.trains_guide and model.reads_series and shown.has_gaps
+            method = dataclasses.replace(self, views=(RandomGaps(),) if hides else ())
+            return method.run(model, data, validation=validation, seed=seed, trainer=trainer)
         objective = self.objective(model, data)
         plan = Plan(
             num_steps=self.num_steps,
@@ -121,7 +128,11 @@ class GradientMethod(ABC):
         )
         with frozen(self.untrained(objective)):
             outcome = train(objective, data, plan, validation=validation, seed=seed, trainer=trainer)
-        return self.posterior(objective, outcome)
+        posterior = self.posterior(objective, outcome)
+        if isinstance(posterior, GuidePosterior):
+            is_thinned = any(getattr(part, "hides_in_training", False) for part in model.modules())
+            posterior.has_met_gaps = shown.has_gaps or bool(self.views) or is_thinned
+        return posterior
 
     def facts(self) -> dict[str, str]:
         """Options that a resumed run must share, all but ``num_steps``: it may be longer than the first."""
