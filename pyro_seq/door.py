@@ -5,7 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import torch
+
 from pyro_seq.data import Sequences
+from pyro_seq.data._validation import widen
 from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
 
@@ -60,10 +63,16 @@ def require_posterior(posterior: Any) -> None:
         )
 
 
+def has_gaps(data: Sequences) -> bool:
+    """Whether an entry is hidden before the last observed step of its series; to end early is no gap."""
+    steps = torch.arange(data.num_steps, device=data.device) < data.lengths[:, None]
+    return bool((widen(steps, data.mask) & ~data.mask).any())
+
+
 def warn_of_gaps(posterior: Any, data: Sequences) -> None:
     """Say once where a guide that was never shown a gap meets one: it may be far too sure of itself."""
     model = posterior.model
-    if model.reads_series and not getattr(posterior, "has_met_gaps", True) and data.has_gaps:
+    if model.reads_series and not getattr(posterior, "has_met_gaps", True) and has_gaps(data):
         warnings.warn(
             f"`data` hide steps, but the guide of this {type(model).__name__} was trained on series without any, so "
             "that its intervals may be far too narrow. Train it with hidden steps: `SVI(views=[RandomGaps()], ...)`, "

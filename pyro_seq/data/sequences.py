@@ -165,12 +165,6 @@ class Sequences:
         return (self.step_mask * steps).amax(-1) if self.num_steps else steps.new_zeros(self.num_series)
 
     @property
-    def has_gaps(self) -> bool:
-        """Whether an entry is hidden before the last observed step of its series; to end early is no gap."""
-        steps = torch.arange(self.num_steps, device=self.device) < self.lengths[:, None]
-        return bool((check.widen(steps, self.mask) & ~self.mask).any())
-
-    @property
     def weight(self) -> float:
         """Factor that scales this batch's sum up to the whole data set, ``total / num_series``."""
         return self.total / self.num_series

@@ -15,6 +15,7 @@ from torch import nn
 
 from pyro_seq._arguments import is_positive, keep_whole, require
 from pyro_seq.data import Sequences, SequenceSource
+from pyro_seq.door import has_gaps
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import GuidePosterior, Posterior
 from pyro_seq.training.files import describe
@@ -112,7 +113,7 @@ class GradientMethod(ABC):
 
         shown = data if isinstance(data, Sequences) else data.preview()
         if self.views is None:
-            hides = self.trains_guide and model.reads_series and shown.has_gaps
+            hides = self.trains_guide and model.reads_series and has_gaps(shown)
             method = dataclasses.replace(self, views=(RandomGaps(),) if hides else ())
             return method.run(model, data, validation=validation, seed=seed, trainer=trainer)
         objective = self.objective(model, data)
@@ -131,7 +132,7 @@ class GradientMethod(ABC):
         posterior = self.posterior(objective, outcome)
         if isinstance(posterior, GuidePosterior):
             is_thinned = any(getattr(part, "hides_in_training", False) for part in model.modules())
-            posterior.has_met_gaps = shown.has_gaps or bool(self.views) or is_thinned
+            posterior.has_met_gaps = has_gaps(shown) or bool(self.views) or is_thinned
         return posterior
 
     def facts(self) -> dict[str, str]:
