@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_seq.distributions.correlated_normal import CorrelatedNormal
 from pyro_seq.distributions.energy_based import EnergyBased
 from pyro_seq.nn.encoder import SeriesEncoder
 
@@ -44,13 +45,28 @@ def informed(encoded: dist.TorchDistribution, prior: dist.TorchDistribution, see
     if bool(sees.all()):
         return encoded
     base = prior.base if isinstance(prior, EnergyBased) else prior
-    is_normal = all(isinstance(getattr(each, "base_dist", None), dist.Normal) for each in (encoded, base))
+    filled = _filled(encoded, base, sees)
     anything = sees.any(-1)
-    if is_normal:
-        loc = torch.where(sees, encoded.base_dist.loc, base.base_dist.loc)
-        scale = torch.where(sees, encoded.base_dist.scale, base.base_dist.scale)
-        encoded = dist.Normal(loc, scale, validate_args=False).to_event(1)
-    needs_draws = isinstance(prior, EnergyBased) and torch.is_grad_enabled()
-    if bool(anything.all()) or (is_normal and (base is prior or needs_draws)):
-        return encoded
-    return dist.MaskedMixture(anything, prior.expand(anything.shape), encoded)
+    if filled is not None and (base is prior or torch.is_grad_enabled() or bool(anything.all())):
+        return filled
+    return dist.MaskedMixture(anything, prior.expand(anything.shape), encoded if filled is None else filled)
+
+
+def _filled(
+    encoded: dist.TorchDistribution, base: dist.TorchDistribution, sees: Tensor
+) -> dist.TorchDistribution | None:
+    """A normal distribution with entries of `base` where nothing was seen; None for other families."""
+    normal = getattr(base, "base_dist", None)
+    if not isinstance(normal, dist.Normal):
+        return None
+    sees = sees.expand(*sees.shape[:-1], normal.loc.shape[-1])
+    if isinstance(encoded, CorrelatedNormal):
+        both = sees[..., None] & sees[..., None, :]
+        own = torch.diag_embed(torch.where(sees, 0.0, normal.scale))
+        factor = torch.where(both, encoded.scale_tril, 0.0) + own
+        return CorrelatedNormal(torch.where(sees, encoded.loc, normal.loc), factor)
+    if isinstance(getattr(encoded, "base_dist", None), dist.Normal):
+        loc = torch.where(sees, encoded.base_dist.loc, normal.loc)
+        scale = torch.where(sees, encoded.base_dist.scale, normal.scale)
+        return dist.Normal(loc, scale, validate_args=False).to_event(1)
+    return None

@@ -114,7 +114,10 @@ class GradientMethod(ABC):
         shown = data if isinstance(data, Sequences) else data.preview()
         if self.views is None:
             hides = self.trains_guide and model.reads_series and has_gaps(shown)
-            method = dataclasses.replace(self, views=(RandomGaps(),) if hides else ())
+            scales = {"dreams": 1.0} if hides and not model.is_conditional else {}
+            method = dataclasses.replace(
+                self, views=(RandomGaps(),) if hides else (), scales=scales | dict(self.scales)
+            )
             return method.run(model, data, validation=validation, seed=seed, trainer=trainer)
         objective = self.objective(model, data)
         plan = Plan(
