@@ -183,10 +183,11 @@ class ODERNNEncoder(nn.Module):
         features = self.reader(frames, mask).flip(1)
         is_seen = mask.flatten(2).any(-1).flip(1)
         is_moving = is_seen.cumsum(1) > is_seen.long()  # something was seen before the step is read
+        rows = torch.arange(len(frames), device=frames.device)
 
-        def jump(step: int, memory: Tensor) -> Tensor:
-            memory = torch.where(is_moving[:, step, None], memory, 0)
-            return torch.where(is_seen[:, step, None], self.cell(features[:, step], memory).to(memory), memory)
+        def jump(step: int | Tensor, memory: Tensor) -> Tensor:
+            memory = torch.where(is_moving[rows, step, None], memory, 0)
+            return torch.where(is_seen[rows, step, None], self.cell(features[rows, step], memory).to(memory), memory)
 
         start = frames.new_zeros(len(frames), self.hidden_dim)
         elapsed = times[:, -1:] - times.flip(1)
