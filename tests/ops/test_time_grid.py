@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def integrand(time: Tensor, state: Tensor) -> Tensor:
 def lengths_of(times: list[float], step_size: float | None) -> list[tuple[float, float]]:
     """Start and length of each step of one series."""
     found = []
-    for start, end in zip(times, times[1:], strict=False):
+    for start, end in pairwise(times):
         interval = end - start
         count = 1 if step_size is None else max(1, math.ceil(interval / step_size - STEP_TOLERANCE))
         found += [(start + step * (interval / count), interval / count) for step in range(count)]
