@@ -138,6 +138,20 @@ def test_the_same_model_by_other_arguments_is_the_same(tmp_path: Path) -> None:
     ps.load(tmp_path / "file.pt", ps.ODE2VAE([2], 3, flow=ps.Flow(3, solver=ps.RK4(1.0)), time_step=1.0))
 
 
+@pytest.mark.parametrize("kind", [ps.ODE2VAE, ps.ODELEBM])
+def test_a_file_with_one_step_an_interval_keeps_it(kind: type[ps.SequenceModel], tmp_path: Path) -> None:
+    """The default of earlier versions, which their files spell out; a model of today's default is another one."""
+    model = kind((2,), 2, flow=ps.Flow(2, order=1, solver=ps.RK4()))
+    times = torch.tensor([[0.0, 0.3, 4.0]], dtype=torch.float64)
+    ps.save(guide(model), tmp_path / "file.pt")
+    again = ps.load(tmp_path / "file.pt").model
+    assert again.flow.solver == ps.RK4()
+    paths = [one.flow(torch.sin, torch.ones(1, 2), times).path for one in (model, again)]
+    assert torch.equal(*paths)
+    with pytest.raises(ps.CheckpointError, match=r"flow\.solver\.step_size: None in the file, 0\.1 here"):
+        ps.load(tmp_path / "file.pt", kind((2,), 2, flow=ps.Flow(2, order=1)))
+
+
 def test_double_precision_and_the_random_state_are_kept(tmp_path: Path) -> None:
     encoder = ThinnedEncoder(ps.RNNEncoder((2,), 2), shares=(0.5,))
     model = ps.ODELEBM((2,), 2, encoder=encoder).double()
