@@ -1,7 +1,7 @@
 """Latent ODE against Rubanova's code: the recursion of the encoder, the path, and the averages of its loss.
 
-The file holds their recursion with our recurrent unit, head and one step an interval in place of theirs, which are parts
-here (see `ODERNNEncoder`).
+The file holds their recursion with our recurrent unit, head and one step an interval in place of theirs, which are
+parts here (see `ODERNNEncoder`).
 """
 
 from __future__ import annotations
