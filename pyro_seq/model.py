@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -19,6 +20,7 @@ from pyro_seq.distributions import PathDistribution
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError, shape_text
 
 EVEN = 1e-3  # share of a step by which time stamps may be off an even grid
+_MOST_STEPS = 16  # units of time in a mean interval, at most: what long gaps between crowded stamps may cost
 
 
 @runtime_checkable
@@ -51,7 +53,7 @@ class SequenceModel(nn.Module):
         needs_steps: False for a model that also takes data without any seen step.
         has_guide: False for a model, or one built from parts, that has no guide and is inferred by chains alone.
         renamed_parts: Parts whose names have changed, ``{"old.": "new."}``, so that earlier files still load.
-        time_scale: Time stamps per unit of model time (buffer), set by `adapt`.
+        time_scale: Time stamps per unit of model time (buffer), set by `adapt`: the typical step of training.
 
     See Also:
         `pyro_seq.testing.check_model`, which holds a model against these rules.
@@ -143,9 +145,16 @@ class SequenceModel(nn.Module):
             self._take_time(data)
 
     def _take_time(self, data: Sequences) -> None:
-        """The typical step; single steps have none, and leave it to a later fit."""
+        """The median step, or a 16th of the mean where that is longer; single steps leave it to a later fit.
+
+        Steps of a unit, and one more in each interval, are then at most 17 an interval on average.
+        """
         if data.times.shape[-1] > 1:
-            self.time_scale.copy_(data.times.diff(dim=-1).median())
+            gaps = data.times.diff(dim=-1)
+            median, unit = gaps.median(), gaps.mean() / _MOST_STEPS
+            if unit > median:
+                warnings.warn(_bursts(gaps, float(unit)), stacklevel=2)
+            self.time_scale.copy_(median.maximum(unit))
             self._has_time_unit = True
 
     def check_units(self, data: Sequences) -> None:
@@ -251,6 +260,19 @@ class SequenceModel(nn.Module):
 def _knows_units(model: SequenceModel, _: Any) -> None:
     """Weights that were loaded come with the units that they were trained in."""
     model._has_units = model._has_time_unit = True
+
+
+def _bursts(gaps: Tensor, unit: float) -> str:
+    """What a user should know of time stamps that come in bursts."""
+    series, step = divmod(int(gaps.argmax()), gaps.shape[-1])
+    where = f" of series {series}" if gaps.ndim == 2 else ""
+    return (
+        f"Most steps of `data.times` are far shorter than the time that they span: the median step is "
+        f"{float(gaps.median()):.3g}, the mean {float(gaps.mean()):.3g}, and the longest {float(gaps.max()):.3g}, from "
+        f"time {step} to {step + 1}{where}. The unit of time is now {unit:.3g}, a sixteenth of the mean, so that "
+        "solvers take few steps; what changes faster than that is not resolved. Check the time stamps there; split "
+        "series at long gaps, or put what belongs together into series of its own."
+    )
 
 
 def rounding(times: Tensor) -> float:

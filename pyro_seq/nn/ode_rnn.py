@@ -7,6 +7,7 @@ import math
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
@@ -45,6 +46,7 @@ class StepReader(nn.Module):
         return self.trunk(*windows, frames.new_zeros(len(windows[0]), 0)).unflatten(0, frames.shape[:2])
 
 
+@rebuildable
 class GaussianHead(nn.Module):
     """A normal distribution with independent entries from features.
 
@@ -134,17 +136,29 @@ class ODERNNEncoder(nn.Module):
     The memory is zero until the last step with an observed entry, whatever is hidden after it. Cost: a loop over the
     steps in Python, dearer than `RNNEncoder`'s one call.
 
-    The recursion is the authors', the parts in it are not: their unit has perceptrons for gates and a memory that is a
-    mean and a deviation, intervals longer than a fiftieth of the time range are cut into Euler steps of about that, and
-    their head has two layers.
+    The recursion is the authors'. Their parts, for vectors of length n with times in a range of r in model time, are ::
+
+        cell=MeanDeviationCell(2 * n, hidden_dim),                 gates by perceptrons; only the mean moves in between
+        head=nn.Sequential(nn.Linear(2 * hidden_dim, 100), nn.Tanh(), GaussianHead(100, dim)),
+        solver=Euler(step_size=r / 50),
+
+    from `pyro_seq.nn.mean_deviation` and `pyro_seq.nn.ode_rnn`. What still differs: their head takes the absolute value
+    for the deviation, where ours has the exponential; they let the memory move before anything was read; and they round
+    the number of Euler steps down.
 
     Args:
         obs_shape: Shape of one observation.
         dim: Size of the vector.
-        hidden_dim: Size of the memory h.
+        hidden_dim: Size of the memory h, or of the first part of it that moves; the rest stays between steps.
         field: The field f; a network with one hidden layer of 50 when absent.
         solver: How to move between steps; one step of Euler's method an interval when absent.
         trunk: Reads a window of one frame; convolutional for images when absent, and nothing for vectors.
+        cell: ``(features, memory) -> memory``, with `input_size` and `hidden_size`, the whole memory's; a
+            `torch.nn.GRUCell` when absent.
+        head: Maps the memory (series, memory) to a distribution of vectors; one linear layer when absent.
+
+    Raises:
+        DataError: When a size is not positive, the cell does not fit, or the solver does not stop at every time.
 
     References:
         Rubanova, Chen, Duvenaud, "Latent ODEs for irregularly-sampled time series", NeurIPS 2019.
@@ -159,6 +173,8 @@ class ODERNNEncoder(nn.Module):
         field: nn.Module | None = None,
         solver: Solver = Euler(),
         trunk: Trunk | None = None,
+        cell: nn.Module | None = None,
+        head: nn.Module | None = None,
     ) -> None:
         super().__init__()
         _check_sizes(dim, hidden_dim)
@@ -167,8 +183,9 @@ class ODERNNEncoder(nn.Module):
         self.dim, self.hidden_dim, self.solver = dim, hidden_dim, solver
         self.reader = StepReader(obs_shape, trunk)
         self.field = mlp((hidden_dim, 50, hidden_dim)) if field is None else field
-        self.cell = nn.GRUCell(self.reader.num_features, hidden_dim)
-        self.head = GaussianHead(hidden_dim, dim)
+        self.cell = nn.GRUCell(self.reader.num_features, hidden_dim) if cell is None else cell
+        self._memory_dim = _checked_memory(self.cell, self.reader.num_features, hidden_dim)
+        self.head = GaussianHead(self._memory_dim, dim) if head is None else head
 
     def adapt(self, data: Sequences) -> None:
         """Take the units of the frames from the training data."""
@@ -179,20 +196,37 @@ class ODERNNEncoder(nn.Module):
         return self.head(self.memories(frames, mask, times)[:, -1].to(frames.dtype))
 
     def memories(self, frames: Tensor, mask: Tensor, times: Tensor) -> Tensor:
-        """Memory (series, time, hidden) after each step, from the last step to the first."""
+        """Memory (series, time, memory) after each step, from the last step to the first."""
         features = self.reader(frames, mask).flip(1)
         is_seen = mask.flatten(2).any(-1).flip(1)
         is_moving = is_seen.cumsum(1) > is_seen.long()  # something was seen before the step is read
+        rows = torch.arange(len(frames), device=frames.device)
 
-        def jump(step: int, memory: Tensor) -> Tensor:
-            memory = torch.where(is_moving[:, step, None], memory, 0)
-            return torch.where(is_seen[:, step, None], self.cell(features[:, step], memory).to(memory), memory)
+        def jump(step: int | Tensor, memory: Tensor) -> Tensor:
+            memory = torch.where(is_moving[rows, step, None], memory, 0)
+            return torch.where(is_seen[rows, step, None], self.cell(features[rows, step], memory).to(memory), memory)
 
-        start = frames.new_zeros(len(frames), self.hidden_dim)
+        def rate(_: Tensor, memory: Tensor) -> Tensor:
+            rate = self.field(memory[..., : self.hidden_dim])
+            return pad(rate, (0, memory.shape[-1] - self.hidden_dim))
+
+        start = frames.new_zeros(len(frames), self._memory_dim)
         elapsed = times[:, -1:] - times.flip(1)
-        return odeint(lambda _, memory: self.field(memory), start, elapsed, self.solver, jump=jump).path
+        return odeint(rate, start, elapsed, self.solver, jump=jump).path
 
 
 def _check_sizes(dim: int, hidden_dim: int) -> None:
     if dim < 1 or hidden_dim < 1:
         raise DataError(f"`dim` and `hidden_dim` must be positive. Got {dim} and {hidden_dim}.")
+
+
+def _checked_memory(cell: nn.Module, num_features: int, hidden_dim: int) -> int:
+    """Size of the memory of a cell."""
+    features, memory = getattr(cell, "input_size", None), getattr(cell, "hidden_size", None)
+    if features != num_features or not isinstance(memory, int) or memory < hidden_dim:
+        raise DataError(
+            f"`cell` must have `input_size` {num_features}, values and mask or what the trunk makes of them, and "
+            f"`hidden_size` {hidden_dim}, that of `hidden_dim`, or more. Got {features} and {memory} of "
+            f"{type(cell).__name__}. Make it of these sizes."
+        )
+    return memory

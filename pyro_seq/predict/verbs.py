@@ -21,7 +21,7 @@ from pyro_seq.model import SequenceModel, is_local, over_samples
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
 from pyro_seq.predict.causal import CausalCopies
 
-_CHUNK_ENTRIES = 2**24  # entries of observations that are predicted at a time, 64 megabytes in single precision
+CHUNK_ENTRIES = 2**24  # entries of observations that are predicted at a time, 64 megabytes in single precision
 _DRAWS, _OBSERVATIONS = 0, 1  # streams of random numbers, so that noise does not depend on how latents were drawn
 
 
@@ -200,7 +200,7 @@ def _checked(
     warn_of_gaps(posterior, data)
     num_samples = whole_number(num_samples, "num_samples", 1)
     if chunk_size is None:
-        chunk_size = max(1, _CHUNK_ENTRIES // max(1, data.times.shape[-1] * data.values[:, :1].numel()))
+        chunk_size = max(1, CHUNK_ENTRIES // max(1, data.times.shape[-1] * data.values[:, :1].numel()))
     return num_samples, whole_number(chunk_size, "chunk_size", 1, 2**63 - 1), seed_number(seed)
 
 
