@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyro_seq._arguments import is_positive, require
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
+from pyro_seq.distributions.standardised_normal import StandardisedNormal
 from pyro_seq.errors import DataError
 from pyro_seq.nn.units import Standardise, shape_by_data, take_shape
 
@@ -110,15 +111,15 @@ class GaussianEmission(Emission):
     Centre m, unit c and noise scale :math:`\sigma` are numbers for each variable: for each entry of an observation, and
     for all pixels of an image (channel, height, width) together. So data in other units give the same fit, and what
     hardly varies is modelled as closely, relative to its own deviation, as what varies much. Where all entries are of
-    one kind with the same noise, such as the coordinates of a marker, ``units=Standardise(())`` makes them one variable.
+    one kind with the same noise, such as coordinates of markers, ``units=Standardise(())`` makes them one variable.
 
     Args:
         decoder: Maps positions (batch, dim) to standardised means (batch, \*obs); by default the model's.
         initial_scale: Noise scale :math:`\sigma` at the start, in units of the data.
-        scale_shape: Shape of :math:`\sigma`, which broadcasts to that of an observation, ``()`` for one number; that of
-            the units when absent.
-        minimum_scale: Floor of :math:`\sigma`, a share of each variable's own unit, which keeps a likelihood of constant
-            entries bounded.
+        scale_shape: Shape of :math:`\sigma`, which broadcasts to that of an observation, ``()`` for one number; that
+            of the units when absent.
+        minimum_scale: Floor of :math:`\sigma`, a share of each variable's own unit, which keeps a likelihood of
+            constant entries bounded.
         units: Centre and unit; those of each variable when absent.
     """
 
@@ -146,7 +147,8 @@ class GaussianEmission(Emission):
 
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
         r"""Normal around standardised means `decoded` (..., \*obs)."""
-        return dist.Normal(self.units.restore(decoded), self.scale)
+        scale = self.minimum_scale + self.log_scale.exp()
+        return StandardisedNormal(decoded, scale, self.units.centre, self.units.unit)
 
     def adapt(self, data: Sequences) -> None:
         """Take centre and unit from the observed entries."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -60,16 +60,11 @@ class Standardise(nn.Module):
         take_shape(self, variable_shape(data.obs_shape))
         shape = self.centre.shape
         _require_broadcast(shape, data)
-        parts = [
-            ((values * mask).sum((0, 1)).sum_to_size(shape), mask.sum((0, 1)).sum_to_size(shape))
-            for values, mask in _parts(data)
-        ]
-        count = sum(part[1] for part in parts).clamp(min=1)
-        centre = sum(part[0] for part in parts) / count
-        squares = sum(
-            ((values - centre) * mask).square().sum((0, 1)).sum_to_size(shape) for values, mask in _parts(data)
-        )
-        spread, level = (squares / count).sqrt(), centre.abs()
+        count, total, _ = _sums(data, torch.zeros(shape, dtype=torch.float64, device=data.device))
+        middle = total / count
+        _, rest, squares = _sums(data, middle)
+        centre = middle + rest / count  # what the first sum has lost by rounding
+        spread, level = (squares / count - (rest / count).square()).clamp(min=0).sqrt(), centre.abs()
         rounding = torch.finfo(data.dtype).eps / 2 * level  # two neighbouring numbers deviate by no more
         unit = torch.where(spread > rounding, spread, self.floor * level)
         self.centre.copy_(centre)
@@ -84,13 +79,21 @@ class Standardise(nn.Module):
         return self.centre + self.unit * standardised
 
 
-def _parts(data: Sequences) -> Iterator[tuple[Tensor, Tensor]]:
-    """Values in double precision and their mask, a few series at a time, so that no second set is held in memory."""
+def _sums(data: Sequences, middle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Number, at least 1, and sums of deviations and of squares around `middle` of observed entries, in its shape.
+
+    In double precision, a few series at a time, so that no second set is held in memory.
+    """
     size = max(1, _ENTRIES * data.num_series // max(1, data.values.numel()))
+    count, total, squares = (torch.zeros_like(middle) for _ in range(3))
     for start in range(0, data.num_series, size):
-        part = slice(start, start + size)
-        values = data.values[part].double()
-        yield values, widen(data.mask[part], values).expand_as(values)
+        values = data.values[start : start + size].double()
+        mask = widen(data.mask[start : start + size], values).expand_as(values)
+        deviations = (values - middle) * mask
+        count += mask.sum((0, 1)).sum_to_size(middle.shape)
+        total += deviations.sum((0, 1)).sum_to_size(middle.shape)
+        squares += deviations.square().sum((0, 1)).sum_to_size(middle.shape)
+    return count.clamp(min=1), total, squares
 
 
 def _require_broadcast(shape: torch.Size, data: Sequences) -> None:

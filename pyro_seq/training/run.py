@@ -76,7 +76,7 @@ def train(
     shown = data if isinstance(data, Sequences) else data.preview()
     facts = _facts(model, shown, repr(data), plan, seed) if trainer.directory is not None else {}
     options = options_of(model) if trainer.directory is not None else {}
-    saved = _saved(objective, facts, trainer)
+    saved = _saved(objective, model, facts, trainer)
     if saved is None:
         model.take_units(shown)  # before the engine looks at parameters, whose shape may follow from the data
     engine = Engine(objective, data, validation, plan, seed)
@@ -151,9 +151,11 @@ def _loggers(options: Trainer) -> list[Any]:
     return loggers
 
 
-def _saved(objective: nn.Module, facts: dict[str, str], options: Trainer) -> dict[str, Any] | None:
+def _saved(
+    objective: nn.Module, model: SequenceModel, facts: dict[str, str], options: Trainer
+) -> dict[str, Any] | None:
     """The checkpoint to go on from, if there is one."""
-    path, model = options.checkpoint, objective.model
+    path = options.checkpoint
     if not options.resume or path is None or not path.exists():
         return None
     saved = read(path)
