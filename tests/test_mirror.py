@@ -36,6 +36,7 @@ OTHERS = {
     "test_readme.py": "the code of the README",
     "test_sizes.py": "sizes of files, classes and functions",
     "test_tutorials.py": "the code of the manual",
+    "test_units_of_variables.py": "a unit for each variable through every model",
     "test_user_parts.py": "parts of a user's own in every model",
 }
 

@@ -21,8 +21,8 @@ def dream_loss(model: SequenceModel, data: Sequences, shared: Mapping[str, Tenso
     .. math::
         -\log q_\phi(\tilde z \mid \tilde x_\text{seen}), \qquad (\tilde z, \tilde x) \sim p_\theta
 
-    Its mean is smallest where q is the posterior's nearest in :math:`\mathrm{KL}[p(z \mid x) \,\|\, q(z \mid x)]`, which
-    punishes a q that is too narrow, while the bound punishes one that is too wide; and made-up series never run out,
+    Its mean is smallest where q is nearest to the posterior in :math:`\mathrm{KL}[p(z \mid x) \,\|\, q(z \mid x)]`. That
+    punishes a q which is too narrow, as the bound punishes one which is too wide; and made-up series never run out,
     while a network with few real ones learns them by heart. Only the guide gets a gradient.
 
     Args:

@@ -26,7 +26,6 @@ from pyro_seq.nn.informed import informed, sight
 from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
 from pyro_seq.nn.mlp import MLPTrunk
 from pyro_seq.nn.tempo import SeriesTempo
-from pyro_seq.nn.units import Standardise
 from pyro_seq.ops.odeint import RK4
 
 
@@ -268,14 +267,9 @@ def _encoder(obs_shape: tuple[int, ...], flow: Flow, num_frames: int) -> Initial
         return FrameWindow(trunk(length, obs_shape), length, dim)
 
     if flow.order == 1:
-        return InitialStateEncoder(window(num_frames, flow.dim), units=_units(obs_shape))
+        return InitialStateEncoder(window(num_frames, flow.dim))
     velocity = window(num_frames, flow.state_dim - flow.dim)
-    return InitialStateEncoder(window(1, flow.dim), velocity, units=_units(obs_shape))
-
-
-def _units(obs_shape: tuple[int, ...]) -> Standardise:
-    """One unit for all pixels, one for each variable of a vector."""
-    return Standardise(() if len(obs_shape) == 3 else obs_shape)
+    return InitialStateEncoder(window(1, flow.dim), velocity)
 
 
 def _emission(obs_shape: tuple[int, ...], dim: int, emission: Emission | None) -> Emission:

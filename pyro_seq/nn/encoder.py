@@ -86,7 +86,7 @@ class InitialStateEncoder(nn.Module):
     Args:
         position: Reads one frame.
         velocity: Reads the first m frames; None when the state is a position only.
-        units: Standardises the frames; one unit for all entries when absent.
+        units: Standardises the frames; by default each variable in its own unit, and the pixels of an image in one.
 
     References:
         Yildiz, Heinonen, Lahdesmaki, "ODE2VAE", NeurIPS 2019, section 3.2.

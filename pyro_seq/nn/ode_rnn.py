@@ -32,7 +32,7 @@ class StepReader(nn.Module):
     def __init__(self, obs_shape: tuple[int, ...], trunk: Trunk | None = None) -> None:
         super().__init__()
         is_image = len(obs_shape) == 3
-        self.units = Standardise(() if is_image else tuple(obs_shape))
+        self.units = Standardise()
         self.trunk = ConvTrunk(1, obs_shape) if is_image and trunk is None else trunk
         self.num_features = 2 * math.prod(obs_shape) if self.trunk is None else self.trunk.num_features
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ CONTENTS = [FILES / f"{name}.pt" for name in POSTERIORS] + [FILES / name / "chec
 
 # what files have gained since, in the words of `kinds`
 ADDED = {"ode2vae_draws": {"/sample_stats/energy": "Tensor torch.float32 torch.Size([2, 4])"}}
+# what is one number for each of two variables since; and what the optimiser keeps of the noise scale
+WIDER = re.compile(r"(units\.centre|units\.unit|emission\.log_scale)$")
+OF_NOISE = {"run_svi": "/optimizers/0/state/4/", "run_chains": "/optimizers/0/state/1/"}
 
 
 def contents(path: Path) -> dict[str, Any]:
@@ -69,6 +73,15 @@ def kinds(content: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def kinds_today(name: str, file: str) -> dict[str, str]:
+    """The type and shape that each entry of an earlier file has when it is written today."""
+    golden, found = (POSTERIORS | RUNS)[name], kinds(earlier(name, file)) | ADDED.get(name, {})
+    if golden.obs_shape != (2,):
+        return found
+    wider = [path for path in found if WIDER.search(path) or path.startswith(OF_NOISE.get(name, "no") + "exp_avg")]
+    return found | {path: found[path].replace("torch.Size([])", "torch.Size([2])") for path in wider}
+
+
 def digits(content: dict[str, Any]) -> dict[str, str]:
     """All digits of each entry; as a text, because nan is not nan."""
     return {path: repr(getattr(leaf, "tolist", lambda leaf=leaf: leaf)()) for path, leaf in entries(content).items()}
@@ -103,8 +116,7 @@ def test_a_file_read_and_written_again_holds_the_same_bits(name: str, tmp_path: 
 @pytest.mark.parametrize("name", POSTERIORS)
 def test_a_fit_today_writes_the_same_entries(name: str, tmp_path: Path) -> None:
     ps.save(fitted(POSTERIORS[name]), tmp_path / "new.pt")
-    now = kinds(today(tmp_path / "new.pt", "options", "recipe"))
-    assert now == kinds(earlier(name, f"{name}.pt")) | ADDED.get(name, {})
+    assert kinds(today(tmp_path / "new.pt", "options", "recipe")) == kinds_today(name, f"{name}.pt")
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -124,7 +136,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(name: str, tmp_path: Path) -> No
 def test_a_run_today_writes_the_same_entries(name: str, tmp_path: Path) -> None:
     fitted(RUNS[name], directory=tmp_path)
     new, old = today(tmp_path / "checkpoint.pt", "options"), earlier(name, f"{name}/checkpoint.pt")
-    assert kinds(new) == kinds(old) and new["facts"] == old["facts"]
+    assert kinds(new) == kinds_today(name, f"{name}/checkpoint.pt") and new["facts"] == old["facts"]
     now, then = ((folder / "metrics.csv").read_text().splitlines() for folder in (tmp_path, FILES / name))
     assert now[0] == then[0] and len(now) == len(then)
 
