@@ -21,7 +21,7 @@ from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import CheckpointError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.model import SequenceModel
-from pyro_seq.nn.units import with_saved_shapes
+from pyro_seq.nn.saved_state import with_saved_shapes
 from pyro_seq.posterior import GuidePosterior, Posterior, StoredPosterior
 from pyro_seq.training.files import class_name, differences, option_differences, read, refuse, renamed, write
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from pyro import poutine
@@ -15,15 +16,20 @@ from pyro_seq.model import SequenceModel, is_latent, is_local, local_log_prob
 DREAMS = "dreams"  # name of the term
 
 
+def counted(scales: Mapping[str, Any], is_training: bool) -> dict[str, Any]:
+    """The weights that count: that of dreams does in training only."""
+    return {name: scale for name, scale in scales.items() if is_training or name != DREAMS}
+
+
 def dream_loss(model: SequenceModel, data: Sequences, shared: Mapping[str, Tensor]) -> Tensor:
     r"""Minus the log density that the guide gives to latents of made-up series, given what `data` would show of them.
 
     .. math::
         -\log q_\phi(\tilde z \mid \tilde x_\text{seen}), \qquad (\tilde z, \tilde x) \sim p_\theta
 
-    Its mean is smallest where q is nearest to the posterior in :math:`\mathrm{KL}[p(z \mid x) \,\|\, q(z \mid x)]`. That
-    punishes a q which is too narrow, as the bound punishes one which is too wide; and made-up series never run out,
-    while a network with few real ones learns them by heart. Only the guide gets a gradient.
+    Its mean is smallest where q is nearest to the posterior in :math:`\mathrm{KL}[p(z \mid x) \,\|\, q(z \mid x)]`.
+    That punishes a q which is too narrow, as the bound punishes one which is too wide; and made-up series never run
+    out, while a network with few real ones learns them by heart. Only the guide gets a gradient.
 
     Args:
         model: The model; its draws must look like data, see ``has_dreams``.

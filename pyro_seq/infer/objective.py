@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
-from pyro_seq.infer.dreams import DREAMS, dream_loss, shared_latents
+from pyro_seq.infer.dreams import DREAMS, counted, dream_loss, shared_latents
 from pyro_seq.model import SequenceModel, is_latent, is_random, local_parameters, over_samples
 from pyro_seq.training.plan import Loss
 from pyro_seq.training.schedules import Schedule
@@ -72,7 +72,7 @@ class Objective(nn.Module):
                 terms[name] = -site["log_prob_sum"] if observed else self._divergence(name, site, guide_trace)
         for name, term in self.model.regulariser(data, model_trace, guide_trace).items():
             terms[name] = term.sum() * data.weight
-        if DREAMS in self.scales and self.training:
+        if DREAMS in counted(self.scales, self.training):
             term = dream_loss(self.model, data, shared_latents(guide_trace))
             terms[DREAMS] = num_particles * term.sum() * data.weight
         return terms

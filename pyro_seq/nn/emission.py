@@ -13,7 +13,8 @@ from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.standardised_normal import StandardisedNormal
 from pyro_seq.errors import DataError
-from pyro_seq.nn.units import Standardise, shape_by_data, take_shape
+from pyro_seq.nn.saved_state import shape_by_data, take_shape
+from pyro_seq.nn.units import Standardise
 
 
 class Emission(nn.Module):

@@ -6,7 +6,6 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_seq.distributions.correlated_normal import CorrelatedNormal
 from pyro_seq.distributions.energy_based import EnergyBased
 from pyro_seq.nn.encoder import SeriesEncoder
 
@@ -59,12 +58,6 @@ def _filled(
     normal = getattr(base, "base_dist", None)
     if not isinstance(normal, dist.Normal):
         return None
-    sees = sees.expand(*sees.shape[:-1], normal.loc.shape[-1])
-    if isinstance(encoded, CorrelatedNormal):
-        both = sees[..., None] & sees[..., None, :]
-        own = torch.diag_embed(torch.where(sees, 0.0, normal.scale))
-        factor = torch.where(both, encoded.scale_tril, 0.0) + own
-        return CorrelatedNormal(torch.where(sees, encoded.loc, normal.loc), factor)
     if isinstance(getattr(encoded, "base_dist", None), dist.Normal):
         loc = torch.where(sees, encoded.base_dist.loc, normal.loc)
         scale = torch.where(sees, encoded.base_dist.scale, normal.scale)

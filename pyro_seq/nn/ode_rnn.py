@@ -16,8 +16,11 @@ from pyro_seq.nn.conv import ConvTrunk
 from pyro_seq.nn.encoder import Trunk
 from pyro_seq.nn.fused import run_recurrent
 from pyro_seq.nn.mlp import mlp
+from pyro_seq.nn.saved_state import came_later
 from pyro_seq.nn.units import Standardise
 from pyro_seq.ops.odeint import Dopri5, Euler, Solver, odeint
+
+_HEAD = 64  # of the hidden layer behind a memory
 
 
 class StepReader(nn.Module):
@@ -48,24 +51,37 @@ class StepReader(nn.Module):
 
 @rebuildable
 class GaussianHead(nn.Module):
-    """A normal distribution with independent entries from features.
+    r"""A normal distribution with independent entries from features f.
+
+    .. math::
+        N\left(m(f),\ \operatorname{diag} s^2(f)\right), \qquad [m, \log s](f) = A f + b + C \tanh(D f + e)
+
+    The hidden layer begins with C = 0. It is what tells a state from a memory and the time that has passed since: how
+    far a motion is to be followed back is no linear function of the two.
 
     Args:
         size_in: Size of the features.
         dim: Size of the vector.
+        hidden_dim: Size of the hidden layer; 0 for none.
         initial_log_scale: Log standard deviation at the start.
     """
 
-    def __init__(self, size_in: int, dim: int, *, initial_log_scale: float = -2.0) -> None:
+    def __init__(self, size_in: int, dim: int, *, hidden_dim: int = 0, initial_log_scale: float = -2.0) -> None:
         super().__init__()
         self.linear = nn.Linear(size_in, 2 * dim)
+        self.hidden = mlp((size_in, hidden_dim, 2 * dim)) if hidden_dim else None
         with torch.no_grad():
             self.linear.bias[dim:].fill_(initial_log_scale)
             self.linear.weight[dim:].mul_(0.1)
+        if self.hidden is not None:
+            nn.init.zeros_(self.hidden[-1].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.hidden[-1].bias)  # type: ignore[arg-type]
+            came_later(self, self.hidden, "hidden")
 
     def forward(self, features: Tensor) -> dist.TorchDistribution:
         """Batch (...,), event (dim,), of features (..., feature)."""
-        loc, log_scale = self.linear(features).chunk(2, -1)
+        numbers = self.linear(features)
+        loc, log_scale = (numbers if self.hidden is None else numbers + self.hidden(features)).chunk(2, -1)
         return dist.Normal(loc, log_scale.clamp(-10.0, 5.0).exp()).to_event(1)
 
 
@@ -99,7 +115,7 @@ class RNNEncoder(nn.Module):
         self.dim = dim
         self.reader = StepReader(obs_shape, trunk)
         self.recurrence = nn.GRU(self.reader.num_features + 1, hidden_dim, batch_first=True)
-        self.head = GaussianHead(hidden_dim + 1, dim)
+        self.head = GaussianHead(hidden_dim + 1, dim, hidden_dim=_HEAD)
 
     def adapt(self, data: Sequences) -> None:
         """Take the units of the frames from the training data."""
@@ -155,7 +171,7 @@ class ODERNNEncoder(nn.Module):
         trunk: Reads a window of one frame; convolutional for images when absent, and nothing for vectors.
         cell: ``(features, memory) -> memory``, with `input_size` and `hidden_size`, the whole memory's; a
             `torch.nn.GRUCell` when absent.
-        head: Maps the memory (series, memory) to a distribution of vectors; one linear layer when absent.
+        head: Maps the memory (series, memory) to a distribution of vectors; a `GaussianHead` when absent.
 
     Raises:
         DataError: When a size is not positive, the cell does not fit, or the solver does not stop at every time.
@@ -185,7 +201,7 @@ class ODERNNEncoder(nn.Module):
         self.field = mlp((hidden_dim, 50, hidden_dim)) if field is None else field
         self.cell = nn.GRUCell(self.reader.num_features, hidden_dim) if cell is None else cell
         self._memory_dim = _checked_memory(self.cell, self.reader.num_features, hidden_dim)
-        self.head = GaussianHead(self._memory_dim, dim) if head is None else head
+        self.head = GaussianHead(self._memory_dim, dim, hidden_dim=_HEAD) if head is None else head
 
     def adapt(self, data: Sequences) -> None:
         """Take the units of the frames from the training data."""

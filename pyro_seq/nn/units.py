@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +9,7 @@ from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.data._validation import widen
 from pyro_seq.errors import ShapeError
+from pyro_seq.nn.saved_state import shape_by_data, take_shape
 
 _ENTRIES = 2**20  # in double precision at a time
 _IMAGE_DIM = 3  # (channel, height, width)
@@ -103,50 +101,3 @@ def _require_broadcast(shape: torch.Size, data: Sequences) -> None:
             f"`shape` of the units must broadcast to the observations, {data.obs_shape}. Got {tuple(shape)}. Leave it "
             "out for one unit for each variable, or pass () for one in all."
         )
-
-
-# ---------------------------------------------------------------------- shapes that the data decide
-
-
-def shape_by_data(part: nn.Module, *names: str) -> None:
-    """Let these tensors of `part` hold one number until data say how many variables there are, then one for each.
-
-    `take_shape` widens them, when the part adapts to data. Weights that are loaded bring their shape along: one number
-    for all variables stays one, as in files of earlier versions, and so do the predictions.
-    """
-    part._shaped_by_data = names  # type: ignore[assignment]
-    part.register_load_state_dict_pre_hook(_take_saved_shape)
-
-
-def take_shape(part: nn.Module, shape: tuple[int, ...]) -> None:
-    """Widen what holds one number to this shape."""
-    for tensor in _shaped_by_data(part).values():
-        if tensor.shape != shape:
-            tensor.data = tensor.data.mean().expand(shape).clone()
-
-
-def with_saved_shapes(module: nn.Module, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The ``state_dict`` of `module`, but in the shapes of `saved` where it takes these."""
-    state = dict(module.state_dict())
-    for owner, part in module.named_modules():
-        for name, tensor in _shaped_by_data(part).items():
-            where = f"{owner}.{name}" if owner else name
-            if where in saved and _fits(tensor, saved[where]):
-                state[where] = tensor.new_empty(saved[where].shape)
-    return state
-
-
-def _take_saved_shape(part: nn.Module, saved: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
-    for name, tensor in _shaped_by_data(part).items():
-        weight = saved.get(prefix + name)
-        if weight is not None and _fits(tensor, weight):
-            tensor.data = tensor.data.new_empty(weight.shape)
-
-
-def _fits(tensor: Tensor, saved: Tensor) -> bool:
-    """One number may become one for each variable, and the other way round."""
-    return tensor.ndim == 0 or saved.ndim == 0
-
-
-def _shaped_by_data(part: nn.Module) -> dict[str, Tensor]:
-    return {name: getattr(part, name) for name in getattr(part, "_shaped_by_data", ())}

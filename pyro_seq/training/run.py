@@ -20,7 +20,7 @@ from pyro_seq._options import options_of
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel
-from pyro_seq.nn.units import with_saved_shapes
+from pyro_seq.nn.saved_state import with_saved_shapes
 from pyro_seq.training.callbacks import (
     AtomicCheckpointIO,
     BetweenSteps,

@@ -9,7 +9,8 @@ import torch
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import ShapeError
-from pyro_seq.nn.units import Standardise, variable_shape, with_saved_shapes
+from pyro_seq.nn.saved_state import with_saved_shapes
+from pyro_seq.nn.units import Standardise, variable_shape
 
 
 def noise(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:

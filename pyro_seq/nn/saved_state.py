@@ -1,0 +1,71 @@
+"""What files of earlier versions hold otherwise: one number for all variables, or no tensor where there is one now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def shape_by_data(part: nn.Module, *names: str) -> None:
+    """Let these tensors of `part` hold one number until data say how many variables there are, then one for each.
+
+    `take_shape` widens them, when the part adapts to data. Weights that are loaded bring their shape along: one number
+    for all variables stays one, as in files of earlier versions, and so do the predictions.
+    """
+    part._shaped_by_data = names  # type: ignore[assignment]
+    part.register_load_state_dict_pre_hook(_take_saved_shape)
+
+
+def take_shape(part: nn.Module, shape: tuple[int, ...]) -> None:
+    """Widen what holds one number to this shape."""
+    for tensor in _shaped_by_data(part).values():
+        if tensor.shape != shape:
+            tensor.data = tensor.data.mean().expand(shape).clone()
+
+
+def with_saved_shapes(module: nn.Module, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The ``state_dict`` of `module`, but in the shapes of `saved` where it takes these, and without what may lack."""
+    state = dict(module.state_dict())
+    for owner, part in module.named_modules():
+        for name in getattr(part, "_came_later", ()):
+            where = f"{owner}.{name}" if owner else name
+            if where not in saved:
+                del state[where]
+        for name, tensor in _shaped_by_data(part).items():
+            where = f"{owner}.{name}" if owner else name
+            if where in saved and _fits(tensor, saved[where]):
+                state[where] = tensor.new_empty(saved[where].shape)
+    return state
+
+
+def _take_saved_shape(part: nn.Module, saved: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+    for name, tensor in _shaped_by_data(part).items():
+        weight = saved.get(prefix + name)
+        if weight is not None and _fits(tensor, weight):
+            tensor.data = tensor.data.new_empty(weight.shape)
+
+
+def _fits(tensor: Tensor, saved: Tensor) -> bool:
+    """One number may become one for each variable, and the other way round."""
+    return tensor.ndim == 0 or saved.ndim == 0
+
+
+def _shaped_by_data(part: nn.Module) -> dict[str, Tensor]:
+    return {name: getattr(part, name) for name in getattr(part, "_shaped_by_data", ())}
+
+
+def came_later(part: nn.Module, layers: nn.Sequential, name: str) -> None:
+    """Let earlier files lack the layers `name` of `part`: then the last is zero, and they have no effect."""
+    last = f"{len(layers) - 1}."
+    tensors = {f"{name}.{key}": key.startswith(last) for key in layers.state_dict()}
+    part._came_later = tensors  # type: ignore[assignment]
+    part.register_load_state_dict_pre_hook(_without_effect)
+
+
+def _without_effect(part: nn.Module, saved: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    state = part.state_dict()
+    for name, is_last in part._came_later.items():  # type: ignore[union-attr, operator]
+        saved.setdefault(prefix + name, torch.zeros_like(state[name]) if is_last else state[name])
