@@ -23,7 +23,13 @@ def require_type(value: Any, kind: type, name: str) -> None:
 
 
 def require_data(
-    model: SequenceModel, data: Any, name: str = "data", *, has_device: bool = True, has_units: bool = True
+    model: SequenceModel,
+    data: Any,
+    name: str = "data",
+    *,
+    has_device: bool = True,
+    has_units: bool = True,
+    has_values: bool = True,
 ) -> None:
     """Refuse data that `model` cannot be run on: of another type, floating type, device or shape.
 
@@ -33,10 +39,14 @@ def require_data(
         name: Of the argument, for the message.
         has_device: Whether the data must be where the model is; not where training moves both.
         has_units: Whether steps must be as long as in the training data; not where new units are taken.
+        has_values: Whether values are looked at, and should not be far from those of the training data.
 
     Raises:
         DataError: With the conversion that mends it.
         PyroSeqError: What the model itself refuses.
+
+    Warns:
+        UserWarning: When values or inputs lie far outside of what the model was trained on.
     """
     require_type(data, Sequences, name)
     for parameter_name, parameter in model.named_parameters():
@@ -53,6 +63,8 @@ def require_data(
     model.check(data)
     if has_units:
         model.check_units(data)
+    if has_units and has_values:
+        model.check_range(data)
 
 
 def require_posterior(posterior: Any) -> None:

@@ -18,6 +18,7 @@ from pyro_seq._process import process_state
 from pyro_seq.data import Sequences
 from pyro_seq.distributions import PathDistribution
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError, shape_text
+from pyro_seq.nn.seen_range import SeenRange
 
 EVEN = 1e-3  # share of a step by which time stamps may be off an even grid
 _MOST_STEPS = 16  # units of time in a mean interval, at most: what long gaps between crowded stamps may cost
@@ -71,6 +72,7 @@ class SequenceModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("time_scale", torch.ones((), dtype=torch.float64))
+        self._seen = SeenRange()
         self._has_units = self._has_time_unit = False
         self.register_load_state_dict_post_hook(_knows_units)
 
@@ -173,6 +175,14 @@ class SequenceModel(nn.Module):
                 f"steps. Got steps of {step:g}. Convert the time stamps to the unit of training, put the series on its "
                 "grid with hidden steps between, or train on such data: `fit(..., readapt=True)`."
             )
+
+    def check_range(self, data: Sequences) -> None:
+        """Warn of values and inputs far outside of what the training data had; verbs that look at them call it.
+
+        Warns:
+            UserWarning: With both ranges, and what to do.
+        """
+        self._seen.warn_of_far(data)
 
     def training_view(self, data: Sequences, generator: torch.Generator) -> Sequences:
         """A random view of a minibatch for one training step; randomness lives here, never inside `model`."""

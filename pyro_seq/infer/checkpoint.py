@@ -21,7 +21,7 @@ from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import CheckpointError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.model import SequenceModel
-from pyro_seq.nn.saved_state import with_saved_shapes
+from pyro_seq.nn.saved_state import expected_weights
 from pyro_seq.posterior import GuidePosterior, Posterior, StoredPosterior
 from pyro_seq.training.files import class_name, differences, option_differences, read, refuse, renamed, write
 
@@ -111,7 +111,7 @@ def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | 
     weights = renamed(payload["model"], model.renamed_parts)
     problems = differences({"class": payload["class"]}, {"class": class_name(model)})
     problems += option_differences(payload, model, path) if not problems else []
-    problems += differences(weights, with_saved_shapes(model, weights))
+    problems += differences(weights, expected_weights(model, weights))
     refuse(problems, path, remedy)
     model.load_state_dict(weights)
     if payload["kind"] == "guide":

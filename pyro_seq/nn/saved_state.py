@@ -9,25 +9,30 @@ import torch
 from torch import Tensor, nn
 
 
-def shape_by_data(part: nn.Module, *names: str) -> None:
+def shape_by_data(part: nn.Module, *names: str, **defaults: float) -> None:
     """Let these tensors of `part` hold one number until data say how many variables there are, then one for each.
 
     `take_shape` widens them, when the part adapts to data. Weights that are loaded bring their shape along: one number
     for all variables stays one, as in files of earlier versions, and so do the predictions.
+
+    Args:
+        part: The module with the tensors.
+        names: Names of tensors.
+        defaults: Names of further ones, with what they hold where earlier files have no such tensor.
     """
-    part._shaped_by_data = names  # type: ignore[assignment]
+    part._shaped_by_data = dict.fromkeys(names) | defaults  # type: ignore[assignment]
     part.register_load_state_dict_pre_hook(_take_saved_shape)
 
 
-def take_shape(part: nn.Module, shape: tuple[int, ...]) -> None:
-    """Widen what holds one number to this shape."""
-    for tensor in _shaped_by_data(part).values():
-        if tensor.shape != shape:
+def take_shape(part: nn.Module, shape: tuple[int, ...], *names: str) -> None:
+    """Widen what holds one number to this shape: the tensors of these names, or all."""
+    for name, tensor in _shaped_by_data(part).items():
+        if tensor.shape != shape and (not names or name in names):
             tensor.data = tensor.data.mean().expand(shape).clone()
 
 
-def with_saved_shapes(module: nn.Module, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The ``state_dict`` of `module`, but in the shapes of `saved` where it takes these, and without what may lack."""
+def expected_weights(module: nn.Module, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The ``state_dict`` of `module` that a file with `saved` must fit: in its shapes, without what it may lack."""
     state = dict(module.state_dict())
     for owner, part in module.named_modules():
         for name in getattr(part, "_came_later", ()):
@@ -38,11 +43,16 @@ def with_saved_shapes(module: nn.Module, saved: Mapping[str, Tensor]) -> dict[st
             where = f"{owner}.{name}" if owner else name
             if where in saved and _fits(tensor, saved[where]):
                 state[where] = tensor.new_empty(saved[where].shape)
+            elif where not in saved and _default(part, name) is not None:
+                del state[where]
     return state
 
 
-def _take_saved_shape(part: nn.Module, saved: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+def _take_saved_shape(part: nn.Module, saved: dict[str, Tensor], prefix: str, *_: Any) -> None:
     for name, tensor in _shaped_by_data(part).items():
+        default = _default(part, name)
+        if default is not None:
+            saved.setdefault(prefix + name, tensor.new_tensor(default))
         weight = saved.get(prefix + name)
         if weight is not None and _fits(tensor, weight):
             tensor.data = tensor.data.new_empty(weight.shape)
@@ -55,6 +65,10 @@ def _fits(tensor: Tensor, saved: Tensor) -> bool:
 
 def _shaped_by_data(part: nn.Module) -> dict[str, Tensor]:
     return {name: getattr(part, name) for name in getattr(part, "_shaped_by_data", ())}
+
+
+def _default(part: nn.Module, name: str) -> float | None:
+    return getattr(part, "_shaped_by_data", {})[name]
 
 
 def came_later(part: nn.Module, layers: nn.Sequential, name: str) -> None:

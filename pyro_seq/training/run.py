@@ -20,7 +20,7 @@ from pyro_seq._options import options_of
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel
-from pyro_seq.nn.saved_state import with_saved_shapes
+from pyro_seq.nn.saved_state import expected_weights
 from pyro_seq.training.callbacks import (
     AtomicCheckpointIO,
     BetweenSteps,
@@ -162,7 +162,7 @@ def _saved(
     refuse([] if saved.get("kind") == "run" else ["it is a posterior, not a run"], path, "Choose another directory.")
     problems = differences(saved["facts"], facts) + option_differences(saved, model, path)
     saved["weights"] = renamed(saved["weights"], model.renamed_parts, "model.")
-    problems += differences(saved["weights"], with_saved_shapes(objective, saved["weights"]))
+    problems += differences(saved["weights"], expected_weights(objective, saved["weights"]))
     refuse(problems, path, "Resume with the model, data, method and seed of that run, or choose another directory.")
     return saved
 

@@ -81,7 +81,7 @@ def test_a_dream_out_of_the_finite_numbers_does_not_count():
     field = ps.DeterministicField(torch.nn.Sequential(torch.nn.Linear(2, 2)))
     model = ps.ODELEBM((2,), 2, vector_field=field, encoder=ps.RNNEncoder((2,), 2), time_step=50.0)
     with torch.no_grad():
-        field.network[0].weight.copy_(1e6 * torch.eye(2))
+        field.module[0].weight.copy_(1e6 * torch.eye(2))
     data = ps.Sequences(torch.rand(3, 9, 2))
     with local_parameters():
         assert torch.equal(dream_loss(model, data, {}), torch.zeros(3))

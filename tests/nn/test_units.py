@@ -6,10 +6,11 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import ShapeError
-from pyro_seq.nn.saved_state import with_saved_shapes
+from pyro_seq.nn.saved_state import expected_weights, shape_by_data
 from pyro_seq.nn.units import Standardise, variable_shape
 
 
@@ -112,7 +113,7 @@ def test_saved_units_bring_their_shape():
     fresh.load_state_dict(trained.state_dict())
     assert torch.equal(fresh.unit, trained.unit)
     one = {"centre": torch.tensor(2.0).double(), "unit": torch.tensor(3.0).double()}
-    assert with_saved_shapes(trained, one)["unit"].shape == ()
+    assert expected_weights(trained, one)["unit"].shape == ()
     copy.deepcopy(fresh).load_state_dict(one)
     fresh.load_state_dict(one)
     assert fresh.unit.shape == () and float(fresh.unit) == 3.0
@@ -123,6 +124,20 @@ def test_saved_units_bring_their_shape():
 def test_shapes_that_were_asked_for_stay():
     for units in (Standardise((2,)), adapted(noise(5, 4, 2))):
         saved = {"centre": torch.zeros(3), "unit": torch.ones(3)}
-        assert with_saved_shapes(units, saved)["unit"].shape == (2,)
+        assert expected_weights(units, saved)["unit"].shape == (2,)
         with pytest.raises(RuntimeError, match="size mismatch"):
             units.load_state_dict(saved)
+
+
+def test_tensors_that_earlier_files_lack_have_a_default():
+    part = nn.Module()
+    part.register_buffer("level", torch.tensor(5.0))
+    part.register_buffer("other", torch.tensor(6.0))
+    shape_by_data(part, "other", level=7.0)
+    saved = {"other": torch.ones(2)}
+    expected = expected_weights(nn.ModuleDict({"part": part}), {"part.other": saved["other"]})
+    assert expected.keys() == {"part.other"} and expected["part.other"].shape == (2,)
+    part.load_state_dict(saved)
+    assert float(part.level) == 7.0 and torch.equal(part.other, torch.ones(2)) and saved.keys() == {"other"}
+    with pytest.raises(RuntimeError, match="other"):
+        part.load_state_dict({"level": torch.tensor(1.0)})
