@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -42,7 +43,7 @@ def dream_loss(model: SequenceModel, data: Sequences, shared: Mapping[str, Tenso
     References:
         Hinton, Dayan, Frey, Neal (1995), The wake-sleep algorithm for unsupervised neural networks.
     """
-    with torch.no_grad(), passing_nonfinite():
+    with torch.no_grad(), passing_nonfinite(), pyro.validation_enabled(False):
         free = poutine.condition(poutine.uncondition(model.model), data=dict(shared))
         dreamt = poutine.trace(free).get_trace(data)
     values = dreamt.nodes["x"]["value"]

@@ -22,7 +22,10 @@ CONTENTS = [FILES / f"{name}.pt" for name in POSTERIORS] + [FILES / name / "chec
 
 
 # what files have gained since, in the words of `kinds`
-ADDED = {"ode2vae_draws": {"/sample_stats/energy": "Tensor torch.float32 torch.Size([2, 4])"}}
+ADDED = {
+    "ode2vae_draws": {"/sample_stats/energy": "Tensor torch.float32 torch.Size([2, 4])"},
+    "latent_ode": dict.fromkeys(("/history/dreams/0", "/history/dreams/1"), "float  "),
+}
 LATER = ("encoder.head.hidden.",)  # layers that have no effect in a model of an earlier file
 RANGE = ("low", "high", "low_input", "high_input")  # of the training data, in every model since
 # what is one number for each of two variables since; and what the optimiser keeps of the noise scale
