@@ -31,7 +31,15 @@ from pyro_seq.training.callbacks import (
     Validation,
 )
 from pyro_seq.training.engine import Engine
-from pyro_seq.training.files import class_name, differences, option_differences, read, refuse, renamed
+from pyro_seq.training.files import (
+    class_name,
+    differences,
+    expected_state,
+    option_differences,
+    read,
+    refuse,
+    renamed,
+)
 from pyro_seq.training.plan import Outcome, Plan
 from pyro_seq.training.trainer import Trainer
 
@@ -155,7 +163,7 @@ def _restored(engine: Engine, facts: dict[str, str], options: Trainer) -> bool:
     refuse([] if saved.get("kind") == "run" else ["it is a posterior, not a run"], path, "Choose another directory.")
     problems = differences(saved["facts"], facts) + option_differences(saved, engine.model, path)
     saved["weights"] = renamed(saved["weights"], engine.model.renamed_parts, "model.")
-    problems += differences(saved["weights"], engine.objective.state_dict())
+    problems += differences(saved["weights"], expected_state(engine.objective, saved["weights"]))
     refuse(problems, path, "Resume with the model, data, method and seed of that run, or choose another directory.")
     engine.restore(saved)
     return True

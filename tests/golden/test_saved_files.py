@@ -21,7 +21,10 @@ CONTENTS = [FILES / f"{name}.pt" for name in POSTERIORS] + [FILES / name / "chec
 
 
 # what files have gained since, in the words of `kinds`
-ADDED = {"ode2vae_draws": {"/sample_stats/energy": "Tensor torch.float32 torch.Size([2, 4])"}}
+ADDED = {
+    "ode2vae_draws": {"/sample_stats/energy": "Tensor torch.float32 torch.Size([2, 4])"},
+    "srvp": {"/model/emission.quantiles": "Tensor torch.float32 torch.Size([128, 65])"},
+}
 
 
 def contents(path: Path) -> dict[str, Any]:
