@@ -1,4 +1,4 @@
-"""Step by step, or in parallel over time: which is faster."""
+"""Step by step or in parallel over time, and observations as they are or compressed: which is faster."""
 
 from __future__ import annotations
 
@@ -41,3 +41,8 @@ def is_parallel_faster(num_steps: int, state_dim: int, num_series: int, num_covs
     """
     numbers = num_covs * state_dim**2 + num_series * state_dim
     return num_steps >= FEW_STEPS and numbers < MANY_NUMBERS
+
+
+def is_compression_faster(num_obs: int, state_dim: int) -> bool:
+    """Whether observations with independent noise are compressed to as many as there are states."""
+    return num_obs > 2 * state_dim

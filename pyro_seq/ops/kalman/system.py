@@ -85,6 +85,7 @@ class System(NamedTuple):
         num_seen: How many entries of a step are observed, ``(*batch, time)``.
         batch_shape: What all leading axes broadcast to.
         diffuse: As in the parameters.
+        has_independent_noise: True where R is diagonal and positive.
     """
 
     transition: Tensor
@@ -98,6 +99,7 @@ class System(NamedTuple):
     num_seen: Tensor
     batch_shape: torch.Size
     diffuse: Tensor | None
+    has_independent_noise: bool
 
     @property
     def num_steps(self) -> int:
@@ -135,6 +137,7 @@ def prepare(values: Tensor, parameters: LinearGaussianParameters, mask: Tensor |
     offset = None
     if parameters.input_matrix is not None and parameters.inputs is not None:
         offset = parameters.input_matrix @ parameters.inputs[..., None]
+    has_independent_noise = _is_independent(observation_cov)
     if mask is not None:
         values = torch.where(seen, values, 0.0)
         weight = seen.to(values.dtype)
@@ -155,7 +158,14 @@ def prepare(values: Tensor, parameters: LinearGaussianParameters, mask: Tensor |
         seen.sum(-1),
         _broadcast(batches),
         parameters.diffuse,
+        has_independent_noise,
     )
+
+
+def _is_independent(cov: Tensor) -> bool:
+    """True where all covariances are diagonal, with positive variances."""
+    variances = cov.detach().diagonal(dim1=-2, dim2=-1)
+    return bool((variances > 0).all()) and int(cov.detach().count_nonzero()) == variances.numel()
 
 
 def _check_values(values: Tensor, mask: Tensor | None) -> Tensor:
