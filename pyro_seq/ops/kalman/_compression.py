@@ -21,8 +21,8 @@ class Compressed(NamedTuple):
 
     Attributes:
         system: With as many observations as states, of unit noise.
-        basis: E, orthonormal columns in units of the noise, (obs, state, time, *batch).
-        precision: Of the noise of each observation, (obs, 1, time, *batch).
+        basis: E, (obs, state, time, *batch); 0 in the rows of hidden entries.
+        precision: Of the noise of each observation, (obs, 1, time, *batch); 0 where hidden.
         log_density: What the rest of the observations adds, (time, *batch), without its constant.
     """
 
@@ -32,17 +32,20 @@ class Compressed(NamedTuple):
     log_density: Tensor
 
 
-def compress(whole: Front) -> Compressed:
-    """(F12) and (F13)."""
+def compress(whole: Front, seen: Tensor | None) -> Compressed:
+    """(F12) and (F13); `seen` is 1 at entries that count, (obs, 1, time, *batch), and None where all do."""
     precision = 1 / torch.diagonal(whole.observation_cov).movedim(-1, 0)[:, None]
+    log_det = -precision.log()
+    if seen is not None:
+        precision, log_det = seen * precision, seen * log_det
     root = precision.sqrt()
-    basis = root * to_first(torch.linalg.qr(to_last(root * whole.observation))[0])
+    directions = to_first(torch.linalg.qr(to_last(root * whole.observation))[0])
+    basis = root * directions
     observation, values = product(transpose(basis), whole.observation), product(transpose(basis), whole.values)
-    # what no state explains; its square is small beside that of the observations, so no difference of squares is formed
-    rest = root * whole.values - product(basis / root, values)
-    log_density = 0.5 * (precision.log() - rest.square()).sum((0, 1))
-    unit = identity(observation)
-    system = whole._replace(observation=observation, observation_cov=unit, values=values)
+    # what no state explains; a difference of squares would lose its digits
+    rest = root * whole.values - product(directions, values)
+    log_density = -0.5 * (rest.square() + log_det).sum((0, 1))
+    system = whole._replace(observation=observation, observation_cov=identity(observation), values=values)
     return Compressed(system, basis, precision, log_density)
 
 
@@ -52,6 +55,20 @@ class Pulls(NamedTuple):
     observation: tuple[Tensor, ...]
     observation_cov: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+
+    def masked(self, seen: Tensor) -> Pulls:
+        """Those of a system to which `hide` was applied."""
+        return Pulls(
+            tuple(seen * part for part in self.observation),
+            tuple(seen * part * transpose(seen) for part in self.observation_cov),
+            self.values,
+        )
+
+
+def hide(whole: Front, seen: Tensor) -> Front:
+    """Hidden entries as entries without information, with the matrices of all sizes that this takes."""
+    noise = seen * whole.observation_cov * transpose(seen) + identity(whole.observation_cov) * (1 - seen)
+    return whole._replace(observation=seen * whole.observation, observation_cov=noise)
 
 
 def expand_gradients(
@@ -78,9 +95,10 @@ def expand_gradients(
         (0.5 * density * white - pull, white),
         (0.5 * density * product(small.basis, unexplained), small.basis),
     )
-    noise = torch.stack([_summed(*pair, whole.observation_cov.shape) for pair in factors]).sum(0)
+    shape = whole.observation_cov.shape
+    noise = torch.stack([_summed(*pair, shape) for pair in factors]).sum(0)
     each, _ = torch.broadcast_tensors(0.5 * density * small.precision, white)
-    noise = symmetric(noise) - identity(noise) * sum_to(each, small.precision.shape)
+    noise = symmetric(noise) - identity(noise) * sum_to(each, torch.Size((shape[0], 1, *shape[2:])))
     return Pulls(observation, (noise,), (pull - density * white,))
 
 

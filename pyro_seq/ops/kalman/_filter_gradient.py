@@ -25,8 +25,7 @@ from pyro_seq.ops.kalman._algebra import (
     transpose,
     zero_step,
 )
-from pyro_seq.ops.kalman._choice import is_compression_faster
-from pyro_seq.ops.kalman._compression import Pulls, compress, expand_gradients
+from pyro_seq.ops.kalman._compression import Pulls, compress, expand_gradients, hide
 from pyro_seq.ops.kalman._filter import Front, Observed, States, filter_all, observe
 from pyro_seq.ops.kalman._scan import affine_covs, affine_means
 from pyro_seq.ops.kalman.system import System
@@ -46,11 +45,11 @@ class Filtered(NamedTuple):
 
 def filter_states(system: System, is_parallel: bool) -> Filtered:
     """Filter and likelihood, step by step or in parallel."""
-    num_obs, state_dim = system.observation.shape[-2:]
     mean, cov, predicted_mean, predicted_cov, log_density, pivots = FilterStates.apply(
         len(system.batch_shape),
         is_parallel and system.num_steps > 1,
-        system.has_independent_noise and is_compression_faster(num_obs, state_dim),
+        system.is_compressed,
+        system.weight,
         system.transition,
         system.transition_cov,
         system.observation,
@@ -74,10 +73,16 @@ class FilterStates(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, num_axes: int, is_parallel: bool, is_compressed: bool, *inputs: Tensor | None
+        ctx: Any,
+        num_axes: int,
+        is_parallel: bool,
+        is_compressed: bool,
+        weight: Tensor | None,
+        *inputs: Tensor | None,
     ) -> tuple[Tensor, ...]:
         system = _front(inputs, num_axes)
-        small = compress(system) if is_compressed else None
+        weight = None if weight is None else to_front(weight, num_axes)
+        small = compress(system, weight) if is_compressed else None
         states, seen, log_density = filter_all(system if small is None else small.system, is_parallel)
         if small is not None:
             log_density = log_density + small.log_density.sum(0)
@@ -86,29 +91,31 @@ class FilterStates(torch.autograd.Function):
         ctx.num_axes, ctx.is_parallel = num_axes, is_parallel
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs, *results)
-        ctx.known = system, small, states, seen
+        ctx.known = system, weight, small, states, seen
         ctx.mark_non_differentiable(pivots)
         return (*results, log_density, pivots)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         inputs, results = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
+        whole, weight, small, states, seen = ctx.known
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated, so it must depend on its arguments
             whole, states = _front(inputs, ctx.num_axes), States(*(to_front(x, ctx.num_axes) for x in results))
-            seen, small = observe(states.predicted, whole.observation, whole.observation_cov), None
+            system = whole if weight is None else hide(whole, weight)
+            seen, small = observe(states.predicted, system.observation, system.observation_cov), None
         else:
-            whole, small, states, seen = ctx.known
+            system = whole if small is None else small.system
         zero = whole.values.new_zeros((1,) * whole.values.ndim)
         given = [zero if x is None else to_front(x, ctx.num_axes) for x in cotangents[:4]]
         density = zero[0, 0, 0] if cotangents[4] is None else cotangents[4]
-        system = whole if small is None else small.system
         adjoint, spread, moves = _adjoint(system, states, seen, given, density, ctx.is_parallel)
         if small is None:
-            pulls = _pulls(whole, states, seen, adjoint, spread, density)
+            pulls = _pulls(system, states, seen, adjoint, spread, density)
+            pulls = pulls if weight is None else pulls.masked(weight)
         else:
             pulls = expand_gradients(whole, small, seen, states, adjoint, spread, density)
         parts = (*moves[:2], pulls.observation, pulls.observation_cov, *moves[2:], pulls.values)
-        return (None, None, None, *(_gradient(*each) for each in zip(inputs, whole, parts, strict=True)))
+        return (None, None, None, None, *(_gradient(*each) for each in zip(inputs, whole, parts, strict=True)))
 
 
 def _gradient(original: Tensor | None, front: Tensor | None, parts: tuple[Tensor, ...]) -> Tensor | None:
