@@ -261,10 +261,10 @@ class SequenceModel(nn.Module):
         steps = data.num_steps
         if steps:
             seen = emission(path[..., :steps, :])
-            pyro.sample("x", _over_time(seen, data, masked=True), obs=data.values)
+            pyro.sample("x", _over_time(seen, data, masked=True), obs=data.values, infer=_drawn_from(seen, data))
         if data.horizon:
             future = emission(path[..., steps:, :])
-            pyro.sample("x_future", _over_time(future, data, masked=False))
+            pyro.sample("x_future", _over_time(future, data, masked=False), infer=_drawn_from(future, data))
 
 
 def _knows_units(model: SequenceModel, _: Any) -> None:
@@ -312,6 +312,13 @@ def _over_time(emission: TorchDistribution, data: Sequences, masked: bool) -> To
                 f"(event {tuple(emission.event_shape)}). Mask whole steps, or use an emission with independent entries."
             )
     return emission.to_event(1 + obs_dim - emission.event_dim)
+
+
+def _drawn_from(emission: TorchDistribution, data: Sequences) -> dict[str, Any]:
+    """What a site tells the verbs to draw from, where that is not the distribution that scores it."""
+    if not hasattr(emission, "predictive"):
+        return {}
+    return {"predictive": lambda: _over_time(emission.predictive(), data, masked=False)}
 
 
 @contextmanager

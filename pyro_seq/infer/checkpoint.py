@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
+import warnings
 from itertools import chain
 from typing import Any
 
@@ -21,9 +22,17 @@ from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import CheckpointError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.model import SequenceModel
-from pyro_seq.nn.saved_state import expected_weights
+from pyro_seq.nn.saved_state import expected_weights, measured_names
 from pyro_seq.posterior import GuidePosterior, Posterior, StoredPosterior
-from pyro_seq.training.files import class_name, differences, option_differences, read, refuse, renamed, write
+from pyro_seq.training.files import (
+    class_name,
+    differences,
+    option_differences,
+    read,
+    refuse,
+    renamed,
+    write,
+)
 
 _DATA_FIELDS = ("values", "mask", "times", "inputs", "context", "index", "total")
 
@@ -97,7 +106,8 @@ def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | 
             message lists what differs, by the names of parts and options.
 
     Warns:
-        UserWarning: When the file does not know an option, or none, so that only the sizes could be compared.
+        UserWarning: When the file does not know an option, or none, so that only the sizes could be compared; or when
+            the noise of its predictions was never measured.
     """
     payload = read(path)
     if payload.get("kind") not in ("guide", "chains", "stored"):
@@ -114,6 +124,7 @@ def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | 
     problems += differences(weights, expected_weights(model, weights))
     refuse(problems, path, remedy)
     model.load_state_dict(weights)
+    _warn_of_unmeasured(model, payload, path)
     if payload["kind"] == "guide":
         return GuidePosterior(model, payload["history"], payload["status"], payload.get("has_met_gaps", True))
     if payload["kind"] == "chains":
@@ -127,6 +138,17 @@ def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | 
         frozenset(payload["global_sites"]),
         payload["sample_stats"],
     )
+
+
+def _warn_of_unmeasured(model: SequenceModel, payload: dict[str, Any], path: StrPath) -> None:
+    missing = [name for name in measured_names(model) if name not in model.state_dict()]
+    if missing and "options" in payload:  # where there are none, a warning has been given
+        warnings.warn(
+            f"{str(path)!r} holds no measured noise ({', '.join(missing)}): `Prediction.samples` have that of the "
+            "likelihood, a convention of training. Measure it on series like those of the predictions: "
+            "`pyro_seq.infer.measured.measure_noise(posterior, data)`.",
+            stacklevel=4,
+        )
 
 
 def _rebuilt(payload: dict[str, Any], path: StrPath) -> SequenceModel:

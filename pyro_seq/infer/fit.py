@@ -10,6 +10,7 @@ from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.door import require_data, require_type
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
+from pyro_seq.infer.measured import measure_noise
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import Posterior
 from pyro_seq.training.gradient_method import GradientMethod
@@ -87,13 +88,21 @@ def fit(
     with isolated_rng(seed):
         if readapt:
             model.take_units(data if isinstance(data, Sequences) else data.preview(), again=True)
-        return method.run(
+        posterior = method.run(
             model,
             data,  # type: ignore[arg-type]  # a source only where the method takes them
             validation=validation,  # type: ignore[arg-type]
             seed=seed,
             trainer=trainer or Trainer(),
         )
+    _measure(posterior, data if validation is None else validation, seed)
+    return posterior
+
+
+def _measure(posterior: Posterior, data: Sequences | SequenceSource, seed: int) -> None:
+    parameter = next(posterior.model.parameters(), None)
+    shown = data if isinstance(data, Sequences) else data.preview()
+    measure_noise(posterior, shown if parameter is None else shown.to(parameter.device), seed=seed)
 
 
 def _shown(data: Sequences | SequenceSource, name: str, method: Method) -> Sequences:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.infer.dreams import DREAMS, counted, dream_loss, shared_latents
-from pyro_seq.model import SequenceModel, is_latent, is_random, local_parameters, over_samples
+from pyro_seq.model import SequenceModel, is_latent, is_local, is_random, local_parameters, over_samples
 from pyro_seq.training.plan import Loss
 from pyro_seq.training.schedules import Schedule
 
@@ -51,6 +51,12 @@ class Objective(nn.Module):
         self.num_particles = num_particles
         self.analytic_kl = analytic_kl
         self.scales = dict(scales or {})
+        self._lengths: dict[str, Tensor] = {}
+
+    @property
+    def num_steps(self) -> dict[str, float]:
+        """Steps of each latent of a series, up to the last observed one in the mean of the last minibatch, or 1."""
+        return {name: float(length) for name, length in self._lengths.items()}
 
     def forward(self, data: Sequences, step: int = 0) -> Loss:
         """Evaluate at `data`, a minibatch or the whole set; `step` drives the schedules of `scales`."""
@@ -58,10 +64,7 @@ class Objective(nn.Module):
         with local_parameters():
             terms = self._terms(self.model.prepare(data), num_particles)
         terms = {name: term / (data.total * num_particles) for name, term in terms.items()}
-        scales = (
-            self.scales if self.training else {name: scale for name, scale in self.scales.items() if name != DREAMS}
-        )
-        return Loss(scaled(terms, scales, step), terms)
+        return Loss(scaled(terms, counted(self.scales, self.training), step), terms)
 
     def _terms(self, data: Sequences, num_particles: int) -> dict[str, Tensor]:
         model_trace, guide_trace = joint_traces(self.model, data, num_particles)
@@ -70,6 +73,9 @@ class Objective(nn.Module):
             if is_random(site):
                 observed = site["is_observed"]
                 terms[name] = -site["log_prob_sum"] if observed else self._divergence(name, site, guide_trace)
+                if not observed and is_local(site):
+                    has_time = "time" in self.model.dims.get(name, ())
+                    self._lengths[name] = data.lengths.float().mean() if has_time else torch.ones(())
         for name, term in self.model.regulariser(data, model_trace, guide_trace).items():
             terms[name] = term.sum() * data.weight
         if DREAMS in counted(self.scales, self.training):

@@ -7,11 +7,16 @@ from typing import ClassVar
 
 from pyro_seq._arguments import keep_whole
 from pyro_seq.data import Sequences, SequenceSource
+from pyro_seq.infer.collapse import warn_of_collapse
 from pyro_seq.infer.objective import Objective
 from pyro_seq.model import SequenceModel
+from pyro_seq.posterior import Posterior
 from pyro_seq.training.first_call import require_schedule
 from pyro_seq.training.gradient_method import GradientMethod
+from pyro_seq.training.plan import Outcome
 from pyro_seq.training.schedules import Schedule
+
+_TO_CALLER = 5  # calls between `SVI.posterior` and the one of `fit`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,10 @@ class SVI(GradientMethod):
 
     Raises:
         DataError: When an argument is out of range.
+
+    Warns:
+        UserWarning: At the end of `fit`, when a latent of a series has collapsed to its prior: a divergence below 0.02
+            nats a step and below one bit a series. Not in runs below 100 steps, nor while a weight still changes.
 
     Example:
         >>> posterior = fit(model, data, SVI(num_steps=5_000, batch_size=32))  # doctest: +SKIP
@@ -56,3 +65,8 @@ class SVI(GradientMethod):
     def objective(self, model: SequenceModel, data: Sequences | SequenceSource) -> Objective:
         """The negative evidence lower bound."""
         return Objective(model, num_particles=self.num_particles, analytic_kl=self.analytic_kl, scales=self.scales)
+
+    def posterior(self, objective: Objective, outcome: Outcome) -> Posterior:
+        """The guide's posterior, with a warning of latents that have collapsed."""
+        warn_of_collapse(outcome, objective.num_steps, self.scales, stacklevel=_TO_CALLER)
+        return super().posterior(objective, outcome)

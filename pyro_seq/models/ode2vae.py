@@ -130,6 +130,8 @@ class ODE2VAE(SequenceModel):
             encoder = _encoder(self.obs_shape, self.flow, num_velocity_frames)
         self.encoder = encoder
         self.emission = _emission(self.obs_shape, self.flow.dim, emission)
+        if tempo is not None:
+            tempo.complete(self.obs_shape)
         self.tempo = tempo
         self.time_step = time_step
         self.has_path_kl = has_path_kl
@@ -163,12 +165,12 @@ class ODE2VAE(SequenceModel):
         with self.series(data):
             pyro.sample("initial", self.encode(data))
             if self.tempo is not None:
-                self.tempo.posterior(data)
+                self.tempo.posterior(data.seen(), self._series_times(data.seen()))
 
     def encode(self, data: Sequences) -> dist.TorchDistribution:
         """Posterior of the initial state given what the encoder reads: batch (series,), event (state,)."""
         data = data.seen()
-        mask, times = data.entry_mask, self._times(data).expand(data.num_series, -1)
+        mask, times = data.entry_mask, self._series_times(data)
         prior = self.initial_prior.distribution(data.values.new_zeros(self.flow.state_dim))
         return informed(self.encoder(data.values, mask, times), prior, sight(self.encoder, mask))
 
@@ -220,6 +222,9 @@ class ODE2VAE(SequenceModel):
     def _times(self, data: Sequences) -> Tensor:
         return self.time_step * self.exact_times(data)
 
+    def _series_times(self, data: Sequences) -> Tensor:
+        return self._times(data).expand(data.num_series, -1)
+
     def _distance_to_encoder(self, data: Sequences, path: Tensor, log_density: Tensor) -> Tensor:
         """Sum of log q(z_t) - log q_enc(z_t) over observed times t whose window of frames lies inside the series."""
         length: int = self.encoder.num_frames  # type: ignore[union-attr]  # of a window, as checked when made
@@ -229,8 +234,8 @@ class ODE2VAE(SequenceModel):
         def windows(steps: Tensor) -> Tensor:
             return steps.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1)
 
-        times = self._times(data).expand(data.num_series, -1)
-        encoded = self.encoder(windows(data.values), windows(data.entry_mask), windows(times)).base_dist
+        times = windows(self._series_times(data))
+        encoded = self.encoder(windows(data.values), windows(data.entry_mask), times).base_dist
         starts = torch.arange(data.num_steps - length + 1, device=data.device)
         shape = (data.num_series, len(starts))
         opinion = dist.Normal(encoded.loc.unflatten(0, shape), encoded.scale.unflatten(0, shape)).to_event(1)

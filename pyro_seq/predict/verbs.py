@@ -181,6 +181,8 @@ class _Condition(Messenger):
 
     def _pyro_sample(self, msg: dict) -> None:
         name = msg["name"]
+        if name in ("x", "x_future") and "predictive" in msg["infer"]:
+            msg["fn"] = msg["infer"]["predictive"]().expand(msg["fn"].batch_shape)
         if name == "x":
             if not self.only_global and hasattr(msg["fn"], "replicate"):
                 msg["fn"] = msg["fn"].replicate(msg["value"])  # the latent path is inside the distribution

@@ -32,7 +32,14 @@ from pyro_seq.training.callbacks import (
     Validation,
 )
 from pyro_seq.training.engine import Engine
-from pyro_seq.training.files import class_name, differences, option_differences, read, refuse, renamed
+from pyro_seq.training.files import (
+    class_name,
+    differences,
+    option_differences,
+    read,
+    refuse,
+    renamed,
+)
 from pyro_seq.training.plan import Outcome, Plan
 from pyro_seq.training.trainer import Trainer
 

@@ -9,6 +9,7 @@ from benchmarks._kalman_precision import CASES, precision_rows, single_precision
 from benchmarks._measure import gap
 from benchmarks.kalman import DOUBLE, Sizes, make_task, sides
 from benchmarks.kalman_choice import rows_of, shapes
+from benchmarks.kalman_sensors import TINY, likelihood
 
 
 @pytest.mark.parametrize("is_shared", [False, True], ids=["per step", "shared"])
@@ -42,3 +43,9 @@ def test_rows_of_the_choice_say_which_form_is_taken():
         rows = rows_of(Sizes(num_steps, num_series=2, state_dim=2))
         assert [row.name.split(": ")[1] for row in rows] == [form, form] and all(row.ratio for row in rows)
     assert set(shapes(True)) < set(shapes(False))
+
+
+@pytest.mark.parametrize("is_hidden", [False, True])
+def test_compressed_and_dense_sensors_have_the_same_gradients(is_hidden):
+    mask = torch.rand(1, 30, 9, generator=torch.Generator().manual_seed(0)) < 0.7 if is_hidden else None
+    assert gap(likelihood(9, mask, 0.0), likelihood(9, mask, TINY)) < DOUBLE

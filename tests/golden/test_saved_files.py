@@ -25,6 +25,7 @@ CONTENTS = [FILES / f"{name}.pt" for name in POSTERIORS] + [FILES / name / "chec
 ADDED = {
     "ode2vae_draws": {"/sample_stats/energy": "Tensor torch.float32 torch.Size([2, 4])"},
     "latent_ode": dict.fromkeys(("/history/dreams/0", "/history/dreams/1"), "float  "),
+    "srvp": {"/model/emission.quantiles": "Tensor torch.float32 torch.Size([128, 65])"},
 }
 LATER = ("encoder.head.hidden.",)  # layers that have no effect in a model of an earlier file
 RANGE = ("low", "high", "low_input", "high_input")  # of the training data, in every model since

@@ -93,6 +93,7 @@ def test_each_model_is_restored_by_its_file_alone(tmp_path: Path) -> None:
         assert [name for name in here if not np.array_equal(there[name], here[name])] == []
 
 
+@pytest.mark.filterwarnings("ignore:.*holds no measured noise")
 @pytest.mark.parametrize(("name", "apply", "line"), CHANGES, ids=[f"{name}-{line[:40]}" for name, _, line in CHANGES])
 def test_another_option_is_refused_by_its_name(name: str, apply: Change, line: str, tmp_path: Path) -> None:
     """Sizes of all tensors are equal but in one case."""
@@ -108,6 +109,7 @@ def test_another_option_is_refused_by_its_name(name: str, apply: Change, line: s
     assert all(torch.equal(a, b) for a, b in zip(before, other.parameters(), strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:.*holds no measured noise")
 @pytest.mark.parametrize("name", ["ode2vae", "srvp", "latent_ode"])
 def test_an_option_changed_after_training_is_saved_as_it_is(name: str, tmp_path: Path) -> None:
     model = POSTERIORS[name].model(0)

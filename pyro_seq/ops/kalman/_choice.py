@@ -1,10 +1,14 @@
-"""Step by step, or in parallel over time: which is faster."""
+"""Step by step or in parallel over time, and observations as they are or compressed: which is faster."""
 
 from __future__ import annotations
 
-from pyro_seq.ops.kalman.system import System
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyro_seq.ops.kalman.system import System
 
 FEW_STEPS = 25
+FEW_OBS = 8
 MANY_NUMBERS = 2**11
 
 
@@ -41,3 +45,22 @@ def is_parallel_faster(num_steps: int, state_dim: int, num_series: int, num_covs
     """
     numbers = num_covs * state_dim**2 + num_series * state_dim
     return num_steps >= FEW_STEPS and numbers < MANY_NUMBERS
+
+
+def is_compression_faster(num_obs: int, state_dim: int) -> bool:
+    """Whether compressing observations of independent noise to as many as there are states takes less time.
+
+    Dense, a step costs the cube of the observations; compressed, the square of the states times the observations, and a
+    few calls more. `python -m benchmarks.kalman_sensors` measures both. Processor time of the dense form over that of
+    the compressed one, for the likelihood with gradients in single precision::
+
+        observations for each state                         1.5     2     3     4     8
+        matrices shared, 32 series of 50:    2 states       0.97  0.96  1.09  1.15  2.08
+                                             4 states       1.04  1.09  1.37  1.63  4.67
+                                             16 states      1.22  1.43  2.65  3.79
+        per series and step, 32 series of 50: 2 states      0.86  0.88  0.91  1.35  3.44
+                                             4 states       0.88  0.96  1.83  2.34  6.86
+                                             16 states      1.26  1.53  2.74  3.54
+        per series and step, 1 series of 200: 4 states      1.03  1.06  1.16  1.29  2.36
+    """
+    return num_obs >= FEW_OBS and num_obs > 2 * state_dim

@@ -25,6 +25,7 @@ from pyro_seq.ops.kalman._algebra import (
     transpose,
     zero_step,
 )
+from pyro_seq.ops.kalman._compression import Pulls, compress, expand_gradients, hide
 from pyro_seq.ops.kalman._filter import Front, Observed, States, filter_all, observe
 from pyro_seq.ops.kalman._scan import affine_covs, affine_means
 from pyro_seq.ops.kalman.system import System
@@ -47,6 +48,8 @@ def filter_states(system: System, is_parallel: bool) -> Filtered:
     mean, cov, predicted_mean, predicted_cov, log_density, pivots = FilterStates.apply(
         len(system.batch_shape),
         is_parallel and system.num_steps > 1,
+        system.is_compressed,
+        system.weight,
         system.transition,
         system.transition_cov,
         system.observation,
@@ -69,40 +72,60 @@ class FilterStates(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, num_axes: int, is_parallel: bool, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any,
+        num_axes: int,
+        is_parallel: bool,
+        is_compressed: bool,
+        weight: Tensor | None,
+        *inputs: Tensor | None,
+    ) -> tuple[Tensor, ...]:
         system = _front(inputs, num_axes)
-        states, seen, log_density = filter_all(system, is_parallel)
+        weight = None if weight is None else to_front(weight, num_axes)
+        small = compress(system, weight) if is_compressed else None
+        states, seen, log_density = filter_all(system if small is None else small.system, is_parallel)
+        if small is not None:
+            log_density = log_density + small.log_density.sum(0)
         pivots = seen.pivots.amin(0)
         results = [to_back(x) for x in states]
         ctx.num_axes, ctx.is_parallel = num_axes, is_parallel
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs, *results)
-        ctx.known = system, states, seen
+        ctx.known = system, weight, small, states, seen
         ctx.mark_non_differentiable(pivots)
         return (*results, log_density, pivots)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         inputs, results = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
+        whole, weight, small, states, seen = ctx.known
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated, so it must depend on its arguments
-            system, states = _front(inputs, ctx.num_axes), States(*(to_front(x, ctx.num_axes) for x in results))
-            seen = observe(states.predicted, system.observation, system.observation_cov)
+            whole, states = _front(inputs, ctx.num_axes), States(*(to_front(x, ctx.num_axes) for x in results))
+            system = whole if weight is None else hide(whole, weight)
+            seen, small = observe(states.predicted, system.observation, system.observation_cov), None
         else:
-            system, states, seen = ctx.known
-        zero = system.values.new_zeros((1,) * system.values.ndim)
+            system = whole if small is None else small.system
+        zero = whole.values.new_zeros((1,) * whole.values.ndim)
         given = [zero if x is None else to_front(x, ctx.num_axes) for x in cotangents[:4]]
         density = zero[0, 0, 0] if cotangents[4] is None else cotangents[4]
-        gradients = _adjoint(system, states, seen, given, density, ctx.is_parallel)
-        found: list[Tensor | None] = []
-        for original, front, parts in zip(inputs, system, gradients, strict=True):
-            if original is None or front is None:
-                found.append(None)
-            else:
-                whole = sum_to(parts[0], front.shape)
-                for part in parts[1:]:
-                    whole = whole + sum_to(part, front.shape)
-                found.append(to_back(whole).reshape(original.shape))
-        return (None, None, *found)
+        adjoint, spread, moves = _adjoint(system, states, seen, given, density, ctx.is_parallel)
+        if small is None:
+            pulls = _pulls(system, states, seen, adjoint, spread, density)
+            pulls = pulls if weight is None else pulls.masked(weight)
+        else:
+            pulls = expand_gradients(whole, small, seen, states, adjoint, spread, density)
+        parts = (*moves[:2], pulls.observation, pulls.observation_cov, *moves[2:], pulls.values)
+        return (None, None, None, None, *(_gradient(*each) for each in zip(inputs, whole, parts, strict=True)))
+
+
+def _gradient(original: Tensor | None, front: Tensor | None, parts: tuple[Tensor, ...]) -> Tensor | None:
+    """Of an input as it was given, from parts that are still to be summed over expanded axes."""
+    if original is None or front is None:
+        return None
+    total = sum_to(parts[0], front.shape)
+    for part in parts[1:]:
+        total = total + sum_to(part, front.shape)
+    return to_back(total).reshape(original.shape)
 
 
 def _front(inputs: tuple[Tensor | None, ...], num_axes: int) -> Front:
@@ -121,15 +144,15 @@ def _adjoint(
     given: list[Tensor],
     density: Tensor,
     is_parallel: bool,
-) -> tuple[tuple[Tensor, ...], ...]:
-    """Gradients of all inputs, each as a sum of parts that are still to be summed over expanded axes.
+) -> tuple[Tensor, Tensor, tuple[tuple[Tensor, ...], ...]]:
+    """Lambda small and large of (F9), and the gradients of A, Q, the offset, the first mean and the first covariance.
 
-    `given` and `density` are the adjoints of the results. In (F9) lambda is `adjoint` and Lambda `spread`.
+    Each gradient is a sum of parts that are still to be summed over expanded axes. `given` and `density` are the
+    adjoints of the results.
     """
     means, covs, predicted_means, predicted = states
     transition, observation = system.after_first(system.transition), system.observation
-    innovation = system.values - product(observation, predicted_means)
-    white = product(seen.precision, innovation)
+    white = product(seen.precision, system.values - product(observation, predicted_means))
     force = product(transpose(observation), white)
     squared = 0.5 * density * (_outer(white, white) - seen.precision)
     # by the predictions alone, besides what comes through the filtered states
@@ -145,31 +168,37 @@ def _adjoint(
     shift = symmetric(given[1]) + _before(sandwich(back, cov_part[:, :, 1:]))
     spread = affine_covs(moves, shift.flip(2), is_parallel=is_parallel).flip(2)  # (F9)
     mean_adjoint, cov_adjoint = mean_rest + mean_part, sandwich(rest, spread, cov_part)
-    # of what is observed, (F11)
-    pull = product(transpose(seen.gain), adjoint)
-    pushed = product(transpose(seen.gain), spread)
-    observation_parts = (
-        _outer(white, product(covs, adjoint) + density * predicted_means) - _outer(pull, means),
-        2 * product(squared, product(observation, predicted)),
-        -2 * product(pushed, covs),
-    )
-    noise_parts = (symmetric(product(pushed, seen.gain)), squared - symmetric(_outer(pull, white)))
-    # of the moves and the start, (F10)
-    moved_mean, moved_cov = mean_adjoint[:, :, 1:], cov_adjoint[:, :, 1:]
+    moved_mean, moved_cov = mean_adjoint[:, :, 1:], cov_adjoint[:, :, 1:]  # (F10)
     transition_parts = (
         _outer(moved_mean, means[:, :, :-1]),
         2 * product(moved_cov, product(transition, covs[:, :, :-1])),
     )
     return (
-        tuple(_after(part, system.transition) for part in transition_parts),
-        (_after(moved_cov, system.transition_cov),),
-        observation_parts,
-        noise_parts,
-        () if system.offset is None else (_after(moved_mean, system.offset),),
-        (mean_adjoint[:, :, :1],),
-        (cov_adjoint[:, :, :1],),
-        (pull - density * white,),
+        adjoint,
+        spread,
+        (
+            tuple(_after(part, system.transition) for part in transition_parts),
+            (_after(moved_cov, system.transition_cov),),
+            () if system.offset is None else (_after(moved_mean, system.offset),),
+            (mean_adjoint[:, :, :1],),
+            (cov_adjoint[:, :, :1],),
+        ),
     )
+
+
+def _pulls(system: Front, states: States, seen: Observed, adjoint: Tensor, spread: Tensor, density: Tensor) -> Pulls:
+    """Of what is observed, (F11)."""
+    means, covs, predicted_means, predicted = states
+    white = product(seen.precision, system.values - product(system.observation, predicted_means))
+    squared = 0.5 * density * (_outer(white, white) - seen.precision)
+    pull, pushed = product(transpose(seen.gain), adjoint), product(transpose(seen.gain), spread)
+    observation_parts = (
+        _outer(white, product(covs, adjoint) + density * predicted_means) - _outer(pull, means),
+        2 * product(squared, product(system.observation, predicted)),
+        -2 * product(pushed, covs),
+    )
+    noise_parts = (symmetric(product(pushed, seen.gain)), squared - symmetric(_outer(pull, white)))
+    return Pulls(observation_parts, noise_parts, (pull - density * white,))
 
 
 def _before(moved: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyro_seq.errors import DataError, ShapeError, shape_text
 from pyro_seq.ops.kalman._algebra import common_shape
+from pyro_seq.ops.kalman._choice import is_compression_faster
 
 
 class LinearGaussianParameters(NamedTuple):
@@ -85,6 +86,8 @@ class System(NamedTuple):
         num_seen: How many entries of a step are observed, ``(*batch, time)``.
         batch_shape: What all leading axes broadcast to.
         diffuse: As in the parameters.
+        is_compressed: Whether the filter is to compress the observations; C and R are then those of all entries.
+        weight: 1 at observed entries, ``(*batch, time, obs, 1)``, where `is_compressed` and some are hidden, else None.
     """
 
     transition: Tensor
@@ -98,6 +101,8 @@ class System(NamedTuple):
     num_seen: Tensor
     batch_shape: torch.Size
     diffuse: Tensor | None
+    is_compressed: bool
+    weight: Tensor | None
 
     @property
     def num_steps(self) -> int:
@@ -107,8 +112,9 @@ class System(NamedTuple):
     @property
     def num_covs(self) -> int:
         """Number of series whose covariances are computed: 1 when all series share them."""
-        matrices = (self.transition, self.transition_cov, self.observation, self.observation_cov)
-        return common_shape(*(matrix.shape[:-3] for matrix in matrices), self.initial_cov.shape[:-2]).numel()
+        matrices = (self.transition, self.transition_cov, self.observation, self.observation_cov, self.weight)
+        batches = [matrix.shape[:-3] for matrix in matrices if matrix is not None]
+        return common_shape(*batches, self.initial_cov.shape[:-2]).numel()
 
     def log_constant(self, num_entries: Tensor) -> Tensor:
         r"""The constant of the Gaussian log density of some entries, :math:`n \log(2 \pi) / 2`."""
@@ -120,8 +126,10 @@ class System(NamedTuple):
         return quantity if quantity.shape[-3] == 1 and self.num_steps > 1 else quantity[..., 1:, :, :]
 
 
-def prepare(values: Tensor, parameters: LinearGaussianParameters, mask: Tensor | None) -> System:
-    """Check all arguments and take missing entries out of the observation equation.
+def prepare(
+    values: Tensor, parameters: LinearGaussianParameters, mask: Tensor | None, *, may_compress: bool = False
+) -> System:
+    """Check all arguments and take missing entries out of the observation equation, or leave them to be compressed.
 
     Row and column of a missing entry leave C and R, and R gets a 1 on the diagonal: the innovation of that entry is 0,
     independent of all else and of unit variance, so it moves no mean, no covariance, and adds nothing to the
@@ -135,11 +143,15 @@ def prepare(values: Tensor, parameters: LinearGaussianParameters, mask: Tensor |
     offset = None
     if parameters.input_matrix is not None and parameters.inputs is not None:
         offset = parameters.input_matrix @ parameters.inputs[..., None]
+    is_compressed = may_compress and is_compression_faster(*observation.shape[-2:]) and _is_independent(observation_cov)
+    weight = None
     if mask is not None:
         values = torch.where(seen, values, 0.0)
-        weight = seen.to(values.dtype)
-        observation = weight[..., None] * observation
-        observation_cov = weight[..., None] * observation_cov * weight[..., None, :] + torch.diag_embed(1 - weight)
+        weight = seen.to(values.dtype)[..., None]
+    if weight is not None and not is_compressed:
+        observation = weight * observation
+        observation_cov = weight * observation_cov * weight.mT + torch.diag_embed(1 - weight.squeeze(-1))
+        weight = None
     batches = [tensor.shape[:-3] for tensor in (transition, transition_cov, observation, observation_cov)]
     batches += [values.shape[:-2], parameters.initial_mean.shape[:-1], parameters.initial_cov.shape[:-2]]
     batches += [] if offset is None else [offset.shape[:-3]]
@@ -155,7 +167,15 @@ def prepare(values: Tensor, parameters: LinearGaussianParameters, mask: Tensor |
         seen.sum(-1),
         _broadcast(batches),
         parameters.diffuse,
+        is_compressed,
+        weight,
     )
+
+
+def _is_independent(cov: Tensor) -> bool:
+    """True where all covariances are diagonal, with positive variances."""
+    variances = cov.detach().diagonal(dim1=-2, dim2=-1)
+    return bool((variances > 0).all()) and int(cov.detach().count_nonzero()) == variances.numel()
 
 
 def _check_values(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,0 +1,71 @@
+"""Pixels as they were where a decoder said the same, for predictions where the likelihood's noise is a convention."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, ClassVar
+
+import torch
+from pyro.distributions import TorchDistribution, constraints
+from torch import Tensor
+
+_CELLS = 128  # of the mean, even in its logit
+_LARGEST = 8.0  # logit, beyond which all means share a cell
+_LEVELS = 65  # quantiles of a cell
+_FEWEST = 256  # pixels that a cell has; those with nearest means are added to a cell that has fewer
+_PIECE = 2**20  # pixels drawn at a time
+
+
+def measure(means: Tensor, pixels: Tensor) -> Tensor:
+    """Quantiles (cell, level) of `pixels` in [0, 1] by the cells of their `means`, of the same shape (pixel,)."""
+    means, order = means.sort()
+    pixels, cells = pixels[order], _cell(means)
+    starts = torch.searchsorted(cells, torch.arange(_CELLS + 1, device=cells.device)).tolist()
+    levels = torch.linspace(0, 1, _LEVELS, dtype=pixels.dtype, device=pixels.device)
+    rows = []
+    for start, stop in itertools.pairwise(starts):
+        more = max(0, _FEWEST - (stop - start) + 1) // 2  # on either side
+        rows.append(torch.quantile(pixels[max(0, start - more) : stop + more], levels))
+    return torch.stack(rows)
+
+
+class MeasuredPixels(TorchDistribution):
+    """Independent pixels with the quantiles that were measured in the cells of their means; draws only, no density.
+
+    Args:
+        mean: What the decoder says of each pixel, in [0, 1]; of any shape.
+        quantiles: What `measure` found, (cell, level).
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    support = constraints.unit_interval
+
+    def __init__(self, mean: Tensor, quantiles: Tensor) -> None:
+        self._mean, self.quantiles = mean, quantiles
+        super().__init__(mean.shape, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """The decoder's."""
+        return self._mean
+
+    def expand(self, batch_shape: torch.Size, _instance: None = None) -> MeasuredPixels:
+        """The same distribution over a larger batch."""
+        return MeasuredPixels(self._mean.expand(batch_shape), self.quantiles)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        """Draw by inverse distribution functions, linear between the quantiles."""
+        mean = self._mean.expand(torch.Size(sample_shape) + self.batch_shape)
+        return torch.cat([self._drawn(piece) for piece in mean.flatten().split(_PIECE)]).reshape(mean.shape)
+
+    def _drawn(self, mean: Tensor) -> Tensor:
+        place = torch.rand_like(mean) * (self.quantiles.shape[1] - 1)
+        below = place.long().clamp(max=self.quantiles.shape[1] - 2)
+        first = _cell(mean) * self.quantiles.shape[1] + below
+        table = self.quantiles.flatten()
+        return torch.lerp(table[first], table[first + 1], place - below)
+
+
+def _cell(means: Tensor) -> Tensor:
+    place = (means.logit().clamp(-_LARGEST, _LARGEST) + _LARGEST) / (2 * _LARGEST)
+    return (place * _CELLS).long().clamp(max=_CELLS - 1)
