@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -112,31 +112,33 @@ class GradientMethod(ABC):
         from pyro_seq.training.run import train  # Lightning takes seconds to import
 
         shown = data if isinstance(data, Sequences) else data.preview()
-        if self.views is None:
-            hides = self.trains_guide and model.reads_series and has_gaps(shown)
-            scales = {"dreams": 1.0} if hides and not model.is_conditional else {}
-            method = dataclasses.replace(
-                self, views=(RandomGaps(),) if hides else (), scales=scales | dict(self.scales)
-            )
-            return method.run(model, data, validation=validation, seed=seed, trainer=trainer)
-        objective = self.objective(model, data)
+        method = self._resolved(model, shown)
+        objective = method.objective(model, data)
         plan = Plan(
-            num_steps=self.num_steps,
-            batch_size=self.batch_size,
-            optimizers=self.optimizers,
-            schedule=self.schedule,
-            clip_norm=self.clip_norm,
-            views=self.views,
-            average=self.average,
-            facts=self.facts(),
+            num_steps=method.num_steps,
+            batch_size=method.batch_size,
+            optimizers=method.optimizers,
+            schedule=method.schedule,
+            clip_norm=method.clip_norm,
+            views=method.views or (),
+            average=method.average,
+            facts=method.facts(),
         )
-        with frozen(self.untrained(objective)):
+        with frozen(method.untrained(objective)):
             outcome = train(objective, data, plan, validation=validation, seed=seed, trainer=trainer)
-        posterior = self.posterior(objective, outcome)
+        posterior = method.posterior(objective, outcome)
         if isinstance(posterior, GuidePosterior):
             is_thinned = any(getattr(part, "hides_in_training", False) for part in model.modules())
-            posterior.has_met_gaps = has_gaps(shown) or bool(self.views) or is_thinned
+            posterior.has_met_gaps = has_gaps(shown) or bool(method.views) or is_thinned
         return posterior
+
+    def _resolved(self, model: SequenceModel, data: Sequences) -> Self:
+        """The method with the views that it has for these data, and dreams where they hide."""
+        if self.views is not None:
+            return self
+        hides = self.trains_guide and model.reads_series and has_gaps(data)
+        scales = {"dreams": 1.0} if hides and not model.is_conditional else {}
+        return dataclasses.replace(self, views=(RandomGaps(),) if hides else (), scales=scales | dict(self.scales))
 
     def facts(self) -> dict[str, str]:
         """Options that a resumed run must share, all but ``num_steps``: it may be longer than the first."""
