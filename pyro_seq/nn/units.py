@@ -59,9 +59,8 @@ class Standardise(nn.Module):
         shape = self.centre.shape
         _require_broadcast(shape, data)
         count, total, _ = _sums(data, torch.zeros(shape, dtype=torch.float64, device=data.device))
-        middle = total / count
-        _, rest, squares = _sums(data, middle)
-        centre = middle + rest / count  # what the first sum has lost by rounding
+        centre = total / count
+        _, rest, squares = _sums(data, centre)  # the rest is what the first sum lost by rounding
         spread, level = (squares / count - (rest / count).square()).clamp(min=0).sqrt(), centre.abs()
         rounding = torch.finfo(data.dtype).eps / 2 * level  # two neighbouring numbers deviate by no more
         unit = torch.where(spread > rounding, spread, self.floor * level)

@@ -116,6 +116,10 @@ def test_gradients_of_gradients(is_parallel):
     assert systems.prepare(values, parameters, mask, may_compress=True).is_compressed
     assert torch.autograd.gradcheck(likelihood, leaves, fast_mode=True)
     assert torch.autograd.gradgradcheck(likelihood, leaves, fast_mode=True)
+    # the form that can be differentiated again is another one
+    plain = torch.autograd.grad(likelihood(*leaves).sum(), leaves)
+    again = torch.autograd.grad(likelihood(*leaves).sum(), leaves, create_graph=True)
+    assert_close([gradient.detach() for gradient in again], list(plain))
 
 
 def test_nothing_as_large_as_the_observations_is_factored(monkeypatch):
