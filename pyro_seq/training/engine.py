@@ -10,6 +10,7 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._nonfinite import is_about_numbers
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import DataError, NumericalError, PyroSeqError
@@ -164,7 +165,7 @@ class Engine(lightning.LightningModule):
         try:
             return self.objective(batch, step), None
         except (NumericalError, torch.linalg.LinAlgError, ValueError) as error:
-            if not _is_about_numbers(error):
+            if not is_about_numbers(error):
                 raise
             # a loss that every device can run backwards, so that none waits for this one
             total = torch.stack([p.sum() for p in self.guard.trained.values()]).sum() * float("nan")
@@ -296,13 +297,3 @@ def no_early_end(step: int) -> Iterator[None]:
             f"Step {step} met a StopIteration: an iterator in the source of the data, in a view, in the model or in a "
             "callback has come to its end. Let it begin again, or make it long enough for all steps."
         ) from error
-
-
-def _is_about_numbers(error: Exception) -> bool:
-    if not isinstance(error, ValueError):
-        return True
-    # torch.distributions says of numbers that are not finite, in a bare ValueError, that it found invalid values; where
-    # its checks are switched off, our own speak next, and Pyro wraps both
-    return type(error) is ValueError and any(
-        words in str(error) for words in ("found invalid values", "must be finite")
-    )
