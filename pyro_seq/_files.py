@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+_DRAFT_MARK = 10  # characters before the name: a point, eight digits, a point
 StrPath = str | os.PathLike[str]
 
 
@@ -35,6 +36,14 @@ def replacing(path: StrPath) -> Iterator[Path]:
         os.replace(draft, target)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def remove_drafts(path: StrPath) -> None:
+    """Remove drafts of the file at `path` that killed processes left; nobody may be at work on one."""
+    target = Path(path)
+    for draft in target.parent.glob(f".{'[0-9a-f]' * 8}.*"):
+        if draft.name.endswith(f".{target.name}") and len(draft.name) == len(target.name) + _DRAFT_MARK:
+            draft.unlink(missing_ok=True)
 
 
 def write_bytes(content: bytes, path: StrPath) -> None:
