@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 def archived(folder: Path, extra: dict[str, bytes] | None = None) -> Path:
     path = folder.parent / "set-a_10.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
+    with tarfile.open(path, "w:gz", format=tarfile.USTAR_FORMAT) as archive:
         archive.add(folder, "set-a")
         for name, content in (extra or {}).items():
             member = tarfile.TarInfo(name)
