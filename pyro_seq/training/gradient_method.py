@@ -137,7 +137,7 @@ class GradientMethod(ABC):
         if self.views is not None:
             return self
         hides = self.trains_guide and model.reads_series and has_gaps(data)
-        scales = {"dreams": 1.0} if hides and not model.is_conditional else {}
+        scales = {"dreams": 1.0} if hides and model.has_dreams else {}
         return dataclasses.replace(self, views=(RandomGaps(),) if hides else (), scales=scales | dict(self.scales))
 
     def facts(self) -> dict[str, str]:
