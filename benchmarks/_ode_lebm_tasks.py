@@ -24,6 +24,7 @@ from pyro_seq.nn.energy_tilt import EnergyTilt
 from pyro_seq.nn.flow import Flow
 from pyro_seq.nn.mlp import MLPDecoder
 from pyro_seq.nn.ode_rnn import RNNEncoder
+from pyro_seq.nn.units import Standardise
 from pyro_seq.ops.langevin import MALA, ULA
 from pyro_seq.ops.odeint import RK4
 from pyro_seq.posterior import GuidePosterior
@@ -91,7 +92,7 @@ def spiral_task(num_series: int = 1000, batch_size: int = 200) -> Task:
             vector_field=BayesianMLP(dim, dim, (30, 30), is_bayesian=False),
             initial_prior=_energy(dim) if has_energy else None,
             encoder=RNNEncoder((2,), dim, hidden_dim=40),
-            emission=GaussianEmission(MLPDecoder(dim, (2,), (30,)), initial_scale=0.3),
+            emission=GaussianEmission(MLPDecoder(dim, (2,), (30,)), initial_scale=0.3, units=Standardise(())),
         )
 
     return Task(

@@ -69,7 +69,7 @@ def options_of(model: nn.Module) -> dict[str, Any]:
 
     Public attributes and parts count: solvers and other objects by their attributes, classes and functions by their
     names, functions without a name and tensors that are not in the ``state_dict`` by a sum. What changes by itself has
-    an underscore in front.
+    an underscore in front, or ``has_options = False`` where it is a part.
     """
     return _described(model, "", {})
 
@@ -104,7 +104,7 @@ def _described(value: Any, name: str, above: dict[int, str]) -> Any:
     parts = {
         key: _described(part, f"{name}.{key}" if name else key, above)
         for key, part in _parts(value).items()
-        if not isinstance(part, _NO_OPTIONS)
+        if not isinstance(part, _NO_OPTIONS) and getattr(part, "has_options", True)
     }
     if not isinstance(value, nn.Module):
         del above[id(value)]  # shared modules have shared weights; whether other objects are shared says nothing

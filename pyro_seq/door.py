@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+import torch
+
 from pyro_seq.data import Sequences
+from pyro_seq.data._validation import widen
 from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
 
@@ -19,7 +23,13 @@ def require_type(value: Any, kind: type, name: str) -> None:
 
 
 def require_data(
-    model: SequenceModel, data: Any, name: str = "data", *, has_device: bool = True, has_units: bool = True
+    model: SequenceModel,
+    data: Any,
+    name: str = "data",
+    *,
+    has_device: bool = True,
+    has_units: bool = True,
+    has_values: bool = True,
 ) -> None:
     """Refuse data that `model` cannot be run on: of another type, floating type, device or shape.
 
@@ -29,10 +39,14 @@ def require_data(
         name: Of the argument, for the message.
         has_device: Whether the data must be where the model is; not where training moves both.
         has_units: Whether steps must be as long as in the training data; not where new units are taken.
+        has_values: Whether values are looked at, and should not be far from those of the training data.
 
     Raises:
         DataError: With the conversion that mends it.
         PyroSeqError: What the model itself refuses.
+
+    Warns:
+        UserWarning: When values or inputs lie far outside of what the model was trained on.
     """
     require_type(data, Sequences, name)
     for parameter_name, parameter in model.named_parameters():
@@ -49,6 +63,8 @@ def require_data(
     model.check(data)
     if has_units:
         model.check_units(data)
+    if has_units and has_values:
+        model.check_range(data)
 
 
 def require_posterior(posterior: Any) -> None:
@@ -56,4 +72,23 @@ def require_posterior(posterior: Any) -> None:
     if not isinstance(getattr(posterior, "model", None), SequenceModel) or not hasattr(posterior, "draws"):
         raise DataError(
             f"`posterior` must be what `fit` returned. Got {type(posterior).__name__}. Fit the model first."
+        )
+
+
+def has_gaps(data: Sequences) -> bool:
+    """Whether an entry is hidden before the last observed step of its series; to end early is no gap."""
+    steps = torch.arange(data.num_steps, device=data.device) < data.lengths[:, None]
+    return bool((widen(steps, data.mask) & ~data.mask).any())
+
+
+def warn_of_gaps(posterior: Any, data: Sequences) -> None:
+    """Say once where a guide that was never shown a gap meets one: it may be far too sure of itself."""
+    model = posterior.model
+    if model.reads_series and not getattr(posterior, "has_met_gaps", True) and has_gaps(data):
+        warnings.warn(
+            f"`data` hide steps, but the guide of this {type(model).__name__} was trained on series without any, so "
+            "that its intervals may be far too narrow. Train it with hidden steps: `SVI(views=[RandomGaps()], ...)`, "
+            "from `pyro_seq.training.views`.",
+            UserWarning,
+            stacklevel=5,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -17,8 +18,10 @@ from pyro_seq._process import process_state
 from pyro_seq.data import Sequences
 from pyro_seq.distributions import PathDistribution
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError, shape_text
+from pyro_seq.nn.seen_range import SeenRange
 
 EVEN = 1e-3  # share of a step by which time stamps may be off an even grid
+_MOST_STEPS = 16  # units of time in a mean interval, at most: what long gaps between crowded stamps may cost
 
 
 @runtime_checkable
@@ -51,7 +54,7 @@ class SequenceModel(nn.Module):
         needs_steps: False for a model that also takes data without any seen step.
         has_guide: False for a model, or one built from parts, that has no guide and is inferred by chains alone.
         renamed_parts: Parts whose names have changed, ``{"old.": "new."}``, so that earlier files still load.
-        time_scale: Time stamps per unit of model time (buffer), set by `adapt`.
+        time_scale: Time stamps per unit of model time (buffer), set by `adapt`: the typical step of training.
 
     See Also:
         `pyro_seq.testing.check_model`, which holds a model against these rules.
@@ -69,6 +72,7 @@ class SequenceModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("time_scale", torch.ones((), dtype=torch.float64))
+        self._seen = SeenRange()
         self._has_units = self._has_time_unit = False
         self.register_load_state_dict_post_hook(_knows_units)
 
@@ -126,6 +130,11 @@ class SequenceModel(nn.Module):
         """Whether a step must be as long as in training."""
         return self.has_even_times
 
+    @property
+    def reads_series(self) -> bool:
+        """Whether the guide reads many steps at once, so that it must learn to do with fewer; False step by step."""
+        return True
+
     def take_units(self, data: Sequences, *, again: bool = False) -> None:
         """`adapt` to `data`, unless the model has units: weights that were trained in some are worth nothing in others.
 
@@ -138,9 +147,16 @@ class SequenceModel(nn.Module):
             self._take_time(data)
 
     def _take_time(self, data: Sequences) -> None:
-        """The typical step; single steps have none, and leave it to a later fit."""
+        """The median step, or a 16th of the mean where that is longer; single steps leave it to a later fit.
+
+        Steps of a unit, and one more in each interval, are then at most 17 an interval on average.
+        """
         if data.times.shape[-1] > 1:
-            self.time_scale.copy_(data.times.diff(dim=-1).median())
+            gaps = data.times.diff(dim=-1)
+            median, unit = gaps.median(), gaps.mean() / _MOST_STEPS
+            if unit > median:
+                warnings.warn(_bursts(gaps, float(unit)), stacklevel=2)
+            self.time_scale.copy_(median.maximum(unit))
             self._has_time_unit = True
 
     def check_units(self, data: Sequences) -> None:
@@ -159,6 +175,14 @@ class SequenceModel(nn.Module):
                 f"steps. Got steps of {step:g}. Convert the time stamps to the unit of training, put the series on its "
                 "grid with hidden steps between, or train on such data: `fit(..., readapt=True)`."
             )
+
+    def check_range(self, data: Sequences) -> None:
+        """Warn of values and inputs far outside of what the training data had; verbs that look at them call it.
+
+        Warns:
+            UserWarning: With both ranges, and what to do.
+        """
+        self._seen.warn_of_far(data)
 
     def training_view(self, data: Sequences, generator: torch.Generator) -> Sequences:
         """A random view of a minibatch for one training step; randomness lives here, never inside `model`."""
@@ -246,6 +270,19 @@ class SequenceModel(nn.Module):
 def _knows_units(model: SequenceModel, _: Any) -> None:
     """Weights that were loaded come with the units that they were trained in."""
     model._has_units = model._has_time_unit = True
+
+
+def _bursts(gaps: Tensor, unit: float) -> str:
+    """What a user should know of time stamps that come in bursts."""
+    series, step = divmod(int(gaps.argmax()), gaps.shape[-1])
+    where = f" of series {series}" if gaps.ndim == 2 else ""
+    return (
+        f"Most steps of `data.times` are far shorter than the time that they span: the median step is "
+        f"{float(gaps.median()):.3g}, the mean {float(gaps.mean()):.3g}, and the longest {float(gaps.max()):.3g}, from "
+        f"time {step} to {step + 1}{where}. The unit of time is now {unit:.3g}, a sixteenth of the mean, so that "
+        "solvers take few steps; what changes faster than that is not resolved. Check the time stamps there; split "
+        "series at long gaps, or put what belongs together into series of its own."
+    )
 
 
 def rounding(times: Tensor) -> float:

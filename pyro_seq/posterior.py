@@ -64,11 +64,13 @@ class GuidePosterior:
         model: The trained model.
         history: Logged figures by name, one entry a logged step; ``step`` holds the step numbers.
         status: ``"completed"``, ``"interrupted"`` or ``"stopped early"``.
+        has_met_gaps: Whether training showed series with hidden steps, by the data or by views; True when unknown.
     """
 
     model: SequenceModel
     history: dict[str, list[float]] = field(default_factory=dict)
     status: str = "completed"
+    has_met_gaps: bool = True
 
     def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
         r"""Latent sites given ``data.seen()``: (sample, series, \*event), global ones (sample, 1, \*event)."""

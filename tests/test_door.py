@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import pyro_seq as ps
+from pyro_seq.nn.thinned_encoder import ThinnedEncoder
 from pyro_seq.posterior import GuidePosterior, StoredPosterior
 from pyro_seq.predict.energies import energies
+from pyro_seq.training.views import RandomGaps
 from tests import toy
 
 QUIET = ps.Trainer(progress=False)
@@ -207,3 +209,25 @@ def test_forecast_needs_exactly_one_horizon(posterior):
     with pytest.raises(ps.ShapeError, match="`inputs` over the horizon are given"):
         ps.forecast(posterior, data, horizon=2, inputs=torch.zeros(8, 2, 1))
     assert ps.forecast(posterior, data, horizon=0, num_samples=2).samples.shape == (2, 8, 0, 2)
+
+
+def test_a_guide_that_never_met_a_gap_says_so_when_it_meets_one(tmp_path):
+    model = ps.ODELEBM((2,), 2, encoder=ps.RNNEncoder((2,), 2))
+    whole = toy.make_data()
+    trained = ps.fit(model, whole, ps.SVI(num_steps=1), trainer=QUIET)
+    ps.save(trained, tmp_path / "model.pt")
+    for posterior in (trained, ps.load(tmp_path / "model.pt")):
+        for verb in ("forecast", "impute", "reconstruct"):
+            VERBS[verb](posterior, whole)
+            VERBS[verb](posterior, whole.first(5).extend(horizon=2) if verb == "forecast" else whole.first(5))
+            with pytest.warns(UserWarning, match=r"trained on series without any.*SVI\(views=\[RandomGaps"):
+                VERBS[verb](posterior, holes())
+    taught = ps.fit(model, whole, ps.SVI(num_steps=1, views=[RandomGaps()]), trainer=QUIET)
+    thin = ps.ODELEBM((2,), 2, encoder=ThinnedEncoder(ps.RNNEncoder((2,), 2), shares=(0.5,)))
+    for posterior in (
+        taught,
+        ps.fit(thin, whole, ps.SVI(num_steps=1), trainer=QUIET),
+        ps.fit(model, holes(), ps.SVI(num_steps=1), trainer=QUIET),
+        ps.fit(ps.KalmanVAE((2,)), whole, ps.SVI(num_steps=1), trainer=QUIET),
+    ):
+        VERBS["impute"](posterior, holes())

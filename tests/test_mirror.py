@@ -29,6 +29,7 @@ OTHERS = {
     "test_derivations.py": "a page of the manual",
     "test_docs.py": "pages of the manual",
     "test_examples.py": "the examples",
+    "test_far_values.py": "values far outside of the training data at every verb",
     "test_floors.py": "imports between files",
     "test_mirror.py": "the names of the tests",
     "test_new_model.py": "a page of the manual",
@@ -36,6 +37,7 @@ OTHERS = {
     "test_readme.py": "the code of the README",
     "test_sizes.py": "sizes of files, classes and functions",
     "test_tutorials.py": "the code of the manual",
+    "test_units_of_variables.py": "a unit for each variable through every model",
     "test_user_parts.py": "parts of a user's own in every model",
 }
 

@@ -182,6 +182,14 @@ def test_circles_end_and_shared_parts_are_told_apart_from_equal_ones() -> None:
     assert not problems(Part([rule, rule]), pair)
 
 
+def test_parts_may_say_that_they_have_no_options() -> None:
+    with_range, without = nn.Module(), nn.Module()
+    with_range.range = nn.Linear(1, 1)
+    assert compare(options_of(without), options_of(with_range)).problems == ["missing in the file: range"]
+    with_range.range.has_options = False
+    assert options_of(with_range) == options_of(without)
+
+
 def test_an_attribute_of_another_version_is_unknown() -> None:
     newer = Part(1)
     newer.linear.came_later = 3

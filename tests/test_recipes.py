@@ -14,6 +14,8 @@ import pyro_seq as ps
 from pyro_seq import _recipes
 from pyro_seq._options import compare, options_of
 from pyro_seq._recipes import rebuildable, rebuilt, recipe, unknown
+from pyro_seq.nn.mean_deviation import MeanDeviationCell
+from pyro_seq.nn.ode_rnn import GaussianHead
 from pyro_seq.nn.recurrent import LSTMTransition
 from pyro_seq.nn.thinned_encoder import ThinnedEncoder
 from pyro_seq.ops.langevin import ULA
@@ -39,6 +41,10 @@ PARTS = [
     ps.FrameEncoder(ps.MLPTrunk(1, (2,)), 2, maximum_variance=0.5),
     ps.RNNEncoder((2,), 3, hidden_dim=4, trunk=ps.MLPTrunk(1, (2,), (3,))), ps.RNNEncoder(IMAGE, 3),
     ps.ODERNNEncoder((2,), 3, field=nn.Linear(4, 4), hidden_dim=4, solver=ps.Midpoint(0.5)),
+    ps.ODERNNEncoder(
+        (2,), 3, hidden_dim=4, cell=MeanDeviationCell(4, 4, num_units=5),
+        head=nn.Sequential(nn.Linear(8, 6), nn.Tanh(), GaussianHead(6, 3, initial_log_scale=-1.0)),
+    ),
     ThinnedEncoder(ps.RNNEncoder((2,), 3), shares=[0.5, 1.0]),
     ps.StandardNormal(), ps.LearnedNormal(3),
     ps.EnergyTilt(

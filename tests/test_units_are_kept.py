@@ -11,6 +11,7 @@ import pyro_seq as ps
 
 QUIET = ps.Trainer(progress=False, accelerator="cpu")
 TINY = ps.SVI(num_steps=1, learning_rate=1e-12)
+FAR = "far outside of what the model was trained on"
 
 
 def series(level: float = 0.0, scale: float = 1.0, seed: int = 0, **options) -> ps.Sequences:
@@ -40,7 +41,8 @@ def test_a_second_fit_keeps_the_units(name):
     first = ps.fit(model, data, TINY, trainer=QUIET)
     before, units = ps.forecast(first, data, horizon=3, num_samples=5).emission_means, buffers(model)
     step = 1.0 if model.counts_steps else 24.0
-    ps.fit(model, series(50.0, 9.0, seed=1, times=step * torch.arange(8)), TINY, trainer=QUIET)
+    with pytest.warns(UserWarning, match=FAR):
+        ps.fit(model, series(50.0, 9.0, seed=1, times=step * torch.arange(8)), TINY, trainer=QUIET)
     assert all(torch.equal(value, units[part]) for part, value in model.named_buffers())
     after = ps.forecast(first, data, horizon=3, num_samples=5).emission_means
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
@@ -51,7 +53,7 @@ def test_units_are_taken_again_where_that_is_asked_for():
     ps.fit(model, series(), TINY, trainer=QUIET)
     ps.fit(model, series(50.0, 9.0, seed=1, times=24.0 * torch.arange(8)), TINY, trainer=QUIET, readapt=True)
     assert float(model.time_scale) == 24.0
-    assert 45 < float(model.emission.units.centre) < 55
+    assert ((model.emission.units.centre > 45) & (model.emission.units.centre < 55)).all()
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_every_method_takes_them_and_keeps_them(method):
     model = models()["ODELEBM"]
     ps.fit(model, series(50.0, 9.0), method, trainer=QUIET)
     units = buffers(model)["emission.units.centre"]
-    assert 45 < float(units) < 55
+    assert ((units > 45) & (units < 55)).all()
     ps.fit(model, series(-3.0), method, trainer=QUIET)
     assert torch.equal(model.emission.units.centre, units)
 
@@ -71,7 +73,7 @@ def test_every_method_takes_them_and_keeps_them(method):
 def test_chains_on_a_model_that_never_saw_data_take_its_units():
     model = models()["ODELEBM"]
     ps.fit(model, series(50.0, 9.0), ps.MCMC(ps.Langevin(), num_samples=2, warmup_steps=2), trainer=QUIET)
-    assert 45 < float(model.emission.units.centre) < 55
+    assert ((model.emission.units.centre > 45) & (model.emission.units.centre < 55)).all()
 
 
 def test_loaded_weights_bring_their_units(tmp_path):
@@ -94,7 +96,8 @@ def test_codes_get_their_unit_once_in_the_second_phase():
     ps.fit(model, data, TINY, trainer=QUIET)
     units = model.transition.units.unit.clone()
     assert model.transition.has_units
-    ps.fit(model, series(50.0, 9.0), TINY, trainer=QUIET)
+    with pytest.warns(UserWarning, match=FAR):
+        ps.fit(model, series(50.0, 9.0), TINY, trainer=QUIET)
     assert torch.equal(model.transition.units.unit, units)
 
 

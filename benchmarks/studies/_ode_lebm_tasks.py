@@ -227,7 +227,7 @@ def build(setup: Setup, task: Task, options: argparse.Namespace) -> ps.ODELEBM:
         vector_field=ps.BayesianMLP(state + dynamic, state, setup.field_dims, is_bayesian=False),
         initial_prior=tilt(dim, setup.recipe) if options.prior == "energy" else None,
         encoder=None if is_cold else encoder(dim, task, options),
-        emission=ps.GaussianEmission(decoder, initial_scale=setup.recipe.scale),
+        emission=ps.GaussianEmission(decoder, initial_scale=setup.recipe.scale, units=ps.Standardise(())),
         time_step=setup.time_step,
         has_restart_term=setup.recipe.restart > 0 and not is_cold,
     )

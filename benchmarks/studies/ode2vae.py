@@ -129,7 +129,9 @@ def mocap_recipe(
             flow=flow,
             vector_field=ps.BayesianMLP(flow.state_dim, flow.dim, is_bayesian=False),
             encoder=ps.InitialStateEncoder(*windows, units=ps.Standardise(shape)),
-            emission=ps.GaussianEmission(ps.MLPDecoder(flow.dim, shape), initial_scale=0.37, minimum_scale=0.02),
+            emission=ps.GaussianEmission(
+                ps.MLPDecoder(flow.dim, shape), initial_scale=0.37, minimum_scale=0.02, units=ps.Standardise(())
+            ),
             tempo=ps.SeriesTempo(train.num_series, initial_spread=0.05) if has_tempo else None,
             time_step=0.05,
         )

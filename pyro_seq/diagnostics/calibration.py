@@ -221,7 +221,7 @@ def guide_ranks(posterior: Posterior, data: Sequences, site: str, *, num_samples
         Yao, Vehtari, Simpson, Gelman (2018), Yes, but did it work?: Evaluating variational inference.
     """
     require_posterior(posterior)
-    require_data(posterior.model, data)
+    require_data(posterior.model, data, has_values=False)
     data, seed = data.seen(), seed_number(seed)
     simulated = sample(posterior, data, num_samples=1, seed=seed)
     given = replace(data, values=simulated.samples[0], mask=data.mask)

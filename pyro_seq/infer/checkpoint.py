@@ -22,12 +22,11 @@ from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import CheckpointError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.model import SequenceModel
+from pyro_seq.nn.saved_state import expected_weights, measured_names
 from pyro_seq.posterior import GuidePosterior, Posterior, StoredPosterior
 from pyro_seq.training.files import (
     class_name,
     differences,
-    expected_state,
-    measured_names,
     option_differences,
     read,
     refuse,
@@ -63,6 +62,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
     }
     if isinstance(posterior, GuidePosterior):
         payload |= {"kind": "guide", "history": posterior.history, "status": posterior.status}
+        payload["has_met_gaps"] = posterior.has_met_gaps
     elif isinstance(posterior, ChainPosterior):
         payload |= {"kind": "chains", **posterior.options()}
     elif isinstance(posterior, StoredPosterior):
@@ -121,12 +121,12 @@ def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | 
     weights = renamed(payload["model"], model.renamed_parts)
     problems = differences({"class": payload["class"]}, {"class": class_name(model)})
     problems += option_differences(payload, model, path) if not problems else []
-    problems += differences(weights, expected_state(model, weights))
+    problems += differences(weights, expected_weights(model, weights))
     refuse(problems, path, remedy)
     model.load_state_dict(weights)
     _warn_of_unmeasured(model, payload, path)
     if payload["kind"] == "guide":
-        return GuidePosterior(model, payload["history"], payload["status"])
+        return GuidePosterior(model, payload["history"], payload["status"], payload.get("has_met_gaps", True))
     if payload["kind"] == "chains":
         return ChainPosterior.from_options(model, payload)
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device

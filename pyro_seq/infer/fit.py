@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Protocol
 
 from pyro_seq._arguments import seed_number
@@ -10,7 +11,7 @@ from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.door import require_data, require_type
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
-from pyro_seq.infer.measured import measure_noise
+from pyro_seq.infer.measured import measure, measuring_parts
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import Posterior
 from pyro_seq.training.gradient_method import GradientMethod
@@ -95,14 +96,11 @@ def fit(
             seed=seed,
             trainer=trainer or Trainer(),
         )
-    _measure(posterior, data if validation is None else validation, seed)
+    if measuring_parts(model):
+        new = data if validation is None else validation
+        shown = new if isinstance(new, Sequences) else new.preview()
+        measure(posterior, shown.to(next(chain(model.parameters(), model.buffers())).device), seed)
     return posterior
-
-
-def _measure(posterior: Posterior, data: Sequences | SequenceSource, seed: int) -> None:
-    parameter = next(posterior.model.parameters(), None)
-    shown = data if isinstance(data, Sequences) else data.preview()
-    measure_noise(posterior, shown if parameter is None else shown.to(parameter.device), seed=seed)
 
 
 def _shown(data: Sequences | SequenceSource, name: str, method: Method) -> Sequences:

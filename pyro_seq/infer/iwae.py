@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from pyro_seq._arguments import keep_whole
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import UnsupportedError
+from pyro_seq.infer.dreams import DREAMS, counted, dream_loss, shared_latents
 from pyro_seq.infer.objective import joint_traces, scaled
 from pyro_seq.model import SequenceModel, is_latent, is_local, local_log_prob, local_parameters
 from pyro_seq.training.gradient_method import GradientMethod
@@ -47,6 +49,8 @@ class IWAE(GradientMethod):
         Rainforth et al. (2018), Tighter variational bounds are not necessarily better.
     """
 
+    trains_guide: ClassVar[bool] = True
+
     num_particles: int = 10
 
     def __post_init__(self) -> None:
@@ -72,6 +76,9 @@ class ImportanceWeighted(nn.Module):
             data = self.model.prepare(data)
             model_trace, guide_trace = joint_traces(self.model, data, num_particles)
             penalties = self.model.regulariser(data, model_trace, guide_trace)
+            scales = counted(self.method.scales, self.training)
+            if DREAMS in scales:
+                penalties[DREAMS] = dream_loss(self.model, data, shared_latents(guide_trace))
         shared = [name for name, site in guide_trace.nodes.items() if is_latent(site) and not is_local(site)]
         if shared:
             raise UnsupportedError(
@@ -84,4 +91,4 @@ class ImportanceWeighted(nn.Module):
         terms = {"bound": bound} | {name: term.mean() for name, term in penalties.items()}
         share = log_weight.detach().softmax(0)
         figures = {"elbo": -log_weight.detach().mean(), "effective_draws": 1 / share.square().sum(0).mean()}
-        return Loss(scaled(terms, self.method.scales, step), terms | figures)
+        return Loss(scaled(terms, scales, step), terms | figures)

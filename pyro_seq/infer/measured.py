@@ -14,7 +14,7 @@ from pyro_seq._random import isolated_rng, mixed_seed
 from pyro_seq.data import Sequences
 from pyro_seq.door import require_data, require_posterior
 from pyro_seq.errors import NumericalError
-from pyro_seq.model import over_samples
+from pyro_seq.model import SequenceModel, over_samples
 from pyro_seq.posterior import Posterior, prediction_context
 
 _ENTRIES = 2**20  # of observations that are looked at
@@ -45,9 +45,16 @@ def measure_noise(posterior: Posterior, data: Sequences, *, seed: int = 0) -> No
     """
     require_posterior(posterior)
     require_data(posterior.model, data)
-    measuring = [part for part in posterior.model.children() if isinstance(part, _Measures)]
-    if not measuring:
-        return
+    measure(posterior, data, seed)
+
+
+def measuring_parts(model: SequenceModel) -> list[_Measures]:
+    """The parts of a model that measure; most models have none."""
+    return [part for part in model.children() if isinstance(part, _Measures)]
+
+
+def measure(posterior: Posterior, data: Sequences, seed: int) -> None:
+    """`measure_noise` on data that have been checked."""
     count = min(len(data), max(_SERIES, _ENTRIES // max(1, data.values[:1].numel())))
     data = data.seen()[torch.arange(count, device=data.device) * len(data) // count]
     try:
@@ -55,7 +62,7 @@ def measure_noise(posterior: Posterior, data: Sequences, *, seed: int = 0) -> No
     except NumericalError as error:
         warnings.warn(f"The noise of predictions could not be measured: {error}", stacklevel=3)
         return
-    for part in measuring:
+    for part in measuring_parts(posterior.model):
         part.measure(means, data.values, data.entry_mask)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pyro_seq._arguments import keep_whole
 from pyro_seq.data import Sequences, SequenceSource
@@ -48,6 +49,8 @@ class SVI(GradientMethod):
     References:
         Kingma and Welling (2014), Auto-encoding variational Bayes.
     """
+
+    trains_guide: ClassVar[bool] = True
 
     num_particles: int | Schedule = 1
     analytic_kl: bool = True

@@ -105,6 +105,11 @@ class KalmanVAE(SequenceModel):
             )
         self.has_states = has_states
 
+    @property
+    def reads_series(self) -> bool:
+        """False: frames are read one by one."""
+        return False
+
     def model(self, data: Sequences) -> None:
         """Draw codes that follow the dynamics, and emit a frame from each."""
         self.bind()

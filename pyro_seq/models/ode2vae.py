@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import ClassVar
 
 import pyro
@@ -21,10 +22,11 @@ from pyro_seq.nn.encoder import FrameWindow, InitialStateEncoder, SeriesEncoder
 from pyro_seq.nn.energy_tilt import EnergyTilt
 from pyro_seq.nn.flow import Flow
 from pyro_seq.nn.frame import frame_emission
+from pyro_seq.nn.informed import informed, sight
 from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
 from pyro_seq.nn.mlp import MLPTrunk
 from pyro_seq.nn.tempo import SeriesTempo
-from pyro_seq.nn.units import Standardise
+from pyro_seq.ops.odeint import RK4
 
 
 @rebuildable
@@ -60,10 +62,10 @@ class ODE2VAE(SequenceModel):
     Args:
         obs_shape: Shape of one observation; (channel, height, width) gives convolutional parts.
         state_dim: Size q of the position; the state is `flow.order` times as large.
-        flow: Order and solver of the equation; by default of second order with one Runge-Kutta step per interval. Where
-            they differ much, ``Flow(q, solver=RK4(step_size=time_step))`` takes steps of at most a typical one, and a
-            state does not depend on which other times are asked for.
-            ``Flow(q, order=1)`` makes a neural ODE.
+        flow: Order and solver of the equation; of second order when absent, and ``Flow(q, order=1)`` makes a neural
+            ODE. Without a solver it takes Runge-Kutta steps of at most `time_step`, a typical interval of training, so
+            that a state does not depend on which other times are asked for. Cost: one step an interval of even times,
+            about two of random ones, and at most 17 of any data of training on average.
         vector_field: The random acceleration; a `BayesianMLP` with two hidden layers of 50 when absent.
         initial_prior: Prior of the initial state: `StandardNormal` by default, `LearnedNormal` or an `EnergyTilt`.
         encoder: Posterior of the initial state: by default an `InitialStateEncoder`, which reads the first frames; an
@@ -120,6 +122,8 @@ class ODE2VAE(SequenceModel):
             )
         self.obs_shape = tuple(obs_shape)
         self.flow = Flow(state_dim) if flow is None else flow
+        if self.flow.solver is None:
+            self.flow.solver = RK4(step_size=time_step)
         self.vector_field = BayesianMLP(self.flow.state_dim, self.flow.dim) if vector_field is None else vector_field
         self.initial_prior = StandardNormal() if initial_prior is None else initial_prior
         if encoder is None:
@@ -133,6 +137,11 @@ class ODE2VAE(SequenceModel):
         self.has_path_kl = has_path_kl
         self.has_instant_encoder = has_instant_encoder
         _require_fitting(self)
+
+    @property
+    def reads_series(self) -> bool:
+        """Whether the encoder reads more than the first frames."""
+        return not hasattr(self.encoder, "num_frames")
 
     def model(self, data: Sequences) -> None:
         """Draw a field, an initial state for each series, follow the equation, and emit."""
@@ -159,9 +168,11 @@ class ODE2VAE(SequenceModel):
                 self.tempo.posterior(data.seen(), self._series_times(data.seen()))
 
     def encode(self, data: Sequences) -> dist.TorchDistribution:
-        """Posterior of the initial state given the first frames: batch (series,), event (state,)."""
+        """Posterior of the initial state given what the encoder reads: batch (series,), event (state,)."""
         data = data.seen()
-        return self.encoder(data.values, data.entry_mask, self._series_times(data))
+        mask, times = data.entry_mask, self._series_times(data)
+        prior = self.initial_prior.distribution(data.values.new_zeros(self.flow.state_dim))
+        return informed(self.encoder(data.values, mask, times), prior, sight(self.encoder, mask))
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
         r"""The path terms of the paper, and those of the initial prior, (..., series) each.
@@ -186,6 +197,23 @@ class ODE2VAE(SequenceModel):
         if self.has_instant_encoder:
             terms["instant_encoder"] = self._distance_to_encoder(data, path, log_density)
         return terms
+
+    def check(self, data: Sequences) -> None:
+        """Warn where a window encoder meets series that hide what it reads, and show more than that later."""
+        super().check(data)
+        if self.reads_series or data.mask.all():
+            return
+        mask = data.entry_mask
+        is_blind = ~sight(self.encoder, mask).all(-1) & mask.flatten(1).any(1)
+        if bool(is_blind.any()):
+            warnings.warn(
+                f"{int(is_blind.sum())} of {len(data)} series hide some of the first frames, all that the encoder of "
+                "this ODE2VAE reads: what it does not see of their initial state follows the prior, whatever they show "
+                "later. An encoder of whole series does not lose it: "
+                f"`ODE2VAE(..., encoder=RNNEncoder({self.obs_shape}, {self.flow.state_dim}))`.",
+                UserWarning,
+                stacklevel=5,
+            )
 
     def coords(self, data: Sequences) -> dict[str, list]:
         """Names of the state's entries."""
@@ -244,14 +272,9 @@ def _encoder(obs_shape: tuple[int, ...], flow: Flow, num_frames: int) -> Initial
         return FrameWindow(trunk(length, obs_shape), length, dim)
 
     if flow.order == 1:
-        return InitialStateEncoder(window(num_frames, flow.dim), units=_units(obs_shape))
+        return InitialStateEncoder(window(num_frames, flow.dim))
     velocity = window(num_frames, flow.state_dim - flow.dim)
-    return InitialStateEncoder(window(1, flow.dim), velocity, units=_units(obs_shape))
-
-
-def _units(obs_shape: tuple[int, ...]) -> Standardise:
-    """One unit for all pixels, one for each variable of a vector."""
-    return Standardise(() if len(obs_shape) == 3 else obs_shape)
+    return InitialStateEncoder(window(1, flow.dim), velocity)
 
 
 def _emission(obs_shape: tuple[int, ...], dim: int, emission: Emission | None) -> Emission:

@@ -124,6 +124,11 @@ class RecurrentVAE(SequenceModel):
                 f"and {self.transition.code_dim}."
             )
 
+    @property
+    def reads_series(self) -> bool:
+        """False: frames are read one by one."""
+        return False
+
     def model(self, data: Sequences) -> None:
         """Draw the codes of all steps, one after the other, and emit each."""
         self.bind()

@@ -22,6 +22,7 @@ from pyro_seq.nn.content import Content, last_frames, random_frames
 from pyro_seq.nn.dcgan import DCGAN
 from pyro_seq.nn.emission import Emission, PixelEmission
 from pyro_seq.nn.image_coding import Architecture, Maps
+from pyro_seq.nn.informed import informed
 from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
 from pyro_seq.nn.transition import NoisePrior, ResidualTransition, Transition
 from pyro_seq.posterior import prediction_context
@@ -161,7 +162,9 @@ class SRVP(SequenceModel):
         assert data.context is not None
         codes, seen = data.context["codes"], data.step_mask
         with self.series(data):
-            initial = pyro.sample("initial", self.encoder.initial(codes, seen))
+            prior = self.initial_prior.distribution(data.values.new_zeros(self.state_dim))
+            sees = seen[:, : self.encoder.num_frames].any(-1, keepdim=True)
+            initial = pyro.sample("initial", informed(self.encoder.initial(codes, seen), prior, sees))
             if self.noise_dim:
                 pyro.sample("noise", self.chain(initial, data, encoded=self.encoder.noise(codes, seen)))
 

@@ -20,8 +20,8 @@ class ChainEncoder(nn.Module):
         q(y_1 \mid x) = N\left(m(c_{1:k}),\ s(c_{1:k})^2\right), \qquad
         q(z_t \mid x) = N\left(m(h_t),\ s(h_t)^2\right), \quad h_t = \mathrm{LSTM}(c_t, h_{t-1})
 
-    A frame that was not seen has the code of the last one that was, and zeros before the first. When none of the first
-    k was seen, the first state is standard normal.
+    A frame that was not seen has the code of the last one that was, and zeros before the first. Where none of the first
+    k was seen, the model puts its prior in place of the first state's.
 
     Args:
         code_dim: Size of the code c of a frame.
@@ -48,9 +48,7 @@ class ChainEncoder(nn.Module):
         """Distribution of the first state, batch (series,), event (state,), from codes (series, time, code)."""
         steps = torch.arange(self.num_frames, device=codes.device).clamp(max=codes.shape[1] - 1)
         read = softplus_normal(self.first(hold(codes, seen)[:, steps].flatten(1)).to(codes.dtype))
-        is_known = seen[:, : self.num_frames].any(-1, keepdim=True)
-        loc, scale = torch.where(is_known, read.loc, 0.0), torch.where(is_known, read.scale, 1.0)
-        return dist.Normal(loc, scale, validate_args=False).to_event(1)
+        return read.to_event(1)
 
     def noise(self, codes: Tensor, seen: Tensor) -> dist.Normal:
         """Distribution of the noise that leads to each frame, batch (series, time, noise)."""

@@ -13,7 +13,9 @@ from pyro_seq._arguments import is_positive, require
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.measured_pixels import MeasuredPixels, measure
+from pyro_seq.distributions.standardised_normal import StandardisedNormal
 from pyro_seq.errors import DataError
+from pyro_seq.nn.saved_state import shape_by_data, take_shape
 from pyro_seq.nn.units import Standardise
 
 
@@ -139,19 +141,24 @@ class _Pixels(dist.Normal):
 
 @rebuildable
 class GaussianEmission(Emission):
-    r"""Real values with Gaussian noise of learned scale.
+    r"""Real values with Gaussian noise of learned scale, each variable in its own unit.
 
     .. math::
         x \sim \mathcal N\left(m + c\, g(s),\ (c\, \sigma)^2\right)
 
-    The centre m and the unit c are one number each, the mean and the standard deviation of all observed training
-    entries: scaling each variable by its own deviation would blow up those that hardly vary.
+    Centre m, unit c and noise scale :math:`\sigma` are numbers for each variable: for each entry of an observation, and
+    for all pixels of an image (channel, height, width) together. So data in other units give the same fit, and what
+    hardly varies is modelled as closely, relative to its own deviation, as what varies much. Where all entries are of
+    one kind with the same noise, such as coordinates of markers, ``units=Standardise(())`` makes them one variable.
 
     Args:
         decoder: Maps positions (batch, dim) to standardised means (batch, \*obs); by default the model's.
-        initial_scale: Noise scale at the start, in units of the data's standard deviation.
-        scale_shape: Shape of the learned scale: ``()`` for one number, or the shape of an observation.
-        minimum_scale: Floor of the noise scale in the same units, which keeps a likelihood of constant entries bounded.
+        initial_scale: Noise scale :math:`\sigma` at the start, in units of the data.
+        scale_shape: Shape of :math:`\sigma`, which broadcasts to that of an observation, ``()`` for one number; that
+            of the units when absent.
+        minimum_scale: Floor of :math:`\sigma`, a share of each variable's own unit, which keeps a likelihood of
+            constant entries bounded.
+        units: Centre and unit; those of each variable when absent.
     """
 
     def __init__(
@@ -159,26 +166,32 @@ class GaussianEmission(Emission):
         decoder: nn.Module | None = None,
         *,
         initial_scale: float = 0.5,
-        scale_shape: tuple[int, ...] = (),
+        scale_shape: tuple[int, ...] | None = None,
         minimum_scale: float = 1e-3,
+        units: Standardise | None = None,
     ) -> None:
         super().__init__(decoder)
         self.minimum_scale = minimum_scale
-        self.log_scale = nn.Parameter(torch.full(scale_shape, math.log(initial_scale - minimum_scale)))
-        self.units = Standardise()
+        self.units = Standardise() if units is None else units
+        shape = self.units.unit.shape if scale_shape is None else scale_shape
+        self.log_scale = nn.Parameter(torch.full(shape, math.log(initial_scale - minimum_scale)))
+        if scale_shape is None:
+            shape_by_data(self, "log_scale")
 
     @property
     def scale(self) -> Tensor:
-        """Standard deviation of the noise, in the unit of the data."""
+        """Standard deviation of the noise, in the unit of the data; one number for each variable."""
         return self.units.unit * (self.minimum_scale + self.log_scale.exp())
 
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
         r"""Normal around standardised means `decoded` (..., \*obs)."""
-        return dist.Normal(self.units.restore(decoded), self.scale)
+        scale = self.minimum_scale + self.log_scale.exp()
+        return StandardisedNormal(decoded, scale, self.units.centre, self.units.unit)
 
     def adapt(self, data: Sequences) -> None:
         """Take centre and unit from the observed entries."""
         self.units.adapt(data)
+        take_shape(self, self.units.unit.shape)
 
 
 def _require_pixels(data: Sequences, purpose: str, remedy: str) -> None:

@@ -26,8 +26,9 @@ class Trunk(Protocol):
 class SeriesEncoder(Protocol):
     """A module that reads a series and gives a Gaussian over a vector at its start; any model of a flow takes it.
 
-    One with a method ``adapt(data)`` takes units from the training data there. `InitialStateEncoder` reads the first
-    frames, `RNNEncoder` and `ODERNNEncoder` whole series.
+    One with a method ``adapt(data)`` takes units from the training data there, and one that reads a part of a series
+    says by ``sees(mask)`` which entries of its vector it can tell, (batch, dim): the others follow the prior.
+    `InitialStateEncoder` reads the first frames, `RNNEncoder` and `ODERNNEncoder` whole series.
     """
 
     @property
@@ -85,7 +86,7 @@ class InitialStateEncoder(nn.Module):
     Args:
         position: Reads one frame.
         velocity: Reads the first m frames; None when the state is a position only.
-        units: Standardises the frames; one unit for all entries when absent.
+        units: Standardises the frames; by default each variable in its own unit, and the pixels of an image in one.
 
     References:
         Yildiz, Heinonen, Lahdesmaki, "ODE2VAE", NeurIPS 2019, section 3.2.
@@ -112,6 +113,12 @@ class InitialStateEncoder(nn.Module):
     def adapt(self, data: Sequences) -> None:
         """Take the units of the frames from the training data."""
         self.units.adapt(data)
+
+    def sees(self, mask: Tensor) -> Tensor:
+        r"""Entries of the state (batch, dim) with anything observed in their window, by mask (batch, frame, \*obs)."""
+        windows = [mask[:, : window.num_frames].flatten(1).any(1, keepdim=True) for window in self._windows()]
+        sizes = [window.dim for window in self._windows()]
+        return torch.cat([seen.expand(-1, size) for seen, size in zip(windows, sizes, strict=True)], -1)
 
     def forward(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
         r"""Distribution of the state at the first of `frames`.

@@ -27,7 +27,9 @@ class Flow(nn.Module):
     Args:
         dim: Size of the position.
         order: Order n of the equation, 1 to 4.
-        solver: How to integrate; one classical Runge-Kutta step per observed interval when absent.
+        solver: How to integrate. When absent, the model that the flow becomes part of fills in classical Runge-Kutta
+            steps no longer than a typical interval of training, so that a state does not depend on which other times
+            are asked for; a flow by itself takes one step an interval.
 
     References:
         Chen, Rubanova, Bettencourt, Duvenaud, "Neural Ordinary Differential Equations", NeurIPS 2018, theorem 1.
@@ -40,7 +42,7 @@ class Flow(nn.Module):
             raise DataError(f"`dim` must be at least 1 and `order` 1 to {len(_ORDER_NAMES)}. Got {dim} and {order}.")
         self.dim = dim
         self.order = order
-        self.solver = RK4() if solver is None else solver
+        self.solver = solver
 
     @property
     def state_dim(self) -> int:
@@ -96,7 +98,8 @@ class Flow(nn.Module):
             divergence = self.divergence(function, state)
             return divergence if speed is None else speed * divergence
 
-        return odeint(rate, initial, times, self.solver, integrand=divergence if has_volume else None)
+        solver = RK4() if self.solver is None else self.solver
+        return odeint(rate, initial, times, solver, integrand=divergence if has_volume else None)
 
 
 class SteeredFunction:

@@ -29,7 +29,7 @@ class FrameEncoder(nn.Module):
         trunk: Reads a window of one frame, such as ``ConvTrunk(1, obs_shape)``; missing entries of it are zero.
         dim: Size of the code.
         maximum_variance: The bound v.
-        units: Standardises the frames; one unit for all entries when absent.
+        units: Standardises the frames; by default each variable in its own unit, and the pixels of an image in one.
 
     References:
         Fraccaro, Kamronn, Paquet, Winther, "A disentangled recognition and nonlinear dynamics model for unsupervised
@@ -69,11 +69,10 @@ class FrameEncoder(nn.Module):
 
 
 def frame_encoder(obs_shape: tuple[int, ...], dim: int, maximum_variance: float = 0.03) -> FrameEncoder:
-    """Convolutional for images, with one unit for all pixels; else an MLP with a unit for each variable."""
+    """Convolutional for images, else an MLP."""
     if len(obs_shape) == 3:
         return FrameEncoder(ConvTrunk(1, obs_shape, (32, 32, 32)), dim, maximum_variance=maximum_variance)
-    trunk, units = MLPTrunk(1, obs_shape), Standardise(obs_shape)
-    return FrameEncoder(trunk, dim, maximum_variance=maximum_variance, units=units)
+    return FrameEncoder(MLPTrunk(1, obs_shape), dim, maximum_variance=maximum_variance)
 
 
 def frame_emission(obs_shape: tuple[int, ...], dim: int, emission: Emission | None = None) -> Emission:

@@ -7,6 +7,7 @@ import math
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
@@ -15,8 +16,11 @@ from pyro_seq.nn.conv import ConvTrunk
 from pyro_seq.nn.encoder import Trunk
 from pyro_seq.nn.fused import run_recurrent
 from pyro_seq.nn.mlp import mlp
+from pyro_seq.nn.saved_state import came_later
 from pyro_seq.nn.units import Standardise
 from pyro_seq.ops.odeint import Dopri5, Euler, Solver, odeint
+
+_HEAD = 64  # of the hidden layer behind a memory
 
 
 class StepReader(nn.Module):
@@ -31,7 +35,7 @@ class StepReader(nn.Module):
     def __init__(self, obs_shape: tuple[int, ...], trunk: Trunk | None = None) -> None:
         super().__init__()
         is_image = len(obs_shape) == 3
-        self.units = Standardise(() if is_image else tuple(obs_shape))
+        self.units = Standardise()
         self.trunk = ConvTrunk(1, obs_shape) if is_image and trunk is None else trunk
         self.num_features = 2 * math.prod(obs_shape) if self.trunk is None else self.trunk.num_features
 
@@ -45,25 +49,39 @@ class StepReader(nn.Module):
         return self.trunk(*windows, frames.new_zeros(len(windows[0]), 0)).unflatten(0, frames.shape[:2])
 
 
+@rebuildable
 class GaussianHead(nn.Module):
-    """A normal distribution with independent entries from features.
+    r"""A normal distribution with independent entries from features f.
+
+    .. math::
+        N\left(m(f),\ \operatorname{diag} s^2(f)\right), \qquad [m, \log s](f) = A f + b + C \tanh(D f + e)
+
+    The hidden layer begins with C = 0. It is what tells a state from a memory and the time that has passed since: how
+    far a motion is to be followed back is no linear function of the two.
 
     Args:
         size_in: Size of the features.
         dim: Size of the vector.
+        hidden_dim: Size of the hidden layer; 0 for none.
         initial_log_scale: Log standard deviation at the start.
     """
 
-    def __init__(self, size_in: int, dim: int, *, initial_log_scale: float = -2.0) -> None:
+    def __init__(self, size_in: int, dim: int, *, hidden_dim: int = 0, initial_log_scale: float = -2.0) -> None:
         super().__init__()
         self.linear = nn.Linear(size_in, 2 * dim)
+        self.hidden = mlp((size_in, hidden_dim, 2 * dim)) if hidden_dim else None
         with torch.no_grad():
             self.linear.bias[dim:].fill_(initial_log_scale)
             self.linear.weight[dim:].mul_(0.1)
+        if self.hidden is not None:
+            nn.init.zeros_(self.hidden[-1].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.hidden[-1].bias)  # type: ignore[arg-type]
+            came_later(self, self.hidden, "hidden")
 
     def forward(self, features: Tensor) -> dist.TorchDistribution:
         """Batch (...,), event (dim,), of features (..., feature)."""
-        loc, log_scale = self.linear(features).chunk(2, -1)
+        numbers = self.linear(features)
+        loc, log_scale = (numbers if self.hidden is None else numbers + self.hidden(features)).chunk(2, -1)
         return dist.Normal(loc, log_scale.clamp(-10.0, 5.0).exp()).to_event(1)
 
 
@@ -97,7 +115,7 @@ class RNNEncoder(nn.Module):
         self.dim = dim
         self.reader = StepReader(obs_shape, trunk)
         self.recurrence = nn.GRU(self.reader.num_features + 1, hidden_dim, batch_first=True)
-        self.head = GaussianHead(hidden_dim + 1, dim)
+        self.head = GaussianHead(hidden_dim + 1, dim, hidden_dim=_HEAD)
 
     def adapt(self, data: Sequences) -> None:
         """Take the units of the frames from the training data."""
@@ -134,17 +152,29 @@ class ODERNNEncoder(nn.Module):
     The memory is zero until the last step with an observed entry, whatever is hidden after it. Cost: a loop over the
     steps in Python, dearer than `RNNEncoder`'s one call.
 
-    The recursion is the authors', the parts in it are not: their unit has perceptrons for gates and a memory that is a
-    mean and a deviation, intervals longer than a fiftieth of the time range are cut into Euler steps of about that, and
-    their head has two layers.
+    The recursion is the authors'. Their parts, for vectors of length n with times in a range of r in model time, are ::
+
+        cell=MeanDeviationCell(2 * n, hidden_dim),                 gates by perceptrons; only the mean moves in between
+        head=nn.Sequential(nn.Linear(2 * hidden_dim, 100), nn.Tanh(), GaussianHead(100, dim)),
+        solver=Euler(step_size=r / 50),
+
+    from `pyro_seq.nn.mean_deviation` and `pyro_seq.nn.ode_rnn`. What still differs: their head takes the absolute value
+    for the deviation, where ours has the exponential; they let the memory move before anything was read; and they round
+    the number of Euler steps down.
 
     Args:
         obs_shape: Shape of one observation.
         dim: Size of the vector.
-        hidden_dim: Size of the memory h.
+        hidden_dim: Size of the memory h, or of the first part of it that moves; the rest stays between steps.
         field: The field f; a network with one hidden layer of 50 when absent.
         solver: How to move between steps; one step of Euler's method an interval when absent.
         trunk: Reads a window of one frame; convolutional for images when absent, and nothing for vectors.
+        cell: ``(features, memory) -> memory``, with `input_size` and `hidden_size`, the whole memory's; a
+            `torch.nn.GRUCell` when absent.
+        head: Maps the memory (series, memory) to a distribution of vectors; a `GaussianHead` when absent.
+
+    Raises:
+        DataError: When a size is not positive, the cell does not fit, or the solver does not stop at every time.
 
     References:
         Rubanova, Chen, Duvenaud, "Latent ODEs for irregularly-sampled time series", NeurIPS 2019.
@@ -159,6 +189,8 @@ class ODERNNEncoder(nn.Module):
         field: nn.Module | None = None,
         solver: Solver = Euler(),
         trunk: Trunk | None = None,
+        cell: nn.Module | None = None,
+        head: nn.Module | None = None,
     ) -> None:
         super().__init__()
         _check_sizes(dim, hidden_dim)
@@ -167,8 +199,9 @@ class ODERNNEncoder(nn.Module):
         self.dim, self.hidden_dim, self.solver = dim, hidden_dim, solver
         self.reader = StepReader(obs_shape, trunk)
         self.field = mlp((hidden_dim, 50, hidden_dim)) if field is None else field
-        self.cell = nn.GRUCell(self.reader.num_features, hidden_dim)
-        self.head = GaussianHead(hidden_dim, dim)
+        self.cell = nn.GRUCell(self.reader.num_features, hidden_dim) if cell is None else cell
+        self._memory_dim = _checked_memory(self.cell, self.reader.num_features, hidden_dim)
+        self.head = GaussianHead(self._memory_dim, dim, hidden_dim=_HEAD) if head is None else head
 
     def adapt(self, data: Sequences) -> None:
         """Take the units of the frames from the training data."""
@@ -179,20 +212,37 @@ class ODERNNEncoder(nn.Module):
         return self.head(self.memories(frames, mask, times)[:, -1].to(frames.dtype))
 
     def memories(self, frames: Tensor, mask: Tensor, times: Tensor) -> Tensor:
-        """Memory (series, time, hidden) after each step, from the last step to the first."""
+        """Memory (series, time, memory) after each step, from the last step to the first."""
         features = self.reader(frames, mask).flip(1)
         is_seen = mask.flatten(2).any(-1).flip(1)
         is_moving = is_seen.cumsum(1) > is_seen.long()  # something was seen before the step is read
+        rows = torch.arange(len(frames), device=frames.device)
 
-        def jump(step: int, memory: Tensor) -> Tensor:
-            memory = torch.where(is_moving[:, step, None], memory, 0)
-            return torch.where(is_seen[:, step, None], self.cell(features[:, step], memory).to(memory), memory)
+        def jump(step: int | Tensor, memory: Tensor) -> Tensor:
+            memory = torch.where(is_moving[rows, step, None], memory, 0)
+            return torch.where(is_seen[rows, step, None], self.cell(features[rows, step], memory).to(memory), memory)
 
-        start = frames.new_zeros(len(frames), self.hidden_dim)
+        def rate(_: Tensor, memory: Tensor) -> Tensor:
+            rate = self.field(memory[..., : self.hidden_dim])
+            return pad(rate, (0, memory.shape[-1] - self.hidden_dim))
+
+        start = frames.new_zeros(len(frames), self._memory_dim)
         elapsed = times[:, -1:] - times.flip(1)
-        return odeint(lambda _, memory: self.field(memory), start, elapsed, self.solver, jump=jump).path
+        return odeint(rate, start, elapsed, self.solver, jump=jump).path
 
 
 def _check_sizes(dim: int, hidden_dim: int) -> None:
     if dim < 1 or hidden_dim < 1:
         raise DataError(f"`dim` and `hidden_dim` must be positive. Got {dim} and {hidden_dim}.")
+
+
+def _checked_memory(cell: nn.Module, num_features: int, hidden_dim: int) -> int:
+    """Size of the memory of a cell."""
+    features, memory = getattr(cell, "input_size", None), getattr(cell, "hidden_size", None)
+    if features != num_features or not isinstance(memory, int) or memory < hidden_dim:
+        raise DataError(
+            f"`cell` must have `input_size` {num_features}, values and mask or what the trunk makes of them, and "
+            f"`hidden_size` {hidden_dim}, that of `hidden_dim`, or more. Got {features} and {memory} of "
+            f"{type(cell).__name__}. Make it of these sizes."
+        )
+    return memory

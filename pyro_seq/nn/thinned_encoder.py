@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -37,6 +38,8 @@ class ThinnedEncoder(nn.Module):
     References:
         Rubanova, Chen, Duvenaud, "Latent ODEs for irregularly-sampled time series", NeurIPS 2019.
     """
+
+    hides_in_training: ClassVar[bool] = True
 
     def __init__(self, encoder: SeriesEncoder, *, shares: Sequence[float]) -> None:
         super().__init__()

@@ -1,8 +1,6 @@
-"""The unit of the data: centred and scaled for networks, and back."""
+"""The unit of the data: centred and scaled for networks, and back; one for each variable."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -10,56 +8,62 @@ from torch import Tensor, nn
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.data._validation import widen
+from pyro_seq.errors import ShapeError
+from pyro_seq.nn.saved_state import shape_by_data, take_shape
 
 _ENTRIES = 2**20  # in double precision at a time
+_IMAGE_DIM = 3  # (channel, height, width)
 
 
-def _parts(data: Sequences) -> Iterator[tuple[Tensor, Tensor]]:
-    """Values in double precision and their mask, a few series at a time, so that no second set is held in memory."""
-    size = max(1, _ENTRIES * data.num_series // max(1, data.values.numel()))
-    for start in range(0, data.num_series, size):
-        part = slice(start, start + size)
-        values = data.values[part].double()
-        yield values, widen(data.mask[part], values).expand_as(values)
+def variable_shape(obs_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of what there is one of for each variable: every entry of an observation, all pixels of an image as one."""
+    return () if len(obs_shape) == _IMAGE_DIM else tuple(obs_shape)
 
 
 @rebuildable
 class Standardise(nn.Module):
-    r"""Centre and scale by what the training data's observed entries say.
+    r"""Centre and scale each variable by what the training data's observed entries say of it.
 
     .. math::
-        y = \frac{x - m}{\max(c,\ \epsilon\, c_\text{all})}
+        y = \frac{x - m}{c}
 
-    with means m and standard deviations c of each entry of an observation, or of all together.
+    with means m and standard deviations c of each variable. What one variable is measured in says nothing about
+    another, so no unit depends on other variables: data in other units give the same y. A variable that does not vary
+    by more than the rounding of its floating type has no deviation, and its unit is the share `floor` of its level
+    \|m\|, or 1 at level zero and where nothing is observed.
 
     Args:
-        shape: Shape of an observation for one unit an entry, ``()`` for one unit in all.
-        floor: Smallest unit :math:`\epsilon`, relative to the deviation of all entries together: it keeps entries that
-            hardly vary from being blown up.
+        shape: Shape of the units, which broadcasts to that of an observation: ``()`` for one unit in all. When absent,
+            there is one for each entry of an observation, and one in all for images (channel, height, width).
+        floor: Unit of what does not vary, relative to its level.
     """
 
     centre: Tensor
     unit: Tensor
 
-    def __init__(self, shape: tuple[int, ...] = (), *, floor: float = 0.03) -> None:
+    def __init__(self, shape: tuple[int, ...] | None = None, *, floor: float = 0.03) -> None:
         super().__init__()
         self.floor = floor
-        self.register_buffer("centre", torch.zeros(shape))
-        self.register_buffer("unit", torch.ones(shape))
+        self.register_buffer("centre", torch.zeros(shape or ()))
+        self.register_buffer("unit", torch.ones(shape or ()))
+        if shape is None:
+            shape_by_data(self, "centre", "unit")
 
     def adapt(self, data: Sequences) -> None:
-        """Take centre and unit from the observed entries."""
-        total = count = squares = torch.zeros((), dtype=torch.float64)
-        for values, mask in _parts(data):
-            total, count = total + (values * mask).sum((0, 1)), count + mask.sum((0, 1))
-        middle = total.sum() / count.sum().clamp(min=1)
-        centre = middle if self.centre.ndim == 0 else total / count.clamp(min=1)
-        for values, mask in _parts(data):
-            squares = squares + ((values - centre) * mask).square().sum((0, 1))
-        # the squares around the centre of all are those around each entry's, and what lies between the centres
-        spread_of_all = ((squares + count * (centre - middle).square()).sum() / count.sum().clamp(min=1)).sqrt()
-        spread = spread_of_all if self.centre.ndim == 0 else (squares / count.clamp(min=1)).sqrt()
-        unit = torch.maximum(spread, self.floor * (spread_of_all if bool(count.any()) else torch.ones_like(middle)))
+        """Take centre and unit from the observed entries.
+
+        Raises:
+            ShapeError: When the shape of the units is not one for these observations.
+        """
+        take_shape(self, variable_shape(data.obs_shape))
+        shape = self.centre.shape
+        _require_broadcast(shape, data)
+        count, total, _ = _sums(data, torch.zeros(shape, dtype=torch.float64, device=data.device))
+        centre = total / count
+        _, rest, squares = _sums(data, centre)  # the rest is what the first sum lost by rounding
+        spread, level = (squares / count - (rest / count).square()).clamp(min=0).sqrt(), centre.abs()
+        rounding = torch.finfo(data.dtype).eps / 2 * level  # two neighbouring numbers deviate by no more
+        unit = torch.where(spread > rounding, spread, self.floor * level)
         self.centre.copy_(centre)
         self.unit.copy_(torch.where(unit > 0, unit, torch.ones_like(unit)))
 
@@ -70,3 +74,29 @@ class Standardise(nn.Module):
     def restore(self, standardised: Tensor) -> Tensor:
         r"""Values in the unit of the data (..., \*obs)."""
         return self.centre + self.unit * standardised
+
+
+def _sums(data: Sequences, middle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Number, at least 1, and sums of deviations and of squares around `middle` of observed entries, in its shape.
+
+    In double precision, a few series at a time, so that no second set is held in memory.
+    """
+    size = max(1, _ENTRIES * data.num_series // max(1, data.values.numel()))
+    count, total, squares = (torch.zeros_like(middle) for _ in range(3))
+    for start in range(0, data.num_series, size):
+        values = data.values[start : start + size].double()
+        mask = widen(data.mask[start : start + size], values).expand_as(values)
+        deviations = (values - middle) * mask
+        count += mask.sum((0, 1)).sum_to_size(middle.shape)
+        total += deviations.sum((0, 1)).sum_to_size(middle.shape)
+        squares += deviations.square().sum((0, 1)).sum_to_size(middle.shape)
+    return count.clamp(min=1), total, squares
+
+
+def _require_broadcast(shape: torch.Size, data: Sequences) -> None:
+    sizes = zip(reversed(shape), reversed(data.obs_shape), strict=False)
+    if len(shape) > len(data.obs_shape) or any(here not in (1, there) for here, there in sizes):
+        raise ShapeError(
+            f"`shape` of the units must broadcast to the observations, {data.obs_shape}. Got {tuple(shape)}. Leave it "
+            "out for one unit for each variable, or pass () for one in all."
+        )

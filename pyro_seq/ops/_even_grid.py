@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pyro_seq.ops._time_grid import STEP_TOLERANCE, TimeGrid, require_few_steps
+from pyro_seq.ops._time_grid import STEP_TOLERANCE, TimeGrid, entries_at, require_few_steps
 
 
 class EvenGrid:
@@ -46,7 +46,7 @@ class EvenGrid:
         knots = first + step_size * torch.arange(count + 1, dtype=torch.float64)
         if times.ndim == 2:
             clock, lengths, knots = clock.mT[..., None], lengths.mT[..., None], knots.mT[..., None]
-        self.steps = TimeGrid(clock.to(like), lengths, list(range(count + 1)))
+        self.steps = TimeGrid(clock.to(like), lengths, torch.arange(count + 1))
         self._step_size = step_size
         self._knots = knots.to(like)
         self._index = index.long().to(like.device)
@@ -64,17 +64,9 @@ class EvenGrid:
         """Values (..., time, dim) at the times, from values and slopes (..., end, dim) at the ends of the steps."""
         if values.shape[-2] == 1:
             return values.expand(*values.shape[:-2], self._index.shape[-1], values.shape[-1])
-        near, share = _gather(values, self._index), self._share
-        far, rest = _gather(values, self._index + 1), 1 - share
-        leave = self._step_size * _gather(slopes, self._index)
-        arrive = self._step_size * _gather(slopes, self._index + 1)
+        near, share = entries_at(values, self._index), self._share
+        far, rest = entries_at(values, self._index + 1), 1 - share
+        leave = self._step_size * entries_at(slopes, self._index)
+        arrive = self._step_size * entries_at(slopes, self._index + 1)
         start = rest.square() * ((1 + 2 * share) * near + share * leave)
         return start + share.square() * ((3 - 2 * share) * far - rest * arrive)
-
-
-def _gather(values: Tensor, index: Tensor) -> Tensor:
-    """Entries of the axis before the last, by an index (time,) or (series, time)."""
-    if index.ndim == 1:
-        return values.index_select(-2, index)
-    index = index[..., None].expand(*values.shape[:-3], -1, -1, values.shape[-1])
-    return values.gather(-2, index)

@@ -12,10 +12,10 @@ from torch import Tensor
 from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.ops._even_grid import EvenGrid
-from pyro_seq.ops._time_grid import TimeGrid, cut
+from pyro_seq.ops._time_grid import Arrival, TimeGrid, cut, entries_at
 
 Field = Callable[[Tensor, Tensor], Tensor]
-Jump = Callable[[int, Tensor], Tensor]
+Jump = Callable[[int | Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -154,12 +154,12 @@ def _march(
     jump: Jump | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Step through the grid. Returns the path and, if wanted, the states at which the field was evaluated."""
-    clock, frame_ends = iter(grid.clock.unbind(0)), set(grid.ends[1:])
+    clock, arrivals = iter(grid.clock.unbind(0)), grid.arrivals(initial.device)
     offsets = [grid.multiples(node, initial) for node in solver.nodes]
     first = next(i for i, weight in enumerate(solver.weights) if weight)
     scale = grid.multiples(solver.weights[first], initial)
     ratios = [weight / solver.weights[first] for weight in solver.weights]
-    state = initial if jump is None else jump(0, initial)
+    state = _after(jump, arrivals[0], initial)
     frames, stages = [state], []
     for step in range(len(grid.lengths)):
         point = slope = total = state
@@ -175,10 +175,19 @@ def _march(
             elif ratio:
                 total = torch.add(total, slope, alpha=ratio)
         state = _advance(state, scale[step], total)
-        if step + 1 in frame_ends:
-            state = state if jump is None else jump(len(frames), state)
+        if step + 1 in arrivals:
+            state = _after(jump, arrivals[step + 1], state)
             frames.append(state)
-    return torch.stack(frames, -2), stages
+    path = torch.stack(frames, -2)
+    return path if grid.ends.ndim == 1 else entries_at(path, grid.ends.unique(return_inverse=True)[1]), stages
+
+
+def _after(jump: Jump | None, arrival: Arrival, state: Tensor) -> Tensor:
+    """The state after what happens at a wanted time to the series that have reached one."""
+    if jump is None:
+        return state
+    moved = jump(arrival.time, state)
+    return moved if arrival.is_there is None else torch.where(arrival.is_there, moved, state)
 
 
 def _quadrature(integrand: Field, stages: Tensor, grid: TimeGrid, solver: FixedStep) -> Tensor:
@@ -188,4 +197,5 @@ def _quadrature(integrand: Field, stages: Tensor, grid: TimeGrid, solver: FixedS
     by_stage = values.unflatten(0, (-1, len(solver.nodes))).unbind(1)
     slopes = sum(weight * value for weight, value in zip(solver.weights, by_stage, strict=True) if weight)
     running = (grid.stacked_lengths(stages[0])[..., 0] * slopes).cumsum(0)
-    return torch.cat([torch.zeros_like(running[:1]), running])[grid.ends].movedim(0, -1)
+    running = torch.cat([torch.zeros_like(running[:1]), running]).movedim(0, -1)
+    return entries_at(running[..., None], grid.ends)[..., 0]

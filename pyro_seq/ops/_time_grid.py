@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pyro_seq.errors import DataError
 
@@ -20,12 +21,13 @@ class TimeGrid(NamedTuple):
     Attributes:
         clock: Times of the stages, ``(step * stage,)``, or ``(step * stage, series, 1)`` when each series has its own.
         lengths: Step lengths, ``(step,)`` or ``(step, series, 1)``, in float64 on the CPU.
-        ends: Number of steps taken when each wanted time is reached; starts with 0.
+        ends: Number of steps taken when each wanted time is reached, from 0 on: ``(time,)`` where all series reach
+            their times together, else ``(series, time)``; on the CPU.
     """
 
     clock: Tensor
     lengths: Tensor
-    ends: list[int]
+    ends: Tensor
 
     def multiples(self, factor: float, like: Tensor) -> list[float] | tuple[Tensor, ...]:
         """``factor * length`` of each step: plain numbers when the series share their times, which is fastest."""
@@ -42,6 +44,37 @@ class TimeGrid(NamedTuple):
         trailing = self.lengths.shape[1:]
         return self.lengths.to(state).reshape(len(self.lengths), *[1] * (state.ndim - len(trailing)), *trailing)
 
+    def arrivals(self, device: torch.device) -> dict[int, Arrival]:
+        """By the number of steps taken: which of the wanted times is reached then, and by whom."""
+        if self.ends.ndim == 1:
+            return {step: Arrival(time, None) for time, step in enumerate(self.ends.tolist())}
+        steps = self.ends.unique()
+        time = torch.searchsorted(self.ends, steps.expand(len(self.ends), -1).contiguous())
+        time.clamp_(max=self.ends.shape[-1] - 1)
+        is_there = (self.ends.gather(1, time) == steps).to(device)
+        columns = zip(steps.tolist(), time.to(device).unbind(1), is_there[..., None].unbind(1), strict=True)
+        return {step: Arrival(number, who) for step, number, who in columns}
+
+
+class Arrival(NamedTuple):
+    """What is reached after a step.
+
+    Attributes:
+        time: Number of the wanted time, or one of each series, ``(series,)``.
+        is_there: Which series reach it, ``(series, 1)``; None when all do.
+    """
+
+    time: int | Tensor
+    is_there: Tensor | None
+
+
+def entries_at(values: Tensor, index: Tensor) -> Tensor:
+    """Entries of the axis before the last of (..., end, dim), by an index (time,) or (series, time)."""
+    index = index.to(values.device)
+    if index.ndim == 1:
+        return values.index_select(-2, index)
+    return values.gather(-2, index[..., None].expand(*values.shape[:-3], -1, -1, values.shape[-1]))
+
 
 def require_few_steps(counts: Tensor, step_size: float | None) -> None:
     """Refuse numbers of steps (series, interval) whose sum nobody means: one wrong time stamp asks for billions.
@@ -49,7 +82,7 @@ def require_few_steps(counts: Tensor, step_size: float | None) -> None:
     Raises:
         DataError: With the place of the longest interval.
     """
-    if counts.numel() and float(counts.amax(0).sum()) > MOST_STEPS:
+    if counts.numel() and float(counts.sum(-1).max()) > MOST_STEPS:
         series, interval = divmod(int(counts.argmax()), counts.shape[-1])
         raise DataError(
             f"`times` must not ask for more than {MOST_STEPS} steps of the solver. Got {float(counts.max()):.3g} steps "
@@ -61,23 +94,26 @@ def require_few_steps(counts: Tensor, step_size: float | None) -> None:
 def cut(times: Tensor, step_size: float | None, nodes: tuple[float, ...], like: Tensor) -> TimeGrid:
     """Cut each interval of each series into equal steps of at most ``step_size``.
 
-    The intervals of a batch start together: a series that needs fewer steps than another waits with steps of length
-    zero, so its numbers do not depend on its neighbours.
+    Each series goes on from time to time without a look at the others, so its numbers do not depend on them, and the
+    batch takes as many steps as the series that needs most. One that has arrived waits with steps of length zero.
     """
     times = times.detach().to("cpu", torch.float64)
     intervals = times.diff(dim=-1)
     counts = torch.ones_like(intervals)
     if step_size is not None:
         counts = (intervals / step_size - STEP_TOLERANCE).ceil().clamp_min(1)
-    rows = torch.atleast_2d(counts)
-    require_few_steps(rows, step_size)
-    widest = rows.amax(0).long() if len(rows) else rows.new_ones(rows.shape[-1]).long()
-    interval = torch.repeat_interleave(widest)
-    taken = torch.arange(len(interval)) - (widest.cumsum(0) - widest)[interval]
-    counts, length = counts[..., interval], (intervals / counts)[..., interval]
-    starts = times[..., interval] + length * torch.minimum(taken, counts)
-    lengths = torch.where(taken < counts, length, 0.0)
+    require_few_steps(torch.atleast_2d(counts), step_size)
+    ends = pad(counts.long().cumsum(-1), (1, 0))
+    num_steps = int(ends.max()) if ends.numel() else intervals.shape[-1]
+    steps = torch.arange(num_steps).expand(*ends.shape[:-1], -1).contiguous()
+    interval = torch.searchsorted(ends[..., 1:].contiguous(), steps, right=True).clamp(max=intervals.shape[-1] - 1)
+    count, length = counts.gather(-1, interval), (intervals / counts).gather(-1, interval)
+    taken = steps - ends.gather(-1, interval)
+    starts = times.gather(-1, interval) + length * torch.minimum(taken, count)
+    lengths = torch.where(taken < count, length, 0.0)
     clock = torch.stack([starts + node * lengths for node in nodes], -1).flatten(-2)
     if times.ndim == 2:
         clock, lengths = clock.mT[..., None], lengths.mT[..., None]
-    return TimeGrid(clock.to(like), lengths, [0, *widest.cumsum(0).tolist()])
+        first = ends[0] if len(ends) else torch.arange(len(lengths) + 1)
+        ends = first if bool((ends == first).all()) else ends
+    return TimeGrid(clock.to(like), lengths, ends)

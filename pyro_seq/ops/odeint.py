@@ -38,7 +38,7 @@ def odeint(
     solver: Solver,
     *,
     integrand: Callable[[Tensor, Tensor], Tensor] | None = None,
-    jump: Callable[[int, Tensor], Tensor] | None = None,
+    jump: Callable[[int | Tensor, Tensor], Tensor] | None = None,
 ) -> Solution:
     r"""Solve :math:`\dot y = f(t, y)` from the first time on, each series on its own times if wanted.
 
@@ -53,8 +53,8 @@ def odeint(
     against them: a scalar or ``(series, 1)``, and on stacks of stages ``(stage, 1, ..., 1)`` or
     ``(stage, 1, ..., series, 1)``. Tensors with sample axes right before ``series`` therefore broadcast throughout.
 
-    Cost: one Python iteration a step; gradients by backpropagation through the steps, so memory grows with their
-    number. ``times`` get no gradient.
+    Cost: one Python iteration a step, as many as the series that needs most takes by itself; gradients by
+    backpropagation through the steps, so memory grows with their number. ``times`` get no gradient.
 
     Args:
         vector_field: ``f(t, state)``, shaped like the state.
@@ -64,7 +64,9 @@ def odeint(
         solver: ``Euler()``, ``Midpoint()``, ``RK4()`` or ``Dopri5()``.
         integrand: ``g(t, state)``, one number a state, ``(..., series)``.
         jump: ``(k, state) -> state``, what happens to the state when the k-th of ``times`` is reached, the first
-            included, as in a network that reads data on its way. The path has the states after it.
+            included, as in a network that reads data on its way. The path has the states after it. Where series reach
+            their times after different numbers of steps, k is a tensor (series,), and states of series that are on the
+            way between two times stay as they are.
 
     Returns:
         The path ``(*batch, series, time, dim)`` and the integral ``(*batch, series, time)`` or None.

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from pyro_seq._arguments import keep_whole, require, seed_number
+from pyro_seq._arguments import keep_whole, require, seed_number, whole_number
+from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences
 from pyro_seq.door import require_posterior, require_type
 from pyro_seq.errors import DataError
 from pyro_seq.metrics import coverage, crps, linear_interpolation, mse, nearest_series, training_mean
 from pyro_seq.posterior import Posterior, Prediction
-from pyro_seq.predict.verbs import forecast, impute, reconstruct
+from pyro_seq.predict.verbs import CHUNK_ENTRIES, forecast, impute, reconstruct
 
 _NEAREST = "nearest training series"
 
@@ -167,12 +169,17 @@ def evaluate(
 ) -> Scores:
     """Score a fitted model on a task.
 
+    Memory: draws of so many series at a time as make 2^24 entries of observations, or of one series, whatever their
+    number. How many these are follows from the sizes of the data and from `num_samples` alone, so that a seed gives the
+    same scores again. Where the series need several rounds, each has random numbers of its own, and draws of latents
+    that all series share are made anew: scores are then not those of one prediction for all of them, but as good.
+
     Args:
         posterior: What `fit` returned.
         data: The whole truth; the task hides what must not be seen.
         task: `Reconstruction`, `Forecasting` or `Imputation`.
         num_samples: Number of predictive draws.
-        chunk_size: Draws computed at a time.
+        chunk_size: Draws computed at a time; as for `forecast` when absent.
         seed: Seed of the draws.
 
     Returns:
@@ -184,8 +191,22 @@ def evaluate(
     require_posterior(posterior)
     require_type(data, Sequences, "data")
     _require_task(task)
-    prediction = task.predict(posterior, task.given(data), num_samples=num_samples, chunk_size=chunk_size, seed=seed)
-    return score(type(posterior.model).__name__, prediction.mean, prediction.samples, data, task)
+    num_samples, seed = whole_number(num_samples, "num_samples", 1), seed_number(seed)
+    given, name = task.given(data), type(posterior.model).__name__
+    truth, mask = _scored(data, task)
+
+    def scores_of(part: slice, seed: int) -> Scores:
+        prediction = task.predict(posterior, given[part], num_samples=num_samples, chunk_size=chunk_size, seed=seed)
+        return _score(name, prediction.mean, prediction.samples, truth[part], mask[part])
+
+    size = max(1, CHUNK_ENTRIES // (num_samples * given.times.shape[-1] * math.prod(data.obs_shape)))
+    rounds = [
+        # what verbs make of a seed must stay below 64 bits
+        scores_of(slice(start, start + size), mixed_seed(seed, number) >> 2 if number else seed)
+        for number, start in enumerate(range(0, data.num_series, size))
+    ]
+    errors, ranked, inner, outer = (torch.cat(scores) for scores in zip(*(row[1:-1] for row in rounds), strict=True))
+    return Scores(name, errors, ranked, inner, outer)
 
 
 def evaluate_baselines(train: Sequences, data: Sequences, task: Task) -> list[Scores]:
@@ -250,13 +271,21 @@ def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task
         task: The task, which says where to score.
         note: For `Scores.note`.
     """
+    return _score(name, mean, samples, *_scored(data, task), note)
+
+
+def _scored(data: Sequences, task: Task) -> tuple[Tensor, Tensor]:
+    r"""The truth over the scored part of the grid, and where in it to score, (series, time, \*obs) each."""
     mask = task.scored(data)
     if not bool(mask.any()):
         raise DataError(f"{task} leaves nothing to score in {data!r}. Choose a task that hides or forecasts something.")
-    truth = data.seen().values[:, -mask.shape[1] :]
+    return data.seen().values[:, -mask.shape[1] :], mask
+
+
+def _score(name: str, mean: Tensor, samples: Tensor | None, truth: Tensor, mask: Tensor, note: str = "") -> Scores:
     mean = mean.to(truth)
     draws = mean[None] if samples is None else samples
-    nothing = truth.new_full((data.num_series,), torch.nan)
+    nothing = truth.new_full((len(truth),), torch.nan)
     return Scores(
         name,
         mse(mean, truth, mask=mask, keep=0),

@@ -15,13 +15,13 @@ from pyro_seq._arguments import require, seed_number, whole_number
 from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
-from pyro_seq.door import require_data, require_posterior
+from pyro_seq.door import require_data, require_posterior, warn_of_gaps
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel, is_local, over_samples
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
 from pyro_seq.predict.causal import CausalCopies
 
-_CHUNK_ENTRIES = 2**24  # entries of observations that are predicted at a time, 64 megabytes in single precision
+CHUNK_ENTRIES = 2**24  # entries of observations that are predicted at a time, 64 megabytes in single precision
 _DRAWS, _OBSERVATIONS = 0, 1  # streams of random numbers, so that noise does not depend on how latents were drawn
 
 
@@ -97,9 +97,7 @@ def reconstruct(
         Draws over the seen steps, hidden entries included: (sample, series, time, \*obs).
     """
     num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed)
-    data = _prepared(posterior, data.seen())
-    draws = _draws(posterior, data, num_samples, seed)
-    return _predict(posterior.model, draws, data, _Condition(draws), num_samples, slice(0, None), chunk_size, seed)
+    return _reconstructed(posterior, data.seen(), num_samples, chunk_size, seed)
 
 
 @one_at_a_time
@@ -132,7 +130,7 @@ def impute(
     data = data.seen()
     copies = CausalCopies.of(data) if is_causal else None
     given = data if copies is None else copies.data
-    filled = reconstruct(posterior, given, num_samples=num_samples, chunk_size=chunk_size, seed=seed)
+    filled = _reconstructed(posterior, given, num_samples, chunk_size, seed)
     filled = filled if copies is None else copies.gathered(filled, posterior.model.dims)
     samples = torch.where(data.entry_mask, data.values, filled.samples)
     means = torch.where(data.entry_mask, data.values, filled.emission_means)
@@ -161,7 +159,7 @@ def sample(
     Raises:
         UnsupportedError: When the model needs seen frames to start from.
     """
-    num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed)
+    num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed, has_values=False)
     model = posterior.model
     if model.is_conditional:
         raise UnsupportedError(
@@ -194,14 +192,22 @@ class _Condition(Messenger):
 
 
 def _checked(
-    posterior: Posterior, data: Sequences, num_samples: int, chunk_size: int | None, seed: int
+    posterior: Posterior,
+    data: Sequences,
+    num_samples: int,
+    chunk_size: int | None,
+    seed: int,
+    *,
+    has_values: bool = True,
 ) -> tuple[int, int, int]:
     """Refuse what a verb cannot use; the whole numbers that were meant, the size of a chunk among them."""
     require_posterior(posterior)
-    require_data(posterior.model, data)
+    require_data(posterior.model, data, has_values=has_values)
+    if has_values:
+        warn_of_gaps(posterior, data)
     num_samples = whole_number(num_samples, "num_samples", 1)
     if chunk_size is None:
-        chunk_size = max(1, _CHUNK_ENTRIES // max(1, data.times.shape[-1] * data.values[:, :1].numel()))
+        chunk_size = max(1, CHUNK_ENTRIES // max(1, data.times.shape[-1] * data.values[:, :1].numel()))
     return num_samples, whole_number(chunk_size, "chunk_size", 1, 2**63 - 1), seed_number(seed)
 
 
@@ -238,6 +244,13 @@ def _after_the_end(data: Sequences, horizon: int | None) -> slice | Tensor:
             "`data[data.lengths == 12].first(12)`, or pass `times` after the grid."
         )
     return data.lengths[:, None] + torch.arange(whole_number(horizon, "horizon"), device=data.device)
+
+
+def _reconstructed(posterior: Posterior, data: Sequences, num_samples: int, chunk_size: int, seed: int) -> Prediction:
+    """Each step of `data` drawn anew, given all of them."""
+    data = _prepared(posterior, data)
+    draws = _draws(posterior, data, num_samples, seed)
+    return _predict(posterior.model, draws, data, _Condition(draws), num_samples, slice(0, None), chunk_size, seed)
 
 
 def _draws(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> dict[str, Tensor]:

@@ -127,19 +127,6 @@ def renamed(weights: Mapping[str, Tensor], parts: Mapping[str, str], owner: str 
     return {today(name): weight for name, weight in weights.items()}
 
 
-def expected_state(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of a model, in which buffers that exist once `measured` are there if they are among `weights`."""
-    measured = set(measured_names(model))
-    state = {name: weight for name, weight in model.state_dict().items() if name not in measured}
-    return state | {name: weights[name] for name in measured & weights.keys()}
-
-
-def measured_names(model: nn.Module) -> list[str]:
-    """Names of the buffers that parts of a model have once they were measured, whether they have them now or not."""
-    parts = model.named_modules()
-    return [f"{path}.{name}".lstrip(".") for path, part in parts for name in getattr(part, "measured", ())]
-
-
 def differences(saved: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
     """Lines that say where two mappings differ: keys, plain values, shapes and types of tensors."""
     problems = [f"missing in the file: {name}" for name in expected if name not in saved]

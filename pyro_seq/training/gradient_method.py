@@ -8,13 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
 from pyro_seq._arguments import is_positive, keep_whole, require
 from pyro_seq.data import Sequences, SequenceSource
+from pyro_seq.door import has_gaps
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import GuidePosterior, Posterior
 from pyro_seq.training.files import describe
@@ -22,7 +23,7 @@ from pyro_seq.training.first_call import require_optimizer, require_schedule
 from pyro_seq.training.plan import Outcome, Plan
 from pyro_seq.training.schedules import Constant, Schedule
 from pyro_seq.training.trainer import Trainer
-from pyro_seq.training.views import View
+from pyro_seq.training.views import RandomGaps, View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,8 @@ class GradientMethod(ABC):
         schedule: Factor on the learning rate, a function of the step; see `pyro_seq.training.schedules`.
         clip_norm: Largest norm of the joint gradient; not clipped by default.
         scales: Weights of named terms of the objective, numbers or functions of the step.
-        views: Random views of a minibatch, applied in order; see `pyro_seq.training.views`.
+        views: Random views of a minibatch, applied in order; see `pyro_seq.training.views`. None, the default, hides
+            more by `RandomGaps` where the data have gaps and a guide that reads whole series learns; () leaves all.
         average: Decay of a moving average of the weights, such as 0.999; the posterior gets the averaged ones.
 
     Raises:
@@ -49,6 +51,7 @@ class GradientMethod(ABC):
     """
 
     takes_sources: ClassVar[bool] = True
+    trains_guide: ClassVar[bool] = False  # by the bound on the evidence of what a minibatch shows
 
     num_steps: int
     batch_size: int | None = None
@@ -57,7 +60,7 @@ class GradientMethod(ABC):
     schedule: Schedule = Constant()
     clip_norm: float | None = None
     scales: Mapping[str, float | Schedule] = field(default_factory=dict)
-    views: Sequence[View] = ()
+    views: Sequence[View] | None = None
     average: float | None = None
 
     def __post_init__(self) -> None:
@@ -67,7 +70,7 @@ class GradientMethod(ABC):
         require(self.average is None or 0.0 < self.average < 1.0, "average", "between 0 and 1", self.average)
         require_optimizer(self.optimizer, self.learning_rate)
         require_schedule(self.schedule, "schedule")
-        require(all(callable(view) for view in self.views), "views", "a sequence of callables", self.views)
+        require(all(map(callable, self.views or ())), "views", "a sequence of callables", self.views)
         for name, scale in self.scales.items():
             if callable(scale):
                 require_schedule(scale, f"scales[{name!r}]")
@@ -108,20 +111,34 @@ class GradientMethod(ABC):
         """Train `model` in place; called by `fit`, which checks the arguments."""
         from pyro_seq.training.run import train  # Lightning takes seconds to import
 
-        objective = self.objective(model, data)
+        shown = data if isinstance(data, Sequences) else data.preview()
+        method = self._resolved(model, shown)
+        objective = method.objective(model, data)
         plan = Plan(
-            num_steps=self.num_steps,
-            batch_size=self.batch_size,
-            optimizers=self.optimizers,
-            schedule=self.schedule,
-            clip_norm=self.clip_norm,
-            views=self.views,
-            average=self.average,
-            facts=self.facts(),
+            num_steps=method.num_steps,
+            batch_size=method.batch_size,
+            optimizers=method.optimizers,
+            schedule=method.schedule,
+            clip_norm=method.clip_norm,
+            views=method.views or (),
+            average=method.average,
+            facts=method.facts(),
         )
-        with frozen(self.untrained(objective)):
+        with frozen(method.untrained(objective)):
             outcome = train(objective, data, plan, validation=validation, seed=seed, trainer=trainer)
-        return self.posterior(objective, outcome)
+        posterior = method.posterior(objective, outcome)
+        if isinstance(posterior, GuidePosterior):
+            is_thinned = any(getattr(part, "hides_in_training", False) for part in model.modules())
+            posterior.has_met_gaps = has_gaps(shown) or bool(method.views) or is_thinned
+        return posterior
+
+    def _resolved(self, model: SequenceModel, data: Sequences) -> Self:
+        """The method with the views that it has for these data, and dreams where they hide."""
+        if self.views is not None:
+            return self
+        hides = self.trains_guide and model.reads_series and has_gaps(data)
+        scales = {"dreams": 1.0} if hides and not model.is_conditional else {}
+        return dataclasses.replace(self, views=(RandomGaps(),) if hides else (), scales=scales | dict(self.scales))
 
     def facts(self) -> dict[str, str]:
         """Options that a resumed run must share, all but ``num_steps``: it may be longer than the first."""

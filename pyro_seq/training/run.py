@@ -20,6 +20,7 @@ from pyro_seq._options import options_of
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel
+from pyro_seq.nn.saved_state import expected_weights
 from pyro_seq.training.callbacks import (
     AtomicCheckpointIO,
     BetweenSteps,
@@ -34,7 +35,6 @@ from pyro_seq.training.engine import Engine
 from pyro_seq.training.files import (
     class_name,
     differences,
-    expected_state,
     option_differences,
     read,
     refuse,
@@ -83,10 +83,13 @@ def train(
     shown = data if isinstance(data, Sequences) else data.preview()
     facts = _facts(model, shown, repr(data), plan, seed) if trainer.directory is not None else {}
     options = options_of(model) if trainer.directory is not None else {}
+    saved = _saved(objective, model, facts, trainer)
+    if saved is None:
+        model.take_units(shown)  # before the engine looks at parameters, whose shape may follow from the data
     engine = Engine(objective, data, validation, plan, seed)
     engine.log_every, engine.num_workers = trainer.log_every, trainer.num_workers
-    if not _restored(engine, facts, trainer):
-        model.take_units(shown)
+    if saved is not None:
+        engine.restore(saved)
     checkpoints = Checkpoints(trainer, facts, options)
     if engine.steps_done < plan.num_steps:
         try:
@@ -155,18 +158,20 @@ def _loggers(options: Trainer) -> list[Any]:
     return loggers
 
 
-def _restored(engine: Engine, facts: dict[str, str], options: Trainer) -> bool:
+def _saved(
+    objective: nn.Module, model: SequenceModel, facts: dict[str, str], options: Trainer
+) -> dict[str, Any] | None:
+    """The checkpoint to go on from, if there is one."""
     path = options.checkpoint
     if not options.resume or path is None or not path.exists():
-        return False
+        return None
     saved = read(path)
     refuse([] if saved.get("kind") == "run" else ["it is a posterior, not a run"], path, "Choose another directory.")
-    problems = differences(saved["facts"], facts) + option_differences(saved, engine.model, path)
-    saved["weights"] = renamed(saved["weights"], engine.model.renamed_parts, "model.")
-    problems += differences(saved["weights"], expected_state(engine.objective, saved["weights"]))
+    problems = differences(saved["facts"], facts) + option_differences(saved, model, path)
+    saved["weights"] = renamed(saved["weights"], model.renamed_parts, "model.")
+    problems += differences(saved["weights"], expected_weights(objective, saved["weights"]))
     refuse(problems, path, "Resume with the model, data, method and seed of that run, or choose another directory.")
-    engine.restore(saved)
-    return True
+    return saved
 
 
 def _facts(model: nn.Module, data: Sequences, name: str, plan: Plan, seed: int) -> dict[str, str]:

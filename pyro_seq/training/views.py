@@ -134,6 +134,41 @@ class RandomSteps:
 
 
 @dataclass(frozen=True)
+class RandomGaps:
+    """Hide some of what is observed in a share of the series, so that a guide learns what it can know from the rest.
+
+    Such a series loses, at even odds, all before a random step, all after one, or a random share of its steps, in masks
+    of single entries a random share of these. At least one entry stays. The likelihood counts what stays, so that the
+    bound is one on its evidence, and the guide approaches the posterior given it: also at what training data seldom
+    miss, such as the beginning.
+
+    Args:
+        probability: That a series loses anything.
+    """
+
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.probability <= 1.0, "probability", "a probability", self.probability)
+
+    def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
+        """The same series with more hidden."""
+        size, length = data.num_series, data.num_steps
+        chance, kind, share = (draws.to(data.device)[:, None] for draws in torch.rand(3, size, generator=generator))
+        cut = share * data.lengths[:, None]
+        steps = torch.arange(length, device=data.device)
+        order = torch.rand(data.mask.shape, generator=generator).to(data.device)
+        kept_steps = torch.where(kind < 1 / 3, steps >= cut, (kind >= 2 / 3) | (steps <= cut))
+        kept = _widen(kept_steps, order) & (_widen(kind < 2 / 3, order) | (order >= _widen(share, order)))
+        kept |= _widen(chance >= self.probability, order)
+        first = torch.where(data.mask, order, 2.0).flatten(1)
+        spared = torch.zeros_like(first, dtype=torch.bool).scatter_(1, first.argmin(1, keepdim=True), True)
+        is_empty = ~(data.mask & kept).flatten(1).any(1, keepdim=True)
+        mask = data.mask & (kept | (spared & is_empty).view_as(kept))
+        return data._with(values=_hidden_to_zero(data.values, mask), mask=mask)
+
+
+@dataclass(frozen=True)
 class TimeWarp:
     """Play each series at a random speed, log-uniform from `low` to `high`, by interpolating in the step index.
 

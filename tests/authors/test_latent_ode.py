@@ -1,7 +1,7 @@
 """Latent ODE against Rubanova's code: the recursion of the encoder, the path, and the averages of its loss.
 
-Their recurrent unit, head and substeps have no counterpart here (see `ODERNNEncoder`): the file holds their recursion
-with ours in their place.
+The file holds their recursion with our recurrent unit, head and one step an interval in place of theirs, which are
+parts here (see `ODERNNEncoder`).
 """
 
 from __future__ import annotations

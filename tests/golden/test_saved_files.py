@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,14 @@ CONTENTS = [FILES / f"{name}.pt" for name in POSTERIORS] + [FILES / name / "chec
 # what files have gained since, in the words of `kinds`
 ADDED = {
     "ode2vae_draws": {"/sample_stats/energy": "Tensor torch.float32 torch.Size([2, 4])"},
+    "latent_ode": dict.fromkeys(("/history/dreams/0", "/history/dreams/1"), "float  "),
     "srvp": {"/model/emission.quantiles": "Tensor torch.float32 torch.Size([128, 65])"},
 }
+LATER = ("encoder.head.hidden.",)  # layers that have no effect in a model of an earlier file
+RANGE = ("low", "high", "low_input", "high_input")  # of the training data, in every model since
+# what is one number for each of two variables since; and what the optimiser keeps of the noise scale
+WIDER = re.compile(r"(units\.centre|units\.unit|emission\.log_scale|_seen\.low|_seen\.high)$")
+OF_NOISE = {"run_svi": "/optimizers/0/state/4/", "run_chains": "/optimizers/0/state/1/"}
 
 
 def contents(path: Path) -> dict[str, Any]:
@@ -44,8 +51,20 @@ def earlier(name: str, file: str) -> dict[str, Any]:
 def today(path: Path, *added: str) -> dict[str, Any]:
     """What a file of today holds, but for the entries that were added since."""
     content = contents(path)
+    content.pop("has_met_gaps", None)  # of a guide
+    weights = content.get("model", {})
+    for name in [name for name in weights if name.startswith(LATER)]:
+        del weights[name]
     for name in added:
         assert content.pop(name)
+    return content
+
+
+def without_range(content: dict[str, Any]) -> dict[str, Any]:
+    """What a file holds, but for the range of the training data, which is unknown after an earlier file."""
+    unknown = {f"_seen.{name}": -torch.inf if "low" in name else torch.inf for name in RANGE}
+    for name, value in unknown.items():
+        assert float(content["model"].pop(name)) == value
     return content
 
 
@@ -69,6 +88,17 @@ def kinds(content: dict[str, Any]) -> dict[str, str]:
     return {
         path: f"{type(leaf).__name__} {getattr(leaf, 'dtype', '')} {getattr(leaf, 'shape', '')}" for path, leaf in found
     }
+
+
+def kinds_today(name: str, file: str) -> dict[str, str]:
+    """The type and shape that each entry of an earlier file has when it is written today."""
+    golden, found = (POSTERIORS | RUNS)[name], kinds(earlier(name, file)) | ADDED.get(name, {})
+    owner = "/weights/model." if name in RUNS else "/model/"
+    found |= {f"{owner}_seen.{end}": f"Tensor {golden.dtype} torch.Size([])" for end in RANGE}
+    if golden.obs_shape != (2,):
+        return found
+    wider = [path for path in found if WIDER.search(path) or path.startswith(OF_NOISE.get(name, "no") + "exp_avg")]
+    return found | {path: found[path].replace("torch.Size([])", "torch.Size([2])") for path in wider}
 
 
 def digits(content: dict[str, Any]) -> dict[str, str]:
@@ -98,15 +128,15 @@ def test_an_earlier_file_needs_a_model(name: str) -> None:
 @pytest.mark.parametrize("name", POSTERIORS)
 def test_a_file_read_and_written_again_holds_the_same_bits(name: str, tmp_path: Path) -> None:
     ps.save(read(name), tmp_path / "again.pt")
-    new, old = today(tmp_path / "again.pt", "options", "recipe"), earlier(name, f"{name}.pt")
+    content = today(tmp_path / "again.pt", "options", "recipe")
+    new, old = without_range(content), earlier(name, f"{name}.pt")
     assert kinds(new) == kinds(old) and digits(new) == digits(old)
 
 
 @pytest.mark.parametrize("name", POSTERIORS)
 def test_a_fit_today_writes_the_same_entries(name: str, tmp_path: Path) -> None:
     ps.save(fitted(POSTERIORS[name]), tmp_path / "new.pt")
-    now = kinds(today(tmp_path / "new.pt", "options", "recipe"))
-    assert now == kinds(earlier(name, f"{name}.pt")) | ADDED.get(name, {})
+    assert kinds(today(tmp_path / "new.pt", "options", "recipe")) == kinds_today(name, f"{name}.pt")
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -126,7 +156,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(name: str, tmp_path: Path) -> No
 def test_a_run_today_writes_the_same_entries(name: str, tmp_path: Path) -> None:
     fitted(RUNS[name], directory=tmp_path)
     new, old = today(tmp_path / "checkpoint.pt", "options"), earlier(name, f"{name}/checkpoint.pt")
-    assert kinds(new) == kinds(old) and new["facts"] == old["facts"]
+    assert kinds(new) == kinds_today(name, f"{name}/checkpoint.pt") and new["facts"] == old["facts"]
     now, then = ((folder / "metrics.csv").read_text().splitlines() for folder in (tmp_path, FILES / name))
     assert now[0] == then[0] and len(now) == len(then)
 

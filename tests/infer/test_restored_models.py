@@ -53,7 +53,7 @@ CHANGES = [
     ("ode2vae", change("time_step", 0.4), "time_step: 0.1 in the file, 0.4 here"),
     ("ode2vae", change("has_path_kl", False), "has_path_kl: True in the file, False here"),
     ("ode2vae", change("flow.solver", ps.Euler()), "flow.solver: RK4 in the file, Euler here"),
-    ("ode2vae", change("flow.solver", ps.RK4(0.05)), "flow.solver.step_size: None in the file, 0.05 here"),
+    ("ode2vae", change("flow.solver", ps.RK4(0.05)), "flow.solver.step_size: 0.1 in the file, 0.05 here"),
     ("ode2vae", change("vector_field.prior_scale", 2.0), "vector_field.prior_scale: 1.0 in the file, 2.0 here"),
     ("ode2vae", change("emission.minimum_scale", 0.1), "emission.minimum_scale: 0.001 in the file, 0.1 here"),
     ("ode2vae", change("emission.units.floor", 0.1), "emission.units.floor: 0.03 in the file, 0.1 here"),
@@ -137,7 +137,21 @@ def test_what_the_arguments_do_not_tell_needs_a_model(tmp_path: Path) -> None:
 
 def test_the_same_model_by_other_arguments_is_the_same(tmp_path: Path) -> None:
     ps.save(guide(ps.ODE2VAE((2,), flow=ps.Flow(3), num_velocity_frames=3, time_step=1)), tmp_path / "file.pt")
-    ps.load(tmp_path / "file.pt", ps.ODE2VAE([2], 3, flow=ps.Flow(3, solver=ps.RK4(None)), time_step=1.0))
+    ps.load(tmp_path / "file.pt", ps.ODE2VAE([2], 3, flow=ps.Flow(3, solver=ps.RK4(1.0)), time_step=1.0))
+
+
+@pytest.mark.parametrize("kind", [ps.ODE2VAE, ps.ODELEBM])
+def test_a_file_with_one_step_an_interval_keeps_it(kind: type[ps.SequenceModel], tmp_path: Path) -> None:
+    """The default of earlier versions, which their files spell out; a model of today's default is another one."""
+    model = kind((2,), 2, flow=ps.Flow(2, order=1, solver=ps.RK4()))
+    times = torch.tensor([[0.0, 0.3, 4.0]], dtype=torch.float64)
+    ps.save(guide(model), tmp_path / "file.pt")
+    again = ps.load(tmp_path / "file.pt").model
+    assert again.flow.solver == ps.RK4()
+    paths = [one.flow(torch.sin, torch.ones(1, 2), times).path for one in (model, again)]
+    assert torch.equal(*paths)
+    with pytest.raises(ps.CheckpointError, match=r"flow\.solver\.step_size: None in the file, 0\.1 here"):
+        ps.load(tmp_path / "file.pt", kind((2,), 2, flow=ps.Flow(2, order=1)))
 
 
 def test_double_precision_and_the_random_state_are_kept(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ STAMPS = {
     "a second time a year later": np.concatenate([np.arange(8.0), 3.15e7 + np.arange(8.0)]),
     "since 1970": START + np.cumsum(np.where(np.arange(15) % 3 == 0, 0.01, 900.0)),
 }
+BURSTS = ("bursts of a millisecond, once an hour", "a second time a year later")
 MODELS = {
     "ODE2VAE": lambda: ps.ODE2VAE((1,), 2),
     "RNNEncoder": lambda: ps.ODELEBM((1,), 2, encoder=ps.RNNEncoder((1,), 2)),
@@ -38,7 +41,8 @@ def test_models_in_single_precision_take_them(name: str, stamps: str) -> None:
     torch.manual_seed(0)
     model = MODELS[name]()
     data = data_at(STAMPS[stamps], model.obs_shape)
-    posterior = ps.fit(model, data, ps.SVI(num_steps=1), trainer=QUIET)
+    with pytest.warns(UserWarning, match="unit of time is now") if stamps in BURSTS else nullcontext():
+        posterior = ps.fit(model, data, ps.SVI(num_steps=1), trainer=QUIET)
     assert posterior.status == "completed"
     assert ps.reconstruct(posterior, data, num_samples=2).samples.isfinite().all()
 

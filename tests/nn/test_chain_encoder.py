@@ -39,14 +39,6 @@ def test_a_frame_that_was_not_seen_has_the_code_of_the_last_that_was():
     assert hold(frames, SEEN) is frames
 
 
-def test_without_any_first_frame_the_first_state_is_standard_normal():
-    part, seen = encoder(), SEEN.clone()
-    seen[0, :3] = False
-    initial = part.initial(codes(), seen).base_dist
-    assert not bool(initial.loc[0].any()) and bool((initial.scale[0] == 1).all())
-    assert bool(initial.loc[1].all())
-
-
 def test_a_short_series_repeats_its_last_frame():
     part, frames = encoder(), codes()[:, :2]
     longer = torch.cat([frames, frames[:, -1:]], 1)

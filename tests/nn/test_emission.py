@@ -11,6 +11,7 @@ from torch.nn import functional
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.nn.emission import BernoulliEmission, Emission, GaussianEmission, PixelEmission
+from pyro_seq.nn.units import Standardise
 
 LEADS = pytest.mark.parametrize("lead", [(), (5,), (2, 3, 5)])
 
@@ -57,16 +58,67 @@ def test_pixels_are_normal_around_the_sigmoid():
     torch.testing.assert_close(emission(where).log_prob(pixels), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("scale_shape", [(), (3,)])
-def test_gaussian_noise_is_a_share_of_the_unit_of_the_data(scale_shape):
+@pytest.mark.parametrize("scale_shape", [None, (), (3,)])
+def test_gaussian_noise_is_a_share_of_the_unit_of_each_variable(scale_shape):
     emission = GaussianEmission(decoder(), initial_scale=0.25, scale_shape=scale_shape).double()
-    values = 50 + 20 * torch.randn(9, 4, 3, dtype=torch.float64)
+    values = 50 + torch.tensor([1e-9, 0.1, 2e9]) * torch.randn(9, 4, 3, dtype=torch.float64)
     emission.adapt(Sequences(values))
     where = position(7)
-    centre, unit = values.mean(), values.std(correction=0)
+    centre, unit = values.mean((0, 1)), values.std((0, 1), correction=0)
     torch.testing.assert_close(emission(where).mean, centre + unit * emission.decoder(where), rtol=1e-12, atol=1e-12)
-    scale = 0.25 * unit.expand(scale_shape)
-    torch.testing.assert_close(emission.scale.detach(), scale, rtol=1e-6, atol=0)  # the start is a float32
+    torch.testing.assert_close(emission.scale.detach(), 0.25 * unit, rtol=1e-6, atol=0)  # the start is a float32
+    assert emission.log_scale.shape == ((3,) if scale_shape is None else scale_shape)
+
+
+def test_gaussian_densities_are_those_of_the_formula():
+    emission = GaussianEmission(decoder(), initial_scale=0.25).double()
+    values = torch.tensor([80.0, 7.4, 2e5]) + torch.tensor([10.0, 0.05, 3e4]) * torch.randn(9, 4, 3).double()
+    emission.adapt(Sequences(values))
+    seen, where = values[:, 0], position(9)
+    scale = emission.scale.detach()
+    expected = -0.5 * ((seen - emission(where).mean) / scale) ** 2 - (scale * (2 * torch.pi) ** 0.5).log()
+    torch.testing.assert_close(emission(where).log_prob(seen), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_all_entries_are_one_variable_where_that_is_asked_for():
+    emission = GaussianEmission(decoder(), units=Standardise(())).double()
+    values = torch.tensor([1.0, 2.0, 9.0]) * torch.randn(9, 4, 3, dtype=torch.float64)
+    emission.adapt(Sequences(values))
+    assert emission.scale.shape == emission.log_scale.shape == ()
+    assert float(emission.scale.detach()) == pytest.approx(0.5 * float(values.std(correction=0)), rel=1e-6)
+
+
+def test_pixels_of_an_image_are_one_variable():
+    emission = GaussianEmission(nn.Sequential(nn.Linear(2, 18), nn.Unflatten(1, (2, 3, 3))))
+    emission.adapt(Sequences(torch.rand(4, 5, 2, 3, 3)))
+    assert emission.scale.shape == () and emission(torch.zeros(6, 2)).batch_shape == (6, 2, 3, 3)
+
+
+def test_the_noise_takes_its_shape_once_and_stays_the_same_parameter():
+    emission = GaussianEmission(decoder(), initial_scale=0.1)
+    emission.log_scale.requires_grad_(False)
+    before = emission.log_scale
+    emission.adapt(Sequences(torch.randn(9, 4, 3)))
+    assert emission.log_scale is before and not before.requires_grad and before.shape == (3,)
+    before.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    emission.adapt(Sequences(torch.randn(9, 4, 3)))
+    assert before.tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("is_adapted", [True, False])
+def test_saved_noise_brings_its_shape(is_adapted):
+    """One number for all variables is what files of earlier versions hold."""
+    data = Sequences(torch.randn(9, 4, 3))
+    for options in ({}, {"units": Standardise(())}):
+        emission, saved = GaussianEmission(decoder()), GaussianEmission(decoder(), initial_scale=0.2, **options)
+        saved.adapt(data)
+        if is_adapted:
+            emission.adapt(Sequences(5 * data.values))
+        emission.load_state_dict(saved.state_dict())
+        where = torch.randn(7, 2)
+        found, expected = emission.double()(where.double()), saved.double()(where.double())
+        assert torch.equal(found.mean, expected.mean) and torch.equal(found.stddev, expected.stddev)
+        assert emission.log_scale.shape == saved.log_scale.shape
 
 
 def test_gaussian_noise_has_a_floor():

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import pytest
 import torch
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
-from pyro_seq.predict.evaluate import Forecasting, Imputation, Reconstruction, baselines, score
+from pyro_seq.posterior import GuidePosterior, Posterior, Prediction
+from pyro_seq.predict.evaluate import Forecasting, Imputation, Reconstruction, Task, baselines, evaluate, score
+
+module = sys.modules[evaluate.__module__]
 
 
 def make_data(num_series: int = 4, num_steps: int = 6) -> Sequences:
@@ -79,3 +85,63 @@ def test_a_forecast_needs_steps_on_both_sides(num_observed: int) -> None:
     expected = "`num_observed` must (leave steps to forecast: 1 to 5|be a whole number from 1)"
     with pytest.raises(DataError, match=expected):
         Forecasting(num_observed).given(make_data())
+
+
+# ---------------------------------------------------------------- in bounded memory
+
+
+class Spied:
+    """A task that notes the size of each prediction, and which series it was for."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.predictions, self.seeds = task, [], []
+        self.given, self.scored = task.given, task.scored
+
+    def predict(self, posterior: Posterior, given: Sequences, **options: Any) -> Prediction:
+        self.predictions.append(self.task.predict(posterior, given, **options))
+        self.seeds.append(options["seed"])
+        return self.predictions[-1]
+
+
+TASKS = pytest.mark.parametrize("task", [Reconstruction(), Forecasting(6), Imputation(0.4, num_kept=2)], ids=str)
+
+
+@TASKS
+def test_draws_are_made_for_some_series_at_a_time(task: Task, toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    posterior, data = GuidePosterior(toy.make_lines()), toy.make_data(7)
+    monkeypatch.setattr(module, "CHUNK_ENTRIES", 1000)  # 20 draws of 9 steps of 2 entries: two series
+    spied = Spied(task)
+    scores = evaluate(posterior, data, spied, num_samples=20)
+    assert [prediction.samples.shape[1] for prediction in spied.predictions] == [2, 2, 2, 1]
+    assert max(prediction.samples.numel() for prediction in spied.predictions) <= 1000
+    assert len(set(spied.seeds)) == 4
+    again = evaluate(posterior, data, task, num_samples=20)
+    assert all(torch.equal(one, other) for one, other in zip(scores[1:5], again[1:5], strict=True))
+    # the same entries are scored as at once, with what was drawn
+    means = torch.cat([prediction.mean for prediction in spied.predictions])
+    samples = torch.cat([prediction.samples for prediction in spied.predictions], 1)
+    whole = score(type(posterior.model).__name__, means, samples, data, task)
+    for one, other in zip(scores[1:5], whole[1:5], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=0)
+
+
+@TASKS
+def test_what_fits_at_once_is_one_prediction(task: Task, toy: Any) -> None:
+    posterior, data = GuidePosterior(toy.make_lines()), toy.make_data(7)
+    spied = Spied(task)
+    scores = evaluate(posterior, data, spied, num_samples=20, seed=3)
+    assert spied.seeds == [3]
+    prediction = task.predict(posterior, task.given(data), num_samples=20, chunk_size=None, seed=3)
+    assert torch.equal(spied.predictions[0].samples, prediction.samples)
+    assert torch.equal(scores.crps, score("", prediction.mean, prediction.samples, data, task).crps)
+
+
+def test_rounds_are_as_good_as_one_prediction(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The continuous ranked probability score of the same model, up to the noise of 400 draws a series."""
+    posterior, data = GuidePosterior(toy.make_lines()), toy.make_data(40)
+    one = evaluate(posterior, data, Forecasting(6), num_samples=400).crps
+    monkeypatch.setattr(module, "CHUNK_ENTRIES", 400 * 9 * 2 * 3)
+    rounds = evaluate(posterior, data, Forecasting(6), num_samples=400).crps
+    # both have a deviation of about their spread over seeds, which two more seeds measure
+    others = torch.stack([evaluate(posterior, data, Forecasting(6), num_samples=400, seed=s).crps for s in range(1, 5)])
+    assert 0 < float((rounds - one).abs().mean()) < 3 * float(others.std(0).mean())

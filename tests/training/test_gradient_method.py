@@ -46,7 +46,7 @@ def test_what_a_method_does_not_train_is_frozen_for_the_run_only(toy, quiet):
     before = copy.deepcopy(model.state_dict())
     fit(model, toy.make_data(), Untouched(num_steps=3), trainer=quiet)
     changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
-    assert changed == {name for name in before if not name.startswith(("emit", "time_scale"))}
+    assert changed == {name for name in before if not name.startswith(("emit", "time_scale", "_seen"))}
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 

@@ -9,7 +9,7 @@ import torch
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
-from pyro_seq.training.views import CyclicShift, GrowingLength, RandomSteps, RandomWindows, Thin, TimeWarp
+from pyro_seq.training.views import CyclicShift, GrowingLength, RandomGaps, RandomSteps, RandomWindows, Thin, TimeWarp
 
 VIEWS = [
     GrowingLength(start=2, full_at=10),
@@ -156,6 +156,7 @@ def test_cyclic_shift_rolls(data):
         (RandomWindows, (3, 1.5)),
         (Thin, (0,)),
         (RandomSteps, (2, 3)),
+        (RandomGaps, (1.5,)),
         (TimeWarp, (2.0, 1.0)),
         (TimeWarp, (0.0, 1.0)),
     ],
@@ -163,3 +164,38 @@ def test_cyclic_shift_rolls(data):
 def test_views_check_their_arguments(view, arguments):
     with pytest.raises(DataError):
         view(*arguments)
+
+
+@pytest.mark.parametrize("has_entries", [False, True])
+def test_random_gaps_hide_beginnings_ends_and_parts_of_half_the_series(has_entries):
+    mask = torch.ones(3000, 12, 2, dtype=torch.bool) if has_entries else torch.ones(3000, 12, dtype=torch.bool)
+    mask[::2, 9:] = False
+    whole = Sequences(1 + torch.rand(3000, 12, 2, generator=generator()), mask=mask)
+    seen = RandomGaps()(whole, 0, generator())
+    assert not (seen.mask & ~whole.mask).any() and seen.step_mask.any(1).all()
+    assert torch.equal(seen.values != 0, seen.entry_mask) and torch.equal(seen.values, seen.values * seen.entry_mask)
+    lost = (seen.mask != whole.mask).flatten(1)
+    share = float(lost.any(1).double().mean())
+    # half of the series lose something, but for shares and cuts that fall within a step: 5 deviations around 1/2
+    assert 0.40 < share < 0.50 + 5 * 0.5 / 3000**0.5
+    steps = torch.arange(12)
+    begins = torch.where(seen.step_mask, steps, 12).amin(1)
+    is_whole_after = (seen.step_mask == (whole.step_mask & (steps >= begins[:, None]))).all(1)
+    starts = float(((begins > 0) & is_whole_after).double().mean())
+    ends = float(((seen.lengths < whole.lengths) & (begins == 0)).double().mean())
+    assert 0.11 < starts < 0.25 and 0.11 < ends < 0.25  # a sixth each, and what parts look like that by chance
+    if has_entries:
+        assert bool((seen.mask[..., 0] != seen.mask[..., 1]).any())
+
+
+def test_random_gaps_leave_one_entry_of_what_is_nearly_empty():
+    mask = torch.zeros(200, 6, 3, dtype=torch.bool)
+    mask[:, 4, 1] = True
+    seen = RandomGaps(1.0)(Sequences(torch.ones(200, 6, 3), mask=mask), 0, generator())
+    assert torch.equal(seen.mask, mask)
+    empty = Sequences(torch.ones(2, 6, 3), mask=torch.zeros(2, 6, dtype=torch.bool))
+    assert not RandomGaps(1.0)(empty, 0, generator()).mask.any()
+
+
+def test_random_gaps_of_no_series_are_the_data(data):
+    assert torch.equal(RandomGaps(0.0)(data, 0, generator()).mask, data.mask)

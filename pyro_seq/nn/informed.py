@@ -1,0 +1,65 @@
+"""What a guide says of what its encoder did not see: the prior."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from pyro_seq.distributions.energy_based import EnergyBased
+from pyro_seq.nn.encoder import SeriesEncoder
+
+
+def sight(encoder: SeriesEncoder, mask: Tensor) -> Tensor:
+    r"""Which entries of its vector an encoder reads from observations, (batch, dim) or (batch, 1), under `mask`.
+
+    An encoder may say so itself, by a method ``sees(mask)``; else all entries count as read where anything is observed.
+
+    Args:
+        encoder: Reads frames (batch, frame, \*obs).
+        mask: True where observed, of that shape.
+    """
+    if hasattr(encoder, "sees"):
+        sees: Tensor = encoder.sees(mask)
+        return sees
+    return mask.flatten(1).any(1, keepdim=True)
+
+
+def informed(encoded: dist.TorchDistribution, prior: dist.TorchDistribution, sees: Tensor) -> dist.TorchDistribution:
+    r"""A posterior that is the prior where nothing was seen.
+
+    .. math::
+        q(z_i \mid x) = \begin{cases} q_\text{enc}(z_i \mid x) & \text{where the encoder sees} \\
+        p(z_i) & \text{where it does not} \end{cases}
+
+    A network that was never shown an empty series answers with anything, and surely. Of a prior with an energy the
+    entries of a partly seen vector have no distribution of their own and get that of its base, and so do all while a
+    model trains: draws of its chains carry no gradient.
+
+    Args:
+        encoded: What the encoder says: batch (series,), event (dim,).
+        prior: Of one vector: batch (), event (dim,).
+        sees: (series, dim) or (series, 1), see `sight`.
+    """
+    if bool(sees.all()):
+        return encoded
+    base = prior.base if isinstance(prior, EnergyBased) else prior
+    filled = _filled(encoded, base, sees)
+    anything = sees.any(-1)
+    if filled is not None and (base is prior or torch.is_grad_enabled() or bool(anything.all())):
+        return filled
+    return dist.MaskedMixture(anything, prior.expand(anything.shape), encoded if filled is None else filled)
+
+
+def _filled(
+    encoded: dist.TorchDistribution, base: dist.TorchDistribution, sees: Tensor
+) -> dist.TorchDistribution | None:
+    """A normal distribution with entries of `base` where nothing was seen; None for other families."""
+    normal = getattr(base, "base_dist", None)
+    if not isinstance(normal, dist.Normal):
+        return None
+    if isinstance(getattr(encoded, "base_dist", None), dist.Normal):
+        loc = torch.where(sees, encoded.base_dist.loc, normal.loc)
+        scale = torch.where(sees, encoded.base_dist.scale, normal.scale)
+        return dist.Normal(loc, scale, validate_args=False).to_event(1)
+    return None

@@ -1,0 +1,114 @@
+"""The range of the training data, and a word where other data lie far outside of it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pyro_seq.data import Sequences
+from pyro_seq.data._validation import widen
+from pyro_seq.nn.saved_state import shape_by_data, take_shape
+from pyro_seq.nn.units import variable_shape
+
+_FAR = 3.0  # widths of the range
+_NEAR_LEVEL = 0.03  # width of what does not vary, relative to its level
+_LISTED = 3
+
+
+class SeenRange(nn.Module):
+    """Lowest and highest observed value of each variable in training, and of each input.
+
+    Values are far outside where they are beyond the range by more than three times its width: a few heavy tails and
+    trends are not, temperatures in Fahrenheit are, where all were those of patients in Celsius. What does not vary by
+    more than rounding counts as 0.03 of its level wide, or 1 at level zero. All pixels of an image are one variable.
+    Nothing is outside before `adapt`, and after files of versions that kept no range.
+    """
+
+    has_options: ClassVar[bool] = False
+    low: Tensor
+    high: Tensor
+    low_input: Tensor
+    high_input: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        unknown = {"low": -math.inf, "high": math.inf, "low_input": -math.inf, "high_input": math.inf}
+        for name, value in unknown.items():
+            self.register_buffer(name, torch.tensor(value))
+        shape_by_data(self, **unknown)
+
+    def adapt(self, data: Sequences) -> None:
+        """Take the range of the observed values, and of the inputs."""
+        for kind, (low, high) in _extremes(data).items():
+            is_known = low <= high
+            for name, extreme, unknown in (("low", low, -math.inf), ("high", high, math.inf)):
+                take_shape(self, tuple(extreme.shape), name + kind)
+                getattr(self, name + kind).copy_(torch.where(is_known, extreme, unknown))
+
+    def warn_of_far(self, data: Sequences) -> None:
+        """One warning that names the variables with values far outside.
+
+        Warns:
+            UserWarning: With what came, the range of training, and what to do.
+        """
+        found = list(self._far(data))
+        if not found:
+            return
+        lines = "; ".join(str(far) for far in found[:_LISTED])
+        more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+        warnings.warn(
+            f"`data` lie far outside of what the model was trained on: {lines}{more}. Predictions there are guesses. "
+            "Convert the values to the units of the training data, or train on such data: `fit(..., readapt=True)`.",
+            stacklevel=2,
+        )
+
+    def _far(self, data: Sequences) -> Iterator[_Far]:
+        for kind, (low, high) in _extremes(data).items():
+            seen_low, seen_high = getattr(self, "low" + kind), getattr(self, "high" + kind)
+            level, width = torch.maximum(seen_low.abs(), seen_high.abs()), seen_high - seen_low
+            nominal = torch.where(level > 0, _NEAR_LEVEL * level, 1.0)
+            reach = _FAR * torch.where(width > torch.finfo(data.dtype).eps * level, width, nominal)
+            is_far = (seen_low - low > reach) | (high - seen_high > reach)
+            for place in is_far.nonzero().tolist():
+                here = tuple(place)
+                ends = [float(end.expand(is_far.shape)[here]) for end in (low, high, seen_low, seen_high)]
+                yield _Far(kind, here, *ends)
+
+
+class _Far(NamedTuple):
+    kind: str
+    place: tuple[int, ...]
+    low: float
+    high: float
+    seen_low: float
+    seen_high: float
+
+    def __str__(self) -> str:
+        name = "inputs" if self.kind else "values"
+        entry = f"`{name}[{', '.join(['...', *map(str, self.place)])}]`" if self.place else f"`{name}`"
+        return f"{entry} from {self.low:g} to {self.high:g}, in training from {self.seen_low:g} to {self.seen_high:g}"
+
+
+def _extremes(data: Sequences) -> dict[str, tuple[Tensor, Tensor]]:
+    """Lowest and highest of each variable and input; the lowest is infinite where none is observed."""
+    found = {}
+    if data.num_steps:
+        low, high = _ends(data.values, data.mask)
+        found[""] = (low, high) if variable_shape(data.obs_shape) else (low.amin(), high.amax())
+    if data.inputs is not None and data.inputs.shape[1]:
+        steps = torch.arange(data.inputs.shape[1], device=data.device)
+        is_padding = (steps >= data.lengths[:, None]) & (steps < data.num_steps)  # of series that end before others
+        found["_input"] = _ends(data.inputs, ~is_padding)
+    return found
+
+
+def _ends(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    if bool(mask.all()):
+        return values.amin((0, 1)), values.amax((0, 1))
+    mask = widen(mask, values)
+    return torch.where(mask, values, math.inf).amin((0, 1)), torch.where(mask, values, -math.inf).amax((0, 1))
