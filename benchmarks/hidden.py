@@ -108,7 +108,7 @@ def coverage_of(name: str, seed: int = 0) -> dict[str, Covered]:
         schedule=Cosine(case.guide_steps),
         clip_norm=5.0,
         views=[RandomGaps(0.75)],
-        scales={"dreams": 1.0} if model.has_dreams and model.reads_series else {},
+        scales={"dreams": 1.0} if model.has_dreams else {},
     )
     posterior = ps.fit(model, train, method, seed=seed, trainer=QUIET)
     return {pattern: covered(posterior, test, hidden) for pattern, hidden in patterns(TEST).items()}

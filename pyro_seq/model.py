@@ -137,7 +137,7 @@ class SequenceModel(nn.Module):
 
     @property
     def has_dreams(self) -> bool:
-        """Whether draws of the model look like data, so that a guide may learn from them."""
+        """Whether a guide may learn from draws: these look like data, and it reads more than single frames."""
         return not self.is_conditional
 
     def take_units(self, data: Sequences, *, again: bool = False) -> None:

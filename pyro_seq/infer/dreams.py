@@ -19,15 +19,15 @@ DREAMS = "dreams"  # name of the term
 
 
 def require_dreams(model: SequenceModel, scales: Mapping[str, Any]) -> None:
-    """Refuse dreams of a model whose draws do not look like data.
+    """Refuse dreams of a model that has none, by ``has_dreams``.
 
     Raises:
         UnsupportedError: Where `scales` names them all the same.
     """
     if DREAMS in scales and not model.has_dreams:
         raise UnsupportedError(
-            f"`scales` asks for dreams, but draws of this {type(model).__name__} do not look like data, so its guide "
-            "would learn from something else. Leave them out."
+            f"`scales` asks for dreams, which this {type(model).__name__} does not have: either its draws do not look "
+            "like data, or its guide reads frames one by one. Leave them out."
         )
 
 
