@@ -156,3 +156,26 @@ def test_it_learns_timescales_and_fills_gaps_at_random_times():
 def test_arguments_out_of_range_are_refused(shape, options, error, match):
     with pytest.raises(error, match=match):
         ps.DynamicFactors(shape, **options)
+
+
+def test_a_file_alone_restores_it(tmp_path, fitted):
+    model, data = fitted
+    ps.save(ps.GuidePosterior(model), tmp_path / "model.pt")
+    pair = [ps.impute(posterior, data) for posterior in (ps.GuidePosterior(model), ps.load(tmp_path / "model.pt"))]
+    assert torch.equal(pair[0].samples, pair[1].samples)
+
+
+@pytest.mark.parametrize("data", ["one series", "one step", "nothing seen", "single precision far from zero"])
+def test_odd_data(data):
+    values = 1e5 + torch.randn(3, 5, 2)
+    given = {
+        "one series": ps.Sequences(values[:1]),
+        "one step": ps.Sequences(values[:, :1]),
+        "nothing seen": ps.Sequences(values, mask=torch.tensor([[True] * 5] * 2 + [[False] * 5])),
+        "single precision far from zero": ps.Sequences(values, times=1.7e9 + torch.arange(5.0, dtype=torch.float64)),
+    }[data]
+    model = ps.DynamicFactors((2,), 2)
+    posterior = ps.fit(model, given, ps.SVI(num_steps=3), trainer=QUIET)
+    draws = ps.forecast(posterior, given, horizon=2, num_samples=20).samples
+    assert draws.shape == (20, len(given), 2, 2) and bool(draws.isfinite().all())
+    assert float((draws.mean() - 1e5).abs()) < 10
