@@ -31,6 +31,7 @@ OTHERS = {
     "test_examples.py": "the examples",
     "test_far_values.py": "values far outside of the training data at every verb",
     "test_floors.py": "imports between files",
+    "test_invariances.py": "what may not change a prediction, through every model",
     "test_mirror.py": "the names of the tests",
     "test_new_model.py": "a page of the manual",
     "test_public_api.py": "names of the package",
