@@ -1,4 +1,4 @@
-"""What may not change a prediction: other times asked, padding, order, precision, units, threads, processes, other fits."""
+"""What may not change a prediction: other times, padding, order, precision, units, threads, processes, other fits."""
 
 from __future__ import annotations
 
