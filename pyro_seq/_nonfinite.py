@@ -26,3 +26,14 @@ def passing_nonfinite() -> Iterator[None]:
 def nonfinite_is_passed() -> bool:
     """True inside `passing_nonfinite`."""
     return _IS_PASSED.get()
+
+
+def is_about_numbers(error: Exception) -> bool:
+    """Whether an error says that numbers are not finite, rather than that a call is wrong."""
+    if not isinstance(error, ValueError):
+        return True
+    # torch.distributions says of numbers that are not finite, in a bare ValueError, that it found invalid values; where
+    # its checks are switched off, our own speak next, and Pyro wraps both
+    return type(error) is ValueError and any(
+        words in str(error) for words in ("found invalid values", "must be finite")
+    )

@@ -63,9 +63,10 @@ class MeasuredPixels(TorchDistribution):
         below = place.long().clamp(max=self.quantiles.shape[1] - 2)
         first = _cell(mean) * self.quantiles.shape[1] + below
         table = self.quantiles.flatten()
-        return torch.lerp(table[first], table[first + 1], place - below)
+        drawn = torch.lerp(table[first], table[first + 1], place - below)
+        return torch.where(mean.isnan(), mean, drawn)
 
 
 def _cell(means: Tensor) -> Tensor:
     place = (means.logit().clamp(-_LARGEST, _LARGEST) + _LARGEST) / (2 * _LARGEST)
-    return (place * _CELLS).long().clamp(max=_CELLS - 1)
+    return (place * _CELLS).long().clamp(0, _CELLS - 1)

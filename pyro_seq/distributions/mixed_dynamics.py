@@ -176,7 +176,7 @@ class MixedLinearGaussian(PathDistribution):
             guess = expected
             if not is_mean:
                 spread = parameters.observation @ cov @ parameters.observation.mT + parameters.observation_cov
-                guess = expected + torch.linalg.cholesky(spread) @ torch.randn_like(value[..., t, :, None])
+                guess = expected + _factor(spread) @ torch.randn_like(value[..., t, :, None])
             previous = torch.where(known[..., t, None], value[..., t, :], guess.squeeze(-1))
             mean = mean + seen.gain @ (previous[..., None] - expected)
             cov = torch.where(known[..., t, None, None], seen.cov, cov) if is_mean else seen.cov
@@ -244,3 +244,9 @@ def _single(parameters: LinearGaussianParameters) -> LinearGaussianParameters:
         input_matrix=None if parameters.input_matrix is None else first(parameters.input_matrix),
         inputs=None if parameters.inputs is None else parameters.inputs[..., 0, :],
     )
+
+
+def _factor(cov: Tensor) -> Tensor:
+    """Cholesky factor; NaN where there is none, so that a path which leaves the finite numbers says where it does."""
+    factor, info = torch.linalg.cholesky_ex(cov)
+    return torch.where((info > 0)[..., None, None], torch.nan, factor)

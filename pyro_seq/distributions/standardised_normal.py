@@ -26,6 +26,7 @@ class StandardisedNormal(dist.Normal):
         scale: Standard deviations :math:`\sigma` in standard units.
         centre: Centre m.
         unit: Unit c.
+        validate_args: Check the arguments; Pyro's setting by default.
     """
 
     standard_loc: Tensor
@@ -33,11 +34,13 @@ class StandardisedNormal(dist.Normal):
     centre: Tensor
     unit: Tensor
 
-    def __init__(self, loc: Tensor, scale: Tensor, centre: Tensor, unit: Tensor) -> None:
+    def __init__(
+        self, loc: Tensor, scale: Tensor, centre: Tensor, unit: Tensor, *, validate_args: bool | None = None
+    ) -> None:
         self.standard_loc, self.standard_scale, self.centre, self.unit = torch.broadcast_tensors(
             loc, scale, centre, unit
         )
-        super().__init__(centre + unit * loc, unit * scale)
+        super().__init__(centre + unit * loc, unit * scale, validate_args=validate_args)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of values in the unit of the data, of the batch shape."""

@@ -19,7 +19,7 @@ from pyro_seq._random import isolated_rng
 from pyro_seq._recipes import rebuilt, recipe, unknown
 from pyro_seq.data import Sequences
 from pyro_seq.data.calendar import Calendar
-from pyro_seq.errors import CheckpointError, UnsupportedError
+from pyro_seq.errors import CheckpointError, NumericalError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.saved_state import expected_weights, measured_names
@@ -27,6 +27,7 @@ from pyro_seq.posterior import GuidePosterior, Posterior, StoredPosterior
 from pyro_seq.training.files import (
     class_name,
     differences,
+    not_finite,
     option_differences,
     read,
     refuse,
@@ -47,6 +48,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
 
     Raises:
         CheckpointError: When the file cannot be written.
+        NumericalError: When weights are not finite.
         UnsupportedError: When this kind of posterior has no file format.
 
     Example:
@@ -54,6 +56,8 @@ def save(posterior: Posterior, path: StrPath) -> None:
         >>> posterior = load("model.pt")  # doctest: +SKIP
     """
     model = posterior.model
+    if bad := not_finite(model.state_dict(), model):
+        raise NumericalError(f"`posterior.model` must be finite to be saved. Got {'; '.join(bad[:5])}. Train it anew.")
     payload: dict[str, Any] = {
         "class": class_name(model),
         "model": dict(model.state_dict()),
@@ -102,8 +106,8 @@ def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | 
             not fit. Needed for models and parts of one's own, and for files of versions that kept no options.
 
     Raises:
-        CheckpointError: When the file is incomplete, altered, of another format version, or of another model; the
-            message lists what differs, by the names of parts and options.
+        CheckpointError: When the file is incomplete, altered, of another format version, not finite, or of another
+            model; the message lists what differs, by the names of parts and options.
 
     Warns:
         UserWarning: When the file does not know an option, or none, so that only the sizes could be compared; or when
@@ -122,9 +126,21 @@ def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | 
     problems = differences({"class": payload["class"]}, {"class": class_name(model)})
     problems += option_differences(payload, model, path) if not problems else []
     problems += differences(weights, expected_weights(model, weights))
-    refuse(problems, path, remedy)
+    refuse(problems or not_finite(weights, model), path, remedy)
+    try:
+        posterior = _posterior(payload, model)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{str(path)!r} holds a posterior that this pyro_seq cannot make ({type(error).__name__}: {error}). Use "
+            "the release that wrote it."
+        ) from error
     model.load_state_dict(weights)
     _warn_of_unmeasured(model, payload, path)
+    return posterior
+
+
+def _posterior(payload: dict[str, Any], model: SequenceModel) -> GuidePosterior | ChainPosterior | StoredPosterior:
+    """The posterior of a file, around a model that need not have its weights yet."""
     if payload["kind"] == "guide":
         return GuidePosterior(model, payload["history"], payload["status"], payload.get("has_met_gaps", True))
     if payload["kind"] == "chains":

@@ -75,7 +75,7 @@ class BernoulliEmission(Emission):
 
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
         r"""Bernoulli with logits `decoded` (..., \*obs)."""
-        return dist.Bernoulli(logits=decoded, validate_args=False)
+        return _Binary(logits=decoded, validate_args=False)
 
     def check(self, data: Sequences) -> None:
         """Refuse values outside of [0, 1]."""
@@ -83,6 +83,20 @@ class BernoulliEmission(Emission):
 
 
 @rebuildable
+class _Binary(dist.Bernoulli):
+    """Draws where the mean is NaN are NaN; torch refuses to draw any then, on a GPU for the rest of the process."""
+
+    def expand(self, batch_shape: torch.Size, _instance: dist.Bernoulli | None = None) -> dist.Bernoulli:
+        """The same for more series or draws."""
+        return super().expand(batch_shape, self.__new__(type(self)) if _instance is None else _instance)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+        """Draws, (*sample, *batch)."""
+        probs = self.probs.expand(self._extended_shape(sample_shape))
+        with torch.no_grad():
+            return torch.where(probs.isnan(), probs, torch.bernoulli(probs.nan_to_num()))
+
+
 class PixelEmission(Emission):
     r"""Pixels in [0, 1] with Gaussian noise of a stated scale around the sigmoid of the decoder's logits.
 
@@ -186,7 +200,7 @@ class GaussianEmission(Emission):
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
         r"""Normal around standardised means `decoded` (..., \*obs)."""
         scale = self.minimum_scale + self.log_scale.exp()
-        return StandardisedNormal(decoded, scale, self.units.centre, self.units.unit)
+        return StandardisedNormal(decoded, scale, self.units.centre, self.units.unit, validate_args=False)
 
     def adapt(self, data: Sequences) -> None:
         """Take centre and unit from the observed entries."""

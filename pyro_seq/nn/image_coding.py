@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pyro_seq.errors import ShapeError
+from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.nn.normalised import Norm, Rectified
 from pyro_seq.nn.tuned.columns import Window, convolution, transposed_convolution
 
@@ -59,7 +59,16 @@ class ToVector(nn.Module):
         self.norm = norm(dim)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Vectors (frame, dim) of maps (frame, channel, height, width)."""
+        """Vectors (frame, dim) of maps (frame, channel, height, width).
+
+        Raises:
+            DataError: In training, when a batch normalisation would have to tell one frame from itself.
+        """
+        if self.training and len(maps) == 1 and isinstance(self.norm, nn.BatchNorm2d):
+            raise DataError(
+                "A batch must show at least 2 frames, over which `BatchNorm2d` takes means and deviations. Got 1. "
+                "Raise `batch_size`, use views that show more steps, or another `norm` in the architecture."
+            )
         return self.norm(self.linear(maps.permute(0, 2, 3, 1).flatten(1))[..., None, None]).flatten(1).tanh()
 
 

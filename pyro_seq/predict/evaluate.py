@@ -16,6 +16,7 @@ from pyro_seq.door import require_posterior, require_type
 from pyro_seq.errors import DataError
 from pyro_seq.metrics import coverage, crps, linear_interpolation, mse, nearest_series, training_mean
 from pyro_seq.posterior import Posterior, Prediction
+from pyro_seq.predict.finite import require_finite
 from pyro_seq.predict.verbs import CHUNK_ENTRIES, forecast, impute, reconstruct
 
 _NEAREST = "nearest training series"
@@ -154,7 +155,7 @@ class Scores(NamedTuple):
     note: str = ""
 
     def means(self) -> dict[str, float]:
-        """Average of each score over series."""
+        """Average of each score over the series that have one; the others had nothing to score, or `note` says why."""
         return {field: float(getattr(self, field).nanmean()) for field in self._fields[1:-1]}
 
 
@@ -187,6 +188,7 @@ def evaluate(
 
     Raises:
         DataError: When the task leaves nothing to score.
+        NumericalError: When a prediction is not finite.
     """
     require_posterior(posterior)
     require_type(data, Sequences, "data")
@@ -197,6 +199,7 @@ def evaluate(
 
     def scores_of(part: slice, seed: int) -> Scores:
         prediction = task.predict(posterior, given[part], num_samples=num_samples, chunk_size=chunk_size, seed=seed)
+        require_finite(prediction.samples, prediction.emission_means, prediction.times)
         return _score(name, prediction.mean, prediction.samples, truth[part], mask[part])
 
     size = max(1, CHUNK_ENTRIES // (num_samples * given.times.shape[-1] * math.prod(data.obs_shape)))
@@ -270,8 +273,14 @@ def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task
         data: The truth.
         task: The task, which says where to score.
         note: For `Scores.note`.
+
+    Raises:
+        DataError: When the mean is not finite where it is scored, and no `note` says why.
     """
-    return _score(name, mean, samples, *_scored(data, task), note)
+    truth, mask = _scored(data, task)
+    is_said = bool(note) or bool(mean[mask.to(mean.device)].isfinite().all())
+    require(is_said, "mean", "finite where it is scored, or a `note` must say why it is not", mean)
+    return _score(name, mean, samples, truth, mask, note)
 
 
 def _scored(data: Sequences, task: Task) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel, is_local, over_samples
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
 from pyro_seq.predict.causal import CausalCopies
+from pyro_seq.predict.finite import about_numbers, require_finite
 
 CHUNK_ENTRIES = 2**24  # entries of observations that are predicted at a time, 64 megabytes in single precision
 _DRAWS, _OBSERVATIONS = 0, 1  # streams of random numbers, so that noise does not depend on how latents were drawn
@@ -66,6 +67,7 @@ def forecast(
         DataError: When there is no horizon, the future does not follow the seen times, or data and model differ in
             floating type or device.
         UnsupportedError: When series with inputs end at a hidden step.
+        NumericalError: When draws leave the finite numbers, with the first time and series; so do all verbs.
 
     Example:
         >>> prediction = forecast(posterior, data, horizon=20)  # doctest: +SKIP
@@ -254,7 +256,8 @@ def _reconstructed(posterior: Posterior, data: Sequences, num_samples: int, chun
 
 
 def _draws(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> dict[str, Tensor]:
-    return posterior.draws(data, num_samples, seed=_stream(seed, _DRAWS))
+    with about_numbers():
+        return posterior.draws(data, num_samples, seed=_stream(seed, _DRAWS))
 
 
 def _stream(seed: int, stream: int) -> int:
@@ -272,17 +275,18 @@ def _predict(
     seed: int,
 ) -> Prediction:
     """Run the model on draws, a chunk of them at a time, and keep `steps` of it, shared or (series, time)."""
+    times = data.times[..., steps] if isinstance(steps, slice) else _picked(data.times.expand(len(data), -1), steps)
     chunks: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
-    with prediction_context(model), isolated_rng(_stream(seed, _OBSERVATIONS)):
+    with prediction_context(model), isolated_rng(_stream(seed, _OBSERVATIONS)), about_numbers():
         for start in range(0, num_samples, chunk_size):
             condition.chunk = slice(start, start + chunk_size)
             size = min(chunk_size, num_samples - start)
             run = over_samples(condition(model.model), size)
             samples, means, latents = _read(poutine.trace(run).get_trace(data), data, size, steps)
+            require_finite(samples, means, times)
             chunks.append((samples, means, {**latents, **model.integrated_out(data, latents)}))
     all_samples, all_means, all_latents = zip(*chunks, strict=True)
     joined = {name: torch.cat([latents[name] for latents in all_latents]) for name in all_latents[0]}
-    times = data.times[..., steps] if isinstance(steps, slice) else _picked(data.times.expand(len(data), -1), steps)
     return Prediction(_joined([*all_samples]), _joined([*all_means]), joined, times)
 
 

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from pyro_seq._files import write_bytes
 from pyro_seq.errors import UnsupportedError
-from pyro_seq.training.engine import Engine
+from pyro_seq.training.engine import Engine, no_early_end
 from pyro_seq.training.files import write
 from pyro_seq.training.trainer import METRICS, Trainer
 
@@ -53,8 +53,9 @@ class BetweenSteps(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Run every part."""
-        for part in self.parts:
-            part.after_step(trainer, pl_module)
+        with no_early_end(pl_module.steps_done - 1):
+            for part in self.parts:
+                part.after_step(trainer, pl_module)
 
 
 class Validation(Part):

@@ -10,12 +10,14 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._nonfinite import is_about_numbers
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences, SequenceSource
-from pyro_seq.errors import NumericalError
+from pyro_seq.errors import DataError, NumericalError, PyroSeqError
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops.precision import full_precision
 from pyro_seq.training.batches import Batches
+from pyro_seq.training.buffers import Buffers
 from pyro_seq.training.guard import Guard
 from pyro_seq.training.plan import Loss, Plan
 
@@ -103,12 +105,19 @@ class Engine(lightning.LightningModule):
 
     def training_step(self, step: int, batch_idx: int) -> None:
         """Take step `step`, or skip it when its numbers are not finite."""
+        with no_early_end(step):
+            self._step(step)
+
+    # ------------------------------------------------------------------ a step
+
+    def _step(self, step: int) -> None:
         self.is_between_steps = False
         batch = self._batch(step)
+        self.guard.buffers.keep()
         loss, cause = self._loss(batch, step)
         full_precision(self.manual_backward)(loss.total * self.batches.share(batch))  # each gradient as its values
         norm = self.guard.norm()
-        if self.trainer.strategy.reduce_boolean_decision(bool((norm + loss.total.detach()).isfinite())):
+        if self.trainer.strategy.reduce_boolean_decision(self._is_finite(norm, loss)):
             self._update(step, norm)
         else:
             self.guard.reject(step, loss, cause)
@@ -118,8 +127,6 @@ class Engine(lightning.LightningModule):
         self.guard.require_gradients(self.steps_done, self.plan.num_steps, self.trainer.world_size > 1)
         self.row = self._figures(loss, norm) if self._is_logged() else {}
         self.is_between_steps = True
-
-    # ------------------------------------------------------------------ a step
 
     @property
     def model(self) -> SequenceModel:
@@ -132,9 +139,19 @@ class Engine(lightning.LightningModule):
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, _VIEWS, step, rank))
         for view in self.plan.views:
             batch = view(batch, step, generator)
+        if self.plan.views:
+            self._check_viewed(batch, step)
         batch = self.model.training_view(batch, generator)
         self._seed_noise(_NOISE, step, rank)
         return batch
+
+    def _check_viewed(self, batch: Sequences, step: int) -> None:
+        try:
+            self.model.check(batch)
+        except PyroSeqError as error:
+            raise type(error)(
+                f"The `views` of the method make a minibatch at step {step} that is refused: {error}"
+            ) from error
 
     def _seed_noise(self, *stream: int) -> None:
         seed = mixed_seed(self.seed, *stream)
@@ -148,11 +165,14 @@ class Engine(lightning.LightningModule):
         try:
             return self.objective(batch, step), None
         except (NumericalError, torch.linalg.LinAlgError, ValueError) as error:
-            if not _is_about_numbers(error):
+            if not is_about_numbers(error):
                 raise
             # a loss that every device can run backwards, so that none waits for this one
             total = torch.stack([p.sum() for p in self.guard.trained.values()]).sum() * float("nan")
             return Loss(total, {}), error
+
+    def _is_finite(self, norm: Tensor, loss: Loss) -> bool:
+        return bool((norm + loss.total.detach() + self.guard.buffers.largest()).isfinite())
 
     def _update(self, step: int, norm: Tensor) -> None:
         self.guard.accept()
@@ -257,15 +277,23 @@ class Engine(lightning.LightningModule):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
-        self.objective.load_state_dict(state["weights"])
         self.steps_done, self.rows = state["steps_done"], state["rows"]
         self.averages = state["averages"]
         self.best = Best(**state["best"])
         self.guard.skipped, self.guard.in_a_row = state["guard"][:2]
         self.guard.untouched = set(state["guard"][2])
         self._optimizer_states = state["optimizers"]
+        self.objective.load_state_dict(state["weights"])  # last: what fails before it leaves the model alone
+        self.guard.buffers = Buffers(self.model)
 
 
-def _is_about_numbers(error: Exception) -> bool:
-    # torch.distributions says of parameters that are not finite, in a bare ValueError, that it found invalid values
-    return not isinstance(error, ValueError) or (type(error) is ValueError and "found invalid values" in str(error))
+@contextmanager
+def no_early_end(step: int) -> Iterator[None]:
+    """Turn a `StopIteration`, by which Lightning would take this step for the last one, into an error."""
+    try:
+        yield
+    except StopIteration as error:
+        raise DataError(
+            f"Step {step} met a StopIteration: an iterator in the source of the data, in a view, in the model or in a "
+            "callback has come to its end. Let it begin again, or make it long enough for all steps."
+        ) from error

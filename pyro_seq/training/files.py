@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import os
 import pickle
 import re
 import warnings
@@ -55,12 +56,14 @@ def read(path: StrPath) -> dict[str, Any]:
     name = repr(str(path))
     try:
         with open(path, "rb") as file:
-            header, content = file.readline(_LONGEST_HEADER), file.read()
+            header = file.readline(_LONGEST_HEADER)
+            size, digest = _parsed_header(header, name)  # nothing more is read of what is not ours
+            found = os.fstat(file.fileno()).st_size - len(header)
+            if found != size:
+                raise CheckpointError(f"{name} is not complete: it has {found} of {size} bytes. Copy it again.")
+            content = file.read(size)
     except OSError as error:
         raise CheckpointError(f"{name} could not be read ({error}). Check the path.") from error
-    size, digest = _parsed_header(header, name)
-    if len(content) != size:
-        raise CheckpointError(f"{name} is not complete: it has {len(content)} of {size} bytes. Copy it again.")
     if hashlib.sha256(content).hexdigest() != digest:
         raise CheckpointError(f"{name} was altered: its sha256 sum differs from the recorded one. Copy it again.")
     try:
@@ -136,6 +139,13 @@ def differences(saved: Mapping[str, Any], expected: Mapping[str, Any]) -> list[s
         if there != here:
             problems.append(f"{name}: {there} in the file, {here} here")
     return problems
+
+
+def not_finite(weights: Mapping[str, Tensor], model: nn.Module) -> list[str]:
+    """Lines that name weights of `model` that are not finite, and buffers that are NaN; those may be infinite."""
+    learnt = {name for name, _ in model.named_parameters()}
+    bad = {name: ~weight.isfinite() if name in learnt else weight.isnan() for name, weight in weights.items()}
+    return [f"not finite: {name}" for name, entries in bad.items() if bool(entries.any())]
 
 
 def option_differences(content: Mapping[str, Any], model: nn.Module, path: StrPath) -> list[str]:

@@ -1,4 +1,4 @@
-"""``Guard``: no step is taken on numbers that are not finite, and no parameter is left out unnoticed."""
+"""``Guard``: no step is taken on numbers that are not finite or leaves such, and no parameter is left out unnoticed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_seq.errors import NumericalError, UnsupportedError
+from pyro_seq.training.buffers import Buffers
 from pyro_seq.training.plan import Loss
 
 _PATIENCE = 3  # bad steps in a row before giving up
@@ -16,16 +17,18 @@ _SHOWN = 5  # names in a message
 
 
 class Guard:
-    """Judges gradients between the backward pass and the optimiser.
+    """Judges a step between the backward pass and the optimiser, by its gradients and by the buffers that it changed.
 
     Attributes:
+        buffers: Those of the model, as they were before a step that is not taken.
         skipped: Number of steps that were not taken.
         in_a_row: Number of them up to now without a good one between.
         untouched: Names of parameters that have had no gradient so far.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self.trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    def __init__(self, objective: nn.Module) -> None:
+        self.trained = {name: value for name, value in objective.named_parameters() if value.requires_grad}
+        self.buffers = Buffers(objective.model)  # type: ignore[arg-type]
         self.skipped = 0
         self.in_a_row = 0
         self.untouched = set(self.trained)
@@ -41,18 +44,20 @@ class Guard:
             self.untouched = {name for name in self.untouched if self.trained[name].grad is None}
 
     def reject(self, step: int, loss: Loss, cause: Exception | None) -> None:
-        """Record a step that must not be taken.
+        """Record a step that must not be taken, and undo what it did to the buffers.
 
         Raises:
             NumericalError: When it is the third in a row.
         """
         self.skipped += 1
         self.in_a_row += 1
+        blame = self._blame(loss, cause)
+        self.buffers.restore()
         if self.in_a_row < _PATIENCE:
             return
         since = "from the first step on" if self.skipped == step + 1 else f"for {self.in_a_row} steps in a row"
         raise NumericalError(
-            f"The objective or its gradient was not finite {since}, up to step {step}: {self._blame(loss, cause)}. "
+            f"The objective or its gradient was not finite {since}, up to step {step}: {blame}. "
             "These steps were not taken and the weights are still finite. Lower `learning_rate`, set `clip_norm`, "
             "scale the data to unit size, or begin with shorter series (`GrowingLength`)."
         ) from cause
@@ -64,7 +69,10 @@ class Guard:
         if terms:
             return f"not finite are the terms {terms}"
         names = [n for n, p in self.trained.items() if p.grad is not None and not bool(p.grad.isfinite().all())]
-        return f"not finite are the gradients of {_listed(names)}" if names else "the norm of the gradient overflows"
+        if names:
+            return f"not finite are the gradients of {_listed(names)}"
+        names = self.buffers.not_finite()
+        return f"not finite become the buffers {_listed(names)}" if names else "the norm of the gradient overflows"
 
     def require_gradients(self, steps_done: int, num_steps: int, distributed: bool) -> None:
         """Refuse to go on with parameters that nothing trains.
@@ -80,12 +88,13 @@ class Guard:
             )
 
     def require_finite(self) -> None:
-        """Refuse weights that are not finite, which an enormous step can still make.
+        """Refuse weights and buffers that are not finite, which an enormous step can still make.
 
         Raises:
             NumericalError: Naming them.
         """
         names = [name for name, value in self.trained.items() if not bool(value.isfinite().all())]
+        names += self.buffers.not_finite()
         if names:
             raise NumericalError(f"Weights are not finite: {_listed(names)}. Lower `learning_rate` or set `clip_norm`.")
 

@@ -60,3 +60,9 @@ def test_shapes_and_means():
     assert pixels.expand((2, 3, 5, 4)).sample((6,)).shape == (6, 2, 3, 5, 4)
     assert torch.equal(pixels.expand((3, 5, 4)).mean, mean.expand(3, 5, 4))
     assert pixels.to_event(1).sample().shape == (3, 1, 4)
+
+
+def test_a_mean_that_is_no_number_is_drawn_as_none():
+    quantiles = torch.linspace(0, 1, 3).expand(128, 3)
+    drawn = MeasuredPixels(torch.tensor([0.5, float("nan"), 1.0, 0.0]), quantiles).sample()
+    assert drawn.isnan().tolist() == [False, True, False, False]

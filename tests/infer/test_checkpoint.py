@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyro_seq.errors import CheckpointError, UnsupportedError
+from pyro_seq._options import options_of
+from pyro_seq.errors import CheckpointError, NumericalError, UnsupportedError
 from pyro_seq.infer.checkpoint import load, save
 from pyro_seq.posterior import GuidePosterior, StoredPosterior
 from pyro_seq.training.files import FORMAT_VERSION, describe, read, write
+from tests.training.runs import make_normalised
 
 
 @pytest.fixture
@@ -163,6 +165,37 @@ def test_mismatches_are_listed_and_leave_the_model_alone(toy, posterior, tmp_pat
         load(path, Renamed())
     with pytest.raises(CheckpointError, match=r"float32.*float64"):
         load(path, toy.make_lines().double())
+
+
+def test_a_refused_file_leaves_the_model_alone(toy, tmp_path):
+    """Its weights fit and the rest is unknown: nothing is replaced before all is known to be right."""
+    content = {"class": "Lines", "model": dict(toy.make_lines().state_dict())}
+    content["options"] = options_of(toy.make_lines())
+    chains = {"kind": "chains", "sampler": {"kind": "Newer"}}
+    stored = {
+        "kind": "stored",
+        "data": {"values": torch.full((2, 3, 2), float("nan")), "mask": torch.ones(2, 3).bool()},
+    }
+    for kind in (chains, stored, {"kind": "guide"}):
+        write(content | kind, tmp_path / "file")
+        model = toy.make_lines(seed=5)
+        with pytest.raises(CheckpointError, match="cannot make"):
+            load(tmp_path / "file", model)
+        assert torch.equal(model.emit.weight, toy.make_lines(seed=5).emit.weight)
+
+
+@pytest.mark.parametrize("name", ["emit.weight", "encoder.0.running_mean"])
+def test_what_is_not_finite_is_neither_saved_nor_loaded(name, tmp_path):
+    posterior = GuidePosterior(make_normalised())
+    save(posterior, tmp_path / "file")
+    content = read(tmp_path / "file")
+    content["model"][name][0] = float("nan")
+    write(content, tmp_path / "file")
+    with pytest.raises(CheckpointError, match=f"not finite: {name}"):
+        load(tmp_path / "file", posterior.model)
+    posterior.model.state_dict()[name][0] = float("nan")
+    with pytest.raises(NumericalError, match=f"not finite: {name}"):
+        save(posterior, tmp_path / "other")
 
 
 def test_a_run_is_not_a_posterior(toy, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pyro_seq.errors import ShapeError
+from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.nn.dcgan import DCGAN
 from pyro_seq.nn.image_coding import Convolution, FromVector, ToVector
 from pyro_seq.nn.vgg import VGG
@@ -86,3 +86,12 @@ def test_sizes_that_cannot_be_halved_are_refused(architecture, obs_shape):
         architecture.encoder(obs_shape)
     with pytest.raises(ShapeError, match="multiples of 16"):
         architecture.decoder(7, obs_shape)
+
+
+def test_a_single_frame_is_not_normalised_over_itself():
+    encoder = SMALL["DCGAN"].encoder((1, 16, 16))
+    with pytest.raises(DataError, match="at least 2 frames"):
+        encoder(torch.rand(1, 1, 16, 16))
+    assert encoder.eval()(torch.rand(1, 1, 16, 16))[0].shape == (1, 5)
+    other = DCGAN((4, 6, 8), code_dim=4, norm=lambda channels: nn.GroupNorm(2, channels)).encoder((1, 16, 16))
+    assert other(torch.rand(1, 1, 16, 16))[0].shape == (1, 4)

@@ -71,6 +71,14 @@ def test_a_series_without_anything_to_score_does_not_count_in_the_mean() -> None
     assert scores.means()["mse"] == pytest.approx((0 + 4 + 9) / 3)
 
 
+def test_a_mean_that_is_no_number_needs_a_reason() -> None:
+    data, task = make_data(), Forecasting(2)
+    mean = torch.where(torch.arange(4)[:, None, None] == 1, torch.nan, data.values[:, 2:])
+    with pytest.raises(DataError, match="finite where it is scored"):
+        score("off", mean, None, data, task)
+    assert bool(score("off", mean, None, data, task, note="one is missing").mse[1].isnan())
+
+
 def test_the_nearest_training_series_needs_a_grid_as_long() -> None:
     data, task = make_data(), Forecasting(2)
     names = set(baselines(Sequences(make_data(7, 6).values), data, task))

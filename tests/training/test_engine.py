@@ -5,15 +5,19 @@ from __future__ import annotations
 import copy
 import dataclasses
 
+import pyro
 import pytest
 import torch
 
+from pyro_seq.data import Sequences, SequenceSource
+from pyro_seq.errors import DataError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.objective import Objective
 from pyro_seq.infer.svi import SVI
+from pyro_seq.models.kalman_vae import KalmanVAE
 from pyro_seq.training.schedules import WarmUp
-from pyro_seq.training.views import GrowingLength
-from tests.training.runs import same_weights
+from pyro_seq.training.views import GrowingLength, RandomSteps
+from tests.training.runs import same_weights, with_infinite
 
 
 def test_engine_is_the_bare_loop(toy, quiet):
@@ -137,3 +141,47 @@ def test_gradients_are_taken_outside_of_mixed_precision(toy, quiet):
         parameter.register_hook(lambda gradient: modes.append(torch.is_autocast_enabled("cpu")))
     fit(model, toy.make_data(), SVI(num_steps=2), trainer=dataclasses.replace(quiet, precision="bf16-mixed"))
     assert modes and not any(modes)
+
+
+class Shards(SequenceSource):
+    """A source that reads from an iterator, which comes to its end."""
+
+    num_series = 8
+
+    def __init__(self, data, number: int) -> None:
+        self.parts = iter([data] * number)
+
+    def load(self, index) -> Sequences:
+        return next(self.parts)[index]
+
+
+@pytest.mark.parametrize("place", ["source", "view", "model", "validation"])
+def test_an_exhausted_iterator_does_not_end_training(toy, quiet, place):
+    data, ends = toy.make_data(), iter(range(3))
+    options, validation, model = {}, None, toy.make_lines()
+    if place == "view":
+        options["views"] = [lambda batch, step, generator: (next(ends), batch)[1]]
+    elif place == "model":
+        model.regulariser = lambda *args: (next(ends), {})[1]
+    elif place == "validation":
+        validation, quiet = Shards(data, 3), dataclasses.replace(quiet, validate_every=1)
+    source = Shards(data, 4) if place == "source" else data
+    with pytest.raises(DataError, match=r"Step \d met a StopIteration") as caught:
+        fit(model, source, SVI(num_steps=9, batch_size=4, **options), validation=validation, trainer=quiet)
+    assert isinstance(caught.value.__cause__, StopIteration)
+
+
+def test_what_views_make_is_checked_like_the_data(quiet):
+    data = Sequences(torch.randn(4, 9, 2, generator=torch.Generator().manual_seed(0)))
+    method = SVI(num_steps=3, views=[RandomSteps(5)])
+    with pytest.raises(DataError, match=r"`views` .* step 0 .* evenly spaced"):
+        fit(KalmanVAE((2,), 2, 3), data, method, trainer=quiet)
+
+
+def test_bad_values_are_skipped_without_the_checks_of_torch(quiet):
+    """What is refused by our own check, where those of distributions are off, counts as a bad step too."""
+    data = Sequences(torch.randn(4, 6, 2, generator=torch.Generator().manual_seed(0)))
+    with pyro.validation_enabled(False):
+        method = SVI(num_steps=3, views=[with_infinite(1, float("nan"))])
+        history = fit(KalmanVAE((2,), 2, 3), data, method, trainer=quiet).history
+    assert history["skipped"][-1] == 1

@@ -44,6 +44,15 @@ def test_a_file_is_checked_by_its_first_line(tmp_path) -> None:
             read(path)
 
 
+def test_what_is_not_ours_is_not_read(tmp_path) -> None:
+    """An endless device, and a first line of ours that promises more than there is."""
+    with pytest.raises(CheckpointError, match="not a file of pyro_seq"):
+        read("/dev/zero")
+    (tmp_path / "file").write_bytes(b"pyro_seq checkpoint 1 %d %s\nPK" % (10**18, b"0" * 64))
+    with pytest.raises(CheckpointError, match=f"it has 2 of {10**18} bytes"):
+        read(tmp_path / "file")
+
+
 @pytest.mark.parametrize(
     ("payload", "place"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from pyro_seq.errors import NumericalError, UnsupportedError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.svi import SVI
-from tests.training.runs import At
+from tests.training.runs import At, make_normalised, same_weights, with_infinite
 
 
 def poisoned(toy, bad_steps, kind="nan"):
@@ -48,6 +49,29 @@ def test_skipped_step_leaves_weights_alone(toy, quiet):
     spy = [At(step, keep) for step in (3, 4, 5)]
     fit(model, toy.make_data(), SVI(num_steps=5), trainer=dataclasses.replace(quiet, callbacks=spy))
     assert torch.equal(states[0], states[1]) and not torch.equal(states[1], states[2])
+
+
+def test_skipped_step_leaves_buffers_alone(toy, quiet):
+    states = []
+    spy = [At(step, lambda engine: states.append(copy.deepcopy(engine.model))) for step in (2, 3, 4)]
+    method = SVI(num_steps=5, views=[with_infinite(2)])
+    posterior = fit(make_normalised(), toy.make_data(), method, trainer=dataclasses.replace(quiet, callbacks=spy))
+    assert posterior.history["skipped"][-1] == 1
+    assert same_weights(states[0], states[1]) and not same_weights(states[1], states[2])
+    assert all(bool(buffer.isfinite().all()) for buffer in posterior.model.encoder.buffers())
+
+
+def test_buffers_alone_can_make_a_step_bad(toy, quiet):
+    class Growing(toy.Lines):
+        def guide(self, data):
+            super().guide(data)
+            self.level *= 1e30
+
+    model = Growing()
+    model.register_buffer("level", torch.ones(1))
+    with pytest.raises(NumericalError, match="3 steps in a row, up to step 3: not finite become the buffers `level`"):
+        fit(model, toy.make_data(), SVI(num_steps=5), trainer=quiet)
+    assert float(model.level) == pytest.approx(1e30)
 
 
 def test_three_bad_steps_in_a_row_are_an_error(toy, quiet):

@@ -205,7 +205,7 @@ def _check_values(values: Tensor, mask: Tensor | None) -> Tensor:
     if wrong.any():
         place = wrong.nonzero()[0].tolist()
         raise DataError(
-            f"`values` must be finite where observed. Got values{place} = {float(values[tuple(place)])}, "
+            f"`values` must be finite where observed. Got values{place} = {values[tuple(place)].item()}, "
             f"one of {int(wrong.sum())} such entries. Pass a `mask` that is False there."
         )
     return seen

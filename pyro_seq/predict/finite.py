@@ -1,0 +1,59 @@
+"""Predictions are finite, or an error says where they cease to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from pyro_seq._nonfinite import is_about_numbers
+from pyro_seq.errors import NumericalError
+
+_REMEDY = (
+    "The model is unstable there: predict fewer steps, train it longer or with a lower `learning_rate`, or on longer "
+    "series."
+)
+
+
+def require_finite(samples: Tensor, means: Tensor, times: Tensor) -> None:
+    r"""Refuse predictions that are not finite; means may be NaN everywhere, as those of a distribution without any.
+
+    Args:
+        samples: Draws of observations (sample, series, time, \*obs).
+        means: Means of the emission, alike.
+        times: Time stamps (time,) or (series, time).
+
+    Raises:
+        NumericalError: Naming the first time at which one is not, and the series.
+    """
+    _require_steps(samples, times, "draws")
+    if not bool(means.isnan().all()):
+        _require_steps(means, times, "means")
+
+
+def _require_steps(values: Tensor, times: Tensor, what: str) -> None:
+    r"""Refuse `values` (sample, series, time, \*obs) at `times` that are not finite."""
+    if bool(values.isfinite().all()):
+        return
+    bad = (~values.isfinite()).flatten(3).any(-1).any(0) if values.ndim > 3 else (~values.isfinite()).any(0)
+    step, series = bad.mT.nonzero()[0].tolist()
+    time = float(times.expand(len(bad), -1)[series, step])
+    count = int(bad.any(1).sum())
+    raise NumericalError(
+        f"The {what} of a prediction must be finite. From time {time:g} on, those of series {series} are not, and in "
+        f"the end those of {count} of {len(bad)} series. {_REMEDY}"
+    )
+
+
+@contextmanager
+def about_numbers() -> Iterator[None]:
+    """Turn what distributions and factorisations say of numbers that are not finite into a `NumericalError`."""
+    try:
+        yield
+    except (ValueError, torch.linalg.LinAlgError) as error:
+        if not is_about_numbers(error):
+            raise
+        reason = str(error).splitlines()[0].rstrip(".: ")
+        raise NumericalError(f"A prediction met numbers that are not finite ({reason}). {_REMEDY}") from error
