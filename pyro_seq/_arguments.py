@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from pyro_seq.errors import DataError, ShapeError
@@ -48,8 +49,8 @@ def real_number(value: Any, name: str, minimum: float, maximum: float = 1e9) -> 
 
 
 def is_positive(value: Any) -> bool:
-    """True for a positive, finite number."""
-    return isinstance(value, int | float) and 0.0 < value < math.inf
+    """True for a positive, finite number, of Python's or NumPy's types."""
+    return isinstance(value, Real) and 0.0 < float(value) < math.inf
 
 
 def require(holds: bool, name: str, rule: str, value: Any) -> None:

@@ -7,8 +7,21 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from pyro_seq._arguments import require
 
 StrPath = str | os.PathLike[str]
+
+
+def file_path(value: Any, name: str = "path") -> Path:
+    """The path of a file, for there is no other use of what has no name, such as an empty text."""
+    try:
+        path = Path(value)
+    except TypeError:
+        path = Path()
+    require(bool(path.name), name, "the path of a file", value)
+    return path
 
 
 @contextmanager

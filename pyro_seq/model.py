@@ -22,6 +22,7 @@ from pyro_seq.nn.seen_range import SeenRange
 
 EVEN = 1e-3  # share of a step by which time stamps may be off an even grid
 _MOST_STEPS = 16  # units of time in a mean interval, at most: what long gaps between crowded stamps may cost
+_OTHER_UNIT = 30  # times as long as in training, or as short: a minute and a second, but not a day and an hour
 
 
 @runtime_checkable
@@ -153,10 +154,10 @@ class SequenceModel(nn.Module):
         """
         if data.times.shape[-1] > 1:
             gaps = data.times.diff(dim=-1)
-            median, unit = gaps.median(), gaps.mean() / _MOST_STEPS
-            if unit > median:
-                warnings.warn(_bursts(gaps, float(unit)), stacklevel=2)
-            self.time_scale.copy_(median.maximum(unit))
+            unit = _typical(gaps)
+            if unit > float(gaps.median()):
+                warnings.warn(_bursts(gaps, unit), stacklevel=2)
+            self.time_scale.fill_(unit)
             self._has_time_unit = True
 
     def check_units(self, data: Sequences) -> None:
@@ -164,11 +165,17 @@ class SequenceModel(nn.Module):
 
         Raises:
             DataError: With both lengths, and what to do.
+
+        Warns:
+            UserWarning: Of steps so long or short, where a model does not count them, as if in another unit of time.
         """
-        if not (self.counts_steps and self._has_time_unit) or data.num_steps < 2:
+        if not self._has_time_unit or data.num_steps < 2:
             return
         gaps = data.seen().times.diff(dim=-1)
         step, known = float(gaps.mean()), float(self.time_scale)
+        if not self.counts_steps:
+            _warn_of_other_unit(_typical(gaps), known)
+            return
         if abs(step - known) > EVEN * known + 2 * rounding(data.times):
             raise DataError(
                 f"`data.times` must have steps of {known:g}, as the training data had: {type(self).__name__} counts "
@@ -270,6 +277,20 @@ class SequenceModel(nn.Module):
 def _knows_units(model: SequenceModel, _: Any) -> None:
     """Weights that were loaded come with the units that they were trained in."""
     model._has_units = model._has_time_unit = True
+
+
+def _typical(gaps: Tensor) -> float:
+    """A typical step: the median, or a 16th of the mean where that is longer."""
+    return max(float(gaps.median()), float(gaps.mean()) / _MOST_STEPS)
+
+
+def _warn_of_other_unit(step: float, known: float) -> None:
+    if not known / _OTHER_UNIT <= step <= known * _OTHER_UNIT:
+        warnings.warn(
+            f"`data.times` have steps of {step:g}, and the training data had {known:g}: are they in another unit of "
+            "time? Dates are counted in seconds. Convert the time stamps to the unit of training.",
+            stacklevel=4,
+        )
 
 
 def _bursts(gaps: Tensor, unit: float) -> str:

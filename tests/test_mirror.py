@@ -29,6 +29,7 @@ OTHERS = {
     "test_derivations.py": "a page of the manual",
     "test_docs.py": "pages of the manual",
     "test_examples.py": "the examples",
+    "test_door_properties.py": "whatever may come to the verbs, on calls that Hypothesis makes up",
     "test_far_values.py": "values far outside of the training data at every verb",
     "test_floors.py": "imports between files",
     "test_invariances.py": "what may not change a prediction, through every model",

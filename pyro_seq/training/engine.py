@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pyro_seq._nonfinite import is_about_numbers
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences, SequenceSource
+from pyro_seq.door import require_type
 from pyro_seq.errors import DataError, NumericalError, PyroSeqError
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops.precision import full_precision
@@ -137,8 +138,9 @@ class Engine(lightning.LightningModule):
         rank = self.trainer.global_rank
         batch = self.batches[step]
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, _VIEWS, step, rank))
-        for view in self.plan.views:
+        for number, view in enumerate(self.plan.views):
             batch = view(batch, step, generator)
+            require_type(batch, Sequences, f"views[{number}](...)")
         if self.plan.views:
             self._check_viewed(batch, step)
         batch = self.model.training_view(batch, generator)
