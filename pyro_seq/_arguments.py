@@ -48,6 +48,13 @@ def real_number(value: Any, name: str, minimum: float, maximum: float = 1e9) -> 
     return number
 
 
+def axis_sizes(value: Any, name: str) -> tuple[int, ...]:
+    """Sizes of the axes of an observation, at least one of them."""
+    if isinstance(value, str) or not hasattr(value, "__iter__") or not len(tuple(value)):
+        raise DataError(f"`{name}` must be the sizes of the axes, such as `(2,)` for two variables. Got {value!r}.")
+    return tuple(whole_number(size, name, 1) for size in value)
+
+
 def is_positive(value: Any) -> bool:
     """True for a positive, finite number, of Python's or NumPy's types."""
     return isinstance(value, Real) and 0.0 < float(value) < math.inf

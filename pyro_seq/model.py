@@ -174,7 +174,7 @@ class SequenceModel(nn.Module):
         gaps = data.seen().times.diff(dim=-1)
         step, known = float(gaps.mean()), float(self.time_scale)
         if not self.counts_steps:
-            _warn_of_other_unit(_typical(gaps), known)
+            _warn_of_other_unit(gaps, known)
             return
         if abs(step - known) > EVEN * known + 2 * rounding(data.times):
             raise DataError(
@@ -284,8 +284,9 @@ def _typical(gaps: Tensor) -> float:
     return max(float(gaps.median()), float(gaps.mean()) / _MOST_STEPS)
 
 
-def _warn_of_other_unit(step: float, known: float) -> None:
-    if not known / _OTHER_UNIT <= step <= known * _OTHER_UNIT:
+def _warn_of_other_unit(gaps: Tensor, known: float) -> None:
+    step = float(gaps.median())
+    if step > known * _OTHER_UNIT or _typical(gaps) < known / _OTHER_UNIT:
         warnings.warn(
             f"`data.times` have steps of {step:g}, and the training data had {known:g}: are they in another unit of "
             "time? Dates are counted in seconds. Convert the time stamps to the unit of training.",

@@ -82,7 +82,6 @@ class BernoulliEmission(Emission):
         _require_pixels(data, " for a Bernoulli emission", "Divide 8-bit images by 255, or use `GaussianEmission`.")
 
 
-@rebuildable
 class _Binary(dist.Bernoulli):
     """Draws where the mean is NaN are NaN; torch refuses to draw any then, on a GPU for the rest of the process."""
 
@@ -97,6 +96,7 @@ class _Binary(dist.Bernoulli):
             return torch.where(probs.isnan(), probs, torch.bernoulli(probs.nan_to_num()))
 
 
+@rebuildable
 class PixelEmission(Emission):
     r"""Pixels in [0, 1] with Gaussian noise of a stated scale around the sigmoid of the decoder's logits.
 

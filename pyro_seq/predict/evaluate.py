@@ -13,7 +13,7 @@ from pyro_seq._arguments import is_positive, keep_whole, require, seed_number, w
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences
 from pyro_seq.door import require_posterior, require_type
-from pyro_seq.errors import DataError
+from pyro_seq.errors import DataError, NumericalError, ShapeError
 from pyro_seq.metrics import coverage, crps, linear_interpolation, mse, nearest_series, training_mean
 from pyro_seq.posterior import Posterior, Prediction
 from pyro_seq.predict.finite import require_finite
@@ -230,6 +230,8 @@ def evaluate_baselines(train: Sequences, data: Sequences, task: Task) -> list[Sc
     """
     require_type(train, Sequences, "train")
     require_type(data, Sequences, "data")
+    if train.obs_shape != data.obs_shape:
+        raise ShapeError(f"`train` must have observations like `data`, {data.obs_shape}. Got {train.obs_shape}.")
     _require_task(task)
     missing = _never_seen(train, data, task)
     rows = [
@@ -298,9 +300,16 @@ def _score(name: str, mean: Tensor, samples: Tensor | None, truth: Tensor, mask:
     mean = mean.to(truth)
     draws = mean[None] if samples is None else samples
     nothing = truth.new_full((len(truth),), torch.nan)
+    errors = mse(mean, truth, mask=mask, keep=0)
+    if bool(errors.isinf().any()):
+        raise NumericalError(
+            f"Squares of errors in `data` must be numbers that {truth.dtype} holds. Got values up to "
+            f"{float(truth.abs().max()):.3g}. Rescale the data before training, or convert data and model to double "
+            "precision."
+        )
     return Scores(
         name,
-        mse(mean.double(), truth, mask=mask, keep=0),  # squares of large values, which single precision does not hold
+        errors,
         crps(draws, truth, mask=mask, keep=0),
         nothing if samples is None else coverage(draws, truth, 0.5, mask=mask, keep=0),
         nothing if samples is None else coverage(draws, truth, 0.9, mask=mask, keep=0),

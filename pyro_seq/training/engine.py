@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -149,7 +150,8 @@ class Engine(lightning.LightningModule):
 
     def _check_viewed(self, batch: Sequences, step: int) -> None:
         try:
-            self.model.check(batch)
+            with warnings.catch_warnings(action="ignore"):  # what data bring is said of the data, once
+                self.model.check(batch)
         except PyroSeqError as error:
             raise type(error)(
                 f"The `views` of the method make a minibatch at step {step} that is refused: {error}"
