@@ -12,9 +12,23 @@ from torch import Tensor
 
 from pyro_seq._nonfinite import passing_nonfinite
 from pyro_seq.data import Sequences
+from pyro_seq.errors import UnsupportedError
 from pyro_seq.model import SequenceModel, is_latent, is_local, local_log_prob
 
 DREAMS = "dreams"  # name of the term
+
+
+def require_dreams(model: SequenceModel, scales: Mapping[str, Any]) -> None:
+    """Refuse dreams of a model that has none, by ``has_dreams``.
+
+    Raises:
+        UnsupportedError: Where `scales` names them all the same.
+    """
+    if DREAMS in scales and not model.has_dreams:
+        raise UnsupportedError(
+            f"`scales` asks for dreams, which this {type(model).__name__} does not have: either its draws do not look "
+            "like data, or its guide reads frames one by one. Leave them out."
+        )
 
 
 def counted(scales: Mapping[str, Any], is_training: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import nn
 from pyro_seq._arguments import keep_whole
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import UnsupportedError
-from pyro_seq.infer.dreams import DREAMS, counted, dream_loss, shared_latents
+from pyro_seq.infer.dreams import DREAMS, counted, dream_loss, require_dreams, shared_latents
 from pyro_seq.infer.objective import joint_traces, scaled
 from pyro_seq.model import SequenceModel, is_latent, is_local, local_log_prob, local_parameters
 from pyro_seq.training.gradient_method import GradientMethod
@@ -59,6 +59,7 @@ class IWAE(GradientMethod):
 
     def objective(self, model: SequenceModel, data: Sequences | SequenceSource) -> ImportanceWeighted:
         """The negative importance-weighted bound."""
+        require_dreams(model, self.scales)
         return ImportanceWeighted(model, self)
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 from pyro_seq._arguments import keep_whole
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.infer.collapse import warn_of_collapse
+from pyro_seq.infer.dreams import require_dreams
 from pyro_seq.infer.objective import Objective
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import Posterior
@@ -64,6 +65,7 @@ class SVI(GradientMethod):
 
     def objective(self, model: SequenceModel, data: Sequences | SequenceSource) -> Objective:
         """The negative evidence lower bound."""
+        require_dreams(model, self.scales)
         return Objective(model, num_particles=self.num_particles, analytic_kl=self.analytic_kl, scales=self.scales)
 
     def posterior(self, objective: Objective, outcome: Outcome) -> Posterior:

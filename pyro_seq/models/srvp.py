@@ -267,6 +267,11 @@ class SRVP(SequenceModel):
         return data._with(context={**(data.context or {}), **swapped})
 
     @property
+    def has_dreams(self) -> bool:
+        """False: the noise of the likelihood is a convention, and drawn frames drown in it."""
+        return False
+
+    @property
     def counts_steps(self) -> bool:
         """Seen frames are as far apart as in training; those of a forecast may lie closer."""
         return True

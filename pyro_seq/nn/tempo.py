@@ -30,8 +30,9 @@ class SeriesTempo(nn.Module):
     the field carries the typical speed. The second factor is what an encoder reads in the seen frames. It can only
     narrow the population, and it is absent for a series of which nothing is seen.
 
-    An encoder knows series of the lengths that it was trained on: train with windows, ``SVI(views=[...])``, where
-    predictions see less of a series than training did.
+    An encoder knows series of the lengths that it was trained on. Where predictions see less of a series than training
+    did, train with windows of all lengths, ``SVI(views=[RandomWindows(length, shortest=1)])``, or give an encoder of
+    the frames that every prediction sees, such as an `InitialStateEncoder`.
 
     Args:
         num_series: Number of training series, for a table instead of an encoder, as in files of earlier versions: each

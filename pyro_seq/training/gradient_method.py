@@ -140,9 +140,10 @@ class GradientMethod(ABC):
         """The method with the views that it has for these data, and dreams where they hide."""
         if self.views is not None:
             return self
-        hides = self.trains_guide and model.reads_series and has_gaps(data)
-        scales = {"dreams": 1.0} if hides and not model.is_conditional else {}
-        return dataclasses.replace(self, views=(RandomGaps(),) if hides else (), scales=scales | dict(self.scales))
+        learns_gaps = self.trains_guide and has_gaps(data)
+        scales = {"dreams": 1.0} if learns_gaps and model.has_dreams else {}
+        views = (RandomGaps(),) if learns_gaps and model.reads_series else ()
+        return dataclasses.replace(self, views=views, scales=scales | dict(self.scales))
 
     def facts(self) -> dict[str, str]:
         """Options that a resumed run must share, all but ``num_steps``: it may be longer than the first."""

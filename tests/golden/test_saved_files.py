@@ -22,9 +22,12 @@ CONTENTS = [FILES / f"{name}.pt" for name in POSTERIORS] + [FILES / name / "chec
 
 
 # what files have gained since, in the words of `kinds`
+DREAMT = dict.fromkeys(("/history/dreams/0", "/history/dreams/1"), "float  ")
 ADDED = {
+    "ode2vae": DREAMT,
+    "ode2vae_images": DREAMT,
     "ode2vae_draws": {"/sample_stats/energy": "Tensor torch.float32 torch.Size([2, 4])"},
-    "latent_ode": dict.fromkeys(("/history/dreams/0", "/history/dreams/1"), "float  "),
+    "latent_ode": DREAMT,
     "srvp": {"/model/emission.quantiles": "Tensor torch.float32 torch.Size([128, 65])"},
 }
 LATER = ("encoder.head.hidden.",)  # layers that have no effect in a model of an earlier file

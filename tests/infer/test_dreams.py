@@ -122,3 +122,14 @@ def test_they_count_by_default_where_training_hides(method):
 
     assert "dreams" in terms(holes) and "dreams" not in terms(data)
     assert "dreams" in terms(data, views=[RandomGaps()], scales={"dreams": 0.5})
+
+
+@pytest.mark.parametrize("method", [ps.SVI, ps.IWAE])
+def test_a_model_whose_draws_do_not_look_like_data_has_none(method):
+    small = ps.DCGAN(channels=(4, 6), code_dim=6, norm=lambda channels: torch.nn.GroupNorm(1, channels))
+    sizes = {"noise_dim": 2, "content_dim": 0, "num_frames": 2, "hidden_dim": 8}
+    model = ps.SRVP((1, 8, 8), 3, architecture=small, **sizes)
+    data = ps.Sequences(torch.rand(4, 5, 1, 8, 8)).hide(torch.arange(5).expand(4, 5) == 2)
+    assert "dreams" not in ps.fit(model, data, method(num_steps=1), trainer=QUIET).history
+    with pytest.raises(ps.UnsupportedError, match="`scales` asks for dreams"):
+        ps.fit(model, data, method(num_steps=1, scales={"dreams": 1.0}), trainer=QUIET)
