@@ -1,16 +1,20 @@
-"""Writing files that are whole or absent."""
+"""Writing files that are whole or absent, and a sum by which altered arrays are known."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pyro_seq._arguments import require
 
+import numpy as np
+
+_DRAFT_MARK = 10  # characters before the name: a point, eight digits, a point
 StrPath = str | os.PathLike[str]
 
 
@@ -47,7 +51,25 @@ def replacing(path: StrPath) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def remove_drafts(path: StrPath) -> None:
+    """Remove drafts of the file at `path` that killed processes left; nobody may be at work on one."""
+    target = Path(path)
+    for draft in target.parent.glob(f".{'[0-9a-f]' * 8}.*"):
+        if draft.name.endswith(f".{target.name}") and len(draft.name) == len(target.name) + _DRAFT_MARK:
+            draft.unlink(missing_ok=True)
+
+
 def write_bytes(content: bytes, path: StrPath) -> None:
     """Replace the file at `path` by one with this content, as a whole or not at all."""
     with replacing(path) as draft:
         draft.write_bytes(content)
+
+
+def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
+    """A sum over names, types, shapes and content: a zip file checks the content only, and not whose it is."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(repr((name, array.dtype.str, array.shape)).encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

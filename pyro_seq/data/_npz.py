@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pyro_seq._files import StrPath, replacing
+from pyro_seq._files import StrPath, fingerprint, replacing
 from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import DataError
 
 KEYS = ("values", "mask", "times", "inputs")
+_CALENDAR, _SUM = "calendar", "sha256"
 
 
 def from_npz(path: StrPath) -> dict[str, Any]:
@@ -22,6 +23,7 @@ def from_npz(path: StrPath) -> dict[str, Any]:
 
     Arrays `mask`, `times` and `inputs` are read where the file has them, and the `calendar` that `to_npz` writes.
     No pickled object is ever loaded, so a file from a stranger runs no code. Other arrays in the file are left alone.
+    Files of `to_npz` also hold a sum over names, types, shapes and content, which is compared.
 
     Args:
         path: The file.
@@ -38,20 +40,27 @@ def from_npz(path: StrPath) -> dict[str, Any]:
     with path.open("rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
-                arrays: dict[str, Any] = {key: archive[key] for key in KEYS if key in archive.files}
-                if "calendar" in archive.files:
-                    origin, tz, freq = archive["calendar"].tolist()
-                    arrays["calendar"] = Calendar(origin, tz or None, freq or None)
+                arrays = {key: archive[key] for key in (*KEYS, _CALENDAR) if key in archive.files}
+                recorded = str(archive[_SUM]) if _SUM in archive.files else None
+                fields: dict[str, Any] = dict(arrays)
+                if _CALENDAR in arrays:
+                    origin, tz, freq = arrays[_CALENDAR].tolist()
+                    fields[_CALENDAR] = Calendar(origin, tz or None, freq or None)
         except Exception as error:  # a damaged archive can raise almost anything
             raise DataError(
                 f"`path` must be a complete .npz file of numeric arrays. Got {str(path)!r}, which cannot be read "
                 f"({type(error).__name__}: {error}). Write it again, with `to_npz` or `numpy.savez`."
             ) from error
+    if recorded not in (None, fingerprint(arrays)):
+        raise DataError(
+            f"`path` must hold what `to_npz` wrote. Got {str(path)!r}, whose arrays {sorted(arrays)} do not have the "
+            f"sum that it recorded. Write it again, or leave out its array `{_SUM}` if they were changed on purpose."
+        )
     if "values" not in arrays:
         raise DataError(
             f"`path` must hold an array `values`. Got {str(path)!r} with {sorted(arrays)}. Rename its arrays."
         )
-    return arrays | {"source": str(path)}
+    return fields | {"source": str(path)}
 
 
 def write(fields: Mapping[str, Tensor | None], calendar: Calendar | None, path: StrPath) -> None:
@@ -65,6 +74,7 @@ def write(fields: Mapping[str, Tensor | None], calendar: Calendar | None, path: 
         raise FileNotFoundError(f"`path` must be in a folder that exists. Got {str(path)!r}. Make its folder first.")
     arrays: dict[str, Any] = {key: field.numpy(force=True) for key, field in fields.items() if field is not None}
     if calendar is not None:
-        arrays["calendar"] = np.array([text or "" for text in dataclasses.astuple(calendar)])
+        arrays[_CALENDAR] = np.array([text or "" for text in dataclasses.astuple(calendar)])
+    arrays = {_SUM: np.array(fingerprint(arrays))} | arrays  # first, lest a damaged directory lose it with the rest
     with replacing(path) as draft, draft.open("xb") as file:
         np.savez(file, **arrays)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from pyro_seq._files import replacing
+from pyro_seq._files import fingerprint, replacing
 
+_SUM = "sha256"
 Arrays = Mapping[str, Any]  # of numpy arrays, which the annotations of `np.savez` reject as keywords
 
 
@@ -33,15 +33,19 @@ def cache_root() -> Path:
 def cached(name: str, parameters: Mapping[str, object], make: Callable[[], Arrays]) -> Arrays:
     """The arrays of `make`, kept in a file whose name carries a hash of all `parameters`.
 
-    A file that cannot be read is made anew; where nothing can be written, nothing is kept. Files hold plain arrays
-    only: loading one never runs code. `parameters` must include a version that changes with the meaning of `make`.
+    A file that cannot be read, or whose arrays do not have the sum that it holds, is made anew; where nothing can be
+    written, nothing is kept. Files hold plain arrays only: loading one never runs code. `parameters` must include a
+    version that changes with the meaning of `make`.
     """
     key = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_root() / "generated" / f"{name}-{key}.npz"
-    unreadable = suppress(OSError, ValueError, EOFError, zipfile.BadZipFile)
-    with unreadable, path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return {field: stored[field] for field in stored.files}
+    with suppress(Exception), path.open("rb") as file:  # a damaged archive can raise almost anything
+        with np.load(file, allow_pickle=False) as stored:
+            found = {field: stored[field] for field in stored.files}
+        if str(found.pop(_SUM)) == fingerprint(found):
+            return found
     arrays = make()
+    kept: Arrays = {_SUM: np.array(fingerprint(arrays))} | dict(arrays)
     with suppress(OSError), replacing(path) as temporary, temporary.open("wb") as target:
-        np.savez(target, **arrays)
+        np.savez(target, **kept)
     return arrays

@@ -81,6 +81,11 @@ def _from_archive(path: Path) -> Iterator[tuple[int, str]]:
             content = archive.extractfile(member)
             assert content is not None
             yield int(name[1]), content.read().decode("ascii")
+        # tarfile takes whatever is no header for the end, which is a block of zeros
+        assert archive.fileobj is not None
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise DataError(f"{path} is cut or damaged {archive.offset} bytes from its start. Fetch it anew.")
 
 
 def _parse(text: str, where: str, record: int) -> Iterator[tuple[int, int, float]]:

@@ -20,6 +20,7 @@ from pyro_seq.datasets._video_clock import even_frames
 from pyro_seq.errors import DataError, PyroSeqError, ShapeError
 
 _IMAGES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow would hand others to programs, by content
 _ARRAYS = {".npy", ".npz"}
 _CHANNELS = (1, 3)
 # What Pillow, NumPy and zipfile raise on damaged files
@@ -111,6 +112,11 @@ def _in_file(path: Path, name: str) -> Iterator[Video]:
             yield from _in_arrays(path, name)
 
 
+def _opened(path: Path) -> Image.Image:
+    """An image file of a known format, whatever its name says: PostScript named ``.png`` would run in Ghostscript."""
+    return Image.open(path, formats=_FORMATS)
+
+
 def _pixels(image: Image.Image, path: Path) -> np.ndarray:
     """Grey (height, width, 1) or colour (height, width, 3), upright, over black where the image is transparent."""
     if image.mode.startswith(("I", "F")):
@@ -149,7 +155,7 @@ class ImageFolder:
 
     @staticmethod
     def _size(path: Path) -> tuple[int, int]:
-        with naming(path), Image.open(path) as image:
+        with naming(path), _opened(path) as image:
             if (count := getattr(image, "n_frames", 1)) > 1:
                 raise DataError(
                     f"{path} must be one frame, as an image of a folder is. Got {count}. Make it a GIF file or images."
@@ -167,7 +173,7 @@ class ImageFolder:
         frames = []
         for step in steps:
             path = self.folder / self.files[step]
-            with naming(path), Image.open(path) as image:
+            with naming(path), _opened(path) as image:
                 frames.append(_pixels(image, path))
         return frames
 
@@ -184,7 +190,7 @@ class Animation:
     @classmethod
     def open(cls, path: Path, name: str) -> Animation:
         """Read how long each picture stands."""
-        with Image.open(path) as image:
+        with _opened(path) as image:
             durations = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(image)]
             return cls(path, name, even_frames(durations), (image.height, image.width))
 
@@ -196,7 +202,7 @@ class Animation:
     def read(self, steps: Sequence[int]) -> list[np.ndarray]:
         """Decode from the beginning, for a frame of a GIF file is a change of the one before it."""
         wanted = [self.shown[step] for step in steps]
-        with naming(self.path), Image.open(self.path) as image:
+        with naming(self.path), _opened(self.path) as image:
             frames: dict[int, np.ndarray] = {}
             for number, picture in enumerate(ImageSequence.Iterator(image)):
                 if number in wanted:

@@ -7,13 +7,15 @@ from typing import Any
 
 import xarray as xr
 
-from pyro_seq._files import StrPath, replacing
+from pyro_seq._files import StrPath, write_bytes
 from pyro_seq.diagnostics.arviz import container
-from pyro_seq.errors import DataError
+from pyro_seq.errors import CheckpointError, DataError
 
 
 def save_netcdf(idata: Any, path: StrPath) -> Path:
     """Write what `to_arviz` returned to one file; an existing file is replaced only once the new one is whole.
+
+    The file is made in memory first, for HDF5 ends the whole process where a disk is full.
 
     Args:
         idata: The `InferenceData` or `DataTree`.
@@ -22,12 +24,28 @@ def save_netcdf(idata: Any, path: StrPath) -> Path:
     Returns:
         The path.
 
+    Raises:
+        CheckpointError: When the disk refuses; an existing file is then as it was.
+
     Example:
         >>> save_netcdf(idata, "posterior.nc")  # doctest: +SKIP
     """
-    with replacing(path) as draft:
-        idata.to_netcdf(str(draft), engine="h5netcdf")
+    names = idata.children if isinstance(idata, xr.DataTree) else idata.groups()
+    groups = {name: xr.Dataset(idata[name].data_vars, idata[name].coords, idata[name].attrs) for name in names}
+    encoding = {f"/{name}": _compressed(group) for name, group in groups.items()}
+    tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=idata.attrs)} | groups)
+    content = tree.to_netcdf(engine="h5netcdf", encoding=encoding)
+    try:
+        write_bytes(bytes(content), path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{str(path)!r} could not be written ({error}). Free some space or choose another."
+        ) from error
     return Path(path)
+
+
+def _compressed(group: xr.Dataset) -> dict[str, dict[str, bool]]:
+    return {str(name): {"zlib": True} for name, values in group.variables.items() if values.dtype.kind in "biuf"}
 
 
 def load_netcdf(path: StrPath) -> Any:

@@ -20,6 +20,7 @@ from pyro_seq.model import SequenceModel
 from pyro_seq.ops.precision import full_precision
 from pyro_seq.training.batches import Batches
 from pyro_seq.training.buffers import Buffers
+from pyro_seq.training.devices import mean_over_devices, share_buffers, warn_of_other_number
 from pyro_seq.training.guard import Guard
 from pyro_seq.training.plan import Loss, Plan
 
@@ -70,6 +71,7 @@ class Engine(lightning.LightningModule):
         self.log_every, self.num_workers = 1, 0
         self.stop_reason: str | None = None
         self.is_between_steps = True
+        self.num_devices: int | None = None
         self._optimizer_states: list[dict] = []
         self._torch_optimizers: list[torch.optim.Optimizer] = []
 
@@ -100,6 +102,9 @@ class Engine(lightning.LightningModule):
         )
         if isinstance(self.validation, Sequences):
             self.validation = self.validation.to(self.device)
+        if self.trainer.is_global_zero:
+            warn_of_other_number(self.num_devices, self.trainer.world_size)
+        self.num_devices = self.trainer.world_size
         self.averages = [average.to(self.device) for average in self.averages]
         for optimizer, state in zip(self._torch_optimizers, self._optimizer_states, strict=False):
             optimizer.load_state_dict(state)
@@ -127,7 +132,7 @@ class Engine(lightning.LightningModule):
             optimizer.zero_grad()
         self.steps_done = step + 1
         self.guard.require_gradients(self.steps_done, self.plan.num_steps, self.trainer.world_size > 1)
-        self.row = self._figures(loss, norm) if self._is_logged() else {}
+        self.row = self._figures(loss, norm, self.batches.share(batch)) if self._is_logged() else {}
         self.is_between_steps = True
 
     @property
@@ -198,19 +203,22 @@ class Engine(lightning.LightningModule):
         done = self.steps_done
         return done == 1 or done % self.log_every == 0 or done == self.plan.num_steps
 
-    def _figures(self, loss: Loss, norm: Tensor) -> dict[str, float]:
-        terms = {name: term.item() for name, term in loss.terms.items()}
+    def _figures(self, loss: Loss, norm: Tensor, share: float) -> dict[str, float]:
+        own = {"loss": loss.total.item()} | {name: term.item() for name, term in loss.terms.items()}
         rate = self._torch_optimizers[0].param_groups[0]["lr"]
         return {
             "step": float(self.steps_done),
-            "loss": loss.total.item(),
-            **terms,
+            **mean_over_devices(own, share, self.trainer.world_size),
             "learning_rate": float(rate),
             "gradient_norm": norm.item(),
             "skipped": float(self.guard.skipped),
         }
 
     # ------------------------------------------------------------------ between steps
+
+    def on_train_end(self) -> None:
+        """Leave all devices with one state."""
+        share_buffers(self.model, self.trainer.world_size)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -228,6 +236,7 @@ class Engine(lightning.LightningModule):
     def validate(self) -> float:
         """Loss of the validation set per series, weighted as in the last step, with the same noise each time."""
         assert self.validation is not None
+        share_buffers(self.model, self.trainer.world_size)
         total, size = 0.0, self.batches.size
         self.objective.eval()
         with torch.no_grad(), self.averaged(), self.trainer.precision_plugin.val_step_context():
@@ -271,6 +280,7 @@ class Engine(lightning.LightningModule):
         self.guard.require_finite()
         return {
             "steps_done": self.steps_done,
+            "num_devices": self.num_devices,
             "weights": dict(self.objective.state_dict()),
             "optimizers": [optimizer.state_dict() for optimizer in self._torch_optimizers],
             "averages": list(self.averages),
@@ -282,6 +292,7 @@ class Engine(lightning.LightningModule):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
         self.steps_done, self.rows = state["steps_done"], state["rows"]
+        self.num_devices = state.get("num_devices")  # earlier versions did not tell
         self.averages = state["averages"]
         self.best = Best(**state["best"])
         self.guard.skipped, self.guard.in_a_row = state["guard"][:2]

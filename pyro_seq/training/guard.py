@@ -97,7 +97,9 @@ class Guard:
         names = [name for name, value in self.trained.items() if not bool(value.isfinite().all())]
         names += self.buffers.not_finite()
         if names:
-            raise NumericalError(f"Weights are not finite: {_listed(names)}. Lower `learning_rate` or set `clip_norm`.")
+            raise NumericalError(
+                f"Weights or buffers are not finite: {_listed(names)}. Lower `learning_rate` or set `clip_norm`."
+            )
 
 
 def _listed(names: Iterable[str]) -> str:

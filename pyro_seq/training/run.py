@@ -32,6 +32,7 @@ from pyro_seq.training.callbacks import (
     Stopping,
     Validation,
 )
+from pyro_seq.training.directory import held
 from pyro_seq.training.engine import Engine
 from pyro_seq.training.files import (
     class_name,
@@ -66,7 +67,7 @@ def train(
 
     Raises:
         DataError: When there is nothing to train, or validation is asked for without data.
-        CheckpointError: When the directory cannot be used, or its checkpoint belongs to another run.
+        CheckpointError: When the directory cannot be used, or is in use, or its checkpoint belongs to another run.
         NumericalError: When numbers stay non-finite.
         UnsupportedError: When a parameter never gets a gradient.
     """
@@ -80,6 +81,19 @@ def train(
             "`validation` has no effect without `Trainer(validate_every=...)`. Set it, in steps, or leave it out."
         )
     trainer.prepare()
+    with held(trainer.directory):
+        return _trained(objective, data, plan, validation, seed, trainer)
+
+
+def _trained(
+    objective: nn.Module,
+    data: Sequences | SequenceSource,
+    plan: Plan,
+    validation: Sequences | SequenceSource | None,
+    seed: int,
+    trainer: Trainer,
+) -> Outcome:
+    model: SequenceModel = objective.model  # type: ignore[assignment]
     home, was_training = next(model.parameters()).device, model.training
     shown = data if isinstance(data, Sequences) else data.preview()
     facts = _facts(model, shown, repr(data), plan, seed) if trainer.directory is not None else {}

@@ -72,6 +72,39 @@ def test_flipped_bit_is_noticed(own_cache: Path) -> None:
     assert make.calls == 2
 
 
+@pytest.mark.parametrize("change", ["zeros", "fewer", "another name", "no sum"])
+def test_readable_file_with_other_content_is_made_anew(own_cache: Path, change: str) -> None:
+    make = Maker()
+    cached("numbers", {}, make)
+    (file,) = (own_cache / "generated").iterdir()
+    arrays = dict(np.load(file))
+    if change == "zeros":
+        arrays["x"] *= 0
+    elif change == "fewer":
+        arrays["x"] = arrays["x"][:1]
+    else:
+        arrays["y" if change == "another name" else "x"] = arrays.pop("x")
+        arrays.pop("sha256") if change == "no sum" else None
+    np.savez(file, **arrays)
+    for _ in range(2):
+        found = cached("numbers", {}, make)
+        assert found.keys() == {"x", "empty"} and found["x"].tolist() == [0.0, 1.0, 2.0]
+    assert make.calls == 2
+
+
+@pytest.mark.parametrize("error", [NotImplementedError, RuntimeError, KeyError])
+def test_whatever_a_damaged_archive_raises_it_is_made_anew(monkeypatch: pytest.MonkeyPatch, error: type) -> None:
+    """An altered flag of a zip file says that it is encrypted, or of a later version."""
+    make = Maker()
+    cached("numbers", {}, make)
+
+    def refuse(*args: object, **options: object) -> None:
+        raise error("from the archive")
+
+    monkeypatch.setattr(np, "load", refuse)
+    assert cached("numbers", {}, make)["x"].tolist() == [0.0, 1.0, 2.0]
+
+
 def test_objects_are_refused_and_replaced(own_cache: Path, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
 

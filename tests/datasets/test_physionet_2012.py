@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from pathlib import Path
@@ -41,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 def archived(folder: Path, extra: dict[str, bytes] | None = None) -> Path:
     path = folder.parent / "set-a_10.tar.gz"
-    with tarfile.open(path, "w:gz") as archive:
+    with tarfile.open(path, "w:gz", format=tarfile.USTAR_FORMAT) as archive:
         archive.add(folder, "set-a")
         for name, content in (extra or {}).items():
             member = tarfile.TarInfo(name)
@@ -184,6 +185,24 @@ def test_refuses_truncated_archives(folder: Path, share: float) -> None:
     archive.write_bytes(content[: int(share * len(content))])
     with pytest.raises(DataError, match=r"tar\.gz"):
         physionet_2012(path=archive)
+
+
+@pytest.mark.parametrize("damage", ["cut between stays", "cut in a header", "flipped bit in a header", "no end"])
+def test_an_archive_never_gives_fewer_stays(folder: Path, damage: str) -> None:
+    """Python's reader takes whatever is no header for the end, without a word."""
+    path = archived(folder)
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    header = content.index(b"set-a/105.txt")
+    if damage == "flipped bit in a header":
+        content[header] ^= 1
+    elif damage == "no end":
+        content = content.rstrip(b"\0")
+        content += bytes(-len(content) % tarfile.BLOCKSIZE)
+    else:
+        del content[header + (100 if damage == "cut in a header" else 0) :]
+    path.write_bytes(gzip.compress(content))
+    with pytest.raises(DataError, match="cut or damaged"):
+        physionet_2012(path=path)
 
 
 def test_refuses_huge_files_in_archives(folder: Path) -> None:

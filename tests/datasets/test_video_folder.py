@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from pyro_seq.datasets import VideoFolder, bair, kth
 from pyro_seq.errors import DataError, PyroSeqError, ShapeError, UnsupportedError
@@ -210,6 +210,16 @@ def test_a_file_that_was_cut_off_is_named(tmp_path: Path, name: str, share: floa
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(PyroSeqError, match=name):
         VideoFolder(tmp_path, num_steps=12 if name.startswith("clip") else 2).check()
+
+
+def test_a_program_named_like_an_image_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow goes by the content and hands PostScript to Ghostscript."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args: pytest.fail("Ghostscript was called"))
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    for name in ("frame0.png", "frame1.png"):
+        (tmp_path / name).write_bytes(program)
+    with pytest.raises(DataError, match=r"frame0\.png cannot be read"):
+        VideoFolder(tmp_path, num_steps=2)[0]
 
 
 def test_frames_of_changing_size(tmp_path: Path) -> None:

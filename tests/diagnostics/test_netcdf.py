@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import resource
+import signal
+
+import arviz as az
 import numpy as np
 import pytest
 
 from pyro_seq.diagnostics import load_netcdf, save_netcdf, to_arviz
-from pyro_seq.errors import DataError
+from pyro_seq.errors import CheckpointError, DataError
 
 
 def test_file_round_trip(make_posterior, make_data, tmp_path):
@@ -21,6 +25,35 @@ def test_file_round_trip(make_posterior, make_data, tmp_path):
             assert again[group][name].dims == values.dims
     assert list(again["posterior"]["state"].values) == list(idata["posterior"]["state"].values)
     assert again["posterior"].attrs["inference"] == "guide"
+
+
+def test_a_full_disk_costs_the_new_file_only(make_posterior, make_data, tmp_path):
+    """Where HDF5 itself writes, such a limit ends the whole process."""
+    idata = to_arviz(make_posterior(), make_data(), num_samples=3)
+    path = save_netcdf(idata, tmp_path / "posterior.nc")
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match="could not be written"):
+            save_netcdf(idata, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_is_that_of_arviz(make_posterior, make_data, tmp_path):
+    """What ArviZ itself reads from it has the same groups, values and attributes as what ArviZ itself writes."""
+    idata = to_arviz(make_posterior(), make_data(), num_samples=3)
+    idata.to_netcdf(str(tmp_path / "theirs.nc"), engine="h5netcdf")
+    theirs = az.from_netcdf(str(tmp_path / "theirs.nc"), engine="h5netcdf")
+    ours = az.from_netcdf(str(save_netcdf(idata, tmp_path / "ours.nc")), engine="h5netcdf")
+    assert ours.attrs == theirs.attrs
+    names = theirs.children if hasattr(theirs, "children") else theirs.groups()
+    for name in names:
+        assert ours[name].identical(theirs[name]) and ours[name].attrs == theirs[name].attrs
 
 
 def test_sampler_statistics_survive_a_file(make_stored, tmp_path):

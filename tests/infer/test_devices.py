@@ -40,10 +40,15 @@ torch.manual_seed(0)
 model = Quiet()
 method = SVI(num_steps=6, batch_size=5, learning_rate=1e-4, optimizer=torch.optim.SGD)
 posterior = fit(model, toy.make_data(), method, trainer=trainer)
+normalised = toy.Lines()
+normalised.encoder = torch.nn.Sequential(torch.nn.BatchNorm1d(2 * toy.SEEN), normalised.encoder)
 noisy = Noisy()
-fit(noisy, toy.make_data(), SVI(num_steps=2), trainer=Trainer(devices={devices}, accelerator="cpu", progress=False))
+for other in (normalised, noisy):
+    trainer = Trainer(devices={devices}, accelerator="cpu", progress=False)
+    fit(other, toy.make_data(), SVI(num_steps=2), trainer=trainer)
 rank = os.environ.get("LOCAL_RANK", "0")
-torch.save([dict(model.state_dict()), posterior.history["step"], noisy.draws], {out!r} + f"/rank{{rank}}.pt")
+states = dict(model.state_dict()), dict(normalised.state_dict())
+torch.save([states[0], posterior.history, noisy.draws, states[1]], {out!r} + f"/rank{{rank}}.pt")
 """
 
 
@@ -66,7 +71,11 @@ def test_two_processes_train_like_one(tmp_path):
     for name, value in single[0].items():
         assert torch.equal(first[0][name], second[0][name])
         torch.testing.assert_close(first[0][name], value, rtol=1e-5, atol=1e-6)
-    assert first[1] == single[1]
+    assert first[1] == second[1] and first[1].keys() == single[1].keys()  # means over both
+    for name, figures in single[1].items():
+        assert first[1][name] == pytest.approx(figures, rel=1e-4)
+    assert first[3].keys() == second[3].keys()
+    assert all(torch.equal(value, second[3][name]) for name, value in first[3].items())  # running statistics too
     assert first[2] != second[2]  # noise differs between devices
     assert sorted(path.name for path in (tmp_path / "2" / "run").iterdir()) == ["checkpoint.pt", "metrics.csv"]
 

@@ -74,6 +74,16 @@ def test_buffers_alone_can_make_a_step_bad(toy, quiet):
     assert float(model.level) == pytest.approx(1e30)
 
 
+def test_buffers_that_are_not_finite_are_neither_returned_nor_kept(toy, quiet, tmp_path):
+    def spoil(engine):
+        engine.model.encoder[0].running_var[1] = float("inf")
+
+    trainer = dataclasses.replace(quiet, callbacks=[At(3, spoil)], directory=tmp_path)
+    with pytest.raises(NumericalError, match=r"not finite: `encoder\.0\.running_var`"):
+        fit(make_normalised(), toy.make_data(), SVI(num_steps=3), trainer=trainer)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
 def test_three_bad_steps_in_a_row_are_an_error(toy, quiet):
     model = poisoned(toy, {4, 5, 6})
     with pytest.raises(NumericalError, match=r"3 steps in a row, up to step 6: not finite are the terms \['spice'\]"):
@@ -97,8 +107,9 @@ def test_error_of_a_distribution_counts_as_a_bad_step(toy, quiet):
     assert isinstance(caught.value.__cause__, ValueError)
 
 
-def test_enormous_rate_never_returns_bad_weights(toy, quiet):
-    model = toy.make_lines()
+@pytest.mark.parametrize("make", ["make_lines", "make_normalised"])
+def test_enormous_rate_never_returns_bad_weights(toy, quiet, make):
+    model = toy.make_lines() if make == "make_lines" else make_normalised()
     with pytest.raises(NumericalError):
         fit(model, toy.make_data(), SVI(num_steps=50, learning_rate=1e30, optimizer=torch.optim.SGD), trainer=quiet)
 

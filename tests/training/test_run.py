@@ -21,7 +21,7 @@ from pyro_seq.errors import CheckpointError, DataError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.svi import SVI
 from pyro_seq.training import files
-from tests.training.runs import METHOD, At, ctrl_c, same_weights
+from tests.training.runs import METHOD, At, ctrl_c, make_normalised, same_weights, with_infinite
 
 
 @pytest.mark.parametrize("stop", [1, 7, 11])  # 8 series in batches of 3 make epochs of 2 steps: all lie inside one
@@ -151,3 +151,23 @@ def test_tensorboard(toy, quiet, tmp_path):
 def test_nothing_to_train(toy, quiet):
     with pytest.raises(DataError, match="no parameters"):
         fit(toy.make_lines().requires_grad_(False), toy.make_data(), SVI(num_steps=1), trainer=quiet)
+
+
+def test_a_resume_on_another_number_of_devices_says_so(toy, quiet, tmp_path):
+    options = dataclasses.replace(quiet, directory=tmp_path, resume=True)
+    fit(toy.make_lines(), toy.make_data(), SVI(num_steps=2), trainer=options)
+    content = files.read(tmp_path / "checkpoint.pt")
+    assert content["num_devices"] == 1
+    files.write(content | {"num_devices": 2}, tmp_path / "checkpoint.pt")
+    with pytest.warns(UserWarning, match=r"began on 2 device\(s\) and goes on with 1"):
+        fit(toy.make_lines(), toy.make_data(), SVI(num_steps=4), trainer=options)
+
+
+def test_neither_checkpoint_nor_result_holds_a_bad_batch(toy, quiet, tmp_path):
+    """One infinite value in 9 steps, and running statistics that would keep it for good."""
+    method = SVI(num_steps=9, batch_size=4, views=[with_infinite(4)])
+    posterior = fit(make_normalised(), toy.make_data(), method, trainer=dataclasses.replace(quiet, directory=tmp_path))
+    assert posterior.history["skipped"][-1] == 1
+    for state in (files.read(tmp_path / "checkpoint.pt")["weights"], posterior.model.state_dict()):
+        assert [name for name, value in state.items() if "encoder" in name and not bool(value.isfinite().all())] == []
+    assert bool(posterior.draws(toy.make_data(), 2)["line"].isfinite().all())
