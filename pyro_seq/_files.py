@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pyro_seq._arguments import require
-
 import numpy as np
+
+from pyro_seq._arguments import require
 
 _DRAFT_MARK = 10  # characters before the name: a point, eight digits, a point
 StrPath = str | os.PathLike[str]

@@ -26,6 +26,7 @@ MODELS: dict[str, Callable[[], ps.SequenceModel]] = {
     "ODE2VAE": lambda: ps.ODE2VAE((2,), 2),
     "ODELEBM": lambda: ps.ODELEBM((2,), 3, encoder=ps.RNNEncoder((2,), 3, hidden_dim=8)),
     "KalmanVAE": lambda: ps.KalmanVAE((2,)),
+    "DynamicFactors": lambda: ps.DynamicFactors((2,), 2),
     "RecurrentVAE": lambda: ps.RecurrentVAE((2,), hidden_dim=8),
     "SRVP": lambda: ps.SRVP((1, 8, 8), 3, noise_dim=2, content_dim=4, num_frames=2, hidden_dim=8, architecture=SMALL),
 }
