@@ -15,7 +15,7 @@ from pyro_seq._arguments import require, seed_number, whole_number
 from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
-from pyro_seq.door import require_data, require_posterior, require_type, warn_of_gaps
+from pyro_seq.door import require_data, require_posterior, warn_of_gaps
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel, is_local, over_samples
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
@@ -205,10 +205,7 @@ def _checked(
 ) -> tuple[int, int, int]:
     """Refuse what a verb cannot use; the whole numbers that were meant, the size of a chunk among them."""
     require_posterior(posterior)
-    require_type(data, Sequences, "data")
-    # a mask says nothing where values are not looked at
-    looked_at = data if has_values else data.hide(torch.ones_like(data.mask))
-    require_data(posterior.model, looked_at, has_values=has_values)
+    require_data(posterior.model, data, has_values=has_values)
     if has_values:
         warn_of_gaps(posterior, data)
     num_samples = whole_number(num_samples, "num_samples", 1)

@@ -148,19 +148,10 @@ class Engine(lightning.LightningModule):
             batch = view(batch, step, generator)
             require_type(batch, Sequences, f"views[{number}](...)")
         if self.plan.views:
-            self._check_viewed(batch, step)
+            _check_viewed(self.model, batch, step)
         batch = self.model.training_view(batch, generator)
         self._seed_noise(_NOISE, step, rank)
         return batch
-
-    def _check_viewed(self, batch: Sequences, step: int) -> None:
-        try:
-            with warnings.catch_warnings(action="ignore"):  # what data bring is said of the data, once
-                self.model.check(batch)
-        except PyroSeqError as error:
-            raise type(error)(
-                f"The `views` of the method make a minibatch at step {step} that is refused: {error}"
-            ) from error
 
     def _seed_noise(self, *stream: int) -> None:
         seed = mixed_seed(self.seed, *stream)
@@ -311,4 +302,14 @@ def no_early_end(step: int) -> Iterator[None]:
         raise DataError(
             f"Step {step} met a StopIteration: an iterator in the source of the data, in a view, in the model or in a "
             "callback has come to its end. Let it begin again, or make it long enough for all steps."
+        ) from error
+
+
+def _check_viewed(model: SequenceModel, batch: Sequences, step: int) -> None:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # what data bring is said of the data, once
+            model.check(batch)
+    except PyroSeqError as error:
+        raise type(error)(
+            f"The `views` of the method make a minibatch at step {step} that is refused: {error}"
         ) from error
