@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from pyro_seq.errors import DataError, ShapeError
@@ -47,9 +48,16 @@ def real_number(value: Any, name: str, minimum: float, maximum: float = 1e9) -> 
     return number
 
 
+def axis_sizes(value: Any, name: str) -> tuple[int, ...]:
+    """Sizes of the axes of an observation, at least one of them."""
+    if isinstance(value, str) or not hasattr(value, "__iter__") or not len(tuple(value)):
+        raise DataError(f"`{name}` must be the sizes of the axes, such as `(2,)` for two variables. Got {value!r}.")
+    return tuple(whole_number(size, name, 1) for size in value)
+
+
 def is_positive(value: Any) -> bool:
-    """True for a positive, finite number."""
-    return isinstance(value, int | float) and 0.0 < value < math.inf
+    """True for a positive, finite number, of Python's or NumPy's types."""
+    return isinstance(value, Real) and 0.0 < float(value) < math.inf
 
 
 def require(holds: bool, name: str, rule: str, value: Any) -> None:

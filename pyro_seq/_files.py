@@ -8,11 +8,24 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pyro_seq._arguments import require
+
 _DRAFT_MARK = 10  # characters before the name: a point, eight digits, a point
 StrPath = str | os.PathLike[str]
+
+
+def file_path(value: Any, name: str = "path") -> Path:
+    """The path of a file, for there is no other use of what has no name, such as an empty text."""
+    try:
+        path = Path(value)
+    except TypeError:
+        path = Path()
+    require(bool(path.name), name, "the path of a file", value)
+    return path
 
 
 @contextmanager

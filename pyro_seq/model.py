@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -19,9 +18,9 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions import PathDistribution
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError, shape_text
 from pyro_seq.nn.seen_range import SeenRange
+from pyro_seq.ops._time_unit import typical_step, warn_of_bursts, warn_of_other_unit
 
 EVEN = 1e-3  # share of a step by which time stamps may be off an even grid
-_MOST_STEPS = 16  # units of time in a mean interval, at most: what long gaps between crowded stamps may cost
 
 
 @runtime_checkable
@@ -158,23 +157,23 @@ class SequenceModel(nn.Module):
         """
         if data.times.shape[-1] > 1:
             gaps = data.times.diff(dim=-1)
-            median, unit = gaps.median(), gaps.mean() / _MOST_STEPS
-            if unit > median:
-                warnings.warn(_bursts(gaps, float(unit)), stacklevel=2)
-            self.time_scale.copy_(median.maximum(unit))
+            warn_of_bursts(gaps)
+            self.time_scale.fill_(typical_step(gaps))
             self._has_time_unit = True
 
     def check_units(self, data: Sequences) -> None:
-        """Refuse steps of another length than those of training, where a model counts steps; verbs call it.
+        """Refuse steps of another length than in training where a model counts steps, else warn; verbs call it.
 
         Raises:
             DataError: With both lengths, and what to do.
         """
-        if not (self.counts_steps and self._has_time_unit) or data.num_steps < 2:
+        if not self._has_time_unit or data.num_steps < 2:
             return
         gaps = data.seen().times.diff(dim=-1)
         step, known = float(gaps.mean()), float(self.time_scale)
-        if abs(step - known) > EVEN * known + 2 * rounding(data.times):
+        if not self.counts_steps:
+            warn_of_other_unit(gaps, known)
+        elif abs(step - known) > EVEN * known + 2 * rounding(data.times):
             raise DataError(
                 f"`data.times` must have steps of {known:g}, as the training data had: {type(self).__name__} counts "
                 f"steps. Got steps of {step:g}. Convert the time stamps to the unit of training, put the series on its "
@@ -275,19 +274,6 @@ class SequenceModel(nn.Module):
 def _knows_units(model: SequenceModel, _: Any) -> None:
     """Weights that were loaded come with the units that they were trained in."""
     model._has_units = model._has_time_unit = True
-
-
-def _bursts(gaps: Tensor, unit: float) -> str:
-    """What a user should know of time stamps that come in bursts."""
-    series, step = divmod(int(gaps.argmax()), gaps.shape[-1])
-    where = f" of series {series}" if gaps.ndim == 2 else ""
-    return (
-        f"Most steps of `data.times` are far shorter than the time that they span: the median step is "
-        f"{float(gaps.median()):.3g}, the mean {float(gaps.mean()):.3g}, and the longest {float(gaps.max()):.3g}, from "
-        f"time {step} to {step + 1}{where}. The unit of time is now {unit:.3g}, a sixteenth of the mean, so that "
-        "solvers take few steps; what changes faster than that is not resolved. Check the time stamps there; split "
-        "series at long gaps, or put what belongs together into series of its own."
-    )
 
 
 def rounding(times: Tensor) -> float:

@@ -13,13 +13,14 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_seq._arguments import require
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError
+from pyro_seq.errors import DataError, shape_text
 from pyro_seq.model import SequenceModel, is_latent, local_parameters, over_samples
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     r"""Predictive draws.
 
@@ -35,6 +36,10 @@ class Prediction:
     latents: Mapping[str, Tensor]
     times: Tensor
 
+    def __repr__(self) -> str:
+        sizes = shape_text(self.samples, ("sample", "series", "time"))
+        return f"Prediction({sizes}, latents {', '.join(self.latents)})"
+
     @property
     def mean(self) -> Tensor:
         r"""Predictive mean, (series, time, \*obs)."""
@@ -42,7 +47,12 @@ class Prediction:
 
     def quantile(self, levels: float | list[float]) -> Tensor:
         r"""Quantiles of `samples` over draws: (series, time, \*obs), or with a leading axis for a list of levels."""
-        wanted = torch.as_tensor(levels, dtype=self.samples.dtype, device=self.samples.device)
+        try:
+            wanted = torch.as_tensor(levels, dtype=self.samples.dtype, device=self.samples.device)
+            are_shares = bool(((wanted >= 0) & (wanted <= 1)).all())
+        except (TypeError, ValueError, RuntimeError):
+            are_shares = False
+        require(are_shares, "levels", "numbers from 0 to 1", levels)
         return torch.quantile(self.samples, wanted, dim=0)
 
 

@@ -141,3 +141,15 @@ def test_bursts_have_a_unit_that_bounds_the_steps_and_a_warning(per_series: bool
     intervals = times.diff()
     assert unit == pytest.approx(float(intervals.mean()) / 16)
     assert float((intervals / unit).ceil().sum()) <= 17 * intervals.numel()
+
+
+@KINDS
+def test_stamps_in_another_unit_than_in_training_bring_a_warning(kind: str) -> None:
+    """Minutes and seconds; every second step is none."""
+    posterior = trained(make(kind), waves(GAP), 1)
+    with warnings.catch_warnings(action="error"):
+        ps.reconstruct(posterior, waves(GAP), num_samples=1)
+        ps.reconstruct(posterior, waves(2.0 * GAP), num_samples=1)
+    for unit in (60.0, 1 / 60):
+        with pytest.warns(UserWarning, match="in training|the training data had 0.1: are they in another unit"):
+            ps.reconstruct(posterior, waves(GAP, unit=unit), num_samples=1)

@@ -94,3 +94,17 @@ def test_a_guide_sees_no_horizon(toy) -> None:
     posterior, data = GuidePosterior(toy.make_lines()), toy.make_data(3)
     longer = Sequences(data.values, times=torch.arange(12.0))
     assert torch.equal(posterior.draws(data, 5)["line"], posterior.draws(longer, 5)["line"])
+
+
+@pytest.mark.parametrize("levels", [2.0, [0.1, -0.1], "median", float("nan"), None])
+def test_levels_are_shares(levels) -> None:
+    prediction = Prediction(torch.zeros(3, 2, 4, 1), torch.zeros(3, 2, 4, 1), {}, torch.arange(4.0))
+    with pytest.raises(DataError, match="`levels` must be numbers from 0 to 1"):
+        prediction.quantile(levels)
+
+
+def test_a_prediction_is_shown_by_its_sizes() -> None:
+    prediction = Prediction(
+        torch.zeros(3, 2, 4, 1), torch.zeros(3, 2, 4, 1), {"initial": torch.zeros(3, 2)}, torch.arange(4.0)
+    )
+    assert repr(prediction) == "Prediction((sample 3, series 2, time 4, obs 1), latents initial)"

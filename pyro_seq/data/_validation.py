@@ -108,6 +108,14 @@ def _as_array(numbers: list | tuple) -> Any:
     return array if array.dtype.kind in "biuf" else numbers
 
 
+def as_device(device: Any) -> torch.device | None:
+    """A device given by its name or as it is; None leaves things where they are."""
+    try:
+        return None if device is None else torch.device(device)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise DataError(f"`device` must be one that torch knows, such as 'cpu' or 'cuda:0'. Got {device!r}.") from error
+
+
 def require_kept(dtype: torch.dtype | None) -> None:
     """Complain of a floating type that data cannot have."""
     if dtype is not None and dtype not in KEPT_DTYPES:

@@ -311,7 +311,7 @@ class Sequences:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Sequences:
         """Move to a device and convert the floating fields to single or double precision; times stay double."""
         check.require_kept(dtype)
-
+        device = check.as_device(device)
         move = functools.partial(check.moved, device=device, dtype=dtype)
         return self._with(
             values=move(self.values),

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from pyro_seq import nn
-from pyro_seq._files import StrPath
+from pyro_seq._files import StrPath, file_path
 from pyro_seq._options import options_of
 from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq._recipes import rebuilt, recipe, unknown
 from pyro_seq.data import Sequences
 from pyro_seq.data.calendar import Calendar
+from pyro_seq.door import require_posterior, require_type
 from pyro_seq.errors import CheckpointError, NumericalError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.model import SequenceModel
@@ -48,6 +49,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
 
     Raises:
         CheckpointError: When the file cannot be written.
+        DataError: When an argument is of another type.
         NumericalError: When weights are not finite.
         UnsupportedError: When this kind of posterior has no file format.
 
@@ -55,7 +57,8 @@ def save(posterior: Posterior, path: StrPath) -> None:
         >>> save(posterior, "model.pt")  # doctest: +SKIP
         >>> posterior = load("model.pt")  # doctest: +SKIP
     """
-    model = posterior.model
+    require_posterior(posterior)
+    path, model = file_path(path), posterior.model
     if bad := not_finite(model.state_dict(), model):
         raise NumericalError(f"`posterior.model` must be finite to be saved. Got {'; '.join(bad[:5])}. Train it anew.")
     payload: dict[str, Any] = {
@@ -85,7 +88,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
         write(payload, path)
     except OSError as error:
         raise CheckpointError(
-            f"{str(path)!r} could not be written ({error}). Free some space or choose another."
+            f"`path` {str(path)!r} could not be written ({error}). Free some space or choose another."
         ) from error
 
 
@@ -113,6 +116,9 @@ def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | 
         UserWarning: When the file does not know an option, or none, so that only the sizes could be compared; or when
             the noise of its predictions was never measured.
     """
+    path = file_path(path)
+    if model is not None:
+        require_type(model, SequenceModel, "model")
     payload = read(path)
     if payload.get("kind") not in ("guide", "chains", "stored"):
         raise CheckpointError(

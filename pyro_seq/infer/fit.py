@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import Protocol
 
-from pyro_seq._arguments import seed_number
+from pyro_seq._arguments import require, seed_number
 from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences, SequenceSource
@@ -78,6 +78,7 @@ def fit(
         raise DataError(f"`method` must be a method object such as `SVI(num_steps=5_000)`. Got {method!r}.")
     if trainer is not None:
         require_type(trainer, Trainer, "trainer")
+    require(isinstance(readapt, bool), "readapt", "True or False", readapt)
     seed = seed_number(seed)
     _check(model, method, data, "data", readapt)
     if validation is not None:

@@ -8,7 +8,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_seq._arguments import is_positive, require, whole_number
+from pyro_seq._arguments import axis_sizes, is_positive, require, whole_number
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.factors_given_series import FactorsGivenSeries
@@ -65,12 +65,13 @@ class DynamicFactors(SequenceModel):
         self, obs_shape: tuple[int, ...], num_factors: int = 8, *, shortest: float = 1.0, longest: float = 30.0
     ) -> None:
         super().__init__()
+        obs_shape = axis_sizes(obs_shape, "obs_shape")
         if len(obs_shape) != 1:
             raise ShapeError(
-                f"`obs_shape` must be (variables,): factors drive a table. Got {tuple(obs_shape)}. For images use "
+                f"`obs_shape` must be (variables,): factors drive a table. Got {obs_shape}. For images use "
                 "`KalmanVAE`, `ODE2VAE` or `SRVP`."
             )
-        self.obs_shape, self.num_factors = tuple(obs_shape), whole_number(num_factors, "num_factors", 1)
+        self.obs_shape, self.num_factors = obs_shape, whole_number(num_factors, "num_factors", 1)
         require(is_positive(shortest), "shortest", "a positive number", shortest)
         require(is_positive(longest) and longest >= shortest, "longest", "a number from `shortest` on", longest)
         self.shortest, self.longest = shortest, longest

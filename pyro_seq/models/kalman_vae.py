@@ -9,6 +9,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from pyro_seq._arguments import axis_sizes
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.filled_path import FilledPath
@@ -94,7 +95,7 @@ class KalmanVAE(SequenceModel):
         has_states: bool = False,
     ) -> None:
         super().__init__()
-        self.obs_shape = tuple(obs_shape)
+        self.obs_shape = axis_sizes(obs_shape, "obs_shape")
         self.dynamics = MixedDynamics(code_dim, state_dim, input_dim=input_dim) if dynamics is None else dynamics
         code_dim = self.dynamics.code_dim
         self.encoder = frame_encoder(self.obs_shape, code_dim) if encoder is None else encoder

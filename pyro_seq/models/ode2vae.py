@@ -11,6 +11,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_seq._arguments import axis_sizes
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
@@ -120,7 +121,7 @@ class ODE2VAE(SequenceModel):
                 "`state_dim`, `num_velocity_frames` and `time_step` must be positive. "
                 f"Got {state_dim}, {num_velocity_frames} and {time_step}."
             )
-        self.obs_shape = tuple(obs_shape)
+        self.obs_shape = axis_sizes(obs_shape, "obs_shape")
         self.flow = Flow(state_dim) if flow is None else flow
         if self.flow.solver is None:
             self.flow.solver = RK4(step_size=time_step)

@@ -10,6 +10,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_seq._arguments import axis_sizes
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
@@ -110,7 +111,7 @@ class ODELEBM(SequenceModel):
                 "`state_dim` and `time_step` must be positive, `static_dim` and `dynamic_dim` not negative. "
                 f"Got {state_dim}, {time_step}, {static_dim} and {dynamic_dim}."
             )
-        self.obs_shape = tuple(obs_shape)
+        self.obs_shape = axis_sizes(obs_shape, "obs_shape")
         self.flow = Flow(state_dim, order=1) if flow is None else flow
         _refuse_adaptive(self.flow)
         if self.flow.solver is None:

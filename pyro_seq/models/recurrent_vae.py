@@ -8,6 +8,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 
+from pyro_seq._arguments import axis_sizes
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.recurrent import RecurrentPath, StepPredictor
@@ -114,7 +115,7 @@ class RecurrentVAE(SequenceModel):
             raise DataError(
                 f"`code_dim` and `maximum_variance` must be positive. Got {code_dim} and {maximum_variance}."
             )
-        self.obs_shape = tuple(obs_shape)
+        self.obs_shape = axis_sizes(obs_shape, "obs_shape")
         self.encoder = frame_encoder(self.obs_shape, code_dim, maximum_variance) if encoder is None else encoder
         self.emission = frame_emission(self.obs_shape, code_dim, emission)
         self.transition: Any = LSTMTransition(code_dim, hidden_dim) if transition is None else transition

@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import axis_sizes, whole_number
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.residual_chain import ResidualChain
@@ -120,7 +120,7 @@ class SRVP(SequenceModel):
                 "`state_dim`, `num_frames` and `num_substeps` must be positive, and `hidden_dim` at least 2. "
                 f"Got {state_dim}, {num_frames}, {num_substeps} and {hidden_dim}."
             )
-        self.obs_shape = tuple(obs_shape)
+        self.obs_shape = axis_sizes(obs_shape, "obs_shape")
         self.num_frames, self.num_substeps = num_frames, num_substeps
         widths = (hidden_dim,) * 3
         self.transition = ResidualTransition(state_dim, noise_dim, widths) if transition is None else transition

@@ -9,11 +9,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from pyro_seq._arguments import keep_whole, require, seed_number, whole_number
+from pyro_seq._arguments import is_positive, keep_whole, require, seed_number, whole_number
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences
 from pyro_seq.door import require_posterior, require_type
-from pyro_seq.errors import DataError
+from pyro_seq.errors import DataError, NumericalError, ShapeError
 from pyro_seq.metrics import coverage, crps, linear_interpolation, mse, nearest_series, training_mean
 from pyro_seq.posterior import Posterior, Prediction
 from pyro_seq.predict.finite import require_finite
@@ -108,8 +108,8 @@ class Imputation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise DataError(f"`fraction` must be a share of the steps, above 0 and at most 1. Got {self.fraction!r}.")
+        is_share = is_positive(self.fraction) and self.fraction <= 1
+        require(is_share, "fraction", "a share of the steps, above 0 and at most 1", self.fraction)
         keep_whole(self, 0, "num_kept")
         object.__setattr__(self, "seed", seed_number(self.seed))
 
@@ -230,6 +230,8 @@ def evaluate_baselines(train: Sequences, data: Sequences, task: Task) -> list[Sc
     """
     require_type(train, Sequences, "train")
     require_type(data, Sequences, "data")
+    if train.obs_shape != data.obs_shape:
+        raise ShapeError(f"`train` must have observations like `data`, {data.obs_shape}. Got {train.obs_shape}.")
     _require_task(task)
     missing = _never_seen(train, data, task)
     rows = [
@@ -287,7 +289,10 @@ def _scored(data: Sequences, task: Task) -> tuple[Tensor, Tensor]:
     r"""The truth over the scored part of the grid, and where in it to score, (series, time, \*obs) each."""
     mask = task.scored(data)
     if not bool(mask.any()):
-        raise DataError(f"{task} leaves nothing to score in {data!r}. Choose a task that hides or forecasts something.")
+        raise DataError(
+            f"`task` leaves nothing to score in `data`: {task} in {data!r}. Choose a task that hides or forecasts "
+            "something that was observed."
+        )
     return data.seen().values[:, -mask.shape[1] :], mask
 
 
@@ -295,9 +300,16 @@ def _score(name: str, mean: Tensor, samples: Tensor | None, truth: Tensor, mask:
     mean = mean.to(truth)
     draws = mean[None] if samples is None else samples
     nothing = truth.new_full((len(truth),), torch.nan)
+    errors = mse(mean, truth, mask=mask, keep=0)
+    if bool(errors.isinf().any()):
+        raise NumericalError(
+            f"Squares of errors in `data` must be numbers that {truth.dtype} holds. Got values up to "
+            f"{float(truth.abs().max()):.3g}. Rescale the data before training, or convert data and model to double "
+            "precision."
+        )
     return Scores(
         name,
-        mse(mean, truth, mask=mask, keep=0),
+        errors,
         crps(draws, truth, mask=mask, keep=0),
         nothing if samples is None else coverage(draws, truth, 0.5, mask=mask, keep=0),
         nothing if samples is None else coverage(draws, truth, 0.9, mask=mask, keep=0),

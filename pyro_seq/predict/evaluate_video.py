@@ -172,7 +172,8 @@ def _evaluated(
         mask = task.scored(part)
         if not bool(mask.any()):
             raise DataError(
-                f"{task} leaves nothing to score in {part!r}. Choose a task that hides or forecasts something."
+                f"`task` leaves nothing to score in `data`: {task} in {part!r}. Choose a task that hides or forecasts "
+                "something that was observed."
             )
         truth = part.seen().values[:, -mask.shape[1] :]
         best_of = {metric: BestOf(is_larger_better=metrics[metric].is_larger_better) for metric in metrics}

@@ -13,7 +13,7 @@ from pyro_seq.errors import NumericalError
 
 _REMEDY = (
     "The model is unstable there: predict fewer steps, train it longer or with a lower `learning_rate`, or on longer "
-    "series."
+    "series. If it was trained well, look whether `data` are in the units of training."
 )
 
 

@@ -161,12 +161,13 @@ def sample(
     Raises:
         UnsupportedError: When the model needs seen frames to start from.
     """
-    num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed, has_values=False)
+    require_posterior(posterior)
     model = posterior.model
     if model.is_conditional:
         raise UnsupportedError(
             f"{type(model).__name__} has no prior without seen frames. Use `forecast` on series that start with some."
         )
+    num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed, has_values=False)
     draws = _draws(posterior, data, num_samples, seed)
     condition = _Condition(draws, only_global=True)
     return _predict(model, draws, data, condition, num_samples, slice(0, None), chunk_size, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from pyro_seq._nonfinite import is_about_numbers
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences, SequenceSource
+from pyro_seq.door import require_type
 from pyro_seq.errors import DataError, NumericalError, PyroSeqError
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops.precision import full_precision
@@ -142,21 +144,14 @@ class Engine(lightning.LightningModule):
         rank = self.trainer.global_rank
         batch = self.batches[step]
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, _VIEWS, step, rank))
-        for view in self.plan.views:
+        for number, view in enumerate(self.plan.views):
             batch = view(batch, step, generator)
+            require_type(batch, Sequences, f"views[{number}](...)")
         if self.plan.views and bool(batch.values.isfinite().all()):  # of other numbers the guard is judge
-            self._check_viewed(batch, step)
+            _check_viewed(self.model, batch, step)
         batch = self.model.training_view(batch, generator)
         self._seed_noise(_NOISE, step, rank)
         return batch
-
-    def _check_viewed(self, batch: Sequences, step: int) -> None:
-        try:
-            self.model.check(batch)
-        except PyroSeqError as error:
-            raise type(error)(
-                f"The `views` of the method make a minibatch at step {step} that is refused: {error}"
-            ) from error
 
     def _seed_noise(self, *stream: int) -> None:
         seed = mixed_seed(self.seed, *stream)
@@ -307,4 +302,14 @@ def no_early_end(step: int) -> Iterator[None]:
         raise DataError(
             f"Step {step} met a StopIteration: an iterator in the source of the data, in a view, in the model or in a "
             "callback has come to its end. Let it begin again, or make it long enough for all steps."
+        ) from error
+
+
+def _check_viewed(model: SequenceModel, batch: Sequences, step: int) -> None:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # what data bring is said of the data, once
+            model.check(batch)
+    except PyroSeqError as error:
+        raise type(error)(
+            f"The `views` of the method make a minibatch at step {step} that is refused: {error}"
         ) from error

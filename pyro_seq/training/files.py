@@ -63,7 +63,7 @@ def read(path: StrPath) -> dict[str, Any]:
                 raise CheckpointError(f"{name} is not complete: it has {found} of {size} bytes. Copy it again.")
             content = file.read(size)
     except OSError as error:
-        raise CheckpointError(f"{name} could not be read ({error}). Check the path.") from error
+        raise CheckpointError(f"`path` {name} could not be read ({error}). Check it.") from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise CheckpointError(f"{name} was altered: its sha256 sum differs from the recorded one. Copy it again.")
     try:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import torch
@@ -67,15 +68,18 @@ class GradientMethod(ABC):
         keep_whole(self, 1, "num_steps", "batch_size")
         require(is_positive(self.learning_rate), "learning_rate", "a positive number", self.learning_rate)
         require(self.clip_norm is None or is_positive(self.clip_norm), "clip_norm", "positive", self.clip_norm)
-        require(self.average is None or 0.0 < self.average < 1.0, "average", "between 0 and 1", self.average)
+        is_share = self.average is None or (is_positive(self.average) and self.average < 1.0)
+        require(is_share, "average", "between 0 and 1", self.average)
         require_optimizer(self.optimizer, self.learning_rate)
         require_schedule(self.schedule, "schedule")
-        require(all(map(callable, self.views or ())), "views", "a sequence of callables", self.views)
+        is_sequence = self.views is None or (isinstance(self.views, Sequence) and all(map(callable, self.views)))
+        require(is_sequence, "views", "a sequence of callables, such as `[RandomGaps()]`", self.views)
+        require(isinstance(self.scales, Mapping), "scales", "a dictionary of weights by name", self.scales)
         for name, scale in self.scales.items():
             if callable(scale):
                 require_schedule(scale, f"scales[{name!r}]")
             else:
-                is_weight = isinstance(scale, int | float) and 0.0 <= scale < math.inf
+                is_weight = isinstance(scale, Real) and 0.0 <= scale < math.inf
                 require(is_weight, f"scales[{name!r}]", "a schedule, or a number 0 or more", scale)
 
     # ------------------------------------------------------------------ written by the author of a method

@@ -84,7 +84,8 @@ class Guard:
         if self.untouched and (distributed or steps_done >= min(_GRACE, num_steps)):
             raise UnsupportedError(
                 f"Every parameter must get a gradient. None came to {_listed(self.untouched)} in {steps_done} step(s). "
-                "Remove the unused part, or freeze it with `requires_grad_(False)`."
+                "Remove the unused part, or freeze it with `requires_grad_(False)`; where `data` have too few steps to "
+                "tell anything about it, train on longer series."
             )
 
     def require_finite(self) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from torch import nn
@@ -120,26 +121,41 @@ def _trained(
     return Outcome(history, engine.stop_reason or "completed")
 
 
+def _driver(options: Trainer, parts: list[Part]) -> lightning.Trainer:
+    """Lightning's trainer for these options.
+
+    Raises:
+        DataError: When Lightning refuses the hardware that they name.
+    """
+    try:
+        return lightning.Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            strategy=options.strategy,
+            precision=options.precision,  # type: ignore[arg-type]
+            max_epochs=1,
+            callbacks=[*options.callbacks, BetweenSteps(parts)],
+            logger=_loggers(options) or False,
+            plugins=[AtomicCheckpointIO()],
+            enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in options.callbacks),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=options.log_every,
+            default_root_dir=None if options.directory is None else str(options.directory),
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise DataError(
+            f"`accelerator`, `devices` and `strategy` must name what this machine has. Got {options.accelerator!r}, "
+            f"{options.devices!r} and {options.strategy!r}: {error} Leave them out for what Lightning finds."
+        ) from error
+
+
 def _run(engine: Engine, options: Trainer, checkpoints: Checkpoints) -> None:
     parts: list[Part] = [Validation(options), History(options), checkpoints, Stopping(options)]
     parts += [Progress()] if options.progress else []
-    driver = lightning.Trainer(
-        accelerator=options.accelerator,
-        devices=options.devices,
-        strategy=options.strategy,
-        precision=options.precision,  # type: ignore[arg-type]
-        max_epochs=1,
-        callbacks=[*options.callbacks, BetweenSteps(parts)],
-        logger=_loggers(options) or False,
-        plugins=[AtomicCheckpointIO()],
-        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in options.callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=options.log_every,
-        default_root_dir=None if options.directory is None else str(options.directory),
-    )
+    driver = _driver(options, parts)
     if isinstance(driver.strategy.launcher, _MultiProcessingLauncher):
         raise UnsupportedError(
             "Several devices need one process each that runs the whole script: `strategy='ddp'`. Spawned and forked "

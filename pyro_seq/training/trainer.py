@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from pyro_seq._arguments import keep_whole
+from pyro_seq._arguments import keep_whole, require
 from pyro_seq.errors import CheckpointError, DataError, UnsupportedError
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.csv"
@@ -73,8 +74,14 @@ class Trainer:
             raise DataError("`patience` and `keep_best` judge by validation. Set `validate_every`, in steps.")
         if self.directory is None and (self.resume or self.tensorboard):
             raise DataError("`resume` and `tensorboard` need a `directory` to read and write. Got None.")
-        if self.max_seconds is not None and not self.max_seconds > 0:
-            raise DataError(f"`max_seconds` must be positive. Got {self.max_seconds!r}.")
+        is_time = self.max_seconds is None or (isinstance(self.max_seconds, Real) and self.max_seconds > 0)
+        require(is_time, "max_seconds", "positive", self.max_seconds)
+        require(
+            isinstance(self.directory, str | os.PathLike | None), "directory", "the path of a folder", self.directory
+        )
+        for name in ("callbacks", "loggers"):
+            value = getattr(self, name)
+            require(isinstance(value, Sequence), name, "a sequence of Lightning's objects", value)
         if self.precision not in _PRECISIONS:
             raise UnsupportedError(
                 f"`precision` must be one of {_PRECISIONS}. Got {self.precision!r}. For double precision convert the "

@@ -279,3 +279,8 @@ def test_inputs_must_cover_the_horizon_and_be_known():
     bad[4, 6, 1] = nan
     with pytest.raises(DataError, match=r"`inputs` must be finite.*Got nan at \(4, 6, 1\)"):
         example(times=times, inputs=bad)
+
+
+def test_a_device_that_is_none_is_refused():
+    with pytest.raises(DataError, match="`device` must be one that torch knows.*Got 'quantum'"):
+        Sequences(torch.zeros(1, 2, 1)).to("quantum")

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pyro_seq._options import options_of
-from pyro_seq.errors import CheckpointError, NumericalError, UnsupportedError
+from pyro_seq.errors import CheckpointError, DataError, NumericalError, UnsupportedError
 from pyro_seq.infer.checkpoint import load, save
 from pyro_seq.posterior import GuidePosterior, StoredPosterior
 from pyro_seq.training.files import FORMAT_VERSION, describe, read, write
@@ -224,11 +224,22 @@ def test_folder_that_cannot_be_made(posterior, tmp_path):
         save(posterior, tmp_path / "file" / "inside")
 
 
-def test_only_plain_data_is_written(tmp_path):
+def test_only_plain_data_is_written(toy, tmp_path):
     with pytest.raises(UnsupportedError, match=r"Path in checkpoint\['a'\]\[0\]"):
         write({"a": [Path()]}, tmp_path / "file")
     with pytest.raises(UnsupportedError, match="Odd"):
-        save(object.__new__(type("Odd", (), {"model": torch.nn.Linear(1, 1)})), tmp_path / "file")
+        save(type("Odd", (), {"model": toy.make_lines(), "draws": None})(), tmp_path / "file")
+
+
+@pytest.mark.parametrize("path", [None, "", 3, "/", b"file"])
+def test_paths_and_posteriors_of_other_types_are_refused(posterior, path, tmp_path):
+    for call in (lambda: save(posterior, path), lambda: load(path)):
+        with pytest.raises(DataError, match="`path` must be the path of a file"):
+            call()
+    with pytest.raises(DataError, match="`posterior` must be what `fit` returned"):
+        save(posterior.model, tmp_path / "file")
+    with pytest.raises(DataError, match="`model` must be a `SequenceModel`"):
+        load(tmp_path / "file", posterior)
 
 
 def test_descriptions_do_not_depend_on_the_process():

@@ -100,3 +100,10 @@ def test_no_model_takes_rows_for_channels(model) -> None:
         model((16, 16, 3))
     for shape in ((16, 4, 4), (3, 16, 16), (1, 8, 8)):
         assert model(shape).obs_shape == shape
+
+
+@pytest.mark.parametrize("model", [ps.ODE2VAE, ps.ODELEBM, ps.KalmanVAE, ps.RecurrentVAE, ps.SRVP])
+@pytest.mark.parametrize("shape", [2, (), (0,), (2.5,), "2", None])
+def test_the_shape_of_an_observation_is_a_sequence_of_sizes(model, shape) -> None:
+    with pytest.raises(ps.DataError, match="`obs_shape` must be"):
+        model(shape)

@@ -9,9 +9,18 @@ import pytest
 import torch
 
 from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError
+from pyro_seq.errors import DataError, NumericalError, ShapeError
 from pyro_seq.posterior import GuidePosterior, Posterior, Prediction
-from pyro_seq.predict.evaluate import Forecasting, Imputation, Reconstruction, Task, baselines, evaluate, score
+from pyro_seq.predict.evaluate import (
+    Forecasting,
+    Imputation,
+    Reconstruction,
+    Task,
+    baselines,
+    evaluate,
+    evaluate_baselines,
+    score,
+)
 
 module = sys.modules[evaluate.__module__]
 
@@ -153,3 +162,23 @@ def test_rounds_are_as_good_as_one_prediction(toy: Any, monkeypatch: pytest.Monk
     # both have a deviation of about their spread over seeds, which two more seeds measure
     others = torch.stack([evaluate(posterior, data, Forecasting(6), num_samples=400, seed=s).crps for s in range(1, 5)])
     assert 0 < float((rounds - one).abs().mean()) < 3 * float(others.std(0).mean())
+
+
+@pytest.mark.parametrize("fraction", ["half", None, float("nan"), 0])
+def test_a_fraction_is_a_number(fraction: Any) -> None:
+    with pytest.raises(DataError, match="`fraction` must be a share"):
+        Imputation(fraction)
+
+
+def test_squares_that_single_precision_does_not_hold_are_refused() -> None:
+    """Masses of stars in kilograms; in double precision they are scored."""
+    stars, mean = Sequences(2e30 * torch.rand(4, 6, 1)), torch.zeros(4, 6, 1)
+    with pytest.raises(NumericalError, match=r"errors in `data`.*float32 holds.*double"):
+        score("", mean, None, stars, Reconstruction())
+    scores = score("", mean, None, stars.to(dtype=torch.float64), Reconstruction())
+    torch.testing.assert_close(scores.mse, stars.values.double().square().mean((1, 2)))
+
+
+def test_baselines_need_training_series_alike() -> None:
+    with pytest.raises(ShapeError, match="`train` must have observations like `data`"):
+        evaluate_baselines(Sequences(torch.ones(2, 6, 7)), make_data(), Reconstruction())

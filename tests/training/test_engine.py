@@ -198,3 +198,9 @@ def test_bad_values_are_skipped_without_the_checks_of_torch(quiet):
         method = SVI(num_steps=3, views=[with_infinite(1, float("nan"))])
         history = fit(KalmanVAE((2,), 2, 3), data, method, trainer=quiet).history
     assert history["skipped"][-1] == 1
+
+
+def test_a_view_that_returns_nothing_is_named(toy, quiet):
+    views = [lambda data, step, generator: data, lambda data, step, generator: None]
+    with pytest.raises(DataError, match=r"`views\[1\]\(\.\.\.\)` must be a `Sequences`. Got NoneType"):
+        fit(toy.make_lines(), toy.make_data(), SVI(num_steps=1, views=views), trainer=quiet)

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import math
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -124,3 +125,31 @@ def test_stateful_optimisers_of_torch_train(toy, quiet):
     for optimizer in (torch.optim.NAdam, torch.optim.Rprop, functools.partial(torch.optim.SGD, momentum=0.9)):
         method = SVI(num_steps=3, learning_rate=1e-3, optimizer=optimizer, schedule=lambda step: torch.tensor(0.5))
         assert fit(toy.make_lines(), toy.make_data(), method, trainer=quiet).status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("average", "0.9"),
+        ("average", math.nan),
+        ("scales", 3),
+        ("scales", None),
+        ("views", 3),
+        ("views", [3]),
+        ("learning_rate", "1"),
+    ],
+)
+def test_options_of_other_types_are_refused_by_name(name, value):
+    with pytest.raises(DataError, match=f"`{name}` must be"):
+        SVI(num_steps=1, **{name: value})
+
+
+def test_numbers_may_be_of_the_types_of_numpy(toy, quiet):
+    numbers = {"learning_rate": 0.5, "clip_norm": 2.0, "average": 0.5, "scales": {"x": 0.5}}
+    others = {name: np.float32(value) for name, value in numbers.items() if name != "scales"}
+    others["scales"] = {"x": np.float32(0.5)}
+    plain, other = (
+        fit(toy.make_lines(), toy.make_data(), SVI(num_steps=2, **options), trainer=quiet).model
+        for options in (numbers, others)
+    )
+    assert same_weights(plain, other)

@@ -43,3 +43,12 @@ def test_directory_is_checked_before_work(toy, quiet, tmp_path):
     assert sorted(path.name for path in deep.iterdir()) == ["checkpoint.pt", "metrics.csv"]
     with pytest.raises(PyroSeqError, match="earlier run"):
         fit(toy.make_lines(), toy.make_data(), SVI(num_steps=1), trainer=trainer)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_seconds": "1"}, {"directory": 3}, {"callbacks": 3}, {"loggers": 3}, {"accelerator": "none"}, {"devices": 0}],
+)
+def test_what_lightning_would_refuse_later_is_refused_by_name(toy, options):
+    with pytest.raises(PyroSeqError, match=f"`{next(iter(options))}`.*Got"):
+        fit(toy.make_lines(), toy.make_data(), SVI(num_steps=1), trainer=Trainer(progress=False, **options))

@@ -1,0 +1,43 @@
+"""The unit of time that time stamps suggest, and a word where those of other data suggest another."""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import Tensor
+
+_MOST_STEPS = 16  # units of time in a mean interval, at most: what long gaps between crowded stamps may cost
+_OTHER_UNIT = 30  # times as long as in training, or as short: a minute and a second, but not a day and an hour
+
+
+def typical_step(gaps: Tensor) -> float:
+    """The median step, or a 16th of the mean where that is longer."""
+    return max(float(gaps.median()), float(gaps.mean()) / _MOST_STEPS)
+
+
+def warn_of_bursts(gaps: Tensor) -> None:
+    """Say what a user should know of time stamps that come in bursts, whose unit is not their median step."""
+    unit = typical_step(gaps)
+    if unit <= float(gaps.median()):
+        return
+    series, step = divmod(int(gaps.argmax()), gaps.shape[-1])
+    where = f" of series {series}" if gaps.ndim == 2 else ""
+    warnings.warn(
+        f"Most steps of `data.times` are far shorter than the time that they span: the median step is "
+        f"{float(gaps.median()):.3g}, the mean {float(gaps.mean()):.3g}, and the longest {float(gaps.max()):.3g}, from "
+        f"time {step} to {step + 1}{where}. The unit of time is now {unit:.3g}, a sixteenth of the mean, so that "
+        "solvers take few steps; what changes faster than that is not resolved. Check the time stamps there; split "
+        "series at long gaps, or put what belongs together into series of its own.",
+        stacklevel=3,
+    )
+
+
+def warn_of_other_unit(gaps: Tensor, known: float) -> None:
+    """Say that steps are so long or short beside the `known` one of training that they may be in another unit."""
+    step = float(gaps.median())
+    if step > known * _OTHER_UNIT or typical_step(gaps) < known / _OTHER_UNIT:
+        warnings.warn(
+            f"`data.times` have steps of {step:g}, and the training data had {known:g}: are they in another unit of "
+            "time? Dates are counted in seconds. Convert the time stamps to the unit of training.",
+            stacklevel=4,
+        )
