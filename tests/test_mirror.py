@@ -31,6 +31,7 @@ OTHERS = {
     "test_examples.py": "the examples",
     "test_far_values.py": "values far outside of the training data at every verb",
     "test_floors.py": "imports between files",
+    "test_make_believe_gpu.py": "every model, method and verb on a device that is only said to be one",
     "test_mirror.py": "the names of the tests",
     "test_new_model.py": "a page of the manual",
     "test_public_api.py": "names of the package",
