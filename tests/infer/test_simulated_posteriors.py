@@ -1,4 +1,4 @@
-"""Simulation-based calibration: NUTS, and guides that are given the exact posterior, have uniform ranks; narrowed ones not.
+"""Simulation-based calibration of NUTS and of exact guides: uniform ranks; of narrowed draws not.
 
 Latents and data come from the model itself, one independent replicate a series, and each true latent is ranked among
 draws given its data. A right posterior fails with the probability `CHANCE` at most, whatever the seed was.

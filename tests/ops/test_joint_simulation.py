@@ -1,9 +1,9 @@
 r"""Geweke's test of the Langevin steps: latents and data simulated in turn keep their joint distribution.
 
-The latent is moved by one step given the data, the data are drawn anew given the latent, and so on. When the step leaves
-the posterior as it is, pairs that begin with the joint distribution keep it; moments of many independent pairs then
-differ from the truth by Monte Carlo error alone. ULA does not: on a Gaussian its bias is known in closed form, by the
-recursion of the pair's covariance, which is what it must meet.
+The latent is moved by one step given the data, the data are drawn anew given the latent, and so on. When the step
+leaves the posterior as it is, pairs that begin with the joint distribution keep it; moments of many independent pairs
+then differ from the truth by Monte Carlo error alone. ULA does not: on a Gaussian its bias is known in closed form, by
+the recursion of the latent's variance, which is what it must meet.
 """
 
 from __future__ import annotations
