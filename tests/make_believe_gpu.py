@@ -170,15 +170,12 @@ class _Calls(TorchFunctionMode):
         if func in (Tensor.cpu, Tensor.cuda):
             return _move(args[0], func is Tensor.cuda)
         wanted = kwargs.get("device")
-        if func in (Tensor.to, Tensor.type_as):
-            others = [value for value in (*args[1:], kwargs.get("other")) if isinstance(value, Tensor)]
-            places = [value for value in args[1:] if _is_device(value)] + [other.device for other in others]
-            wanted = places[0] if places else wanted
-            args = (args[0], *(HOST if _is_device(value) else value for value in args[1:]))
         if wanted is not None:
             kwargs["device"] = HOST
-            if func in (Tensor.to, Tensor.type_as):
-                del kwargs["device"]
+        if func in (Tensor.to, Tensor.type_as):
+            others = [value for value in args[1:] if isinstance(value, Tensor)]
+            wanted = next((place for place in (*args[1:], *map(_device, others)) if _is_device(place)), wanted)
+            args = (args[0], *(HOST if _is_device(value) else value for value in args[1:]))
         given = [*_tensors(args), *_tensors(kwargs)]
         inside = any(map(is_on_device, given))
         on_device = inside if wanted is None else _is_ours(wanted)
