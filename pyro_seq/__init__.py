@@ -25,7 +25,7 @@ from pyro_seq.infer.maximum_likelihood import MaximumLikelihood
 from pyro_seq.infer.mcmc import HMC, MCMC, NUTS
 from pyro_seq.infer.svi import SVI
 from pyro_seq.model import SequenceModel
-from pyro_seq.models import ODE2VAE, ODELEBM, SRVP, KalmanVAE, RecurrentVAE
+from pyro_seq.models import ODE2VAE, ODELEBM, SRVP, DynamicFactors, KalmanVAE, RecurrentVAE
 from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
 from pyro_seq.nn.chain_encoder import ChainEncoder
 from pyro_seq.nn.conv import ConvDecoder, ConvTrunk
@@ -66,6 +66,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "Sequences",
     "SequenceSource",
     "SequenceModel",
+    "DynamicFactors",
     "ODE2VAE",
     "KalmanVAE",
     "ODELEBM",

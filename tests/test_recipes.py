@@ -88,7 +88,7 @@ def test_every_public_part_can_be_made_again() -> None:
     assert len(parts) > 35 and parts | {ps.DCGAN, ps.VGG} <= set(_recipes._KINDS.values())
     tried = {type(module) for part in PARTS + LAYERS for module in part.modules()}
     assert {kind for kind in _recipes._KINDS.values() if issubclass(kind, nn.Module)} - tried <= {
-        ps.ODE2VAE, ps.ODELEBM, ps.SRVP, ps.KalmanVAE, ps.RecurrentVAE,
+        ps.DynamicFactors, ps.ODE2VAE, ps.ODELEBM, ps.SRVP, ps.KalmanVAE, ps.RecurrentVAE,
     }  # fmt: skip
 
 
