@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import pyro_seq as ps
+from pyro_seq import models
 from pyro_seq.nn import ode_rnn
 from tests import toy
 from tests.golden import make
@@ -27,6 +28,7 @@ METHODS: dict[str, Any] = {
     "Langevin": ps.MCMC(ps.Langevin(), num_samples=2, warmup_steps=1),
 }
 MODELS = {name: make.POSTERIORS[name] for name in ("kalman_vae", "srvp", "latent_ode", "recurrent_vae")} | {
+    "dynamic_factors": make.Golden(lambda: ps.DynamicFactors((2,), 2), None),
     "ode2vae": make.POSTERIORS["ode2vae"],
     "ode2vae_fixed": make.Golden(lambda: ps.ODE2VAE((2,), 1, vector_field=make.field(2, 1, is_bayesian=False)), None),
     "ode_lebm": make.Golden(
@@ -67,6 +69,10 @@ def predictions(posterior: Any, data: ps.Sequences) -> dict[str, ps.Prediction]:
     if not posterior.model.is_conditional:
         found["sample"] = ps.sample(posterior, data, num_samples=2)
     return found
+
+
+def test_every_model_of_the_library_is_here() -> None:
+    assert {type(golden.model(0)).__name__ for golden in MODELS.values()} == set(models.__all__)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of runs that are far too short

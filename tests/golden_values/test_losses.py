@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from pyro_seq import models
 from tests.golden_values import make
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of runs that are far too short
@@ -15,6 +16,7 @@ KNOWN = json.loads(make.VALUES.read_text())
 
 def test_every_model_has_values() -> None:
     assert KNOWN.keys() == make.METHODS.keys()
+    assert {type(make.MODELS[name].build()).__name__ for name in KNOWN} == set(models.__all__)
 
 
 @pytest.mark.parametrize("name", make.METHODS)

@@ -145,6 +145,25 @@ class NarrowStates(ps.GuidePosterior):
         return found | {"states": narrowed(found["states"])}
 
 
+class NarrowFactors(ps.GuidePosterior):
+    """Draws of factors drawn together around their means."""
+
+    def draws(self, data: ps.Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
+        """As the guide's but for the factors."""
+        return {"factors": narrowed(super().draws(data, num_samples, seed=seed)["factors"])}
+
+
+def test_factors_are_calibrated_with_entries_hidden() -> None:
+    """By a guide that is exact as it comes."""
+    mask = torch.rand(NUM_SERIES, NUM_STEPS, 3, generator=torch.Generator().manual_seed(4)) < 0.6
+    grid = ps.Sequences(torch.zeros(NUM_SERIES, NUM_STEPS, 3), mask=mask)
+    right = seeded(lambda _: ps.DynamicFactors((3,), 2), 1.0)
+    found = p_values(guide_ranks(right, grid, "factors", seed=5), 99)
+    assert len(found) == 2 * NUM_STEPS and min(found) > CHANCE / len(found)
+    narrow = p_values(guide_ranks(NarrowFactors(right.model), grid, "factors", seed=5), 99)
+    assert max(narrow) < 1e-6
+
+
 def test_states_of_the_smoother_are_calibrated() -> None:
     """Drawn jointly given the codes, in closed form."""
     grid = ps.Sequences(torch.zeros(NUM_SERIES, NUM_STEPS, 2))
