@@ -112,7 +112,7 @@ class StoredPosterior:
         r"""Stored draws, `num_samples` of them: (sample, series, \*event), global ones (sample, 1, \*event).
 
         Draws are thinned evenly; when more are asked for than are stored, they are drawn again with replacement.
-        `data` may be some of the fitted series, in any order.
+        `data` may be some of the fitted series, in any order, and on another device, where the draws then are.
 
         Raises:
             DataError: When `data` are not fitted series, the same in values, mask, times and inputs, unless all sites
@@ -125,7 +125,7 @@ class StoredPosterior:
             chosen = torch.linspace(0, stored - 1, num_samples).round().long()
         else:
             chosen = torch.randint(stored, (num_samples,), generator=torch.Generator().manual_seed(seed))
-        flat = {name: value.flatten(0, 1)[chosen] for name, value in self.sites.items()}
+        flat = {name: value.flatten(0, 1)[chosen].to(data.device) for name, value in self.sites.items()}
         return {name: value[:, None] if name in self.global_sites else value[:, series] for name, value in flat.items()}
 
     def _fitted_series(self, data: Sequences) -> list[int]:

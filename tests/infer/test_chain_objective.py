@@ -112,3 +112,12 @@ def test_regularisers_that_do_not_exist_or_lack_the_guide_are_refused(quiet, fac
         fit(small_guide_and_weight(factors), factors.make_data(), method, trainer=quiet)
     with pytest.raises(DataError, match="need the guide"):
         fit(factors.Factors(), factors.make_data(), MaximumLikelihood(num_steps=2, scales={"gap": 1.0}), trainer=quiet)
+
+
+def test_chains_of_a_minibatch_are_kept_under_their_series(factors) -> None:
+    data = factors.make_data(6)
+    objective = factors.objective_of(factors.Factors(), data, num_chains=2)
+    few = torch.tensor([5, 2])
+    objective(data.minibatch(few))
+    assert objective.store.is_started.all(1).nonzero()[:, 0].tolist() == [2, 5]
+    assert bool((objective.store.values[few] != 0).all())

@@ -133,3 +133,14 @@ def test_a_model_whose_draws_do_not_look_like_data_has_none(method):
     assert "dreams" not in ps.fit(model, data, method(num_steps=1), trainer=QUIET).history
     with pytest.raises(ps.UnsupportedError, match="`scales` asks for dreams"):
         ps.fit(model, data, method(num_steps=1, scales={"dreams": 1.0}), trainer=QUIET)
+
+
+def test_dreams_weigh_the_same_for_any_number_of_particles(monkeypatch):
+    """One dream a series, whatever number of draws the other terms are means of."""
+    monkeypatch.setattr(
+        "pyro_seq.infer.objective.dream_loss", lambda model, data, shared: torch.full((len(data),), 3.0)
+    )
+    data = toy.make_data(6).minibatch(torch.tensor([4, 1]))
+    for num_particles in (1, 4):
+        terms = Objective(lines(), scales={"dreams": 0.5}, num_particles=num_particles)(data).terms
+        assert float(terms["dreams"]) == pytest.approx(3.0)

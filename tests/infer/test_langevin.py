@@ -212,6 +212,21 @@ def test_starts_and_thinning() -> None:
     assert torch.equal(thinned, full[:, 2::3])
 
 
+def test_noise_and_starts_are_independent() -> None:
+    """One stream for both would make them the same numbers. Data that say nothing leave the noise of a step alone."""
+    data, size, num_chains = make_data(), 0.5, 400
+    data = data.hide(torch.ones_like(data.mask))
+    moves = {}
+    for length in (1e-9, size):
+        kernel = Langevin(ULA(length), has_scale=False)
+        moves[length] = draw(Swings(), data, kernel, num_samples=1, num_chains=num_chains).sites["start"].flatten()
+    start = moves[1e-9]
+    noise = (moves[size] - (1 - size**2 / 2) * start) / size  # the prior is a standard normal
+    pair = torch.corrcoef(torch.stack([start, noise]))
+    assert abs(float(pair[0, 1])) < 4.5 / len(start) ** 0.5
+    assert float(noise.std()) == pytest.approx(1.0, abs=4.5 / (2 * len(start)) ** 0.5)
+
+
 def test_what_a_model_prepares_is_worked_out_once() -> None:
     class Prepared(Swings):
         count = 0

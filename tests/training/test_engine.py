@@ -204,3 +204,25 @@ def test_a_view_that_returns_nothing_is_named(toy, quiet):
     views = [lambda data, step, generator: data, lambda data, step, generator: None]
     with pytest.raises(DataError, match=r"`views\[1\]\(\.\.\.\)` must be a `Sequences`. Got NoneType"):
         fit(toy.make_lines(), toy.make_data(), SVI(num_steps=1, views=views), trainer=quiet)
+
+
+def test_validation_has_noise_of_its_own(toy, quiet):
+    """The same at each time, and that of no training step."""
+    model = toy.make_lines()
+    seeds: dict[bool, list[int]] = {True: [], False: []}
+    model.encoder.register_forward_pre_hook(lambda part, given: seeds[part.training].append(torch.initial_seed()))
+    trainer = dataclasses.replace(quiet, validate_every=1)
+    fit(model, toy.make_data(4), SVI(num_steps=3), validation=toy.make_data(4, seed=1), trainer=trainer)
+    assert len(set(seeds[True])) >= 3 and len(set(seeds[False])) == 1
+    assert not set(seeds[True]) & set(seeds[False])
+
+
+def test_a_validation_like_the_best_is_no_better_one(toy, quiet):
+    model = toy.make_lines()
+    model.requires_grad_(False)
+    model.drift_loc.requires_grad_(True)
+    method = SVI(num_steps=9, learning_rate=1e-30)  # so small that no weight moves
+    trainer = dataclasses.replace(quiet, validate_every=1, patience=3)
+    data = toy.make_data()
+    posterior = fit(model, data, method, validation=data, trainer=trainer)
+    assert posterior.status == "stopped early" and posterior.history["step"][-1] == 4
