@@ -2,7 +2,7 @@
 
 python -m tests.golden_values.make        writes them anew; do so only when training changes on purpose, and say why
 
-Models, data and seeds are those of `tests.golden.make` where there are some. Its files hold what earlier versions saved;
+Models, data and seeds are those of `tests.golden.make`, where there are some. Its files are of earlier versions;
 these values belong to the present version alone.
 """
 
