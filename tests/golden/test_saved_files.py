@@ -158,7 +158,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_today_writes_the_same_entries(name: str, tmp_path: Path) -> None:
     fitted(RUNS[name], directory=tmp_path)
-    new, old = today(tmp_path / "checkpoint.pt", "options"), earlier(name, f"{name}/checkpoint.pt")
+    new, old = today(tmp_path / "checkpoint.pt", "options", "num_devices"), earlier(name, f"{name}/checkpoint.pt")
     assert kinds(new) == kinds_today(name, f"{name}/checkpoint.pt") and new["facts"] == old["facts"]
     now, then = ((folder / "metrics.csv").read_text().splitlines() for folder in (tmp_path, FILES / name))
     assert now[0] == then[0] and len(now) == len(then)

@@ -15,6 +15,8 @@ from pyro_seq.infer.fit import fit
 from pyro_seq.infer.objective import Objective
 from pyro_seq.infer.svi import SVI
 from pyro_seq.models.kalman_vae import KalmanVAE
+from pyro_seq.models.srvp import SRVP
+from pyro_seq.nn.dcgan import DCGAN
 from pyro_seq.training.schedules import WarmUp
 from pyro_seq.training.views import GrowingLength, RandomSteps
 from tests.training.runs import same_weights, with_infinite
@@ -176,6 +178,17 @@ def test_what_views_make_is_checked_like_the_data(quiet):
     method = SVI(num_steps=3, views=[RandomSteps(5)])
     with pytest.raises(DataError, match=r"`views` .* step 0 .* evenly spaced"):
         fit(KalmanVAE((2,), 2, 3), data, method, trainer=quiet)
+
+
+def test_a_bad_number_of_a_view_is_skipped_where_pixels_are_checked(quiet):
+    """The step is not taken, as everywhere, though a check of its own refuses infinite pixels; others it refuses."""
+    data = Sequences(torch.rand(4, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    model = SRVP((1, 8, 8), 2, noise_dim=1, content_dim=2, num_frames=2, hidden_dim=4, architecture=DCGAN((4, 4), 3))
+    method = SVI(num_steps=3, views=[with_infinite(1)])
+    assert fit(model, data, method, trainer=quiet).history["skipped"][-1] == 1
+    assert [name for name, buffer in model.frame_encoder.named_buffers() if not bool(buffer.isfinite().all())] == []
+    with pytest.raises(DataError, match=r"`views` .* step 1 .* must lie in \[0, 1\]"):
+        fit(model, data, SVI(num_steps=3, views=[with_infinite(1, 2.0)]), trainer=quiet)
 
 
 def test_bad_values_are_skipped_without_the_checks_of_torch(quiet):
