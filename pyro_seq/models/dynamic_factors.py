@@ -52,7 +52,7 @@ class DynamicFactors(SequenceModel):
 
     Example:
         >>> model = DynamicFactors(obs_shape=(5,), num_factors=3)
-        >>> [round(float(time), 1) for time in model.timescales]
+        >>> [round(time, 1) for time in model.timescales.tolist()]
         [1.0, 5.5, 30.0]
 
     References:
