@@ -2,8 +2,8 @@
 
 python -m tests.golden_values.make        writes them anew; do so only when training changes on purpose, and say why
 
-Models, data and seeds are those of `tests.golden.make`, where there are some. Its files are of earlier versions;
-these values belong to the present version alone.
+Models, data and seeds are those of `tests.golden.make` where there are some. Its files hold what earlier versions
+saved; these values belong to the present version alone.
 """
 
 from __future__ import annotations
