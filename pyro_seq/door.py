@@ -85,10 +85,10 @@ def warn_of_gaps(posterior: Any, data: Sequences) -> None:
     """Say once where a guide that was never shown a gap meets one: it may be far too sure of itself."""
     model = posterior.model
     if model.reads_series and not getattr(posterior, "has_met_gaps", True) and has_gaps(data):
+        remedy = "scales={'dreams': 1.0}" if model.has_dreams else "views=[RandomGaps()]"
         warnings.warn(
             f"`data` hide steps, but the guide of this {type(model).__name__} was trained on series without any, so "
-            "that its intervals may be far too narrow. Train it with hidden steps: `SVI(views=[RandomGaps()], ...)`, "
-            "from `pyro_seq.training.views`.",
+            f"that its intervals may be far too narrow. Let it learn about gaps: `SVI({remedy}, ...)`.",
             UserWarning,
             stacklevel=5,
         )

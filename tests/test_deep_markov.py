@@ -6,7 +6,6 @@ import torch
 
 import pyro_seq as ps
 from pyro_seq.testing import check_model
-from pyro_seq.training.views import RandomGaps
 from tests.deep_markov import DeepMarkovModel
 
 NOISE = 0.1
@@ -30,7 +29,7 @@ def test_it_learns_to_fill_gaps(quiet):
     train, test = swings(100, 0), swings(20, 1)
     torch.manual_seed(0)
     model = DeepMarkovModel(2)
-    method = ps.SVI(num_steps=300, batch_size=50, learning_rate=1e-2, clip_norm=5.0, views=[RandomGaps()])
+    method = ps.SVI(num_steps=200, batch_size=50, learning_rate=1e-2, clip_norm=5.0, scales={"dreams": 1.0})
     posterior = ps.fit(model, train, method, trainer=quiet)
     task = ps.Imputation(fraction=0.3, seed=1)
     found = ps.evaluate(posterior, test, task, num_samples=50).means()["mse"]

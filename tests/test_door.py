@@ -220,12 +220,14 @@ def test_a_guide_that_never_met_a_gap_says_so_when_it_meets_one(tmp_path):
         for verb in ("forecast", "impute", "reconstruct"):
             VERBS[verb](posterior, whole)
             VERBS[verb](posterior, whole.first(5).extend(horizon=2) if verb == "forecast" else whole.first(5))
-            with pytest.warns(UserWarning, match=r"trained on series without any.*SVI\(views=\[RandomGaps"):
+            with pytest.warns(UserWarning, match=r"trained on series without any.*SVI\(scales={'dreams'"):
                 VERBS[verb](posterior, holes())
     taught = ps.fit(model, whole, ps.SVI(num_steps=1, views=[RandomGaps()]), trainer=QUIET)
+    dreamer = ps.fit(model, whole, ps.SVI(num_steps=1, scales={"dreams": 1.0}), trainer=QUIET)
     thin = ps.ODELEBM((2,), 2, encoder=ThinnedEncoder(ps.RNNEncoder((2,), 2), shares=(0.5,)))
     for posterior in (
         taught,
+        dreamer,
         ps.fit(thin, whole, ps.SVI(num_steps=1), trainer=QUIET),
         ps.fit(model, holes(), ps.SVI(num_steps=1), trainer=QUIET),
         ps.fit(ps.KalmanVAE((2,)), whole, ps.SVI(num_steps=1), trainer=QUIET),

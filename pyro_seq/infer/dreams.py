@@ -14,8 +14,10 @@ from pyro_seq._nonfinite import passing_nonfinite
 from pyro_seq.data import Sequences
 from pyro_seq.errors import UnsupportedError
 from pyro_seq.model import SequenceModel, is_latent, is_local, local_log_prob
+from pyro_seq.training.views import RandomGaps
 
 DREAMS = "dreams"  # name of the term
+_HIDING = RandomGaps(0.75)  # of what data show
 
 
 def require_dreams(model: SequenceModel, scales: Mapping[str, Any]) -> None:
@@ -32,8 +34,9 @@ def require_dreams(model: SequenceModel, scales: Mapping[str, Any]) -> None:
 
 
 def counted(scales: Mapping[str, Any], is_training: bool) -> dict[str, Any]:
-    """The weights that count: that of dreams does in training only."""
-    return {name: scale for name, scale in scales.items() if is_training or name != DREAMS}
+    """The weights that count: that of dreams does in training only, and not when it is 0."""
+    is_dreaming = is_training and not (isinstance(scales.get(DREAMS), int | float) and scales[DREAMS] == 0)
+    return {name: scale for name, scale in scales.items() if is_dreaming or name != DREAMS}
 
 
 def dream_loss(model: SequenceModel, data: Sequences, shared: Mapping[str, Tensor]) -> Tensor:
@@ -48,7 +51,7 @@ def dream_loss(model: SequenceModel, data: Sequences, shared: Mapping[str, Tenso
 
     Args:
         model: The model; its draws must look like data, see ``has_dreams``.
-        data: Whose times, inputs and mask the made-up series have.
+        data: Whose times and inputs the made-up series have, and whose mask, with `RandomGaps` of their own.
         shared: Draws of latents that all series share, (event,) each.
 
     Returns:
@@ -57,6 +60,7 @@ def dream_loss(model: SequenceModel, data: Sequences, shared: Mapping[str, Tenso
     References:
         Hinton, Dayan, Frey, Neal (1995), The wake-sleep algorithm for unsupervised neural networks.
     """
+    data = _HIDING(data, 0, torch.default_generator)
     with torch.no_grad(), passing_nonfinite(), pyro.validation_enabled(False):
         free = poutine.condition(poutine.uncondition(model.model), data=dict(shared))
         dreamt = poutine.trace(free).get_trace(data)

@@ -24,7 +24,7 @@ from pyro_seq.training.first_call import require_optimizer, require_schedule
 from pyro_seq.training.plan import Outcome, Plan
 from pyro_seq.training.schedules import Constant, Schedule
 from pyro_seq.training.trainer import Trainer
-from pyro_seq.training.views import RandomGaps, View
+from pyro_seq.training.views import View
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,9 @@ class GradientMethod(ABC):
             ``step()`` needs no closure. It is tried on one parameter when the method is made.
         schedule: Factor on the learning rate, a function of the step; see `pyro_seq.training.schedules`.
         clip_norm: Largest norm of the joint gradient; not clipped by default.
-        scales: Weights of named terms of the objective, numbers or functions of the step.
-        views: Random views of a minibatch, applied in order; see `pyro_seq.training.views`. None, the default, hides
-            more by `RandomGaps` where the data have gaps and a guide that reads whole series learns; () leaves all.
+        scales: Weights of named terms of the objective, numbers or functions of the step. ``dreams``, from which a
+            guide learns about gaps, counts by itself where the data have some; a weight of 0 leaves it out.
+        views: Random views of a minibatch, applied in order; see `pyro_seq.training.views`.
         average: Decay of a moving average of the weights, such as 0.999; the posterior gets the averaged ones.
 
     Raises:
@@ -61,7 +61,7 @@ class GradientMethod(ABC):
     schedule: Schedule = Constant()
     clip_norm: float | None = None
     scales: Mapping[str, float | Schedule] = field(default_factory=dict)
-    views: Sequence[View] | None = None
+    views: Sequence[View] = ()
     average: float | None = None
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class GradientMethod(ABC):
         require(is_share, "average", "between 0 and 1", self.average)
         require_optimizer(self.optimizer, self.learning_rate)
         require_schedule(self.schedule, "schedule")
-        is_sequence = self.views is None or (isinstance(self.views, Sequence) and all(map(callable, self.views)))
+        is_sequence = isinstance(self.views, Sequence) and all(map(callable, self.views))
         require(is_sequence, "views", "a sequence of callables, such as `[RandomGaps()]`", self.views)
         require(isinstance(self.scales, Mapping), "scales", "a dictionary of weights by name", self.scales)
         for name, scale in self.scales.items():
@@ -124,7 +124,7 @@ class GradientMethod(ABC):
             optimizers=method.optimizers,
             schedule=method.schedule,
             clip_norm=method.clip_norm,
-            views=method.views or (),
+            views=method.views,
             average=method.average,
             facts=method.facts(),
         )
@@ -133,17 +133,14 @@ class GradientMethod(ABC):
         posterior = method.posterior(objective, outcome)
         if isinstance(posterior, GuidePosterior):
             is_thinned = any(getattr(part, "hides_in_training", False) for part in model.modules())
-            posterior.has_met_gaps = has_gaps(shown) or bool(method.views) or is_thinned
+            posterior.has_met_gaps = bool(method.views) or "dreams" in method.scales or is_thinned or has_gaps(shown)
         return posterior
 
     def _resolved(self, model: SequenceModel, data: Sequences) -> Self:
-        """The method with the views that it has for these data, and dreams where they hide."""
-        if self.views is not None:
+        """The method with dreams, where the data have gaps and nothing was said of dreams."""
+        if "dreams" in self.scales or not (self.trains_guide and model.has_dreams and has_gaps(data)):
             return self
-        learns_gaps = self.trains_guide and has_gaps(data)
-        scales = {"dreams": 1.0} if learns_gaps and model.has_dreams else {}
-        views = (RandomGaps(),) if learns_gaps and model.reads_series else ()
-        return dataclasses.replace(self, views=views, scales=scales | dict(self.scales))
+        return dataclasses.replace(self, scales={**self.scales, "dreams": 1.0})
 
     def facts(self) -> dict[str, str]:
         """Options that a resumed run must share, all but ``num_steps``: it may be longer than the first."""

@@ -67,6 +67,7 @@ def test_factor_analysis_reaches_the_exact_maximum(quiet, factors) -> None:
     assert (found - best).norm() < 0.05 * best.norm()
 
 
+@pytest.mark.slow
 def test_a_guide_that_learns_from_draws_has_the_posterior_marginals(quiet, factors) -> None:
     """The bound would give the conditional variances, which are smaller where entries are correlated."""
     data, model = factors.make_data(200, num_steps=1), factors.Factors()
@@ -97,6 +98,7 @@ def test_a_guide_that_learns_from_draws_has_the_posterior_marginals(quiet, facto
     assert (log_scale.exp().mean(0) / deviation - 1).abs().max() < 0.08
 
 
+@pytest.mark.slow
 def test_energy_learns_the_aggregated_posterior(quiet, factors) -> None:
     """Two clumps on a line: the learned prior has their moments, by quadrature of its density."""
     source = torch.Generator().manual_seed(1)

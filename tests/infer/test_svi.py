@@ -7,13 +7,11 @@ import copy
 import pytest
 import torch
 
-import pyro_seq as ps
 from pyro_seq.errors import DataError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.svi import SVI
 from pyro_seq.predict.verbs import forecast
 from pyro_seq.training.schedules import Cosine
-from pyro_seq.training.views import RandomGaps
 
 
 def test_learns(toy, quiet):
@@ -74,27 +72,3 @@ def test_svi_checks_its_arguments(options):
     name = list(options)[-1]
     with pytest.raises(DataError, match=name):
         SVI(**options)
-
-
-@pytest.mark.parametrize("method", [SVI, ps.IWAE])
-def test_series_with_gaps_are_hidden_further_in_training_unless_told_otherwise(method):
-    shares = []
-
-    class Spy(ps.ODELEBM):
-        def guide(self, data):
-            shares.append(float(data.entry_mask.double().mean()))
-            super().guide(data)
-
-    whole = ps.Sequences(torch.rand(64, 8, 2))
-    holes = whole.hide(torch.arange(8).expand(64, 8) == 3)
-    ragged = whole.hide(torch.arange(8).expand(64, 8) >= 5 + torch.arange(64)[:, None] % 4)
-
-    def shown(data, **options):
-        shares.clear()
-        model = Spy((2,), 2, encoder=ps.RNNEncoder((2,), 2))
-        ps.fit(model, data, method(num_steps=1, **options), trainer=ps.Trainer(progress=False))
-        return shares[0]
-
-    assert shown(holes) < shown(holes, views=()) == 7 / 8
-    assert shown(whole) == 1.0 and shown(ragged) == float(ragged.entry_mask.double().mean())
-    assert shown(whole, views=[RandomGaps()]) < 1.0

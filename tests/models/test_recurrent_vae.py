@@ -160,6 +160,7 @@ def turning_points(num_series: int, seed: int) -> Sequences:
     return Sequences(torch.stack([angle.cos(), angle.sin()], -1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variance, scales", [(VAE, {}), (AE, {"codes": 0.0})], ids=["VAE-RNN", "AE-RNN"])
 def test_two_phases_learn_a_rotation(variance, scales):
     train, test = turning_points(60, 0), turning_points(20, 1)
