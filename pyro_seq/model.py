@@ -137,7 +137,7 @@ class SequenceModel(nn.Module):
     @property
     def has_dreams(self) -> bool:
         """Whether a guide may learn from draws: these look like data, and it reads more than single frames."""
-        return not self.is_conditional
+        return self.reads_series and not self.is_conditional
 
     def take_units(self, data: Sequences, *, again: bool = False) -> None:
         """`adapt` to `data`, unless the model has units: weights that were trained in some are worth nothing in others.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_seq._nonfinite import passing_nonfinite
 from pyro_seq.data import Sequences
+from pyro_seq.data._validation import widen
 from pyro_seq.errors import UnsupportedError
 from pyro_seq.model import SequenceModel, is_latent, is_local, local_log_prob
 from pyro_seq.training.views import RandomGaps
@@ -67,10 +68,8 @@ def dream_loss(model: SequenceModel, data: Sequences, shared: Mapping[str, Tenso
     values = dreamt.nodes["x"]["value"]
     is_finite = values.flatten(1).isfinite().all(1)
     latents = {name: site["value"] for name, site in dreamt.nodes.items() if is_latent(site) and is_local(site)}
-    latents = {
-        name: torch.where(_widen(is_finite, value), value, 0.0) for name, value in latents.items() if name != "x"
-    }
-    shown = data.entry_mask & _widen(is_finite, values)
+    latents = {name: torch.where(widen(is_finite, value), value, 0.0) for name, value in latents.items() if name != "x"}
+    shown = data.entry_mask & widen(is_finite, values)
     seen = model.prepare(data._with(values=torch.where(shown, values, 0.0), context=None))
     read = poutine.trace(poutine.condition(model.guide, data=latents)).get_trace(seen)
     return torch.where(is_finite, -local_log_prob(read), 0.0)
@@ -78,10 +77,5 @@ def dream_loss(model: SequenceModel, data: Sequences, shared: Mapping[str, Tenso
 
 def shared_latents(guide_trace: poutine.Trace) -> dict[str, Tensor]:
     """One draw of each latent that all series share, (event,), out of a trace of the guide."""
-    sites = {name: site for name, site in guide_trace.nodes.items() if is_latent(site) and not is_local(site)}
-    return {name: site["value"].detach().flatten(0, -2)[0] if site["value"].ndim > 1 else site["value"].detach()
-            for name, site in sites.items()}  # fmt: skip
-
-
-def _widen(rows: Tensor, like: Tensor) -> Tensor:
-    return rows.reshape(rows.shape + (1,) * (like.ndim - rows.ndim))
+    sites = {name: site["value"] for name, site in guide_trace.nodes.items() if is_latent(site) and not is_local(site)}
+    return {name: value.detach().reshape(-1, value.shape[-1])[0] for name, value in sites.items()}

@@ -93,11 +93,6 @@ class DynamicFactors(SequenceModel):
         """False: the guide is exact, whatever is hidden."""
         return False
 
-    @property
-    def has_dreams(self) -> bool:
-        """False: the guide has nothing to learn."""
-        return False
-
     def model(self, data: Sequences) -> None:
         """Draw the factors, and emit all variables from them."""
         self.bind()

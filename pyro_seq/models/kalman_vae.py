@@ -111,11 +111,6 @@ class KalmanVAE(SequenceModel):
         """False: frames are read one by one."""
         return False
 
-    @property
-    def has_dreams(self) -> bool:
-        """False: an encoder of single frames has nothing to learn about gaps."""
-        return False
-
     def model(self, data: Sequences) -> None:
         """Draw codes that follow the dynamics, and emit a frame from each."""
         self.bind()

@@ -144,6 +144,11 @@ class ODE2VAE(SequenceModel):
         """Whether the encoder reads more than the first frames."""
         return not hasattr(self.encoder, "num_frames")
 
+    @property
+    def has_dreams(self) -> bool:
+        """True: also the first few frames may be hidden in part."""
+        return True
+
     def model(self, data: Sequences) -> None:
         """Draw a field, an initial state for each series, follow the equation, and emit."""
         self.bind()

@@ -130,11 +130,6 @@ class RecurrentVAE(SequenceModel):
         """False: frames are read one by one."""
         return False
 
-    @property
-    def has_dreams(self) -> bool:
-        """False: an encoder of single frames has nothing to learn about gaps."""
-        return False
-
     def model(self, data: Sequences) -> None:
         """Draw the codes of all steps, one after the other, and emit each."""
         self.bind()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyro_seq._arguments import require
 from pyro_seq.data import Sequences
+from pyro_seq.data._validation import widen
 from pyro_seq.training.schedules import Schedule
 
 View = Callable[[Sequences, int, torch.Generator], Sequences]
@@ -159,8 +160,8 @@ class RandomGaps:
         steps = torch.arange(length, device=data.device)
         order = torch.rand(data.mask.shape, generator=generator).to(data.device)
         kept_steps = torch.where(kind < 1 / 3, steps >= cut, (kind >= 2 / 3) | (steps <= cut))
-        kept = _widen(kept_steps, order) & (_widen(kind < 2 / 3, order) | (order >= _widen(share, order)))
-        kept |= _widen(chance >= self.probability, order)
+        kept = widen(kept_steps, order) & (widen(kind < 2 / 3, order) | (order >= widen(share, order)))
+        kept |= widen(chance >= self.probability, order)
         first = torch.where(data.mask, order, 2.0).flatten(1)
         spared = torch.zeros_like(first, dtype=torch.bool).scatter_(1, first.argmin(1, keepdim=True), True)
         is_empty = ~(data.mask & kept).flatten(1).any(1, keepdim=True)
@@ -195,10 +196,10 @@ class TimeWarp:
         rows = torch.arange(data.num_series, device=data.device)[:, None]
 
         def resampled(field: Tensor) -> Tensor:
-            weight = _widen(fraction, field)
+            weight = widen(fraction, field)
             return field[rows, before] * (1 - weight) + field[rows, after] * weight
 
-        mask = data.mask[rows, before] & data.mask[rows, after] & _widen(inside, data.mask)
+        mask = data.mask[rows, before] & data.mask[rows, after] & widen(inside, data.mask)
         inputs = None if data.inputs is None else resampled(data.inputs)
         values = resampled(data.values)
         return data._with(values=_hidden_to_zero(values, mask), mask=mask, inputs=inputs)
@@ -227,7 +228,7 @@ def _gather(data: Sequences, steps: Tensor) -> Sequences:
     last = data.num_steps - 1
     inside, steps_inside = steps <= last, steps.clamp(max=last)
     rows = torch.arange(data.num_series, device=data.device)[:, None]
-    mask = data.mask[rows, steps_inside] & _widen(inside, data.mask)
+    mask = data.mask[rows, steps_inside] & widen(inside, data.mask)
     times = data.times.expand(data.num_series, -1)
     spacing = times[:, -1:] - times[:, -2:-1] if last > 0 else torch.ones_like(times)
     return data._with(
@@ -238,9 +239,5 @@ def _gather(data: Sequences, steps: Tensor) -> Sequences:
     )
 
 
-def _widen(factor: Tensor, like: Tensor) -> Tensor:
-    return factor.reshape(factor.shape + (1,) * (like.ndim - factor.ndim))
-
-
 def _hidden_to_zero(values: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(_widen(mask, values), values, values.new_zeros(()))
+    return torch.where(widen(mask, values), values, values.new_zeros(()))
