@@ -30,7 +30,7 @@ def require_dreams(model: SequenceModel, scales: Mapping[str, Any]) -> None:
     if DREAMS in scales and not model.has_dreams:
         raise UnsupportedError(
             f"`scales` asks for dreams, which this {type(model).__name__} does not have: either its draws do not look "
-            "like data, or its guide reads frames one by one. Leave them out."
+            "like data, or its guide is exact or reads frames one by one. Leave them out."
         )
 
 
