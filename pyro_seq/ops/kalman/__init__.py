@@ -1,5 +1,6 @@
-"""Linear Gaussian state-space models: filter, smoother, draws, single steps, and how well each step is predicted."""
+"""Linear Gaussian state-space models: filter, smoother, draws, single steps, continuous time, scores of steps."""
 
+from pyro_seq.ops.kalman.continuous import discretise
 from pyro_seq.ops.kalman.leave_out import leave_one_out_log_density
 from pyro_seq.ops.kalman.routines import (
     FilterResult,
@@ -17,6 +18,7 @@ __all__ = [
     "LinearGaussianParameters",
     "Simulation",
     "SmootherResult",
+    "discretise",
     "kalman_filter",
     "kalman_smoother",
     "leave_one_out_log_density",
