@@ -141,7 +141,7 @@ def _check(drift: Tensor, diffusion: Tensor, gaps: Tensor) -> None:
     values = diffusion.detach()
     largest = values.abs().amax() if values.numel() else values.new_zeros(())
     slack = torch.finfo(values.dtype).eps ** 0.5 * largest
-    if ((values - values.mT).abs() > slack).any() or (values.diagonal(dim1=-2, dim2=-1) < 0).any():
+    if ((values - values.mT).abs() > slack).any() or (values.diagonal(dim1=-2, dim2=-1) < -slack).any():
         raise DataError(
             "`diffusion` must be a covariance per unit of time: symmetric, with no negative entry on its diagonal. Got "
             f"one with a diagonal from {float(values.diagonal(dim1=-2, dim2=-1).min()):g} and entries that differ from "
