@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._arguments import whole_number
 from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError
 from pyro_seq.nn.mixture import MixtureNetwork, check_sizes, mix, mixture_network
@@ -69,7 +70,8 @@ class ContinuousDynamics(nn.Module):
         super().__init__()
         check_sizes(code_dim, state_dim, num_modes, diffusion, observation_variance, initial_variance)
         self.mixture: Any = mixture_network(mixture, code_dim + 1, num_modes, "the `code_dim` and one for the gap")
-        self.code_dim, self.state_dim, self.num_modes, self.input_dim = code_dim, state_dim, num_modes, input_dim
+        self.code_dim, self.state_dim, self.num_modes = code_dim, state_dim, num_modes
+        self.input_dim = whole_number(input_dim, "input_dim")
         self.drift = nn.Parameter(torch.zeros(num_modes, state_dim, state_dim))
         self.observation = nn.Parameter(0.05 * torch.randn(num_modes, code_dim, state_dim))
         entering = 0.05 * torch.randn(num_modes, state_dim, input_dim)
