@@ -178,7 +178,7 @@ class KalmanVAE(SequenceModel):
         return {"states": states[..., :steps, :], **future}
 
     def check(self, data: Sequences) -> None:
-        """Refuse other observation shapes or inputs, data without any step, and uneven times where steps are counted."""
+        """Refuse other observation shapes or inputs, data without a step, and uneven times where steps are counted."""
         super().check(data)
         size = 0 if data.inputs is None else data.inputs.shape[-1]
         if size != self.dynamics.input_dim:
