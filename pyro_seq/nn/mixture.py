@@ -164,7 +164,10 @@ class MixedDynamics(nn.Module):
         return self.transition.new_zeros(self.code_dim) if self.mixture is None else self.mixture.start
 
     def weights(self, previous: Tensor, inputs: Tensor | None = None) -> Tensor:
-        """Mixing weights (..., time, mode) of steps whose predecessors are `previous` (..., time, code)."""
+        """Mixing weights (..., time, mode) of steps whose predecessors are `previous` (..., time, code).
+
+        They do not depend on the inputs of the data, which are for dynamics that read gaps.
+        """
         if self.mixture is None:
             return previous.new_ones((*previous.shape[:-1], 1))
         return self.mixture(previous, None)[0][..., : self.num_modes].softmax(-1)

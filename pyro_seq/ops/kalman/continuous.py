@@ -76,10 +76,10 @@ def discretise(drift: Tensor, diffusion: Tensor, gaps: Tensor) -> tuple[Tensor, 
         section 6.2.
     """
     _check(drift, diffusion, gaps)
-    size = drift.detach().abs().sum(-1).amax(-1).nan_to_num(0.0, 0.0)  # what is not finite stays so, without doubling
-    size = size.clamp(min=torch.finfo(drift.dtype).tiny)
+    size = drift.detach().abs().sum(-1).amax(-1).clamp(min=torch.finfo(drift.dtype).tiny)
     angles = size * gaps
-    doublings = (2 * angles.detach()).clamp(min=1.0).log2().ceil()
+    # what is not finite stays so, without doubling
+    doublings = (2 * angles.detach()).nan_to_num(0.0, 0.0).clamp(min=1.0).log2().ceil()
     share = torch.exp2(-doublings)
     powers, terms = _series(drift / size[..., None, None], diffusion)
     orders = torch.stack([(angles * share) ** k for k in range(len(powers))], -1)
