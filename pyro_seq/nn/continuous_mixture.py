@@ -50,7 +50,7 @@ class ContinuousDynamics(nn.Module):
 
     References:
         Ansari, Heng, Lim, Soh, "Neural Continuous-Discrete State Space Models for Irregularly-Sampled Time Series",
-        ICML 2023, section 4.3, whose locally linear dynamics are mixed by the state.
+        ICML 2023, whose locally linear dynamics are mixed by the state.
     """
 
     has_even_times: ClassVar[bool] = False
