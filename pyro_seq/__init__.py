@@ -8,6 +8,7 @@ made of. Everything else is reached by its module path: `pyro_seq.nn`, `pyro_seq
 from pyro_seq import datasets, metrics
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.diagnostics.arviz import to_arviz
+from pyro_seq.diagnostics.backtest import Backtest, backtest
 from pyro_seq.errors import (
     CheckpointError,
     DataError,
@@ -90,6 +91,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "Forecasting",
     "Imputation",
     "Scores",
+    "Backtest",
     "VideoMetric",
     "VideoScores",
     # verbs
@@ -100,6 +102,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "sample",
     "evaluate",
     "evaluate_baselines",
+    "backtest",
     "evaluate_video",
     "evaluate_video_baselines",
     "save",

@@ -331,10 +331,9 @@ def score_normal(name: str, forecast: NormalForecast, truth: Tensor, mask: Tenso
     """Score a forecast that is a normal distribution, in closed form; entries without an interval count in no share."""
     forecast = NormalForecast(forecast.mean.to(truth), forecast.scale.to(truth))
     has_interval = mask & forecast.scale.isfinite()
-    shares = [average(forecast.covers(truth, level), has_interval, 0) for level in (0.5, 0.9)]
-    return Scores(
-        name, mse(forecast.mean, truth, mask=mask, keep=0), average(forecast.crps(truth), mask, 0), *shares, note
-    )
+    inner, outer = (average(forecast.covers(truth, level), has_interval, 0) for level in (0.5, 0.9))
+    errors, ranked = mse(forecast.mean, truth, mask=mask, keep=0), average(forecast.crps(truth), mask, 0)
+    return Scores(name, errors, ranked, inner, outer, note)
 
 
 def _require_task(task: Task) -> None:
