@@ -56,6 +56,7 @@ from pyro_seq.predict.evaluate_video import (
     evaluate_video_baselines,
 )
 from pyro_seq.predict.interpolated import InterpolatedPosterior
+from pyro_seq.predict.online import FilterState, filter_forecast, filter_step, start_filter
 from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
 from pyro_seq.training.gradient_method import GradientMethod
 from pyro_seq.training.trainer import Trainer
@@ -87,6 +88,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "StoredPosterior",
     "InterpolatedPosterior",
     "Prediction",
+    "FilterState",
     "Reconstruction",
     "Forecasting",
     "Imputation",
@@ -100,6 +102,9 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "impute",
     "reconstruct",
     "sample",
+    "start_filter",
+    "filter_step",
+    "filter_forecast",
     "evaluate",
     "evaluate_baselines",
     "backtest",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import pyro
@@ -115,8 +116,7 @@ class DynamicFactors(SequenceModel):
     def encode(self, data: Sequences) -> FactorsGivenSeries:
         """Posterior of the factors given the seen entries: batch (series,), event (time, factor)."""
         data = data.seen()
-        units, loadings = self.emission.units, self.emission.decoder
-        assert isinstance(loadings, nn.Linear)
+        units, loadings = self.emission.units, self._loadings
         correlation = self._correlation(data)
         noise = (self.emission.scale / units.unit).expand(self.obs_shape)
         linear = LinearGaussianParameters(
@@ -131,9 +131,36 @@ class DynamicFactors(SequenceModel):
         values = torch.where(mask, units(data.values) - loadings.bias, 0.0)
         return FactorsGivenSeries(LinearGaussian(linear, data.num_steps, mask=mask), values, self.prior(data))
 
+    def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> LinearGaussian:
+        """Law of the series in the units of the data, the factors integrated out, batch (series,).
+
+        The level of each variable is the loading of one more factor, which is 1 and never fades.
+        """
+        data = data.seen()
+        units, loadings = self.emission.units, self._loadings
+        fading = self._correlation(data)
+        correlation = torch.cat([fading, torch.ones_like(fading[..., :1])], -1)
+        level = units.restore(loadings.bias)
+        is_level = torch.arange(self.num_factors + 1, device=level.device) == self.num_factors
+        scale = self.emission.scale.expand(self.obs_shape)
+        linear = LinearGaussianParameters(
+            transition=correlation.diag_embed(),
+            transition_cov=(1 - correlation.square()).diag_embed(),
+            observation=torch.cat([units.unit.expand_as(level)[:, None] * loadings.weight, level[:, None]], -1),
+            observation_cov=scale.square().diag_embed(),
+            initial_mean=is_level.to(level),
+            initial_cov=(~is_level).to(level).diag_embed(),
+        )
+        return LinearGaussian(linear, data.num_steps, mask=data.entry_mask)
+
     def coords(self, data: Sequences) -> dict[str, list]:
         """Factors by number."""
         return {"factor": [f"factor_{number}" for number in range(self.num_factors)]}
+
+    @property
+    def _loadings(self) -> nn.Linear:
+        assert isinstance(self.emission.decoder, nn.Linear)
+        return self.emission.decoder
 
     def _correlation(self, data: Sequences) -> Tensor:
         """Correlation of each step with the one before, (time, factor) or (series, time, factor)."""
