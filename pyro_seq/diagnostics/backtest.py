@@ -92,6 +92,7 @@ def backtest(
     horizon: int,
     cutoffs: int | Sequence[Any] = 5,
     refit: bool = True,
+    num_observed: int | None = None,
     period: int | None = None,
     num_samples: int = 100,
     seed: int = 0,
@@ -100,8 +101,9 @@ def backtest(
     """Forecast from several origins of the past, each time by a model that has seen what came before it and no more.
 
     At each cutoff a new model is trained on the steps before it, its units among what it learns there, and forecasts
-    the next `horizon` steps, with their inputs where the data have some. Series that have shown nothing before a cutoff
-    are left out there. The baselines are those of `evaluate_baselines`, from the same steps.
+    the next `horizon` steps, with their inputs where the data have some. Series of which nothing is seen in the steps
+    that the model is given are left out at that cutoff. The baselines are those of `evaluate_baselines`, from the same
+    steps.
 
     Cost: one fit a cutoff; with ``refit=False`` one in all.
 
@@ -115,6 +117,8 @@ def backtest(
             dates. A number stands for so many, evenly from half of the steps to the last that leaves a whole horizon.
         refit: Train a new model at each cutoff. Otherwise the one of the first cutoff forecasts from all, given what
             was seen until then.
+        num_observed: Number of steps before a cutoff that the model is given for its forecast, as one that learns from
+            windows should be; all when absent. Training and baselines see all.
         period: Steps in a season, for the baseline of that name; None where there is none.
         num_samples: Number of predictive draws.
         seed: Seed of the weights, the fit and the draws, the same at each cutoff.
@@ -140,23 +144,26 @@ def backtest(
     data = _checked(model_factory, data, refit, period)
     horizon, seed = whole_number(horizon, "horizon", 1), seed_number(seed)
     num_samples = whole_number(num_samples, "num_samples", 1)
+    num_observed = None if num_observed is None else whole_number(num_observed, "num_observed", 1)
     ends = cutoff_steps(cutoffs, data, horizon)
     posterior: Posterior | None = None
     predictions: list[Prediction] = []
     tallies: dict[str, list[Tally]] = {}
     notes: dict[str, str] = {}
     for cutoff in ends:
-        has_begun = data.step_mask[:, :cutoff].any(1)
-        if not bool(has_begun.any()):
+        start = 0 if num_observed is None else max(cutoff - num_observed, 0)
+        is_seen = data.step_mask[:, start:cutoff].any(1)
+        if not bool(is_seen.any()):
             raise DataError(
-                f"`cutoffs` must leave something to learn from. Nothing is seen in the first {cutoff} steps."
+                f"`cutoffs` must leave something to go by. Nothing is seen in steps {start} to {cutoff - 1}."
             )
-        part = data.first(cutoff + horizon)[has_begun]
-        given, past = Forecasting(cutoff).given(part), part.first(cutoff)
+        past, part = data.first(cutoff), data.first(cutoff + horizon)[is_seen]
+        past, given = past[past.step_mask.any(1)], Forecasting(cutoff).given(part)
         if posterior is None or refit:
             model = _made(model_factory, seed, None if posterior is None else posterior.model)
             posterior = _fitted(model, past, method, seed, _trainer_at(trainer, cutoff))
-        prediction = forecast(posterior, given, num_samples=num_samples, seed=seed)
+        shown = Forecasting(cutoff - start).given(part.take_steps(torch.arange(start, cutoff + horizon)))
+        prediction = forecast(posterior, shown, num_samples=num_samples, seed=seed)
         truth, mask = part.values[:, cutoff:], part.entry_mask[:, cutoff:]
         scores = {type(posterior.model).__name__: scores_of_draws(prediction, truth)}
         for name, rival in _rivals(past, given, period).items():
@@ -165,7 +172,7 @@ def backtest(
             scores[name] = scores_of_normal(rival, truth)
         for name, each in scores.items():
             tallies.setdefault(name, []).append(summed(each, mask))
-        predictions.append(_of_all_series(prediction, has_begun))
+        predictions.append(_of_all_series(prediction, is_seen))
     joined = {
         name: Tally(*(torch.stack(parts, 1) for parts in zip(*rows, strict=True))) for name, rows in tallies.items()
     }

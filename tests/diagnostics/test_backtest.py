@@ -170,6 +170,30 @@ def test_one_fit_serves_all_origins_where_that_is_asked_for() -> None:
     torch.testing.assert_close(first, last)
 
 
+def test_a_model_of_windows_is_shown_the_last_steps() -> None:
+    """The forecast is that from the last steps alone, while training and baselines have them all."""
+    data = make_data(3)
+    data = data.hide((torch.arange(24) >= 11) & (torch.arange(24) < 15) & (torch.arange(3)[:, None] == 1))
+    shown: list[ps.Sequences] = []
+
+    class Spied(Slope):
+        def guide(self, data: ps.Sequences) -> None:
+            shown.append(data)
+
+    method = Mean()
+    options = {"horizon": 3, "cutoffs": [4, 15], "num_samples": 5}
+    found = backtest(Spied, data, method, num_observed=4, **options)
+    assert [part.values.shape[:2] for part in method.seen] == [(3, 4), (3, 15)]
+    assert [part.values.shape[:2] for part in shown] == [(3, 4), (2, 4)]
+    assert torch.equal(shown[1].values, data.values[[0, 2], 11:15])
+    assert torch.equal(shown[1].times, data.times[11:15])
+    assert torch.equal(shown[1].inputs, data.inputs[[0, 2], 11:15])
+    assert bool(found.predictions[1].samples[:, 1].isnan().all())
+    whole = backtest(Spied, data[[0, 2]], Mean(), **options)
+    for part, other in zip(found.tallies["drift"], whole.tallies["drift"], strict=True):
+        torch.testing.assert_close(part[:, 1], other[:, 1])
+
+
 def test_a_number_of_cutoffs_is_spread_over_the_second_half() -> None:
     data = make_data()
     assert backtest(Slope, data, Mean(), horizon=4, cutoffs=3, num_samples=2).cutoffs == (12, 16, 20)
@@ -283,7 +307,7 @@ def test_what_cannot_be_meant_is_refused() -> None:
     for wrong in ([9.5], "ab", 0):
         with pytest.raises(ps.DataError, match="`cutoffs` must be a whole number"):
             backtest(Slope, data, method, horizon=2, cutoffs=wrong)
-    with pytest.raises(ps.DataError, match="Nothing is seen in the first 3 steps"):
+    with pytest.raises(ps.DataError, match="Nothing is seen in steps 0 to 2"):
         backtest(Slope, data.hide((torch.arange(24) < 4).expand(3, -1)), method, horizon=2, cutoffs=[3])
     with pytest.raises(ps.DataError, match="`by` must be some of"):
         backtest(Slope, data, method, horizon=2, cutoffs=1, num_samples=2).table("series")
