@@ -16,6 +16,7 @@ from pyro_seq.metrics import (
     training_mean,
 )
 
+_ENTRIES = 2**22  # of observations that are forecast at a time: 32 megabytes for each tensor of the size of the data
 NEAREST = "nearest training series"
 _NEEDS = {
     "drift": "two seen values of each entry",
@@ -39,18 +40,25 @@ def point_predictions(train: Sequences, given: Sequences) -> dict[str, Tensor]:
 def classical_forecasts(train: Sequences, given: Sequences, period: int | None) -> dict[str, NormalForecast]:
     """Forecasts with intervals by name, over the horizon; NaN is unknown, and `shortfall` says why.
 
-    The mean of `train` stands for what a series has not shown at all, in the last frame, as it does elsewhere.
+    The mean of `train` stands for what a series has not shown at all, in the last frame, as it does elsewhere. A few
+    series at a time are forecast, for each takes several tensors of the size of the data.
     """
-    naive = seasonal_naive(given)
-    mean = training_mean(train, given, fill=torch.nan)[:, given.num_steps :]
-    forecasts = {
-        "last frame": NormalForecast(torch.where(naive.mean.isnan(), mean, naive.mean), naive.scale),
+    size = max(1, _ENTRIES // max(1, given.values[0].numel()))
+    parts = [_rivals(given[start : start + size], period) for start in range(0, len(given), size)]
+    rivals = {
+        name: NormalForecast(*map(torch.cat, zip(*(part[name] for part in parts), strict=True))) for name in parts[0]
+    }
+    mean, naive = training_mean(train, given, fill=torch.nan)[:, given.num_steps :], rivals["last frame"]
+    return rivals | {"last frame": NormalForecast(torch.where(naive.mean.isnan(), mean, naive.mean), naive.scale)}
+
+
+def _rivals(given: Sequences, period: int | None) -> dict[str, NormalForecast]:
+    seasonal = {} if period is None else {"seasonal naive": seasonal_naive(given, period)}
+    return {
+        "last frame": seasonal_naive(given),
         "drift": drift(given),
         "exponential smoothing": exponential_smoothing(given),
-    }
-    if period is not None:
-        forecasts["seasonal naive"] = seasonal_naive(given, period)
-    return forecasts
+    } | seasonal
 
 
 def shortfall(name: str, forecast: NormalForecast, scored: Tensor) -> str:

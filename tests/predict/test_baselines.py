@@ -101,6 +101,16 @@ def test_a_rival_without_enough_to_go_by_says_what_it_needs():
     assert rows["last frame"].coverage_90.isnan().tolist() == [True] * 3 + [False] * 5
 
 
+def test_a_few_series_at_a_time_give_what_all_give(monkeypatch):
+    test = ps.Sequences(sines(7)).hide(torch.rand(7, 12, generator=torch.Generator().manual_seed(3)) < 0.2)
+    whole = ps.evaluate_baselines(test, test, ps.Forecasting(8), period=3)
+    monkeypatch.setattr("pyro_seq.predict.baselines._ENTRIES", 3 * 8 * 2)
+    for row, other in zip(whole, ps.evaluate_baselines(test, test, ps.Forecasting(8), period=3), strict=True):
+        assert row.name == other.name and row.note == other.note
+        for score, same in zip(row[1:-1], other[1:-1], strict=True):
+            torch.testing.assert_close(score, same, rtol=1e-6, atol=0, equal_nan=True)
+
+
 def test_no_classical_rival_of_images_and_gaps():
     images = ps.Sequences(torch.rand(4, 6, 1, 3, 3))
     names = [row.name for row in ps.evaluate_baselines(images, images, ps.Forecasting(3))]
