@@ -45,6 +45,7 @@ class FilterState:
         ends: The first and the last time stamp, (2,) or (series, 2).
         spacing: From the last step to the next, unless another time is given, (1,) or (series, 1).
         obs_shape: Shape of one observation.
+        input_dim: Number of inputs at a step; 0 where the data had none.
         calendar: How time stamps count dates; None where they are numbers.
     """
 
@@ -56,6 +57,7 @@ class FilterState:
     ends: Tensor
     spacing: Tensor
     obs_shape: tuple[int, ...]
+    input_dim: int
     calendar: Calendar | None
 
     def __repr__(self) -> str:
@@ -113,6 +115,7 @@ def start_filter(posterior: Posterior, data: Sequences, *, num_samples: int = 10
         ends=times[..., [0, -1]],
         spacing=spacing,
         obs_shape=data.obs_shape,
+        input_dim=_input_dim(data),
         calendar=data.calendar,
     )
 
@@ -145,6 +148,9 @@ def filter_step(
         DataError: When the time is not later than the last one, or not on the grid of a model that counts steps, or
             values are infinite.
         NumericalError: When the covariance of the observation is not positive definite.
+
+    Warns:
+        UserWarning: When values or inputs lie far outside of what the model was trained on.
     """
     require_type(state, FilterState, "state")
     values = torch.as_tensor(values, dtype=state.means.dtype if isinstance(values, list | tuple) else None)
@@ -161,6 +167,7 @@ def filter_step(
         inputs=None if inputs is None else torch.as_tensor(inputs)[:, None],
     )
     grid = _after_the_ends(state, new)
+    state.model.check_range(new)
     with prediction_context(state.model), about_numbers():
         law = law_of(state.model, grid, state.latents)
         before = FilterResult(state.means, state.covs, state.means, state.covs, state.log_likelihood)
@@ -251,11 +258,16 @@ def _after_the_ends(state: FilterState, new: Sequences) -> Sequences:
     """The first and the last step of the filter, hidden, and new ones after them: all that the law of these needs.
 
     Raises:
-        ShapeError: When the observations are others than those of the model.
+        ShapeError: When observations or inputs are of another shape than at the start.
         DataError: When the times do not increase, or the model counts steps and they are off its grid.
     """
     if new.obs_shape != state.obs_shape:
         raise ShapeError(f"`values` must have observations of shape {state.obs_shape}. Got {new.obs_shape}.")
+    if _input_dim(new) != state.input_dim:
+        raise ShapeError(
+            f"`inputs` must have {state.input_dim} entries a step, as in the data that the filter was started with. "
+            f"Got {_input_dim(new)}."
+        )
     if new.dtype != state.means.dtype:
         raise DataError(f"`values` must be {state.means.dtype}, as the model is. Got {new.dtype}. Convert them.")
     ends, times = state.ends, new.times
@@ -263,27 +275,32 @@ def _after_the_ends(state: FilterState, new: Sequences) -> Sequences:
     ends = last if bool((first == last).all()) else ends
     if max(ends.ndim, times.ndim) == 2:
         ends, times = (part.expand(len(new), -1) for part in (ends, times))
-    late = times[..., :1] - ends[..., -1:]
-    if bool((late <= 0).any()):
+    gaps = torch.cat([ends[..., -1:], times], -1).diff(dim=-1)
+    if bool((gaps <= 0).any()):
         raise DataError(
             f"`time` must be after that of the last step. Got {float(times.flatten()[0]):g} after "
             f"{float(ends[..., -1].flatten()[0]):g}. Take observations in order, or start the filter anew."
         )
-    off = (late - state.spacing).abs() > EVEN * state.spacing + 2 * rounding(times)
+    off = (gaps - state.spacing).abs() > EVEN * state.spacing + 2 * rounding(times)
     if state.model.counts_steps and bool(off.any()):
         raise DataError(
             f"`time` must be one step of {float(state.spacing.flatten()[0]):g} after the last: "
-            f"{type(state.model).__name__} counts steps. Got one of {float(late.max()):g}. Pass NaN for steps between."
+            f"{type(state.model).__name__} counts steps. Got one of {float(gaps[off][0]):g}. Pass NaN for steps between."
         )
-    known = ends.shape[-1]
-    values = new.values.new_zeros(len(new), known, *new.obs_shape)
-    inputs = (
-        None
-        if new.inputs is None
-        else torch.cat([new.inputs.new_zeros(len(new), known, new.inputs.shape[-1]), new.inputs], 1)
+
+    def with_ends(part: Tensor) -> Tensor:
+        return torch.nn.functional.pad(part, (0, 0, ends.shape[-1], 0))  # hidden steps in front, along time
+
+    return Sequences(
+        with_ends(new.values),
+        mask=with_ends(new.entry_mask),
+        times=torch.cat([ends, times], -1),
+        inputs=None if new.inputs is None else with_ends(new.inputs),
     )
-    mask = torch.cat([torch.zeros_like(values, dtype=torch.bool), new.entry_mask], 1)
-    return Sequences(torch.cat([values, new.values], 1), mask=mask, times=torch.cat([ends, times], -1), inputs=inputs)
+
+
+def _input_dim(data: Sequences) -> int:
+    return 0 if data.inputs is None else data.inputs.shape[-1]
 
 
 def _by_sample(values: Tensor, ndim: int) -> Tensor:

@@ -195,6 +195,13 @@ def test_time_is_one_spacing_later_or_a_date() -> None:
     assert data.calendar.dates(ahead.times)[0] == dates[8]
 
 
+def test_values_far_from_those_of_training_are_pointed_out() -> None:
+    data = make_series(9, obs=3)
+    state = ps.start_filter(factors_posterior(data), data)
+    with pytest.warns(UserWarning, match="far outside of what the model was trained on"):
+        ps.filter_step(state, data.values[:, -1] + 1e4)
+
+
 class Counting(Level):
     """The noise of the third and every further step is that of its number."""
 
@@ -230,6 +237,11 @@ def test_wrong_arguments() -> None:
         ps.filter_step(state, value, data.times[-1])
     with pytest.raises(ps.DataError, match="one for all or one for each of 2 series"):
         ps.filter_step(state, value, torch.arange(3) + 2e3)
+    with pytest.raises(ps.ShapeError, match="`inputs` must have 0 entries a step.* Got 2"):
+        ps.filter_step(state, value, inputs=torch.zeros(2, 2))
+    given = ps.Sequences(data.values, inputs=torch.zeros(2, 6, 1))
+    with pytest.raises(ps.ShapeError, match="`inputs` must have 1 entries a step.* Got 0"):
+        ps.filter_forecast(ps.start_filter(level_posterior(given), given), horizon=2)
     with pytest.raises(ps.DataError, match="exactly one of `horizon` and `times`"):
         ps.filter_forecast(state)
     with pytest.raises(ps.PyroSeqError, match="determine"):
@@ -242,6 +254,8 @@ def test_wrong_arguments() -> None:
         counting = ps.start_filter(posterior, even)
         with pytest.raises(ps.DataError, match="must be one step of 1 after the last"):
             ps.filter_step(counting, value, 6.5)
+        with pytest.raises(ps.DataError, match="counts steps. Got one of 2"):
+            ps.filter_forecast(counting, times=[6.0, 8.0])
         assert float(ps.filter_step(counting, value, 6.0).ends[-1]) == 6.0
     finally:
         Level.has_even_times = False
