@@ -285,7 +285,7 @@ def _after_the_ends(state: FilterState, new: Sequences) -> Sequences:
     if state.model.counts_steps and bool(off.any()):
         raise DataError(
             f"`time` must be one step of {float(state.spacing.flatten()[0]):g} after the last: "
-            f"{type(state.model).__name__} counts steps. Got one of {float(gaps[off][0]):g}. Pass NaN for steps between."
+            f"{type(state.model).__name__} counts steps. Got {float(gaps[off][0]):g}. Pass NaN for steps between."
         )
 
     def with_ends(part: Tensor) -> Tensor:

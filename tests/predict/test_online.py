@@ -254,7 +254,7 @@ def test_wrong_arguments() -> None:
         counting = ps.start_filter(posterior, even)
         with pytest.raises(ps.DataError, match="must be one step of 1 after the last"):
             ps.filter_step(counting, value, 6.5)
-        with pytest.raises(ps.DataError, match="counts steps. Got one of 2"):
+        with pytest.raises(ps.DataError, match="counts steps. Got 2"):
             ps.filter_forecast(counting, times=[6.0, 8.0])
         assert float(ps.filter_step(counting, value, 6.0).ends[-1]) == 6.0
     finally:
