@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import pyro_seq as ps
+from pyro_seq import diagnostics
 from pyro_seq.diagnostics.backtest import Backtest, backtest
 
 NAN = math.nan
@@ -214,6 +215,17 @@ def test_cutoffs_may_be_dates(freq: str) -> None:
         backtest(Slope, own, Mean(), horizon=4, cutoffs=[dates[9]])
     with pytest.raises(ps.DataError, match="must be numbers, as the time stamps"):
         backtest(Slope, make_data(), Mean(), horizon=4, cutoffs=[dates[9]])
+
+
+def test_series_may_have_times_of_their_own() -> None:
+    times = torch.rand(3, 24, generator=torch.Generator().manual_seed(4), dtype=torch.float64).cumsum(1)
+    data = ps.Sequences(make_data().values, times=times)
+    data = data.hide((torch.arange(24) < 12) & (torch.arange(3)[:, None] == 1))
+    found = backtest(Slope, data, Mean(), horizon=3, cutoffs=[9, 20], num_samples=4)
+    assert torch.equal(found.predictions[1].times, times[:, 20:23])
+    assert torch.equal(found.predictions[0].times[[0, 2]], times[[0, 2], 9:12])
+    assert bool(found.predictions[0].times[1].isnan().all())
+    assert bool(diagnostics.plot_backtest(found, series=1).axes)
 
 
 def test_a_baseline_that_lacks_something_says_at_which_cutoff() -> None:
