@@ -9,6 +9,7 @@ from pyro_seq import datasets, metrics
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.diagnostics.arviz import to_arviz
 from pyro_seq.diagnostics.backtest import Backtest, backtest
+from pyro_seq.diagnostics.selection import Selection, select
 from pyro_seq.errors import (
     CheckpointError,
     DataError,
@@ -95,6 +96,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "Imputation",
     "Scores",
     "Backtest",
+    "Selection",
     "VideoMetric",
     "VideoScores",
     # verbs
@@ -109,6 +111,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "evaluate",
     "evaluate_baselines",
     "backtest",
+    "select",
     "evaluate_video",
     "evaluate_video_baselines",
     "save",

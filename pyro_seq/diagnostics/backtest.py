@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from pyro_seq._arguments import require, seed_number, whole_number
-from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.diagnostics._cutoffs import cutoff_steps
+from pyro_seq.diagnostics._fits import made, require_factory, trainer_in
 from pyro_seq.diagnostics._tally import AXES, SCORES, Tally, scores_of_draws, scores_of_normal, summed
 from pyro_seq.door import require_type
 from pyro_seq.errors import DataError, UnsupportedError
@@ -160,8 +159,8 @@ def backtest(
         past, part = data.first(cutoff), data.first(cutoff + horizon)[is_seen]
         past, given = past[past.step_mask.any(1)], Forecasting(cutoff).given(part)
         if posterior is None or refit:
-            model = _made(model_factory, seed, None if posterior is None else posterior.model)
-            posterior = _fitted(model, past, method, seed, _trainer_at(trainer, cutoff))
+            model = made(model_factory, seed, None if posterior is None else posterior.model)
+            posterior = _fitted(model, past, method, seed, trainer_in(trainer, f"cutoff-{cutoff}"))
         shown = Forecasting(cutoff - start).given(part.take_steps(torch.arange(start, cutoff + horizon)))
         prediction = forecast(posterior, shown, num_samples=num_samples, seed=seed)
         truth, mask = part.values[:, cutoff:], part.entry_mask[:, cutoff:]
@@ -184,11 +183,7 @@ def backtest(
 
 def _checked(model_factory: Any, data: Any, refit: Any, period: Any) -> Sequences:
     """The data without their horizon; refuses what cannot be meant."""
-    if isinstance(model_factory, SequenceModel) or not callable(model_factory):
-        raise DataError(
-            f"`model_factory` must make a new model at each call. Got {type(model_factory).__name__}. Pass a function, "
-            "such as `lambda: DynamicFactors(obs_shape=(3,))`."
-        )
+    require_factory(model_factory, "model_factory")
     if isinstance(data, SequenceSource):
         raise UnsupportedError(f"`data` must be in memory. Got {data!r}. Pass a part of it, such as `data[:1000]`.")
     require_type(data, Sequences, "data")
@@ -202,19 +197,6 @@ def _checked(model_factory: Any, data: Any, refit: Any, period: Any) -> Sequence
 # ---------------------------------------------------------------------- fits
 
 
-def _made(model_factory: Callable[[], SequenceModel], seed: int, earlier: SequenceModel | None) -> SequenceModel:
-    """A new model, with weights that follow from the seed."""
-    with isolated_rng(seed, 1):  # apart from the noise of the fit
-        model = model_factory()
-    require_type(model, SequenceModel, "model_factory()")
-    if model is earlier:
-        raise DataError(
-            "`model_factory` must make a new model at each call. Got the same one twice, which would keep the units "
-            "and weights of an earlier cutoff. Build the model inside the function, or pass `refit=False`."
-        )
-    return model
-
-
 def _fitted(model: SequenceModel, past: Sequences, method: Method, seed: int, trainer: Trainer | None) -> Posterior:
     posterior = fit(model, past, method, seed=seed, trainer=trainer)
     is_cut = getattr(posterior, "status", "") == "interrupted" and (trainer is None or trainer.max_seconds is None)
@@ -223,13 +205,6 @@ def _fitted(model: SequenceModel, past: Sequences, method: Method, seed: int, tr
             "A fit of the backtest was interrupted. With `Trainer(directory=..., resume=True)` it goes on."
         )
     return posterior
-
-
-def _trainer_at(trainer: Trainer | None, cutoff: int) -> Trainer | None:
-    """The trainer with a folder of its own for this cutoff."""
-    if trainer is None or trainer.directory is None:
-        return trainer
-    return replace(trainer, directory=Path(trainer.directory) / f"cutoff-{cutoff}")
 
 
 # ---------------------------------------------------------------------- forecasts

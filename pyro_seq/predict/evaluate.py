@@ -12,6 +12,7 @@ from torch import Tensor
 from pyro_seq._arguments import is_positive, keep_whole, require, seed_number, whole_number
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences
+from pyro_seq.data._validation import widen
 from pyro_seq.door import require_posterior, require_type
 from pyro_seq.errors import DataError, NumericalError, ShapeError
 from pyro_seq.metrics import NormalForecast, coverage, crps, mse
@@ -95,22 +96,25 @@ class Forecasting:
 
 @dataclass(frozen=True)
 class Imputation:
-    """Hide whole steps at random and fill them.
+    """Hide whole steps at random, or single entries, and fill them.
 
     Args:
-        fraction: Share of hidden steps, among those that may be hidden.
+        fraction: Share of what is hidden, among the steps that may be.
         num_kept: Steps at the start that stay visible.
         seed: Seed of the choice.
+        is_by_entry: Hide each entry of a step by itself, as in tables whose variables are seldom seen together.
     """
 
     fraction: float = 0.3
     num_kept: int = 1
     seed: int = 0
+    is_by_entry: bool = False
 
     def __post_init__(self) -> None:
         is_share = is_positive(self.fraction) and self.fraction <= 1
         require(is_share, "fraction", "a share of the steps, above 0 and at most 1", self.fraction)
         keep_whole(self, 0, "num_kept")
+        require(isinstance(self.is_by_entry, bool), "is_by_entry", "True or False", self.is_by_entry)
         object.__setattr__(self, "seed", seed_number(self.seed))
 
     def given(self, data: Sequences) -> Sequences:
@@ -125,12 +129,12 @@ class Imputation:
 
     def scored(self, data: Sequences) -> Tensor:
         """The hidden entries that were observed."""
-        hidden = self._hidden(data)
-        return data.entry_mask & hidden.reshape(hidden.shape + (1,) * len(data.obs_shape))
+        return data.entry_mask & widen(self._hidden(data), data.values)
 
     def _hidden(self, data: Sequences) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
-        hidden = torch.rand((data.num_series, data.num_steps), generator=generator) < self.fraction
+        shape = data.entry_mask.shape if self.is_by_entry else (data.num_series, data.num_steps)
+        hidden = torch.rand(shape, generator=generator) < self.fraction
         hidden[:, : self.num_kept] = False
         return hidden.to(data.device)
 
