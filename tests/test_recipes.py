@@ -52,6 +52,7 @@ PARTS = [
         has_penalty=True,
     ),
     ps.MixedDynamics(2, 3, 2, mixture=ps.WindowMixture(2, 3, 2, (4,)), num_learned_inputs=1, has_learned_noise=False),
+    ps.ContinuousDynamics(2, 3, 2, mixture=ps.WindowMixture(3, 2, 2, (4,))), ps.ContinuousDynamics(2, 3, input_dim=1),
     ps.MixedDynamics(2, 3, 1), ps.MixedDynamics(2, 3, input_dim=1), ps.LSTMMixture(2, 3, 4),
     LSTMTransition(2, 5, minimum_scale=0.1), ps.SeriesTempo(3, initial_spread=0.5),
     ps.SeriesTempo(encoder=ps.RNNEncoder((2,), 1, hidden_dim=4)),
