@@ -84,7 +84,8 @@ def save(posterior: Posterior, path: StrPath) -> None:
         }
     else:
         raise UnsupportedError(
-            f"`save` knows guides, chains, points and stored draws. Got {type(posterior).__name__}. Save `model.state_dict()`."
+            f"`save` knows guides, chains, points and stored draws. Got {type(posterior).__name__}. Save "
+            "`model.state_dict()`."
         )
     try:
         write(payload, path)
@@ -159,7 +160,9 @@ def _posterior(
         return ChainPosterior.from_options(model, payload)
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
     if payload["kind"] == "point":
-        return PointPosterior(model, {name: value.to(device) for name, value in payload["sites"].items()}, payload["history"])
+        return PointPosterior(
+            model, {name: value.to(device) for name, value in payload["sites"].items()}, payload["history"]
+        )
     clock = payload["data"].get("calendar")
     return StoredPosterior(
         model,

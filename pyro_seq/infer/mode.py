@@ -25,7 +25,6 @@ from pyro_seq.posterior import PointPosterior, reading
 from pyro_seq.training.trainer import Trainer
 
 _DRAWS = 101  # of the prior, whose median is the first start
-_FAR = 1e250  # what a point costs where the model breaks down
 _FLAT = 1e-3  # slope, relative to the objective, above which a search has not arrived
 
 
@@ -37,16 +36,16 @@ class Mode:
         \hat\theta = \arg\max_\theta \left[\log p(x \mid \theta) + \log p(\theta)\right]
 
     For every model whose latents all series share, such as `StructuralSeries`, with the parameters of networks as they
-    are. The search is L-BFGS on coordinates without bounds, once from the median of the prior and then from draws of it; the
-    highest end counts. Predictions from one point leave the uncertainty about the latents out: where series are short,
-    prefer ``MCMC(NUTS(), ...)``.
+    are. The search is L-BFGS on coordinates without bounds, once from the median of the prior and then from draws of it;
+    the highest end counts. Predictions from one point leave the uncertainty about the latents out: where series are
+    short, prefer ``MCMC(NUTS(), ...)``.
 
     The history has the log density, ``log_density``, at each step of the best search; without a prior it is the log
     likelihood.
 
     Args:
-        has_prior: Whether the prior counts; without it, the result is the maximum likelihood estimate. The density is that
-            of each latent as the model writes it, not of coordinates without bounds.
+        has_prior: Whether the prior counts; without it, the result is the maximum likelihood estimate. The density is
+            that of each latent as the model writes it, not of coordinates without bounds.
         num_starts: How many searches.
         num_steps: Most steps of a search.
 
@@ -82,7 +81,7 @@ class Mode:
             best = max(ends, key=lambda end: end.height)
             if not best.history:
                 raise NumericalError(
-                    f"No start of {len(ends)} has a finite density and slope. Check the scale of the data and of the noise."
+                    f"None of {len(ends)} starts has a finite density and slope. Check the scale of data and noise."
                 )
             _warn_of_slope(best, self.num_steps)
             sites = landscape.sites(torch.as_tensor(best.place))
@@ -91,8 +90,9 @@ class Mode:
 
     def _search(self, landscape: _Landscape, start: np.ndarray) -> _End:
         """Uphill from one start."""
+        landscape.highest = -np.inf
         first, _ = landscape(start)
-        if first >= _FAR:
+        if not np.isfinite(first):
             return _End(-np.inf, start, [], 0.0)
         history = [-first]
         # until the numbers at hand tell no difference
@@ -118,11 +118,16 @@ class _End(NamedTuple):
 
 
 class _Landscape:
-    """Minus the log density of a model as a function of flat coordinates without bounds, with its gradient."""
+    """Minus the log density of a model as a function of flat coordinates without bounds, with its gradient.
+
+    Where the model breaks down it is flat, and above all that was met so far: a search then steps back, by a share of
+    its step. From an infinite wall it would step back to where it stood, and end.
+    """
 
     def __init__(self, model: SequenceModel, data: Sequences, has_prior: bool) -> None:
         self.model, self.data, self.has_prior = model, data, has_prior
         self.precision = torch.finfo(data.dtype).eps
+        self.highest = -np.inf  # finite heights of the present search
         sites = latent_sites(model, data)
         if own := sorted(sites.keys() - global_names(sites)):
             raise UnsupportedError(
@@ -133,7 +138,7 @@ class _Landscape:
         self.shapes = {name: transform.inv(sites[name]["value"]).shape for name, transform in self.transforms.items()}
 
     def __call__(self, place: np.ndarray) -> tuple[float, np.ndarray]:
-        """Height and slope; far away and flat where the model breaks down, so that a search steps back."""
+        """Height and slope."""
         flat = torch.tensor(place, dtype=self.data.dtype, device=self.data.device, requires_grad=True)
         try:
             loss = -self._log_density(self.sites(flat))
@@ -141,10 +146,15 @@ class _Landscape:
         except (NumericalError, ValueError, torch.linalg.LinAlgError) as error:
             if not is_about_numbers(error):
                 raise
-            return _FAR, np.zeros_like(place)
+            return self._wall(place)
         if not (bool(loss.isfinite()) and bool(slope.isfinite().all())):
-            return _FAR, np.zeros_like(place)
-        return float(loss.detach()), slope.double().cpu().numpy()
+            return self._wall(place)
+        height = float(loss.detach())
+        self.highest = max(self.highest, height)
+        return height, slope.double().cpu().numpy()
+
+    def _wall(self, place: np.ndarray) -> tuple[float, np.ndarray]:
+        return self.highest + abs(self.highest) + 1.0, np.zeros_like(place)
 
     def sites(self, flat: Tensor) -> dict[str, Tensor]:
         """Latents at flat coordinates."""
@@ -181,7 +191,7 @@ def _warn_of_slope(end: _End, num_steps: int) -> None:
     if steps < num_steps and end.slope <= _FLAT * max(1.0, abs(end.height)):
         return
     warnings.warn(
-        f"The search has not arrived after {steps} of {num_steps} steps: the steepest slope is {end.slope:.3g}, at a log "
-        f"density of {end.height:.6g}. Give it more `num_steps`, more starts, or numbers of double precision.",
+        f"The search has not arrived after {steps} of {num_steps} steps: the steepest slope is {end.slope:.3g}, at a "
+        f"log density of {end.height:.6g}. Give it more `num_steps`, more starts, or numbers of double precision.",
         stacklevel=5,
     )

@@ -79,7 +79,7 @@ class KalmanVAE(SequenceModel):
     """
 
     has_even_times: ClassVar[bool] = True
-    has_inputs: ClassVar[bool] = True
+    has_inputs: bool = True
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"codes": ("time", "code"), "states": ("time", "state")}
 
     def __init__(

@@ -39,16 +39,17 @@ class StructuralSeries(SequenceModel):
 
         coordinates ~ Normal(loc, covariance)                 with all correlations
 
-    The likelihood is that of the Kalman filter with an exactly diffuse start, as in Durbin and Koopman and in statsmodels.
-    Fit it by ``MCMC(NUTS(), ...)`` for the posterior, by `Mode` for the maximum of it or of the likelihood, or by
-    `SVI`. Every prediction carries draws of the ``components`` (sample, series, time, component), the horizon included,
+    The likelihood is that of the Kalman filter with an exactly diffuse start, as in Durbin and Koopman and in
+    statsmodels. Fit it by ``MCMC(NUTS(), ...)`` for the posterior, by `Mode` for the maximum of it or of the
+    likelihood, or by `SVI`. Every prediction carries draws of the ``components`` (sample, series, time, component), the horizon included,
     and of the parameters by name, in the unit of the data. Any entries may be missing.
 
     **Time.** Whatever is said of steps, such as a period or the scale of what a step adds, counts steps of `step` time
     stamps; when absent, of the typical interval of the training data. Components on whole steps refuse other gaps.
 
-    **Priors** are wide: scales are log-normal, within a factor of 50 of a median that is a share of how much the training
-    data change from one step to the next, or of their spread. They are part of the model, and `Mode` can leave them out.
+    **Priors** are wide: scales are log-normal, within a factor of 50 of a median that is a share of how much the
+    training data change from one step to the next, or of their spread. They are part of the model; `Mode` can leave
+    them out.
 
     Cost: one filter pass for each evaluation, linear in the steps and cubic in the number of states.
 
@@ -132,6 +133,8 @@ class StructuralSeries(SequenceModel):
 
     def system(self, coordinates: Tensor, data: Sequences) -> LinearGaussianParameters:
         """The state-space model of all components given parameters (*batch, parameter), at all of ``data.times``."""
+        if coordinates.ndim > 2 and bool((coordinates == coordinates[:1]).all()):
+            coordinates = coordinates[:1]  # draws that are all alike, as those of a point, share one filter
         *values, noise = self._values(coordinates)
         times = self.exact_times(data)
         grid = Grid.of(times, data.inputs, data.dtype, 2 * rounding(data.times) / float(self.time_scale))
@@ -156,7 +159,7 @@ class StructuralSeries(SequenceModel):
     def parameters_at(self, coordinates: Tensor) -> dict[str, Tensor]:
         """Parameters by name, (...) each, in the unit of the data, given coordinates (..., parameter)."""
         *values, noise = self._values(coordinates)
-        found = {}
+        found: dict[str, Tensor] = {}
         for part, own in zip(self.components.components, values, strict=True):
             found |= {f"{part.name}_{name}": value.squeeze(-1) for name, value in part.report(own).items()}
         return found | {"noise_scale": noise["scale"].squeeze(-1)}
@@ -181,7 +184,8 @@ class StructuralSeries(SequenceModel):
 
     def _values(self, coordinates: Tensor) -> list[dict[str, Tensor]]:
         """Parameters of each component, and those of the noise, by name, (..., 1) each."""
-        units, found, column = self._units(), [], iter(coordinates.split(1, -1))
+        units, column = self._units(), iter(coordinates.split(1, -1))
+        found = []
         for parameters in (*(part.parameters() for part in self.components.components), (_NOISE,)):
             found.append({one.name: one.value(next(column), units) for one in parameters})
         return found
@@ -206,8 +210,8 @@ class StructuralSeries(SequenceModel):
         size = 0 if data.inputs is None else data.inputs.shape[-1]
         if size != wanted:
             raise ShapeError(
-                f"`data.inputs` must have {wanted} entries a step, as many as the components read. Got {size}. Pass them "
-                f"to `Sequences(..., inputs=...)`, or name their number: `Regression({size or 1})`."
+                f"`data.inputs` must have {wanted} entries a step, as many as the components read. Got {size}. Pass "
+                f"them to `Sequences(..., inputs=...)`, or name their number: `Regression({size or 1})`."
             )
         unknown = sum(part.state_dim for part in parts if not part.is_stationary)
         seen = data.entry_mask.flatten(1).sum(-1)
@@ -215,8 +219,8 @@ class StructuralSeries(SequenceModel):
             series = int(seen.argmin())
             raise DataError(
                 f"`data` must have at least {unknown} observed entries in each series, as many as there are states of "
-                f"unknown start. Got {int(seen[series])} in series {series}. Observe more, leave such series out, or use "
-                "fewer components or harmonics."
+                f"unknown start. Got {int(seen[series])} in series {series}. Observe more, leave such series out, or "
+                "use fewer components or harmonics."
             )
         if data.horizon and self._has_time_unit:
             self._require_whole_steps(data)
@@ -234,7 +238,7 @@ class StructuralSeries(SequenceModel):
         if strict and bool((off > EVEN + 2 * rounding(data.times) / self.time_scale).any()):
             raise DataError(
                 f"`data.times` must have gaps of whole steps of {float(self.time_scale):g} for "
-                f"{type(strict[0]).__name__}. Got a gap of {float(gaps.flatten()[off.argmax()]):g} steps. Name the step "
-                "that they share, `StructuralSeries(..., step=...)`, or take components for gaps of any length: `Level`, "
-                "`SmoothTrend`, `Seasonal` with fewer harmonics, `Cycle`."
+                f"{type(strict[0]).__name__}. Got a gap of {float(gaps.flatten()[off.argmax()]):g} steps. Name the "
+                "step that they share, `StructuralSeries(..., step=...)`, or take components for gaps of any length: "
+                "`Level`, `SmoothTrend`, `Seasonal` with fewer harmonics, `Cycle`."
             )

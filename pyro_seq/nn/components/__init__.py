@@ -4,6 +4,7 @@ from pyro_seq.nn.components.autoregression import Autoregression
 from pyro_seq.nn.components.component import Block, Component, Structure
 from pyro_seq.nn.components.cycle import Cycle
 from pyro_seq.nn.components.level import Constant, Level
+from pyro_seq.nn.components.matern import Matern
 from pyro_seq.nn.components.parameter import Parameter
 from pyro_seq.nn.components.regression import Regression
 from pyro_seq.nn.components.seasonal import Seasonal
@@ -17,6 +18,7 @@ __all__ = [
     "Constant",
     "Cycle",
     "Level",
+    "Matern",
     "Parameter",
     "Regression",
     "Seasonal",

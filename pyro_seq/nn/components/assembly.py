@@ -40,11 +40,11 @@ class Grid(NamedTuple):
         different, which = torch.unique((gaps * finest).round() / finest, return_inverse=True)
         return cls(different.to(dtype), which if len(different) > 1 else None, inputs)
 
-    def along_time(self, matrix: Tensor, has_batch: bool) -> Tensor:
+    def along_time(self, matrix: Tensor) -> Tensor:
         """From one matrix a gap, (..., gap, row, column), to one a step; time is 1 where all gaps are the same."""
         if self.which is None or matrix.shape[-3] == 1:
             return matrix
-        if self.which.ndim == 2 and has_batch:
+        if self.which.ndim == 2 and matrix.ndim > 3:
             matrix = matrix.squeeze(-4)  # of the series, all of which have these parameters
         return matrix[..., self.which, :, :]
 
@@ -65,10 +65,9 @@ def assemble(
     starts = [_start(part, block, units) for part, block in zip(structure.components, blocks, strict=True)]
     means, covs = zip(*starts, strict=True)
     is_diffuse = [not part.is_stationary for part in structure.components for _ in range(part.state_dim)]
-    has_batch = noise.ndim > 1
     return LinearGaussianParameters(
-        transition=grid.along_time(_block_diagonal([block.transition for block in blocks]), has_batch),
-        transition_cov=grid.along_time(_block_diagonal([block.transition_cov for block in blocks]), has_batch),
+        transition=grid.along_time(_block_diagonal([block.transition for block in blocks])),
+        transition_cov=grid.along_time(_block_diagonal([block.transition_cov for block in blocks])),
         observation=_observation(structure, noise, grid.inputs),
         observation_cov=noise.square()[..., None, None],
         initial_mean=torch.cat(means),

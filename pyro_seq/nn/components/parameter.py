@@ -1,4 +1,4 @@
-"""What a component of a time series has to be told: a name, a support, and a prior that knows the spread of the data."""
+"""What a component of a series has to be told: a name, a support, and a prior in units of the data."""
 
 from __future__ import annotations
 

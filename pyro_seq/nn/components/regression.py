@@ -23,9 +23,8 @@ class Regression(Component):
     .. math::
         r_t = \beta^\top u_t
 
-    The coefficients are states that stay, one set for each series, and are integrated out like all states: the likelihood
-    is that of generalised least squares with the coefficients at their best, and the uncertainty about them is in every
-    prediction. A constant among the inputs, beside a level, could not be told from it.
+    The coefficients are states that stay, one set for each series, and are integrated out like all states: the
+    estimates are those of generalised least squares, and the uncertainty about them is in every prediction. A constant among the inputs, beside a level, could not be told from it.
 
     Args:
         num_inputs: Number of entries of ``data.inputs`` at a step.

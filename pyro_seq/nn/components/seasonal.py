@@ -30,8 +30,8 @@ class Seasonal(Component):
         \begin{pmatrix} \gamma_{j,t-1} \\ \gamma^*_{j,t-1} \end{pmatrix} + N(0, \Delta_t \sigma^2 I),
         \qquad \lambda_j = \frac{2 \pi j}{\text{period}}
 
-    For steps of any length; only the harmonic of two steps, the last of all those of an even period, is defined on whole
-    steps. Parameters: ``seasonal_scale``, the standard deviation of what a step adds to each state.
+    For steps of any length; only the harmonic of two steps, the last of all those of an even period, is defined on
+    whole steps. Parameters: ``seasonal_scale``, the standard deviation of what a step adds to each state.
 
     Args:
         period: In steps, from 2 on; need not be whole, ``365.25``.

@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 
 
-@rebuildable
 class SeriesUnits(nn.Module):
     """Centre, spread and change of one variable in the training data, the units of a structural series.
 
@@ -39,7 +37,7 @@ class SeriesUnits(nn.Module):
         count = mask.sum(-1, keepdim=True).clamp(min=1)
         own = values.sum(-1, keepdim=True) / count  # hidden entries are zero
         deviations = torch.where(mask, values - own, 0.0)
-        centre = float((values.sum() / mask.sum().clamp(min=1)))
+        centre = float(values.sum() / mask.sum().clamp(min=1))
         spread = _root_mean_square(deviations, mask)
         change = _root_mean_square(*_changes(values, mask))
         level = max(abs(centre), float(values.abs().max()))
