@@ -245,6 +245,11 @@ class SequenceModel(nn.Module):
         origin = times[..., :1] if times.shape[-1] else 0.0
         return (times - origin) / self.time_scale
 
+    def model_gaps(self, data: Sequences) -> Tensor:
+        """Time from each step's predecessor in units of `time_scale`, 0 at the first, shaped as `model_times`."""
+        times = self.exact_times(data)
+        return times.diff(dim=-1, prepend=times[..., :1]).to(data.dtype)
+
     def sample_path(self, name: str, path: PathDistribution, data: Sequences) -> Tensor:
         """Sample a random path as one site, and its continuation over the horizon as a second, ``<name>_future``."""
         value = pyro.sample(name, path)

@@ -137,5 +137,4 @@ class DynamicFactors(SequenceModel):
 
     def _correlation(self, data: Sequences) -> Tensor:
         """Correlation of each step with the one before, (time, factor) or (series, time, factor)."""
-        gaps = self.exact_times(data).diff(dim=-1, prepend=self.exact_times(data)[..., :1])
-        return torch.exp(-gaps.to(data.dtype)[..., None] / self.timescales)
+        return torch.exp(-self.model_gaps(data)[..., None] / self.timescales)
