@@ -36,8 +36,8 @@ class Mode:
         \hat\theta = \arg\max_\theta \left[\log p(x \mid \theta) + \log p(\theta)\right]
 
     For every model whose latents all series share, such as `StructuralSeries`, with the parameters of networks as they
-    are. The search is L-BFGS on coordinates without bounds, once from the median of the prior and then from draws of it;
-    the highest end counts. Predictions from one point leave the uncertainty about the latents out: where series are
+    are. The search is L-BFGS on coordinates without bounds, once from the median of the prior and then from draws of
+    it; the highest end counts. Predictions from one point leave the uncertainty about the latents out: where series are
     short, prefer ``MCMC(NUTS(), ...)``.
 
     The history has the log density, ``log_density``, at each step of the best search; without a prior it is the log

@@ -41,8 +41,8 @@ class StructuralSeries(SequenceModel):
 
     The likelihood is that of the Kalman filter with an exactly diffuse start, as in Durbin and Koopman and in
     statsmodels. Fit it by ``MCMC(NUTS(), ...)`` for the posterior, by `Mode` for the maximum of it or of the
-    likelihood, or by `SVI`. Every prediction carries draws of the ``components`` (sample, series, time, component), the horizon included,
-    and of the parameters by name, in the unit of the data. Any entries may be missing.
+    likelihood, or by `SVI`. Every prediction carries draws of the ``components`` (sample, series, time, component), the
+    horizon included, and of the parameters by name, in the unit of the data. Any entries may be missing.
 
     **Time.** Whatever is said of steps, such as a period or the scale of what a step adds, counts steps of `step` time
     stamps; when absent, of the typical interval of the training data. Components on whole steps refuse other gaps.

@@ -24,7 +24,8 @@ class Regression(Component):
         r_t = \beta^\top u_t
 
     The coefficients are states that stay, one set for each series, and are integrated out like all states: the
-    estimates are those of generalised least squares, and the uncertainty about them is in every prediction. A constant among the inputs, beside a level, could not be told from it.
+    estimates are those of generalised least squares, and the uncertainty about them is in every prediction. A constant
+    among the inputs, beside a level, could not be told from it.
 
     Args:
         num_inputs: Number of entries of ``data.inputs`` at a step.
