@@ -144,10 +144,10 @@ class StructuralSeries(SequenceModel):
         """Draws of the paths of all components over all times, given what is seen of the series."""
         coordinates = latents["coordinates"][:, None]
         parameters = self.system(coordinates, data)
-        shape = (len(coordinates), data.num_series, data.times.shape[-1], 1)
-        values, mask = data.values.new_zeros(shape), torch.zeros(shape, dtype=torch.bool, device=data.device)
-        values[..., : data.num_steps, :], mask[..., : data.num_steps, :] = data.values, data.entry_mask
-        states = LinearGaussian(parameters, shape[-2], mask=mask).sample_states(values, 1)[0]
+        steps, horizon = data.times.shape[-1], data.horizon
+        values, mask = (nn.functional.pad(part, (0, 0, 0, horizon)) for part in (data.values, data.entry_mask))
+        path = LinearGaussian(parameters, steps, mask=mask)
+        states = path.sample_states(values.expand(len(coordinates), -1, -1, -1), 1)[0]
         return {"components": contributions(self.components, parameters, states)}
 
     def coords(self, data: Sequences) -> dict[str, list]:
