@@ -79,7 +79,7 @@ class Seasonal(Component):
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The scale of a step."""
-        return (Parameter("scale", positive(0.05), "change"),)
+        return (Parameter("scale", positive(0.01), "change"),)
 
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:
         """All harmonics turn, each by its angle."""

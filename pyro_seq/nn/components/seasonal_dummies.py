@@ -55,7 +55,7 @@ class SeasonalDummies(Component):
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The scale of a step."""
-        return (Parameter("scale", positive(0.1), "change"),)
+        return (Parameter("scale", positive(0.02), "change"),)
 
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:
         """The states are the last ``period - 1`` effects."""

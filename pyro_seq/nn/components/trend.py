@@ -51,7 +51,7 @@ class Trend(Component):
         """The scales of a step."""
         return (
             Parameter("level_scale", positive(0.2), "change"),
-            Parameter("slope_scale", positive(0.02), "change"),
+            Parameter("slope_scale", positive(0.003), "change"),
         )
 
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:
@@ -95,7 +95,7 @@ class SmoothTrend(Component):
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The scale of a step."""
-        return (Parameter("slope_scale", positive(0.05), "change"),)
+        return (Parameter("slope_scale", positive(0.01), "change"),)
 
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:
         """Integrals of the noise over a gap."""
