@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from pyro_seq._arguments import real_number, require
@@ -66,6 +67,4 @@ class Matern(Component):
 
     def observation(self, like: Tensor, inputs: Tensor | None) -> Tensor:
         """The value."""
-        row = like.new_zeros(self.state_dim)
-        row[0] = 1.0
-        return row
+        return torch.eye(self.state_dim, dtype=like.dtype, device=like.device)[0]

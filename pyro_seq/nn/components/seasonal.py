@@ -98,4 +98,5 @@ class Seasonal(Component):
 
     def observation(self, like: Tensor, inputs: Tensor | None) -> Tensor:
         """The sum of the first of each pair."""
-        return like.new_tensor([1.0, 0.0]).repeat(self._count)[: self.state_dim]
+        first = torch.eye(2, dtype=like.dtype, device=like.device)[0]
+        return first.repeat(self._count)[: self.state_dim]

@@ -63,7 +63,7 @@ class Trend(Component):
 
     def observation(self, like: Tensor, inputs: Tensor | None) -> Tensor:
         """The level."""
-        return like.new_tensor([1.0, 0.0])
+        return torch.eye(2, dtype=like.dtype, device=like.device)[0]
 
 
 @rebuildable
@@ -104,7 +104,7 @@ class SmoothTrend(Component):
 
     def observation(self, like: Tensor, inputs: Tensor | None) -> Tensor:
         """The level."""
-        return like.new_tensor([1.0, 0.0])
+        return torch.eye(2, dtype=like.dtype, device=like.device)[0]
 
 
 def _line(gaps: Tensor) -> Tensor:
