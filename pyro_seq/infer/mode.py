@@ -81,7 +81,8 @@ class Mode:
             best = max(ends, key=lambda end: end.height)
             if not best.history:
                 raise NumericalError(
-                    f"None of {len(ends)} starts has a finite density and slope. Check the scale of data and noise."
+                    f"None of {len(ends)} starts has a finite density and slope. Check the scale of data and noise. "
+                    f"{landscape.trouble}"
                 )
             _warn_of_slope(best, self.num_steps)
             sites = landscape.sites(torch.as_tensor(best.place))
@@ -128,6 +129,7 @@ class _Landscape:
         self.model, self.data, self.has_prior = model, data, has_prior
         self.precision = torch.finfo(data.dtype).eps
         self.highest = -np.inf  # finite heights of the present search
+        self.trouble = ""  # what the model said when it broke down
         sites = latent_sites(model, data)
         if own := sorted(sites.keys() - global_names(sites)):
             raise UnsupportedError(
@@ -146,6 +148,7 @@ class _Landscape:
         except (NumericalError, ValueError, torch.linalg.LinAlgError) as error:
             if not is_about_numbers(error):
                 raise
+            self.trouble = str(error).partition("\n")[0]
             return self._wall(place)
         if not (bool(loss.isfinite()) and bool(slope.isfinite().all())):
             return self._wall(place)

@@ -22,7 +22,8 @@ from pyro_seq.nn.components.parameter import Parameter, positive
 from pyro_seq.nn.components.series_units import SeriesUnits
 from pyro_seq.ops.kalman import LinearGaussianParameters
 
-_NOISE = Parameter("scale", positive(0.3), "change")
+# without a floor the likelihood of a series that holds no surprise, such as a constant one, has no maximum
+_NOISE = Parameter("scale", positive(0.3, floor=1e-3), "change")
 
 
 @rebuildable
@@ -49,7 +50,7 @@ class StructuralSeries(SequenceModel):
 
     **Priors** are wide: scales are log-normal, within a factor of 50 of a median that is a share of how much the
     training data change from one step to the next, or of their spread. They are part of the model; `Mode` can leave
-    them out.
+    them out. The noise is at least a thousandth of that change.
 
     Cost: one filter pass for each evaluation, linear in the steps and cubic in the number of states.
 
@@ -239,6 +240,7 @@ class StructuralSeries(SequenceModel):
             raise DataError(
                 f"`data.times` must have gaps of whole steps of {float(self.time_scale):g} for "
                 f"{type(strict[0]).__name__}. Got a gap of {float(gaps.flatten()[off.argmax()]):g} steps. Name the "
-                "step that they share, `StructuralSeries(..., step=...)`, or take components for gaps of any length: "
+                "step that they share, `StructuralSeries(..., step=...)`, put months "
+                "on a grid by `Sequences.from_dataframe(..., freq='MS')`, or take components for gaps of any length: "
                 "`Level`, `SmoothTrend`, `Seasonal` with fewer harmonics, `Cycle`."
             )

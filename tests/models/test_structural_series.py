@@ -361,11 +361,41 @@ def test_gaps_at_the_start_and_series_of_their_own_length():
     torch.testing.assert_close(again.sites["coordinates"], posterior.sites["coordinates"])
 
 
-def test_a_constant_series():
-    data = ps.Sequences(torch.full((1, 20, 1), 5.0, dtype=torch.float64))
-    posterior = ps.fit(ps.StructuralSeries(Level()).double(), data, ps.Mode(num_starts=1), trainer=QUIET)
-    ahead = ps.forecast(posterior, data, horizon=3, num_samples=20).samples
-    assert bool(((ahead - 5.0).abs() < 0.2).all())
+SURE = {
+    "constant": (torch.full((30,), 5.0), Level(), 5.0),
+    "line": (3.0 * torch.arange(30.0), Trend(), 90.0),
+    "season": (torch.arange(60.0).mul(torch.pi / 6).sin(), Level() + Seasonal(12), 0.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, torch.float64) for name in SURE), ("constant", torch.float32), ("line", torch.float32)]
+)
+def test_what_holds_no_surprise_goes_on(name, dtype):
+    """The noise ends at its floor, where the likelihood has a maximum and numbers their digits."""
+    path, components, following = SURE[name]
+    data = ps.Sequences(path[None, :, None].to(dtype))
+    model = ps.StructuralSeries(components).to(dtype)
+    method = ps.Mode(has_prior=False, num_starts=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # single precision may not see the last of the slope
+        posterior = ps.fit(model, data, method, trainer=QUIET)
+    ahead = ps.forecast(posterior, data, horizon=1, num_samples=20).samples
+    assert bool(((ahead - following).abs() < 0.02 * float(model.units.change)).all())
+    assert float(model.parameters_at(posterior.sites["coordinates"])["noise_scale"]) >= 1e-3 * float(model.units.change)
+
+
+def test_a_forecast_follows_its_inputs():
+    """One more of an input adds its coefficient, by least squares 2."""
+    data = made_up(60, has_inputs=True)
+    model = fitted(Level() + Regression(2), data)
+    posterior = ps.PointPosterior(model, {"coordinates": model.coordinates_of(SCALES)})
+    means = []
+    for size in (0.0, 1.0):
+        inputs = torch.tensor([[[size, 0.0]]], dtype=torch.float64)
+        means.append(ps.forecast(posterior, data, horizon=1, inputs=inputs, num_samples=2).mean)
+    assert float(means[1] - means[0]) == pytest.approx(2.0, abs=0.5)
+    assert posterior.model.has_inputs and not fitted(Level(), made_up()).has_inputs
 
 
 def test_what_it_refuses():
@@ -387,5 +417,7 @@ def test_what_it_refuses():
     twice = fitted(Level() + Constant(), data)
     with pytest.raises(NumericalError, match="determine"):
         log_likelihood(twice, SCALES, data)
+    with pytest.raises(NumericalError, match="None of 1 starts.*must determine the diffuse states"):
+        ps.fit(twice, data, ps.Mode(num_starts=1), trainer=QUIET)
     with pytest.raises(DataError, match="named"):
         twice.coordinates_of({"level_scale": 1.0})

@@ -43,9 +43,10 @@ class Parameter(NamedTuple):
         return self.transform.inv(value if self.unit is None else value / units[self.unit])
 
 
-def positive(median: float, *, deviation: float = 2.0) -> Transform:
-    """Log-normal: the logarithm has this standard deviation; by default within a factor of 50 of the median, mostly."""
-    return ComposeTransform([AffineTransform(math.log(median), deviation), ExpTransform()])
+def positive(median: float, *, deviation: float = 2.0, floor: float = 0.0) -> Transform:
+    """Log-normal above a floor: by default within a factor of 50 of the median, mostly."""
+    above = AffineTransform(floor, 1.0)
+    return ComposeTransform([AffineTransform(math.log(median - floor), deviation), ExpTransform(), above])
 
 
 def share(median: float, *, deviation: float = 2.0) -> Transform:

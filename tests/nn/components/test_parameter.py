@@ -11,6 +11,7 @@ from pyro_seq.nn.components.parameter import Parameter, log_uniform, positive, s
 UNITS = {"spread": torch.tensor(3.0), "change": torch.tensor(0.1)}
 PRIORS = {
     "positive": (positive(0.2, deviation=1.5), lambda level: 0.2 * stats.lognorm(1.5).ppf(level)),
+    "above": (positive(0.3, floor=0.1), lambda level: 0.1 + 0.2 * stats.lognorm(2.0).ppf(level)),
     "share": (share(0.9), lambda level: 1 / (1 + 1 / (9 * stats.lognorm(2.0).ppf(level)))),
     "uniform": (uniform(-1.0, 3.0), lambda level: 4 * level - 1),
     "log_uniform": (log_uniform(2.0, 50.0), lambda level: 2.0 * 25.0**level),
