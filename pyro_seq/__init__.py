@@ -41,6 +41,7 @@ from pyro_seq.nn.initial_prior import LearnedNormal, StandardNormal
 from pyro_seq.nn.mixture import LSTMMixture, MixedDynamics, WindowMixture
 from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
 from pyro_seq.nn.ode_rnn import ODERNNEncoder, RNNEncoder
+from pyro_seq.nn.student_t import StudentTEmission
 from pyro_seq.nn.subpixel import SubPixelDecoder
 from pyro_seq.nn.tempo import SeriesTempo
 from pyro_seq.nn.transition import GRUTransition, MLPTransition, NoisePrior, ResidualTransition
@@ -144,6 +145,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "DCGAN",
     "VGG",
     "Standardise",
+    "StudentTEmission",
     "Euler",
     "Midpoint",
     "RK4",
