@@ -8,6 +8,8 @@ made of. Everything else is reached by its module path: `pyro_seq.nn`, `pyro_seq
 from pyro_seq import datasets, metrics
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.diagnostics.arviz import to_arviz
+from pyro_seq.diagnostics.backtest import Backtest, backtest
+from pyro_seq.diagnostics.selection import Selection, select
 from pyro_seq.errors import (
     CheckpointError,
     DataError,
@@ -57,6 +59,7 @@ from pyro_seq.predict.evaluate_video import (
     evaluate_video_baselines,
 )
 from pyro_seq.predict.interpolated import InterpolatedPosterior
+from pyro_seq.predict.online import FilterState, filter_forecast, filter_step, start_filter
 from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
 from pyro_seq.training.gradient_method import GradientMethod
 from pyro_seq.training.trainer import Trainer
@@ -91,10 +94,13 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "StoredPosterior",
     "InterpolatedPosterior",
     "Prediction",
+    "FilterState",
     "Reconstruction",
     "Forecasting",
     "Imputation",
     "Scores",
+    "Backtest",
+    "Selection",
     "VideoMetric",
     "VideoScores",
     # verbs
@@ -103,8 +109,13 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "impute",
     "reconstruct",
     "sample",
+    "start_filter",
+    "filter_step",
+    "filter_forecast",
     "evaluate",
     "evaluate_baselines",
+    "backtest",
+    "select",
     "evaluate_video",
     "evaluate_video_baselines",
     "save",

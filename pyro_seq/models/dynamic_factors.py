@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import pyro
@@ -14,7 +15,7 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.factors_given_series import FactorsGivenSeries
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.distributions.ornstein_uhlenbeck import OrnsteinUhlenbeck
-from pyro_seq.errors import ShapeError
+from pyro_seq.errors import ShapeError, UnsupportedError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.emission import GaussianEmission
 from pyro_seq.nn.student_t import StudentTEmission
@@ -165,6 +166,35 @@ class DynamicFactors(SequenceModel):
                 f"Make the model with `input_dim={size}`, or leave inputs out."
             )
 
+    def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> LinearGaussian:
+        """Law of the series in the units of the data, the factors integrated out, batch (series,).
+
+        The level of each variable, which inputs move, is the loading of one more factor, which is 1 and never fades.
+
+        Raises:
+            UnsupportedError: Under heavy-tailed noise.
+        """
+        if not isinstance(self.emission, GaussianEmission):
+            raise UnsupportedError(
+                f"The law of a series under {type(self.emission).__name__} is not Gaussian. Use `forecast` and "
+                "`impute(is_causal=True)`, or a model with `GaussianEmission()`."
+            )
+        data = data.seen()
+        units, fading = self.emission.units, self._correlation(data)
+        correlation = torch.cat([fading, torch.ones_like(fading[..., :1])], -1)
+        level = units.restore(self._rows.bias if self.input_units is None else self._means(data))
+        loadings = units.unit.expand(self.obs_shape)[:, None] * self._rows.weight[:, : self.num_factors]
+        is_level = torch.arange(self.num_factors + 1, device=level.device) == self.num_factors
+        linear = LinearGaussianParameters(
+            transition=correlation.diag_embed(),
+            transition_cov=(1 - correlation.square()).diag_embed(),
+            observation=torch.cat([loadings.expand(*level.shape, -1), level[..., None]], -1),
+            observation_cov=self.emission.scale.expand(self.obs_shape).square().diag_embed(),
+            initial_mean=is_level.to(level),
+            initial_cov=(~is_level).to(level).diag_embed(),
+        )
+        return LinearGaussian(linear, data.num_steps, mask=data.entry_mask)
+
     def coords(self, data: Sequences) -> dict[str, list]:
         """Factors by number."""
         return {"factor": [f"factor_{number}" for number in range(self.num_factors)]}
@@ -176,12 +206,8 @@ class DynamicFactors(SequenceModel):
 
     def _given(self, data: Sequences, weights: Tensor | None) -> FactorsGivenSeries:
         """Posterior under Gaussian noise, whose precision is multiplied by `weights` (series, time, variable)."""
-        rows = self.emission.decoder
-        assert isinstance(rows, nn.Linear)
-        correlation = self._correlation(data)
-        means = rows(self._with_inputs(correlation.new_zeros(*data.mask.shape[:2], self.num_factors), data))
-        values = torch.where(data.entry_mask, self.emission.units(data.values) - means, 0.0)
-        loadings = rows.weight[:, : self.num_factors]
+        correlation, loadings = self._correlation(data), self._rows.weight[:, : self.num_factors]
+        values = torch.where(data.entry_mask, self.emission.units(data.values) - self._means(data), 0.0)
         if weights is not None:  # an entry of weight w is as good as sqrt(w) times it under noise of weight 1
             values, loadings = values * weights.sqrt(), loadings * weights.sqrt()[..., None]
         linear = LinearGaussianParameters(
@@ -195,6 +221,16 @@ class DynamicFactors(SequenceModel):
         return FactorsGivenSeries(
             LinearGaussian(linear, data.num_steps, mask=data.entry_mask), values, self.prior(data)
         )
+
+    @property
+    def _rows(self) -> nn.Linear:
+        assert isinstance(self.emission.decoder, nn.Linear)
+        return self.emission.decoder
+
+    def _means(self, data: Sequences) -> Tensor:
+        """Standardised means where all factors are 0, (series, time, variable)."""
+        nothing = data.values.new_zeros(*data.mask.shape[:2], self.num_factors)
+        return self._rows(self._with_inputs(nothing, data))
 
     def _with_inputs(self, factors: Tensor, data: Sequences) -> Tensor:
         """Factors (..., series, time, factor) with the standardised inputs beside them."""

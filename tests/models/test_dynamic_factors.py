@@ -85,6 +85,19 @@ def test_the_bound_is_the_evidence_at_every_draw_and_so_is_its_gradient(fitted):
     torch.testing.assert_close((ends[0] - ends[1]) / (2 * width), slope, rtol=1e-5, atol=1e-7)
 
 
+def test_the_law_of_the_series_is_the_dense_gaussian(fitted):
+    model, data = fitted
+    with torch.no_grad():
+        found = model.marginal(data, {})
+        for series in range(len(data)):
+            mean, cov = dense(model, data, series)
+            seen = data.entry_mask[series].flatten()
+            exact = MultivariateNormal(mean[seen], cov[seen][:, seen]).log_prob(data.values[series].flatten()[seen])
+            torch.testing.assert_close(found.log_prob(data.values)[series], exact, rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(found.variance[series].flatten(), cov.diagonal(), rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(found.mean.expand_as(data.values)[series].flatten(), mean)
+
+
 @pytest.mark.parametrize("verb", ["impute", "forecast"])
 def test_predictions_are_those_of_the_dense_gaussian(fitted, verb):
     model, data = fitted
@@ -187,6 +200,8 @@ def test_inputs_act_at_once_whatever_their_unit(fitted):
     shift = scaled * model.emission.decoder.weight[:, 2] * model.emission.units.unit
     moved = ps.Sequences((data.values - shift.detach()), mask=data.mask, times=data.times)
     torch.testing.assert_close(Objective(model)(given).total, Objective(plain)(moved).total, rtol=1e-10, atol=1e-10)
+    law = model.marginal(given, {}).log_prob(given.values)
+    torch.testing.assert_close(-law.mean(), Objective(model)(given).total, rtol=1e-9, atol=1e-9)
     later = given.extend(times=given.times[:, -1:] + 1.0, inputs=inputs[:, 6:7])
     far = given.extend(times=given.times[:, -1:] + 1.0, inputs=inputs[:, 6:7] + 1e3)
     posterior = ps.GuidePosterior(model)
