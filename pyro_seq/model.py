@@ -62,7 +62,7 @@ class SequenceModel(nn.Module):
     dims: ClassVar[dict[str, tuple[str, ...]]] = {}
     is_conditional: bool = False
     has_even_times: ClassVar[bool] = False
-    has_inputs: ClassVar[bool] = False
+    has_inputs: bool = False
     needs_steps: ClassVar[bool] = True
     has_guide: bool = True
     renamed_parts: ClassVar[dict[str, str]] = {}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import pyro_seq as ps
+from pyro_seq.nn.components import Cycle, Level
 
 ROOT = Path(__file__).parents[1]
 QUIET = ps.Trainer(progress=False, accelerator="cpu")
@@ -26,6 +27,7 @@ MODELS: dict[str, Callable[[], ps.SequenceModel]] = {
     "KalmanVAE": lambda: ps.KalmanVAE((2,)),
     "KalmanVAE, continuous": lambda: ps.KalmanVAE((2,), dynamics=ps.ContinuousDynamics(2, 4)),
     "DynamicFactors": lambda: ps.DynamicFactors((2,), 2),
+    "StructuralSeries": lambda: ps.StructuralSeries(Level() + Cycle()),
     "RecurrentVAE": lambda: ps.RecurrentVAE((2,)),
     "SRVP": lambda: ps.SRVP((1, 8, 8), 3, noise_dim=2, content_dim=4, num_frames=2, hidden_dim=8, architecture=SMALL),
 }
@@ -54,7 +56,7 @@ def grid(name: str) -> Tensor:
 def series(name: str, seed: int = 0, times: Tensor | None = None) -> ps.Sequences:
     """Three series of eight steps in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (1, 8, 8) if name == "SRVP" else (2,)
+    shape = {"SRVP": (1, 8, 8), "StructuralSeries": (1,)}.get(name, (2,))
     values = torch.rand(len(LENGTHS), 8, *shape, generator=generator)
     return ps.Sequences(values, times=grid(name) if times is None else times)
 
@@ -138,7 +140,10 @@ def test_other_times_that_are_asked(name: str, same_noise: None) -> None:
         torch.testing.assert_close(among.emission_means[:, :, -1:], alone.emission_means, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "DynamicFactors"])  # draws from the end backwards
+DRAWN_BACKWARDS = ("DynamicFactors", "StructuralSeries")  # from the end of a series
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in DRAWN_BACKWARDS])
 def test_padding(name: str, same_noise: None) -> None:
     posterior, data = fitted(name), ragged(name, EVEN)  # where the future begins at the same stamps
     together = all_of(posterior, data)

@@ -90,6 +90,7 @@ def test_every_public_part_can_be_made_again() -> None:
     tried = {type(module) for part in PARTS + LAYERS for module in part.modules()}
     assert {kind for kind in _recipes._KINDS.values() if issubclass(kind, nn.Module)} - tried <= {
         ps.DynamicFactors, ps.ODE2VAE, ps.ODELEBM, ps.SRVP, ps.KalmanVAE, ps.RecurrentVAE,
+        ps.StructuralSeries,
     }  # fmt: skip
 
 

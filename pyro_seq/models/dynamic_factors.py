@@ -74,7 +74,7 @@ class DynamicFactors(SequenceModel):
     """
 
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"factors": ("time", "factor")}
-    has_inputs: ClassVar[bool] = True
+    has_inputs: bool = True
 
     def __init__(
         self,

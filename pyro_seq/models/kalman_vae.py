@@ -81,7 +81,7 @@ class KalmanVAE(SequenceModel):
         learning", NeurIPS 2017.
     """
 
-    has_inputs: ClassVar[bool] = True
+    has_inputs: bool = True
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"codes": ("time", "code"), "states": ("time", "state")}
 
     def __init__(
