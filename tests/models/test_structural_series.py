@@ -248,6 +248,20 @@ def test_predictions_are_those_of_statsmodels():
         assert bool(((paths[:, :48, place].mean(0) - smooth).abs() < 4.5 * spread / count**0.5).all())
 
 
+def test_a_filter_on_line_ends_where_the_batch_does():
+    data = made_up(24)
+    model = fitted(Trend() + Seasonal(4, harmonics=1) + Cycle(), data)
+    numbers = {"trend_level_scale": 0.5, "trend_slope_scale": 0.1, "seasonal_scale": 0.1, "noise_scale": 0.5}
+    numbers |= {"cycle_scale": 1.0, "cycle_period": 9.0, "cycle_damping": 0.8}
+    posterior = ps.PointPosterior(model, {"coordinates": model.coordinates_of(numbers)})
+    state = ps.start_filter(posterior, data.first(18), num_samples=1)
+    for step in range(18, 24):
+        state = ps.filter_step(state, data.values[:, step], time=data.times[step])
+    law = model.path(posterior.sites["coordinates"], data)
+    torch.testing.assert_close(state.means[0], law.filter(data.values).filtered_means[:, -1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(state.log_likelihood[0], law.log_prob(data.values), rtol=1e-10, atol=0)
+
+
 def test_every_verb_and_labels():
     data = made_up(30)
     model = ps.StructuralSeries(Level() + Cycle()).double()
