@@ -211,6 +211,10 @@ def test_a_step_of_ones_own():
     assert float(model.time_scale) == 1.0
     with pytest.raises(DataError, match=r"whole steps of 2 for Trend. Got a gap of 0.5 steps.*step="):
         ps.fit(ps.StructuralSeries(Trend()), data, ps.Mode(num_starts=1), trainer=QUIET)
+    refused = ps.StructuralSeries(Trend())
+    with pytest.raises(DataError, match="whole steps of 2"):
+        ps.fit(refused, data, ps.Mode(num_starts=1), trainer=QUIET)
+    ps.fit(refused, ps.Sequences(data.values), ps.Mode(num_starts=1), trainer=QUIET)  # nothing is left of what was not
     posterior = ps.fit(ps.StructuralSeries(Level()), data, ps.Mode(num_starts=1), trainer=QUIET)  # takes any
     assert ps.forecast(posterior, data, times=[11.3, 12.0], num_samples=2).samples.shape == (2, 1, 2, 1)
 
@@ -220,6 +224,8 @@ def test_a_forecast_between_steps_is_refused_where_steps_are_whole():
     posterior = ps.fit(ps.StructuralSeries(Trend()).double(), data, ps.Mode(num_starts=1), trainer=QUIET)
     with pytest.raises(DataError, match=r"Got a gap of 0.5 steps"):
         ps.forecast(posterior, data, times=[19.5, 21.0])
+    with pytest.raises(DataError, match="whole steps"):  # also past the door
+        posterior.model.path(posterior.sites["coordinates"], data.extend(times=[19.5]))
     far = ps.forecast(posterior, data, times=[20.0, 25.0], num_samples=2)
     assert far.samples.shape == (2, 1, 2, 1)
 
