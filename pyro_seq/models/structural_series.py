@@ -127,13 +127,13 @@ class StructuralSeries(SequenceModel):
         pyro.sample("coordinates", dist.MultivariateNormal(self.loc, scale_tril=root))
 
     def path(self, coordinates: Tensor, data: Sequences) -> LinearGaussian:
-        """Law of the observations given parameters (*batch, parameter): batch (series,), event (time, 1)."""
+        r"""Law of the observations given parameters (\*batch, parameter): batch (series,), event (time, 1)."""
         parameters = self.system(coordinates, data)
         mask = None if bool(data.mask.all()) else data.entry_mask
         return LinearGaussian(parameters, data.num_steps, mask=mask, batch_shape=data.values.shape[:1])
 
     def system(self, coordinates: Tensor, data: Sequences) -> LinearGaussianParameters:
-        """The state-space model of all components given parameters (*batch, parameter), at all of ``data.times``."""
+        r"""The state-space model of all components given parameters (\*batch, parameter), at all of ``data.times``."""
         self._require_whole_steps(data)
         if coordinates.ndim > 2 and bool((coordinates == coordinates[:1]).all()):
             coordinates = coordinates[:1]  # draws that are all alike, as those of a point, share one filter
