@@ -31,6 +31,7 @@ from pyro_seq.model import SequenceModel
 from pyro_seq.models import ODE2VAE, ODELEBM, SRVP, DynamicFactors, KalmanVAE, RecurrentVAE, StructuralSeries
 from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
 from pyro_seq.nn.chain_encoder import ChainEncoder
+from pyro_seq.nn.continuous_mixture import ContinuousDynamics
 from pyro_seq.nn.conv import ConvDecoder, ConvTrunk
 from pyro_seq.nn.dcgan import DCGAN
 from pyro_seq.nn.emission import BernoulliEmission, Emission, GaussianEmission, PixelEmission
@@ -136,6 +137,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "EnergyTilt",
     "PersistentChains",
     "MixedDynamics",
+    "ContinuousDynamics",
     "LSTMMixture",
     "WindowMixture",
     "ConvTrunk",

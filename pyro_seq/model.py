@@ -108,7 +108,8 @@ class SequenceModel(nn.Module):
                 f"`data.times` must be evenly spaced, with the same step in all series: {type(self).__name__} counts "
                 f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
                 "and hide the steps between them, as `Sequences.from_dataframe(..., freq=...)` does with months, "
-                "business days and days on which clocks change, or use a model in continuous time such as `ODE2VAE`."
+                "business days and days on which clocks change, or use a model in continuous time: `ODE2VAE`, or "
+                "`KalmanVAE` with `ContinuousDynamics`."
             )
         for part in self.children():
             if isinstance(part, _Checks):

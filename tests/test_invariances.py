@@ -25,6 +25,7 @@ MODELS: dict[str, Callable[[], ps.SequenceModel]] = {
     "ODE2VAE, recurrent": lambda: ps.ODE2VAE((2,), 2, encoder=ps.RNNEncoder((2,), 4)),
     "ODELEBM": lambda: ps.ODELEBM((2,), 3, encoder=ps.RNNEncoder((2,), 3)),
     "KalmanVAE": lambda: ps.KalmanVAE((2,)),
+    "KalmanVAE, continuous": lambda: ps.KalmanVAE((2,), dynamics=ps.ContinuousDynamics(2, 4)),
     "DynamicFactors": lambda: ps.DynamicFactors((2,), 2),
     "StructuralSeries": lambda: ps.StructuralSeries(Level() + Cycle()),
     "RecurrentVAE": lambda: ps.RecurrentVAE((2,)),
@@ -32,6 +33,7 @@ MODELS: dict[str, Callable[[], ps.SequenceModel]] = {
 }
 EVERY = pytest.mark.parametrize("name", MODELS)
 FLOWS = ("ODE2VAE", "ODE2VAE, recurrent", "ODELEBM")
+AT_ANY_TIMES = (*FLOWS, "KalmanVAE, continuous")
 EVEN = 0.25 * torch.arange(8, dtype=torch.float64)
 UNEVEN = EVEN + torch.tensor([0, 3, 0, -2, 1, 0, 2, 0]) / 32  # on a grid of 1/32, so that no shift below rounds
 LENGTHS = (8, 5, 3)
@@ -48,7 +50,7 @@ torch.save(found, sys.argv[1] + "/found.pt")
 
 
 def grid(name: str) -> Tensor:
-    return UNEVEN if name in FLOWS else EVEN
+    return UNEVEN if name in AT_ANY_TIMES else EVEN
 
 
 def series(name: str, seed: int = 0, times: Tensor | None = None) -> ps.Sequences:
@@ -224,7 +226,7 @@ def test_a_fit_that_learns_nothing(name: str) -> None:
     """On other series, at other times: units and all else of a model stay."""
     posterior, data = trained(name, series(name)), ragged(name)
     before = all_of(posterior, data, 4)
-    other = series(name, seed=5, times=None if name not in FLOWS else EVEN)
+    other = series(name, seed=5, times=None if name not in AT_ANY_TIMES else EVEN)
     ps.fit(posterior.model, other, ps.SVI(num_steps=1, learning_rate=1e-30), trainer=QUIET)
     after = all_of(posterior, data, 4)
     if name == "SRVP":  # what a fit measures of the noise of pixels is that of its own data

@@ -76,11 +76,15 @@ def discretise(drift: Tensor, diffusion: Tensor, gaps: Tensor) -> tuple[Tensor, 
         section 6.2.
     """
     _check(drift, diffusion, gaps)
-    scaled = drift * gaps[..., None, None]
-    size = scaled.detach().abs().sum(-1).amax(-1).nan_to_num(0.0, 0.0)  # what is not finite stays so, without doubling
-    doublings = (2 * size).clamp(min=1.0).log2().ceil()
+    size = drift.detach().abs().sum(-1).amax(-1).clamp(min=torch.finfo(drift.dtype).tiny)
+    angles = size * gaps
+    # what is not finite stays so, without doubling
+    doublings = (2 * angles.detach()).nan_to_num(0.0, 0.0).clamp(min=1.0).log2().ceil()
     share = torch.exp2(-doublings)
-    transition, cov = _over_short(scaled * share[..., None, None], diffusion * (gaps * share)[..., None, None])
+    powers, terms = _series(drift / size[..., None, None], diffusion)
+    orders = torch.stack([(angles * share) ** k for k in range(len(powers))], -1)
+    transition = torch.einsum("...k,k...ij->...ij", orders, powers)
+    cov = torch.einsum("...k,k...ij->...ij", orders * (gaps * share)[..., None], terms)
     for left in range(int(doublings.max()) if doublings.numel() else 0, 0, -1):
         # those that need fewer doublings begin later, so that what they leave unused is small, and its gradient finite
         is_due = (doublings >= left)[..., None, None]
@@ -89,17 +93,22 @@ def discretise(drift: Tensor, diffusion: Tensor, gaps: Tensor) -> tuple[Tensor, 
     return transition, (cov + cov.mT) / 2
 
 
-def _over_short(drift: Tensor, diffusion: Tensor) -> tuple[Tensor, Tensor]:
-    """Transition and its noise over a unit of time, by (G2), for a drift of norm 1/2 at most."""
-    eye = torch.eye(drift.shape[-1], dtype=drift.dtype, device=drift.device).expand_as(drift)
-    transition, power = eye, eye
-    cov = term = diffusion.expand(common_shape(drift.shape, diffusion.shape))
+def _series(drift: Tensor, diffusion: Tensor) -> tuple[Tensor, Tensor]:
+    """What multiplies the powers of a short gap in (G2), (order, *batch, state, state) of A, and of Q by the gap.
+
+    For a drift of norm 1, and gaps of up to 1/2; gaps are no part of it, so that a drift that all steps share has them
+    once.
+    """
+    power = torch.eye(drift.shape[-1], dtype=drift.dtype, device=drift.device).expand_as(drift)
+    term = diffusion.expand(common_shape(drift.shape, diffusion.shape))
+    powers, terms = [power], [term]
     for k in range(1, _num_terms(drift.dtype)):
         power = drift @ power / k
         half = drift @ term / (k + 1)
         term = half + half.mT
-        transition, cov = transition + power, cov + term
-    return transition, cov
+        powers.append(power)
+        terms.append(term)
+    return torch.stack(powers), torch.stack(terms)
 
 
 def _num_terms(dtype: torch.dtype) -> int:
