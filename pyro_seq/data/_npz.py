@@ -76,5 +76,5 @@ def write(fields: Mapping[str, Tensor | None], calendar: Calendar | None, path: 
     if calendar is not None:
         arrays[_CALENDAR] = np.array([text or "" for text in dataclasses.astuple(calendar)])
     arrays = {_SUM: np.array(fingerprint(arrays))} | arrays  # first, lest a damaged directory lose it with the rest
-    with replacing(path) as draft, draft.open("xb") as file:
+    with replacing(path) as draft, draft.open("wb") as file:
         np.savez(file, **arrays)

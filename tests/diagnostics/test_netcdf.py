@@ -68,3 +68,15 @@ def test_broken_file(tmp_path):
     for wrong in (path, tmp_path / "missing.nc"):
         with pytest.raises(DataError, match="whole file"):
             load_netcdf(wrong)
+
+
+def test_an_altered_name_is_noticed_and_a_file_without_a_sum_is_read(make_posterior, make_data, tmp_path):
+    path = save_netcdf(to_arviz(make_posterior(), make_data(), num_samples=3), tmp_path / "posterior.nc")
+    content = path.read_bytes()
+    altered = content.replace(b"velocity_0", b"velocity_8")
+    assert altered != content
+    path.write_bytes(altered)
+    with pytest.raises(DataError, match="altered"):
+        load_netcdf(path)
+    path.write_bytes(altered[: altered.rindex(b"\npyro_seq sha256")])  # as another library would have written it
+    assert "velocity_8" in load_netcdf(path)["posterior"]["state"].values
