@@ -26,6 +26,7 @@ OTHERS = {
     "test_units_are_kept.py": "units through every method and model",
     "predict/test_baselines.py": "baselines of every task on data with gaps",
     "predict/test_ragged_forecasts.py": "ragged series through every model",
+    "test_bad_batches.py": "a bad batch through every model",
     "test_conftest.py": "the guard over all tests",
     "test_deep_markov.py": "a model of the manual",
     "test_derivations.py": "a page of the manual",
