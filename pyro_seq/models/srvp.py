@@ -60,6 +60,9 @@ class SRVP(SequenceModel):
     steps. `num_substeps` is an attribute that may be changed after training: with 4 of them a forecast can be asked for
     at twice or four times the frame rate.
 
+    Nothing bounds the residuals of the paper: far beyond the lengths of training a state may leave the finite numbers,
+    which is a `NumericalError` with the series and the time. Under a `GRUTransition` none grows beyond 1 or its start.
+
     Divergences are in closed form given the states, ``initial`` and ``noise`` in the objective, and `residual` is the
     sum of the norms of the residuals: ``SVI(scales={"noise": 2.0, "residual": 1.0})`` weighs them.
 
