@@ -1,4 +1,4 @@
-"""Writing files that are whole or absent, and a sum by which altered arrays are known."""
+"""Writing files that are whole or absent, a sum by which altered arrays are known, and a bound on what unpacks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ try:
 except ImportError:  # pragma: no cover  # Windows: there nobody knows whose a draft is
     fcntl = None  # type: ignore[assignment]
 
+_GAIN, _ALWAYS = 64, 2**30  # a file may unpack to so many times its size, and to so many bytes whatever its size
 _DRAFT_MARK = 10  # characters before the name: a point, eight digits, a point
 StrPath = str | os.PathLike[str]
 
@@ -103,3 +104,13 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(repr((name, array.dtype.str, array.shape)).encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def require_moderate(unpacked: int, stored: int) -> None:
+    """Refuse a file of `stored` bytes that says it unpacks to so many that a few of them could fill any memory.
+
+    Raises:
+        ValueError: With both numbers.
+    """
+    if unpacked > max(_ALWAYS, _GAIN * stored):
+        raise ValueError(f"its {stored} bytes would unpack to {unpacked}: save it without compression if it is yours")

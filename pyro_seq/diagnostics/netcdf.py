@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from pyro_seq._files import StrPath, write_bytes
+from pyro_seq._files import StrPath, require_moderate, write_bytes
 from pyro_seq.diagnostics.arviz import container
 from pyro_seq.errors import CheckpointError, DataError
 
@@ -66,14 +66,17 @@ def load_netcdf(path: StrPath) -> Any:
         An `InferenceData` (ArviZ 0.23) or a `DataTree` (ArviZ 1).
 
     Raises:
-        DataError: When the file is missing, not complete or altered.
+        DataError: When the file is missing, not complete, altered, or unpacks to more than 64 times its size and a
+            gigabyte.
     """
     try:
         content, mark, digest = Path(path).read_bytes().rpartition(_MARK)
         if mark and hashlib.sha256(content).hexdigest().encode() != digest:
             raise ValueError("it was altered: its sha256 sum differs from the recorded one")
         with xr.open_datatree(io.BytesIO(content or digest), engine="h5netcdf") as tree:
-            groups = {name: tree[name].to_dataset().load() for name in tree.children}
+            groups = {name: tree[name].to_dataset() for name in tree.children}
+            require_moderate(sum(group.nbytes for group in groups.values()), len(content or digest))
+            groups = {name: group.load() for name, group in groups.items()}
     except Exception as error:  # a damaged file can raise almost anything
         raise DataError(
             f"`path` must be a whole file of `save_netcdf`. Got {str(path)!r} ({error}). Write or copy it again."
