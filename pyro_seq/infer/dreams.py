@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pyro
 import torch
@@ -13,31 +12,7 @@ from torch import Tensor
 from pyro_seq._nonfinite import passing_nonfinite
 from pyro_seq.data import Sequences
 from pyro_seq.data._validation import widen
-from pyro_seq.errors import UnsupportedError
 from pyro_seq.model import SequenceModel, is_latent, is_local, local_log_prob
-from pyro_seq.training.views import RandomGaps
-
-DREAMS = "dreams"  # name of the term
-_HIDING = RandomGaps(0.75)  # of what data show
-
-
-def require_dreams(model: SequenceModel, scales: Mapping[str, Any]) -> None:
-    """Refuse dreams of a model that has none, by ``has_dreams``.
-
-    Raises:
-        UnsupportedError: Where `scales` names them all the same.
-    """
-    if DREAMS in scales and not model.has_dreams:
-        raise UnsupportedError(
-            f"`scales` asks for dreams, which this {type(model).__name__} does not have: either its draws do not look "
-            "like data, or its guide is exact or reads frames one by one. Leave them out."
-        )
-
-
-def counted(scales: Mapping[str, Any], is_training: bool) -> dict[str, Any]:
-    """The weights that count: that of dreams does in training only, and not when it is 0."""
-    is_dreaming = is_training and not (isinstance(scales.get(DREAMS), int | float) and scales[DREAMS] == 0)
-    return {name: scale for name, scale in scales.items() if is_dreaming or name != DREAMS}
 
 
 def dream_loss(model: SequenceModel, data: Sequences, shared: Mapping[str, Tensor]) -> Tensor:
@@ -52,7 +27,7 @@ def dream_loss(model: SequenceModel, data: Sequences, shared: Mapping[str, Tenso
 
     Args:
         model: The model; its draws must look like data, see ``has_dreams``.
-        data: Whose times and inputs the made-up series have, and whose mask, with `RandomGaps` of their own.
+        data: Whose times, inputs and mask the made-up series have.
         shared: Draws of latents that all series share, (event,) each.
 
     Returns:
@@ -61,7 +36,6 @@ def dream_loss(model: SequenceModel, data: Sequences, shared: Mapping[str, Tenso
     References:
         Hinton, Dayan, Frey, Neal (1995), The wake-sleep algorithm for unsupervised neural networks.
     """
-    data = _HIDING(data, 0, torch.default_generator)
     with torch.no_grad(), passing_nonfinite(), pyro.validation_enabled(False):
         free = poutine.condition(poutine.uncondition(model.model), data=dict(shared))
         dreamt = poutine.trace(free).get_trace(data)
@@ -73,9 +47,3 @@ def dream_loss(model: SequenceModel, data: Sequences, shared: Mapping[str, Tenso
     seen = model.prepare(data._with(values=torch.where(shown, values, 0.0), context=None))
     read = poutine.trace(poutine.condition(model.guide, data=latents)).get_trace(seen)
     return torch.where(is_finite, -local_log_prob(read), 0.0)
-
-
-def shared_latents(guide_trace: poutine.Trace) -> dict[str, Tensor]:
-    """One draw of each latent that all series share, (event,), out of a trace of the guide."""
-    sites = {name: site["value"] for name, site in guide_trace.nodes.items() if is_latent(site) and not is_local(site)}
-    return {name: value.detach().reshape(-1, value.shape[-1])[0] for name, value in sites.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from torch import nn
 from pyro_seq._arguments import keep_whole
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import UnsupportedError
-from pyro_seq.infer.dreams import DREAMS, counted, dream_loss, require_dreams, shared_latents
+from pyro_seq.infer.lessons import LESSONS, Lessons
 from pyro_seq.infer.objective import joint_traces, scaled
 from pyro_seq.model import SequenceModel, is_latent, is_local, local_log_prob, local_parameters
 from pyro_seq.training.gradient_method import GradientMethod
@@ -49,7 +50,7 @@ class IWAE(GradientMethod):
         Rainforth et al. (2018), Tighter variational bounds are not necessarily better.
     """
 
-    trains_guide: ClassVar[bool] = True
+    lessons: ClassVar[Mapping[str, float]] = LESSONS
 
     num_particles: int = 10
 
@@ -59,7 +60,6 @@ class IWAE(GradientMethod):
 
     def objective(self, model: SequenceModel, data: Sequences | SequenceSource) -> ImportanceWeighted:
         """The negative importance-weighted bound."""
-        require_dreams(model, self.scales)
         return ImportanceWeighted(model, self)
 
 
@@ -69,6 +69,7 @@ class ImportanceWeighted(nn.Module):
     def __init__(self, model: SequenceModel, method: IWAE) -> None:
         super().__init__()
         self.model, self.method = model, method
+        self.lessons = Lessons(model, method.scales)
 
     def forward(self, data: Sequences, step: int = 0) -> Loss:
         """Evaluate at `data`, a minibatch or the whole set; `step` drives the schedules of `scales`."""
@@ -77,9 +78,7 @@ class ImportanceWeighted(nn.Module):
             data = self.model.prepare(data)
             model_trace, guide_trace = joint_traces(self.model, data, num_particles)
             penalties = self.model.regulariser(data, model_trace, guide_trace)
-            scales = counted(self.method.scales, self.training)
-            if DREAMS in scales:
-                penalties[DREAMS] = dream_loss(self.model, data, shared_latents(guide_trace))
+            penalties |= self.lessons.terms(data, guide_trace, self.training)
         shared = [name for name, site in guide_trace.nodes.items() if is_latent(site) and not is_local(site)]
         if shared:
             raise UnsupportedError(
@@ -92,4 +91,4 @@ class ImportanceWeighted(nn.Module):
         terms = {"bound": bound} | {name: term.mean() for name, term in penalties.items()}
         share = log_weight.detach().softmax(0)
         figures = {"elbo": -log_weight.detach().mean(), "effective_draws": 1 / share.square().sum(0).mean()}
-        return Loss(scaled(terms, scales, step), terms | figures)
+        return Loss(scaled(terms, self.lessons.counted(self.training), step), terms | figures)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
-from pyro_seq.infer.dreams import DREAMS, counted, dream_loss, shared_latents
+from pyro_seq.infer.lessons import Lessons
 from pyro_seq.model import SequenceModel, is_latent, is_local, is_random, local_parameters, over_samples
 from pyro_seq.training.plan import Loss
 from pyro_seq.training.schedules import Schedule
@@ -36,6 +36,9 @@ class Objective(nn.Module):
         num_particles: Joint draws of all latents per evaluation, vectorised, or a function of the step.
         analytic_kl: Use closed-form divergences where they exist.
         scales: Weight of a term by name, a number or a function of the step; 1 by default.
+
+    Raises:
+        UnsupportedError: Where `scales` names lessons that the model does not have.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class Objective(nn.Module):
         self.model = model
         self.num_particles = num_particles
         self.analytic_kl = analytic_kl
-        self.scales = dict(scales or {})
+        self.lessons = Lessons(model, dict(scales or {}))
         self._lengths: dict[str, Tensor] = {}
 
     @property
@@ -64,7 +67,7 @@ class Objective(nn.Module):
         with local_parameters():
             terms = self._terms(self.model.prepare(data), num_particles)
         terms = {name: term / (data.total * num_particles) for name, term in terms.items()}
-        return Loss(scaled(terms, counted(self.scales, self.training), step), terms)
+        return Loss(scaled(terms, self.lessons.counted(self.training), step), terms)
 
     def _terms(self, data: Sequences, num_particles: int) -> dict[str, Tensor]:
         model_trace, guide_trace = joint_traces(self.model, data, num_particles)
@@ -78,9 +81,8 @@ class Objective(nn.Module):
                     self._lengths[name] = data.lengths.float().mean() if has_time else torch.ones(())
         for name, term in self.model.regulariser(data, model_trace, guide_trace).items():
             terms[name] = term.sum() * data.weight
-        if DREAMS in counted(self.scales, self.training):
-            term = dream_loss(self.model, data, shared_latents(guide_trace))
-            terms[DREAMS] = num_particles * term.sum() * data.weight
+        for name, term in self.lessons.terms(data, guide_trace, self.training).items():
+            terms[name] = num_particles * term.sum() * data.weight
         return terms
 
     def _divergence(self, name: str, site: dict, guide_trace: poutine.Trace) -> Tensor:

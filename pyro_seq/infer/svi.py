@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pyro_seq._arguments import keep_whole
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.infer.collapse import warn_of_collapse
-from pyro_seq.infer.dreams import require_dreams
+from pyro_seq.infer.lessons import LESSONS
 from pyro_seq.infer.objective import Objective
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import Posterior
@@ -51,7 +52,7 @@ class SVI(GradientMethod):
         Kingma and Welling (2014), Auto-encoding variational Bayes.
     """
 
-    trains_guide: ClassVar[bool] = True
+    lessons: ClassVar[Mapping[str, float]] = LESSONS
 
     num_particles: int | Schedule = 1
     analytic_kl: bool = True
@@ -65,7 +66,6 @@ class SVI(GradientMethod):
 
     def objective(self, model: SequenceModel, data: Sequences | SequenceSource) -> Objective:
         """The negative evidence lower bound."""
-        require_dreams(model, self.scales)
         return Objective(model, num_particles=self.num_particles, analytic_kl=self.analytic_kl, scales=self.scales)
 
     def posterior(self, objective: Objective, outcome: Outcome) -> Posterior:

@@ -42,8 +42,9 @@ class GradientMethod(ABC):
             ``step()`` needs no closure. It is tried on one parameter when the method is made.
         schedule: Factor on the learning rate, a function of the step; see `pyro_seq.training.schedules`.
         clip_norm: Largest norm of the joint gradient; not clipped by default.
-        scales: Weights of named terms of the objective, numbers or functions of the step. ``dreams``, from which a
-            guide learns about gaps, counts by itself where the data have some; a weight of 0 leaves it out.
+        scales: Weights of named terms of the objective, numbers or functions of the step. ``dreams`` and ``rehearsal``,
+            from which a guide learns about gaps, count by themselves where the data have some; a weight of 0 leaves
+            one out.
         views: Random views of a minibatch, applied in order; see `pyro_seq.training.views`.
         average: Decay of a moving average of the weights, such as 0.999; the posterior gets the averaged ones.
 
@@ -52,7 +53,7 @@ class GradientMethod(ABC):
     """
 
     takes_sources: ClassVar[bool] = True
-    trains_guide: ClassVar[bool] = False  # by the bound on the evidence of what a minibatch shows
+    lessons: ClassVar[Mapping[str, float]] = {}  # terms that teach a guide about gaps, and what each weighs
 
     num_steps: int
     batch_size: int | None = None
@@ -133,14 +134,16 @@ class GradientMethod(ABC):
         posterior = method.posterior(objective, outcome)
         if isinstance(posterior, GuidePosterior):
             is_thinned = any(getattr(part, "hides_in_training", False) for part in model.modules())
-            posterior.has_met_gaps = bool(method.views) or "dreams" in method.scales or is_thinned or has_gaps(shown)
+            is_taught = any(name in method.scales for name in self.lessons)
+            posterior.has_met_gaps = bool(method.views) or is_taught or is_thinned or has_gaps(shown)
         return posterior
 
     def _resolved(self, model: SequenceModel, data: Sequences) -> Self:
-        """The method with dreams, where the data have gaps and nothing was said of dreams."""
-        if "dreams" in self.scales or not (self.trains_guide and model.has_dreams and has_gaps(data)):
+        """The method with its lessons, where the data have gaps or one was asked for."""
+        is_asked = any(self.scales.get(name, 0) != 0 for name in self.lessons)
+        if not self.lessons or not model.has_dreams or not (is_asked or has_gaps(data)):
             return self
-        return dataclasses.replace(self, scales={**self.scales, "dreams": 1.0})
+        return dataclasses.replace(self, scales={**self.lessons, **self.scales})
 
     def facts(self) -> dict[str, str]:
         """Options that a resumed run must share, all but ``num_steps``: it may be longer than the first."""

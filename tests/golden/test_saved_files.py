@@ -22,7 +22,7 @@ CONTENTS = [FILES / f"{name}.pt" for name in POSTERIORS] + [FILES / name / "chec
 
 
 # what files have gained since, in the words of `kinds`
-DREAMT = dict.fromkeys(("/history/dreams/0", "/history/dreams/1"), "float  ")
+DREAMT = dict.fromkeys([f"/history/{name}/{step}" for name in ("dreams", "rehearsal") for step in (0, 1)], "float  ")
 ADDED = {
     "ode2vae": DREAMT,
     "ode2vae_images": DREAMT,
