@@ -8,6 +8,8 @@ made of. Everything else is reached by its module path: `pyro_seq.nn`, `pyro_seq
 from pyro_seq import datasets, metrics
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.diagnostics.arviz import to_arviz
+from pyro_seq.diagnostics.backtest import Backtest, backtest
+from pyro_seq.diagnostics.selection import Selection, select
 from pyro_seq.errors import (
     CheckpointError,
     DataError,
@@ -40,6 +42,7 @@ from pyro_seq.nn.initial_prior import LearnedNormal, StandardNormal
 from pyro_seq.nn.mixture import LSTMMixture, MixedDynamics, WindowMixture
 from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
 from pyro_seq.nn.ode_rnn import ODERNNEncoder, RNNEncoder
+from pyro_seq.nn.student_t import StudentTEmission
 from pyro_seq.nn.subpixel import SubPixelDecoder
 from pyro_seq.nn.tempo import SeriesTempo
 from pyro_seq.nn.transition import GRUTransition, MLPTransition, NoisePrior, ResidualTransition
@@ -55,6 +58,7 @@ from pyro_seq.predict.evaluate_video import (
     evaluate_video_baselines,
 )
 from pyro_seq.predict.interpolated import InterpolatedPosterior
+from pyro_seq.predict.online import FilterState, filter_forecast, filter_step, start_filter
 from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
 from pyro_seq.training.gradient_method import GradientMethod
 from pyro_seq.training.trainer import Trainer
@@ -86,10 +90,13 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "StoredPosterior",
     "InterpolatedPosterior",
     "Prediction",
+    "FilterState",
     "Reconstruction",
     "Forecasting",
     "Imputation",
     "Scores",
+    "Backtest",
+    "Selection",
     "VideoMetric",
     "VideoScores",
     # verbs
@@ -98,8 +105,13 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "impute",
     "reconstruct",
     "sample",
+    "start_filter",
+    "filter_step",
+    "filter_forecast",
     "evaluate",
     "evaluate_baselines",
+    "backtest",
+    "select",
     "evaluate_video",
     "evaluate_video_baselines",
     "save",
@@ -140,6 +152,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "DCGAN",
     "VGG",
     "Standardise",
+    "StudentTEmission",
     "Euler",
     "Midpoint",
     "RK4",

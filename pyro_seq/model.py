@@ -207,6 +207,27 @@ class SequenceModel(nn.Module):
         """Draws of latents that `model` integrates out, given draws of the others; predictions carry them along."""
         return {}
 
+    def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> TorchDistribution:
+        """Law of the seen steps given draws (sample, 1, event) of what all series share; batch (sample, series).
+
+        It is what `model` has at ``x``, where that integrates out all that belongs to a series, as `LinearGaussian`
+        does. Override it where `model` draws latents of series that have a closed form. `start_filter` needs it.
+
+        Raises:
+            UnsupportedError: When `model` draws latents of single series.
+        """
+        num_samples = max((len(value) for value in latents.values()), default=1)
+        program = over_samples(poutine.condition(self.model, data=dict(latents)), num_samples)
+        trace = poutine.trace(program).get_trace(data.seen())
+        local = [name for name, site in trace.nodes.items() if is_latent(site) and is_local(site)]
+        if local:
+            raise UnsupportedError(
+                f"{type(self).__name__} draws latents of single series, {local}, and its observations have no law "
+                "without them. It predicts from what was seen so far by `forecast`, and in gaps by "
+                "`impute(is_causal=True)`."
+            )
+        return trace.nodes["x"]["fn"]
+
     def coords(self, data: Sequences) -> dict[str, list]:
         """Labels along the axes named in `dims`, such as the names of the states; counted 0, 1, 2, ... when absent."""
         return {}

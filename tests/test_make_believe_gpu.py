@@ -125,6 +125,27 @@ def test_the_device_changes_no_number(quiet: ps.Trainer) -> None:
     assert there.history["loss"] == pytest.approx(here.history["loss"], rel=1e-5)
 
 
+def test_filters_backtests_and_baselines_stay_on_the_device() -> None:
+    golden = MODELS["dynamic_factors"]
+    with make_believe_gpu():
+        data = golden.data().to(DEVICE)
+        steps, last = data.num_steps, data.num_steps - 1
+
+        def factory() -> ps.SequenceModel:
+            return golden.model(0).to(DEVICE)
+
+        found = ps.backtest(factory, data, METHODS["SVI"], horizon=2, cutoffs=1, num_samples=3, trainer=trainer())
+        assert {prediction.samples.device for prediction in found.predictions} == {DEVICE}
+        assert bool(found.table(())["rmse"].notna().all())
+        rows = ps.evaluate_baselines(data, data, ps.Forecasting(steps - 2), period=2)
+        assert {row.crps.device for row in rows} == {DEVICE} and len(rows) == 6
+        posterior = fitted(golden.model(0), golden.data(), METHODS["SVI"])
+        state = ps.start_filter(posterior, data.first(last))
+        state = ps.filter_step(state, data.values[:, last], data.times[..., last])
+        ahead = ps.filter_forecast(state, horizon=2, num_samples=3)
+        assert {state.means.device, state.covs.device, ahead.samples.device, ahead.times.device} == {DEVICE}
+
+
 def test_where_tensors_are() -> None:
     with make_believe_gpu() as device:
         there = torch.ones(3, device="cuda")

@@ -24,7 +24,6 @@ OTHERS = {
     "ops/test_joint_simulation.py": "the joint distribution that Langevin steps keep",
     "test_asked_times.py": "solvers through models and verbs",
     "test_units_are_kept.py": "units through every method and model",
-    "predict/test_baselines.py": "baselines of every task on data with gaps",
     "predict/test_ragged_forecasts.py": "ragged series through every model",
     "test_bad_batches.py": "a bad batch through every model",
     "test_conftest.py": "the guard over all tests",

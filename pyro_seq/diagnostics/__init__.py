@@ -16,6 +16,7 @@ from pyro_seq.diagnostics.field import field_at, rate_at
 from pyro_seq.diagnostics.netcdf import load_netcdf, save_netcdf
 from pyro_seq.diagnostics.plots import (
     frame_rows,
+    plot_backtest,
     plot_calibration,
     plot_energy,
     plot_forecast_fan,
@@ -37,6 +38,7 @@ __all__ = [
     "frame_rows",
     "guide_ranks",
     "load_netcdf",
+    "plot_backtest",
     "plot_calibration",
     "plot_energy",
     "plot_forecast_fan",

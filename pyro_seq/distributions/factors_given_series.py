@@ -54,12 +54,28 @@ class FactorsGivenSeries(PathDistribution):
         return draws.reshape(extra + draws.shape[1:])
 
     @full_precision
+    def distances(self) -> Tensor:
+        r"""Expected squares :math:`E[(y_t - C f_t)^2]` over the posterior, of each entry, (..., time, obs)."""
+        states = self.linear.smooth(self.values)
+        rows = self.linear.parameters.observation
+        means = _emitted(rows, states.smoothed_means)
+        spread = ((rows @ states.smoothed_covs) * rows).sum(-1)
+        return (self.values - means).square() + spread
+
+    @full_precision
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of the factors at valid steps, (...)."""
         parameters = self.linear.parameters
         variance = parameters.observation_cov.diagonal(dim1=-2, dim2=-1)
-        residual = self.values - value @ parameters.observation.mT
+        residual = self.values - _emitted(parameters.observation, value)
         emitted = -0.5 * (residual.square() / variance + variance.log() + math.log(2 * math.pi))
         mask = self.linear.mask_of_entries
         emitted = emitted if mask is None else torch.where(mask, emitted, 0.0)
         return self.prior.log_prob(value) + emitted.sum((-2, -1)) - self.linear.log_prob(self.values)
+
+
+def _emitted(observation: Tensor, states: Tensor) -> Tensor:
+    """C f at each step, (..., time, obs); rows that change with time have an axis of it."""
+    if observation.ndim == 2:
+        return states @ observation.mT
+    return (observation @ states[..., None])[..., 0]

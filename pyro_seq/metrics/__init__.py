@@ -2,6 +2,7 @@
 
 from pyro_seq.metrics.baselines import last_frame, linear_interpolation, nearest_series, training_mean
 from pyro_seq.metrics.best_of import BestOf, Interval, SampleScores, mean_interval
+from pyro_seq.metrics.classical import NormalForecast, drift, exponential_smoothing, seasonal_naive
 from pyro_seq.metrics.frechet import I3D, FrechetScore, frechet_distance
 from pyro_seq.metrics.latent import auroc, cluster_nmi, linear_r2
 from pyro_seq.metrics.perceptual import lpips
@@ -13,12 +14,15 @@ __all__ = [
     "BestOf",
     "FrechetScore",
     "Interval",
+    "NormalForecast",
     "SampleScores",
     "auroc",
     "cluster_nmi",
     "coverage",
     "crps",
+    "drift",
     "energy_score",
+    "exponential_smoothing",
     "frechet_distance",
     "last_frame",
     "linear_interpolation",
@@ -28,6 +32,7 @@ __all__ = [
     "mse",
     "nearest_series",
     "psnr",
+    "seasonal_naive",
     "ssim",
     "training_mean",
 ]

@@ -76,6 +76,29 @@ class Standardise(nn.Module):
         return self.centre + self.unit * standardised
 
 
+@rebuildable
+class StandardiseInputs(nn.Module):
+    """Centre and scale each input of the data by what it does at the steps of the training series.
+
+    Args:
+        input_dim: Size of the inputs.
+    """
+
+    def __init__(self, input_dim: int) -> None:
+        super().__init__()
+        self.units = Standardise((input_dim,))
+
+    def adapt(self, data: Sequences) -> None:
+        """Take centre and unit from the inputs up to the last observed step of each series."""
+        assert data.inputs is not None
+        steps = torch.arange(data.num_steps, device=data.device) < data.lengths[:, None]
+        self.units.adapt(Sequences(data.inputs[:, : data.num_steps], mask=steps))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Standardised inputs (..., input)."""
+        return self.units(inputs)
+
+
 def _sums(data: Sequences, middle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Number, at least 1, and sums of deviations and of squares around `middle` of observed entries, in its shape.
 

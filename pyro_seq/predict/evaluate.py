@@ -12,14 +12,15 @@ from torch import Tensor
 from pyro_seq._arguments import is_positive, keep_whole, require, seed_number, whole_number
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences
+from pyro_seq.data._validation import widen
 from pyro_seq.door import require_posterior, require_type
 from pyro_seq.errors import DataError, NumericalError, ShapeError
-from pyro_seq.metrics import coverage, crps, linear_interpolation, mse, nearest_series, training_mean
+from pyro_seq.metrics import NormalForecast, coverage, crps, mse
+from pyro_seq.metrics._scoring import average
 from pyro_seq.posterior import Posterior, Prediction
+from pyro_seq.predict.baselines import NEAREST, classical_forecasts, point_predictions, shortfall
 from pyro_seq.predict.finite import require_finite
 from pyro_seq.predict.verbs import CHUNK_ENTRIES, forecast, impute, reconstruct
-
-_NEAREST = "nearest training series"
 
 
 class Task(Protocol):
@@ -95,22 +96,25 @@ class Forecasting:
 
 @dataclass(frozen=True)
 class Imputation:
-    """Hide whole steps at random and fill them.
+    """Hide whole steps at random, or single entries, and fill them.
 
     Args:
-        fraction: Share of hidden steps, among those that may be hidden.
+        fraction: Share of what is hidden, among the steps that may be.
         num_kept: Steps at the start that stay visible.
         seed: Seed of the choice.
+        is_by_entry: Hide each entry of a step by itself, as in tables whose variables are seldom seen together.
     """
 
     fraction: float = 0.3
     num_kept: int = 1
     seed: int = 0
+    is_by_entry: bool = False
 
     def __post_init__(self) -> None:
         is_share = is_positive(self.fraction) and self.fraction <= 1
         require(is_share, "fraction", "a share of the steps, above 0 and at most 1", self.fraction)
         keep_whole(self, 0, "num_kept")
+        require(isinstance(self.is_by_entry, bool), "is_by_entry", "True or False", self.is_by_entry)
         object.__setattr__(self, "seed", seed_number(self.seed))
 
     def given(self, data: Sequences) -> Sequences:
@@ -125,12 +129,12 @@ class Imputation:
 
     def scored(self, data: Sequences) -> Tensor:
         """The hidden entries that were observed."""
-        hidden = self._hidden(data)
-        return data.entry_mask & hidden.reshape(hidden.shape + (1,) * len(data.obs_shape))
+        return data.entry_mask & widen(self._hidden(data), data.values)
 
     def _hidden(self, data: Sequences) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
-        hidden = torch.rand((data.num_series, data.num_steps), generator=generator) < self.fraction
+        shape = data.entry_mask.shape if self.is_by_entry else (data.num_series, data.num_steps)
+        hidden = torch.rand(shape, generator=generator) < self.fraction
         hidden[:, : self.num_kept] = False
         return hidden.to(data.device)
 
@@ -212,50 +216,60 @@ def evaluate(
     return Scores(name, errors, ranked, inner, outer)
 
 
-def evaluate_baselines(train: Sequences, data: Sequences, task: Task) -> list[Scores]:
+def evaluate_baselines(train: Sequences, data: Sequences, task: Task, *, period: int | None = None) -> list[Scores]:
     """Score what needs no model: the training mean, the last seen frame, the nearest training series.
 
-    Where nothing is forecast, lines between the seen values as well. Both data sets may have gaps: the mean is that of
-    the seen entries, it stands for what a series has not shown yet, and an entry that the nearest training series hides
-    is that of the next nearest which shows it, or the mean.
+    Where nothing is forecast, lines between the seen values as well. Forecasts of vectors have classical rivals, each
+    series by itself and with intervals: the last frame (a random walk), drift, exponential smoothing and, where there
+    is a `period`, the same season before. Both data sets may have gaps: the mean is that of the seen entries, it stands
+    for what a series has not shown yet, and an entry that the nearest training series hides is that of the next nearest
+    which shows it, or the mean.
 
     Args:
         train: Training data, for the mean and the neighbour.
         data: The whole truth.
         task: As for `evaluate`.
+        period: Steps in a season, such as 12 of monthly data; None where there is none.
 
     Returns:
         Scores of each baseline. NaN where it has nothing to say, and `Scores.note` says why: entries that `train` never
         shows have no mean, and the nearest series must be as long as those of `data`.
+
+    Raises:
+        ShapeError: When the two data sets have different observations.
+        DataError: When the task leaves nothing to score, or `period` belongs to a task that is no forecast of vectors.
     """
     require_type(train, Sequences, "train")
     require_type(data, Sequences, "data")
     if train.obs_shape != data.obs_shape:
         raise ShapeError(f"`train` must have observations like `data`, {data.obs_shape}. Got {train.obs_shape}.")
     _require_task(task)
-    missing = _never_seen(train, data, task)
-    rows = [
-        score(name, values, None, data, task, note=missing) for name, values in baselines(train, data, task).items()
-    ]
+    given, missing = task.given(data), _never_seen(train, data, task)
+    truth, mask = _scored(data, task)
+    is_classical = len(data.obs_shape) == 1 and bool(given.num_steps) and mask.shape[1] == given.horizon
+    if period is not None and not is_classical:
+        raise DataError(f"`period` is for forecasts of vectors. Got {period} with {task} and {data!r}. Leave it out.")
+    rows = {
+        name: score(name, values, None, data, task, note=missing)
+        for name, values in baselines(train, data, task).items()
+    }
+    nearest = rows.pop(NEAREST, None)
+    if is_classical:
+        for name, forecast in classical_forecasts(train, given, period).items():
+            note = missing if name == "last frame" else shortfall(name, forecast, mask)
+            rows[name] = score_normal(name, forecast, truth, mask, note)
     if train.num_steps < data.num_steps:
         note = f"needs training series of {data.num_steps} steps, as in `data`; those of `train` have {train.num_steps}"
-        nothing = torch.full_like(rows[0].mse, torch.nan)
-        rows.append(Scores(_NEAREST, nothing, nothing, nothing, nothing, note))
-    return rows
+        nothing = torch.full_like(rows["training mean"].mse, torch.nan)
+        nearest = Scores(NEAREST, nothing, nothing, nothing, nothing, note)
+    return [*rows.values(), *([] if nearest is None else [nearest])]
 
 
 def baselines(train: Sequences, data: Sequences, task: Task) -> dict[str, Tensor]:
-    r"""What `evaluate_baselines` scores, by name: (series, time, \*obs) over the scored part of the grid."""
+    r"""Predictions without intervals, by name: (series, time, \*obs) over the scored part of the grid."""
     given = task.given(data)
-    grid = given.times.shape[-1]
-    mean = training_mean(train, given, fill=torch.nan)
-    predictions = {"training mean": mean, "last frame": _last_seen(given, mean)}
-    if not given.horizon:
-        predictions["linear interpolation"] = linear_interpolation(given, fill=mean[:, :1])
-    if train.num_steps >= grid:
-        predictions[_NEAREST] = nearest_series(train, given.seen(), grid, fill=mean[0, 0])
-    length = task.scored(data).shape[1]
-    return {name: values[:, grid - length :] for name, values in predictions.items()}
+    start = given.times.shape[-1] - task.scored(data).shape[1]
+    return {name: values[:, start:] for name, values in point_predictions(train, given).items()}
 
 
 def _never_seen(train: Sequences, data: Sequences, task: Task) -> str:
@@ -317,15 +331,15 @@ def _score(name: str, mean: Tensor, samples: Tensor | None, truth: Tensor, mask:
     )
 
 
+def score_normal(name: str, forecast: NormalForecast, truth: Tensor, mask: Tensor, note: str = "") -> Scores:
+    """Score a forecast that is a normal distribution, in closed form; entries without an interval count in no share."""
+    forecast = NormalForecast(forecast.mean.to(truth), forecast.scale.to(truth))
+    has_interval = mask & forecast.scale.isfinite()
+    inner, outer = (average(forecast.covers(truth, level), has_interval, 0) for level in (0.5, 0.9))
+    errors, ranked = mse(forecast.mean, truth, mask=mask, keep=0), average(forecast.crps(truth), mask, 0)
+    return Scores(name, errors, ranked, inner, outer, note)
+
+
 def _require_task(task: Task) -> None:
     is_object = not isinstance(task, type) and callable(getattr(task, "given", None))
     require(is_object, "task", "an object such as `Forecasting(num_observed=20)`", task)
-
-
-def _last_seen(given: Sequences, fill: Tensor) -> Tensor:
-    """The most recent seen frame at every step of the grid; `fill` before the first."""
-    frames, latest = [], fill[:, 0].to(given.values)
-    for step in range(given.num_steps):
-        latest = torch.where(given.entry_mask[:, step], given.values[:, step], latest)
-        frames.append(latest)
-    return torch.stack(frames + [latest] * given.horizon, 1)

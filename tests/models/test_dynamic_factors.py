@@ -10,6 +10,7 @@ from torch.distributions import MultivariateNormal
 import pyro_seq as ps
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.infer.objective import Objective
+from pyro_seq.models import dynamic_factors
 from pyro_seq.testing import check_model
 
 QUIET = ps.Trainer(progress=False, accelerator="cpu")
@@ -84,6 +85,19 @@ def test_the_bound_is_the_evidence_at_every_draw_and_so_is_its_gradient(fitted):
     torch.testing.assert_close((ends[0] - ends[1]) / (2 * width), slope, rtol=1e-5, atol=1e-7)
 
 
+def test_the_law_of_the_series_is_the_dense_gaussian(fitted):
+    model, data = fitted
+    with torch.no_grad():
+        found = model.marginal(data, {})
+        for series in range(len(data)):
+            mean, cov = dense(model, data, series)
+            seen = data.entry_mask[series].flatten()
+            exact = MultivariateNormal(mean[seen], cov[seen][:, seen]).log_prob(data.values[series].flatten()[seen])
+            torch.testing.assert_close(found.log_prob(data.values)[series], exact, rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(found.variance[series].flatten(), cov.diagonal(), rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(found.mean.expand_as(data.values)[series].flatten(), mean)
+
+
 @pytest.mark.parametrize("verb", ["impute", "forecast"])
 def test_predictions_are_those_of_the_dense_gaussian(fitted, verb):
     model, data = fitted
@@ -110,10 +124,102 @@ def test_predictions_are_those_of_the_dense_gaussian(fitted, verb):
         assert float((sample.std(0) / spread[wanted] - 1).abs().max()) < 5 / (2 * count) ** 0.5
 
 
+@pytest.mark.parametrize("df", [3.0, 1e8])
+def test_under_heavy_tails_the_guide_is_the_posterior_under_weighted_noise(df, monkeypatch):
+    """Against the dense Gaussian whose noise is divided by the weights; and these satisfy their rule."""
+    monkeypatch.setattr(dynamic_factors, "_ROUNDS", 100)
+    data = irregular()
+    model = ps.DynamicFactors((3,), 2, emission=ps.StudentTEmission(initial_df=df)).double()
+    torch.nn.init.normal_(model.emission.decoder.weight)
+    model.take_units(data)
+    factors, series = model.encode(data), 1
+    units, loadings = model.emission.units, model.emission.decoder.weight.detach()
+    weights = factors.linear.parameters.observation[series, ..., 0] / loadings[:, 0]
+    weights = weights.square().detach()  # (time, variable)
+    apart = (data.times[series][:, None] - data.times[series]).abs()[..., None] / model.time_scale
+    prior = torch.exp(-apart / model.timescales).detach()  # (time, time, factor)
+    count = len(prior)
+    prior = torch.einsum("tsk,kl->tksl", prior, torch.eye(2).double()).reshape(2 * count, 2 * count)
+    rows = torch.kron(torch.eye(count).double(), loadings)
+    noise = (model.emission.scale / units.unit).detach().square() / weights
+    values = (units(data.values[series]) - model.emission.decoder.bias).detach().flatten()
+    seen = data.entry_mask[series].flatten()
+    rows, noise, values = rows[seen], noise.flatten()[seen], values[seen]
+    gain = torch.linalg.solve(rows @ prior @ rows.mT + noise.diag(), rows @ prior).mT
+    mean, cov = gain @ values, prior - gain @ rows @ prior
+    path = torch.randn(2 * count).double()
+    exact = MultivariateNormal(mean, cov).log_prob(path)
+    value = torch.zeros(4, count, 2).double()
+    value[series] = path.view(count, 2)
+    torch.testing.assert_close(factors.log_prob(value)[series].detach(), exact, rtol=1e-9, atol=1e-9)
+    squares = (values - rows @ mean).square() + (rows @ cov * rows).sum(-1)
+    if df > 1e6:
+        torch.testing.assert_close(weights.flatten()[seen], torch.ones_like(noise), rtol=1e-6, atol=0)
+    else:
+        variables = torch.arange(3).repeat(count)[seen]
+        degrees = model.emission.df.detach()[variables]
+        scaled = squares / (noise * weights.flatten()[seen])
+        wanted = (degrees + 1) / (degrees + scaled)
+        torch.testing.assert_close(weights.flatten()[seen], wanted, rtol=1e-3, atol=0)
+
+
+def test_an_outlier_moves_a_robust_model_less():
+    """The same series with one entry ten deviations off: how far its hidden neighbour's mean follows."""
+    generator = torch.Generator().manual_seed(0)
+    level = torch.randn(60, 1, 1, generator=generator)
+    values = level + 0.3 * torch.randn(60, 10, 2, generator=generator)
+    train, given = ps.Sequences(values), ps.Sequences(values[:20]).hide((torch.arange(10) == 5).expand(20, 10))
+    spoilt = values[:20].clone()
+    spoilt[:, 4, 0] += 10.0
+    odd = ps.Sequences(spoilt).hide((torch.arange(10) == 5).expand(20, 10))
+    moved = {}
+    for emission in (ps.GaussianEmission(), ps.StudentTEmission(initial_df=3.0)):
+        torch.manual_seed(0)
+        model = ps.DynamicFactors((2,), 1, emission=emission)
+        posterior = ps.fit(model, train, ps.SVI(num_steps=60, learning_rate=0.1), trainer=QUIET)
+        means = [ps.impute(posterior, data, num_samples=200).mean[:, 5] for data in (given, odd)]
+        moved[type(emission)] = float((means[1] - means[0]).abs().mean())
+    assert moved[ps.StudentTEmission] < 0.5 * moved[ps.GaussianEmission]
+
+
+def test_inputs_act_at_once_whatever_their_unit(fitted):
+    """Evidence against the dense Gaussian around the mean that the inputs move; forecasts follow their future."""
+    _, data = fitted
+    inputs = 1e5 + 1e3 * torch.randn(4, 8, 1, dtype=torch.float64)
+    given = ps.Sequences(data.values, mask=data.mask, times=data.times, inputs=inputs[:, :6])
+    model = ps.DynamicFactors((3,), 2, input_dim=1).double()
+    torch.nn.init.normal_(model.emission.decoder.weight)
+    model.take_units(given)
+    plain = make_model()
+    plain.load_state_dict(
+        {name: value for name, value in model.state_dict().items() if name in plain.state_dict()}
+        | {"emission.decoder.weight": model.emission.decoder.weight[:, :2]},
+        strict=False,
+    )
+    scaled = (inputs[:, :6] - model.input_units.units.centre) / model.input_units.units.unit
+    shift = scaled * model.emission.decoder.weight[:, 2] * model.emission.units.unit
+    moved = ps.Sequences((data.values - shift.detach()), mask=data.mask, times=data.times)
+    torch.testing.assert_close(Objective(model)(given).total, Objective(plain)(moved).total, rtol=1e-10, atol=1e-10)
+    law = model.marginal(given, {}).log_prob(given.values)
+    torch.testing.assert_close(-law.mean(), Objective(model)(given).total, rtol=1e-9, atol=1e-9)
+    later = given.extend(times=given.times[:, -1:] + 1.0, inputs=inputs[:, 6:7])
+    far = given.extend(times=given.times[:, -1:] + 1.0, inputs=inputs[:, 6:7] + 1e3)
+    posterior = ps.GuidePosterior(model)
+    ahead = [ps.forecast(posterior, one, num_samples=5).samples for one in (later, far)]
+    step = 1e3 / model.input_units.units.unit * model.emission.decoder.weight[:, 2] * model.emission.units.unit
+    torch.testing.assert_close(ahead[1] - ahead[0], step.detach().expand_as(ahead[0]), rtol=1e-6, atol=1e-6)
+    with pytest.raises(ShapeError, match="`data.inputs` must have 1 entries a step"):
+        ps.forecast(posterior, data, horizon=1)
+
+
 def test_it_keeps_every_rule():
     values = torch.randn(6, 7, 3, dtype=torch.float64).cumsum(1)
-    report = check_model(ps.DynamicFactors((3,), 2).double(), ps.Sequences(values))
-    assert report.names("failed") == ()
+    inputs = torch.randn(6, 7, 2, dtype=torch.float64)
+    for model, data in [
+        (ps.DynamicFactors((3,), 2), ps.Sequences(values)),
+        (ps.DynamicFactors((3,), 2, input_dim=2, emission=ps.StudentTEmission()), ps.Sequences(values, inputs=inputs)),
+    ]:
+        assert check_model(model.double(), data).names("failed") == ()
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])

@@ -120,7 +120,22 @@ class Spied:
         return self.predictions[-1]
 
 
-TASKS = pytest.mark.parametrize("task", [Reconstruction(), Forecasting(6), Imputation(0.4, num_kept=2)], ids=str)
+SINGLE = Imputation(0.4, num_kept=2, is_by_entry=True)
+TASKS = pytest.mark.parametrize(
+    "task", [Reconstruction(), Forecasting(6), Imputation(0.4, num_kept=2), SINGLE], ids=str
+)
+
+
+def test_entries_are_hidden_each_by_itself():
+    values = torch.randn(50, 40, 3)
+    data = Sequences(values).hide(torch.arange(40).expand(50, 40) == 7)
+    hidden, given = SINGLE.scored(data), SINGLE.given(data)
+    assert not bool(hidden[:, :2].any()) and not bool(hidden[:, 7].any())
+    assert torch.equal(given.entry_mask, data.entry_mask & ~hidden)
+    count = 50 * 37 * 3
+    # five standard errors of a share of 0.4, and of the share of steps that hide all three
+    assert abs(float(hidden.sum() / count) - 0.4) < 5 * (0.24 / count) ** 0.5
+    assert abs(float(hidden.all(-1).sum() / (50 * 37)) - 0.4**3) < 5 * (0.06 / (50 * 37)) ** 0.5
 
 
 @TASKS

@@ -188,6 +188,7 @@ def test_baselines_by_hand():
     scores = {row.name: float(row.mse) for row in evaluate_baselines(train, test, Forecasting(2))}
     mean = (0 + 1 + 2 + 30) / 6
     expected = {"training mean": (4 - mean) ** 2, "last frame": 4.0, "nearest training series": 4.0}
+    expected |= {"drift": 1.0, "exponential smoothing": 4.0}
     assert scores == pytest.approx(expected)
 
 

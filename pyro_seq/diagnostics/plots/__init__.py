@@ -1,6 +1,7 @@
 """Figures and animations. Every function returns a figure of its own and leaves pyplot alone."""
 
 from pyro_seq.diagnostics.plots.animation import save_gif
+from pyro_seq.diagnostics.plots.backtest import plot_backtest
 from pyro_seq.diagnostics.plots.calibration import plot_calibration, plot_ranks
 from pyro_seq.diagnostics.plots.energy import plot_energy
 from pyro_seq.diagnostics.plots.forecasts import plot_forecast_fan
@@ -13,6 +14,7 @@ from pyro_seq.diagnostics.plots.training import plot_learning_curve
 
 __all__ = [
     "frame_rows",
+    "plot_backtest",
     "plot_calibration",
     "plot_energy",
     "plot_forecast_fan",

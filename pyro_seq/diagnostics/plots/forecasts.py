@@ -86,9 +86,9 @@ def plot_forecast_fan(
             y=value_label if place % columns == 0 else "",
         )
         panel.tick_params(labelbottom=place + columns >= len(entries))
-        _draw_fan(panel, times, draws[:, :, entry], sorted(levels, reverse=True), num_paths)
+        draw_fan(panel, times, draws[:, :, entry], sorted(levels, reverse=True), num_paths)
         if truth is not None:
-            _draw_truth(panel, truth, series, entry, num_observed)
+            draw_truth(panel, truth, series, entry, num_observed)
     for panel in list(grid.flat)[len(entries) :]:
         panel.remove()
     handles, labels = _legend_entries(grid.flat[0])
@@ -96,7 +96,8 @@ def plot_forecast_fan(
     return figure
 
 
-def _draw_fan(panel: Axes, times: np.ndarray, draws: torch.Tensor, levels: list[float], num_paths: int) -> None:
+def draw_fan(panel: Axes, times: np.ndarray, draws: torch.Tensor, levels: list[float], num_paths: int) -> None:
+    """Intervals of one entry's draws (sample, time), widest first, the median, and the first few draws."""
     draws = draws.double()
     for place, level in enumerate(levels):
         ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=draws.dtype, device=draws.device)
@@ -108,7 +109,8 @@ def _draw_fan(panel: Axes, times: np.ndarray, draws: torch.Tensor, levels: list[
     panel.plot(times, as_numpy(draws.median(0).values), color=MODEL, linewidth=1.4, label="median")
 
 
-def _draw_truth(panel: Axes, truth: Sequences, series: int, entry: int, num_observed: int | None) -> None:
+def draw_truth(panel: Axes, truth: Sequences, series: int, entry: int, num_observed: int | None) -> None:
+    """Dots for what was seen of an entry, rings for what was held out, and a line between the two."""
     truth = truth.seen()
     times = as_numpy(truth.times[series] if truth.times.ndim == 2 else truth.times)
     shape = (truth.num_steps, -1)

@@ -1,0 +1,43 @@
+"""Several fits in one call: new models, each with weights that follow from the seed, each in a folder of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pyro_seq._random import isolated_rng
+from pyro_seq.door import require_type
+from pyro_seq.errors import DataError
+from pyro_seq.model import SequenceModel
+from pyro_seq.training.trainer import Trainer
+
+
+def require_factory(model_factory: Any, name: str) -> None:
+    """Refuse a model where a function that makes one is wanted."""
+    if isinstance(model_factory, SequenceModel) or not callable(model_factory):
+        raise DataError(
+            f"`{name}` must make a new model at each call. Got {type(model_factory).__name__}. Pass a function, such "
+            "as `lambda: DynamicFactors(obs_shape=(3,))`."
+        )
+
+
+def made(model_factory: Callable[[], SequenceModel], seed: int, earlier: SequenceModel | None) -> SequenceModel:
+    """A new model, with weights that follow from the seed."""
+    with isolated_rng(seed, 1):  # apart from the noise of the fit
+        model = model_factory()
+    require_type(model, SequenceModel, "model_factory()")
+    if model is earlier:
+        raise DataError(
+            "`model_factory` must make a new model at each call. Got the same one twice, which would keep the units "
+            "and weights of an earlier cutoff. Build the model inside the function, or pass `refit=False`."
+        )
+    return model
+
+
+def trainer_in(trainer: Trainer | None, folder: str) -> Trainer | None:
+    """The trainer with its directory in a folder below."""
+    if trainer is None or trainer.directory is None:
+        return trainer
+    return replace(trainer, directory=Path(trainer.directory) / folder)

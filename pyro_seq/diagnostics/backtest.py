@@ -1,0 +1,228 @@
+"""``backtest``: forecasts from several origins of the past, each by a model that knows nothing later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pyro_seq._arguments import require, seed_number, whole_number
+from pyro_seq.data import Sequences, SequenceSource
+from pyro_seq.diagnostics._cutoffs import cutoff_steps
+from pyro_seq.diagnostics._fits import made, require_factory, trainer_in
+from pyro_seq.diagnostics._tally import AXES, SCORES, Tally, scores_of_draws, scores_of_normal, summed
+from pyro_seq.door import require_type
+from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.infer.fit import Method, fit
+from pyro_seq.metrics import NormalForecast
+from pyro_seq.model import SequenceModel
+from pyro_seq.posterior import Posterior, Prediction
+from pyro_seq.predict.baselines import classical_forecasts, point_predictions, shortfall
+from pyro_seq.predict.evaluate import Forecasting
+from pyro_seq.predict.verbs import forecast
+from pyro_seq.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Backtest:
+    r"""Forecasts from several origins, and their scores beside those of baselines.
+
+    Attributes:
+        data: The series, without a horizon.
+        horizon: Number of steps forecast from each origin.
+        cutoffs: Number of steps seen at each origin.
+        predictions: The forecast from each origin, (sample, series, horizon, \*obs), without its latents; NaN for
+            series that have shown nothing before.
+        tallies: Sums of scores by predictor, the model first; `table` makes averages of them.
+        notes: For baselines that lack something, what, by predictor.
+    """
+
+    data: Sequences
+    horizon: int
+    cutoffs: tuple[int, ...]
+    predictions: tuple[Prediction, ...]
+    tallies: Mapping[str, Tally]
+    notes: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Backtest({', '.join(self.tallies)}, cutoffs {list(self.cutoffs)}, horizon {self.horizon})"
+
+    def table(self, by: str | Sequence[str] = "horizon") -> pd.DataFrame:
+        """Scores in the unit of the data, a row for each predictor and each value of `by`.
+
+        `rmse` is that of the mean forecast, `mae` that of the median; `crps` is the absolute error where there is no
+        interval, and `coverage_50` and `coverage_90` are the shares of the truth inside central intervals, over the
+        entries that have one. `count` entries were scored.
+
+        Args:
+            by: What is not averaged over: ``"horizon"``, the number of steps ahead, ``"cutoff"``, ``"entry"`` (of the
+                flattened observation), several of them, or ``()`` for one row a predictor.
+
+        Raises:
+            DataError: When `by` names something else.
+        """
+        import pandas as pd
+
+        names = (by,) if isinstance(by, str) else tuple(by)
+        require(len(set(names)) == len(names) and set(names) <= set(AXES), "by", f"some of {AXES}", by)
+        kept = [axis for axis in AXES if axis in names]
+        labels = {"cutoff": self.cutoffs, "horizon": range(1, self.horizon + 1), "entry": None}
+        frames = []
+        for predictor, tally in self.tallies.items():
+            scores = tally.scores([AXES.index(axis) for axis in kept])
+            levels = [labels[axis] or range(tally.totals.shape[-1]) for axis in kept]
+            index = pd.MultiIndex.from_product([[predictor], *levels], names=["predictor", *kept])
+            columns = {name: score.flatten().numpy() for name, score in scores.items()}
+            frames.append(pd.DataFrame(columns, index=index).astype({"count": int}))
+        return pd.concat(frames).reset_index()[["predictor", *kept, *SCORES, "count"]]
+
+
+def backtest(
+    model_factory: Callable[[], SequenceModel],
+    data: Sequences,
+    method: Method,
+    *,
+    horizon: int,
+    cutoffs: int | Sequence[Any] = 5,
+    refit: bool = True,
+    num_observed: int | None = None,
+    period: int | None = None,
+    num_samples: int = 100,
+    seed: int = 0,
+    trainer: Trainer | None = None,
+) -> Backtest:
+    """Forecast from several origins of the past, each time by a model that has seen what came before it and no more.
+
+    At each cutoff a new model is trained on the steps before it, its units among what it learns there, and forecasts
+    the next `horizon` steps, with their inputs where the data have some. Series of which nothing is seen in the steps
+    that the model is given are left out at that cutoff. The baselines are those of `evaluate_baselines`, from the same
+    steps.
+
+    Cost: one fit a cutoff; with ``refit=False`` one in all.
+
+    Args:
+        model_factory: Makes a new model, such as ``lambda: ps.DynamicFactors((3,))``; called with a random state that
+            follows from `seed`.
+        data: One series or many; a horizon is dropped.
+        method: How to fit.
+        horizon: Number of steps to forecast.
+        cutoffs: Where forecasts begin: numbers of steps seen, or the dates of the last seen step where the data have
+            dates. A number stands for so many, evenly from half of the steps to the last that leaves a whole horizon.
+        refit: Train a new model at each cutoff. Otherwise the one of the first cutoff forecasts from all, given what
+            was seen until then.
+        num_observed: Number of steps before a cutoff that the model is given for its forecast, as one that learns from
+            windows should be; all when absent. Training and baselines see all.
+        period: Steps in a season, for the baseline of that name; None where there is none.
+        num_samples: Number of predictive draws.
+        seed: Seed of the weights, the fit and the draws, the same at each cutoff.
+        trainer: As for `fit`. A directory gets a folder for each cutoff, ``cutoff-120``; with ``resume=True``
+            a backtest that was stopped goes on where it was.
+
+    Returns:
+        The forecasts and their scores.
+
+    Raises:
+        DataError: When cutoffs leave no steps to learn from or to score, or `model_factory` makes no new model.
+        UnsupportedError: When `data` are a source.
+        KeyboardInterrupt: When a fit was interrupted, other than by ``Trainer(max_seconds=...)``.
+
+    Example:
+        >>> factory = lambda: ps.DynamicFactors((1,), num_factors=2)  # doctest: +SKIP
+        >>> result = backtest(factory, ps.datasets.nile(), ps.SVI(num_steps=500), horizon=5)  # doctest: +SKIP
+        >>> result.table()  # doctest: +SKIP
+
+    References:
+        Tashman, "Out-of-sample tests of forecasting accuracy", International Journal of Forecasting, 2000.
+    """
+    data = _checked(model_factory, data, refit, period)
+    horizon, seed = whole_number(horizon, "horizon", 1), seed_number(seed)
+    num_samples = whole_number(num_samples, "num_samples", 1)
+    num_observed = None if num_observed is None else whole_number(num_observed, "num_observed", 1)
+    ends = cutoff_steps(cutoffs, data, horizon)
+    posterior: Posterior | None = None
+    predictions: list[Prediction] = []
+    tallies: dict[str, list[Tally]] = {}
+    notes: dict[str, str] = {}
+    for cutoff in ends:
+        start = 0 if num_observed is None else max(cutoff - num_observed, 0)
+        is_seen = data.step_mask[:, start:cutoff].any(1)
+        if not bool(is_seen.any()):
+            raise DataError(
+                f"`cutoffs` must leave something to go by. Nothing is seen in steps {start} to {cutoff - 1}."
+            )
+        past, part = data.first(cutoff), data.first(cutoff + horizon)[is_seen]
+        past, given = past[past.step_mask.any(1)], Forecasting(cutoff).given(part)
+        if posterior is None or refit:
+            model = made(model_factory, seed, None if posterior is None else posterior.model)
+            posterior = _fitted(model, past, method, seed, trainer_in(trainer, f"cutoff-{cutoff}"))
+        shown = Forecasting(cutoff - start).given(part.take_steps(torch.arange(start, cutoff + horizon)))
+        prediction = forecast(posterior, shown, num_samples=num_samples, seed=seed)
+        truth, mask = part.values[:, cutoff:], part.entry_mask[:, cutoff:]
+        scores = {type(posterior.model).__name__: scores_of_draws(prediction, truth)}
+        for name, rival in _rivals(past, given, period).items():
+            note = shortfall(name, rival, mask)
+            notes |= {name: f"cutoff {cutoff}: {note}"} if note else {}
+            scores[name] = scores_of_normal(rival, truth)
+        for name, each in scores.items():
+            tallies.setdefault(name, []).append(summed(each, mask))
+        predictions.append(_of_all_series(prediction, is_seen))
+    joined = {
+        name: Tally(*(torch.stack(parts, 1) for parts in zip(*rows, strict=True))) for name, rows in tallies.items()
+    }
+    return Backtest(data, horizon, tuple(ends), tuple(predictions), joined, notes)
+
+
+# ---------------------------------------------------------------------- arguments
+
+
+def _checked(model_factory: Any, data: Any, refit: Any, period: Any) -> Sequences:
+    """The data without their horizon; refuses what cannot be meant."""
+    require_factory(model_factory, "model_factory")
+    if isinstance(data, SequenceSource):
+        raise UnsupportedError(f"`data` must be in memory. Got {data!r}. Pass a part of it, such as `data[:1000]`.")
+    require_type(data, Sequences, "data")
+    require(isinstance(refit, bool), "refit", "True or False", refit)
+    if period is not None:
+        whole_number(period, "period", 1)
+        require(len(data.obs_shape) == 1, "period", f"None for observations of shape {data.obs_shape}", period)
+    return data.seen()
+
+
+# ---------------------------------------------------------------------- fits
+
+
+def _fitted(model: SequenceModel, past: Sequences, method: Method, seed: int, trainer: Trainer | None) -> Posterior:
+    posterior = fit(model, past, method, seed=seed, trainer=trainer)
+    is_cut = getattr(posterior, "status", "") == "interrupted" and (trainer is None or trainer.max_seconds is None)
+    if is_cut:
+        raise KeyboardInterrupt(
+            "A fit of the backtest was interrupted. With `Trainer(directory=..., resume=True)` it goes on."
+        )
+    return posterior
+
+
+# ---------------------------------------------------------------------- forecasts
+
+
+def _rivals(past: Sequences, given: Sequences, period: int | None) -> dict[str, NormalForecast]:
+    """The baselines over the horizon by name; those without intervals have an unknown scale."""
+    points = {name: values[:, given.num_steps :] for name, values in point_predictions(past, given).items()}
+    rivals = {name: NormalForecast(values, torch.full_like(values, torch.nan)) for name, values in points.items()}
+    return rivals | (classical_forecasts(past, given, period) if len(past.obs_shape) == 1 else {})
+
+
+def _of_all_series(prediction: Prediction, chosen: Tensor) -> Prediction:
+    """The prediction without its latents, and with NaN for the series that were not among the chosen."""
+
+    def spread(values: Tensor, axis: int) -> Tensor:
+        shape = [*values.shape[:axis], len(chosen), *values.shape[axis + 1 :]]
+        return values.new_full(shape, torch.nan).index_copy_(axis, chosen.nonzero()[:, 0], values)
+
+    times = prediction.times if prediction.times.ndim == 1 else spread(prediction.times, 0)
+    return Prediction(spread(prediction.samples, 1), spread(prediction.emission_means, 1), {}, times)

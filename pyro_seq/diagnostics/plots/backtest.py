@@ -1,0 +1,71 @@
+"""``plot_backtest``: forecasts from several origins over what came, and their scores by the number of steps ahead."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pyro_seq._arguments import require
+from pyro_seq.diagnostics._tally import SCORES
+from pyro_seq.diagnostics.backtest import Backtest
+from pyro_seq.diagnostics.plots.forecasts import draw_fan, draw_truth
+from pyro_seq.diagnostics.plots.style import MUTED, SERIES, add_legend, as_numpy, new_figure, tidy, time_label
+
+_LEVELS = {"coverage_50": 0.5, "coverage_90": 0.9}
+
+
+def plot_backtest(
+    result: Backtest, *, score: str = "crps", series: int = 0, entry: int = 0, unit: str = "", value_label: str = ""
+) -> Figure:
+    """Two panels: the fan from each origin over one series, and a score of every predictor by the steps ahead.
+
+    Args:
+        result: What `backtest` returned.
+        score: ``"rmse"``, ``"mae"``, ``"crps"``, ``"coverage_50"`` or ``"coverage_90"``, averaged over all series,
+            entries and cutoffs.
+        series: Which series has its forecasts drawn.
+        entry: Which entry of its (flattened) observation.
+        unit: Of the time stamps.
+        value_label: Of the values, with their unit.
+
+    Returns:
+        The figure.
+
+    Raises:
+        DataError: When the score, the series or the entry does not exist.
+
+    Example:
+        >>> figure = plot_backtest(backtest(factory, data, method, horizon=12), score="rmse")  # doctest: +SKIP
+    """
+    data = result.data
+    num_entries = data.values[0, 0].numel()
+    require(score in SCORES, "score", f"one of {SCORES}", score)
+    require(0 <= series < len(data), "series", f"from 0 to {len(data) - 1}", series)
+    require(0 <= entry < num_entries, "entry", f"from 0 to {num_entries - 1}", entry)
+    figure = new_figure(9.0, 3.0)
+    fans, curves = figure.subplots(1, 2, width_ratios=(3, 2))
+    tidy(fans, x=time_label("time", unit), y=value_label)
+    _draw_fans(fans, result, series, entry)
+    tidy(curves, x="steps ahead", y=score.replace("_", " "))
+    for number, (name, rows) in enumerate(result.table().groupby("predictor", sort=False)):
+        if rows[score].notna().any():
+            colour = SERIES[number % len(SERIES)]
+            curves.plot(rows["horizon"], rows[score], color=colour, linewidth=1.4, marker=".", label=name)
+    if score in _LEVELS:
+        curves.axhline(_LEVELS[score], color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
+    curves.xaxis.get_major_locator().set_params(integer=True)
+    add_legend(curves)
+    return figure
+
+
+def _draw_fans(panel: Axes, result: Backtest, series: int, entry: int) -> None:
+    """The forecast from each origin, in the look of `plot_forecast_fan`; the legend names the first."""
+    draw_truth(panel, result.data, series, entry, None)
+    for prediction in result.predictions:
+        draws = prediction.samples[:, series].reshape(*prediction.samples[:, series].shape[:2], -1)[..., entry]
+        times = prediction.times[series] if prediction.times.ndim == 2 else prediction.times
+        if not bool(draws.isnan().any()):
+            draw_fan(panel, as_numpy(times), draws, [0.9, 0.5], 0)
+    handles, labels = panel.get_legend_handles_labels()
+    first = dict(zip(reversed(labels), reversed(handles), strict=True))
+    add_legend(panel, handles=list(first.values()), labels=list(first), ncols=4, loc="best")

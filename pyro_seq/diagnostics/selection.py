@@ -1,0 +1,112 @@
+"""``select``: which of several models, by what they predict of validation series."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyro_seq._arguments import require
+from pyro_seq.data import Sequences, SequenceSource
+from pyro_seq.diagnostics._fits import made, require_factory, trainer_in
+from pyro_seq.door import require_type
+from pyro_seq.errors import DataError
+from pyro_seq.infer.fit import Method, fit
+from pyro_seq.model import SequenceModel
+from pyro_seq.posterior import Posterior
+from pyro_seq.predict.evaluate import Scores, Task, evaluate
+from pyro_seq.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CRITERIA = ("crps", "mse")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Selection:
+    """Several models that were fitted to the same data, and the best of them.
+
+    Attributes:
+        best: Name of the one with the lowest score on the validation series.
+        posterior: What `fit` returned for it.
+        scores: Scores of all on the validation series, by name.
+    """
+
+    best: str
+    posterior: Posterior
+    scores: Mapping[str, Scores]
+
+    def __repr__(self) -> str:
+        return f"Selection({self.best!r} of {list(self.scores)})"
+
+    def table(self) -> pd.DataFrame:
+        """A row for each candidate, its scores averaged over the validation series."""
+        import pandas as pd
+
+        rows = {name: scores.means() for name, scores in self.scores.items()}
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model").reset_index()
+
+
+def select(
+    candidates: Mapping[str, Callable[[], SequenceModel]],
+    data: Sequences | SequenceSource,
+    method: Method,
+    *,
+    validation: Sequences,
+    task: Task,
+    criterion: str = "crps",
+    num_samples: int = 100,
+    seed: int = 0,
+    trainer: Trainer | None = None,
+) -> Selection:
+    """Fit each of several models, and keep the one that predicts validation series best.
+
+    For sizes that no likelihood of the training data can tell, such as the number of factors of `DynamicFactors`.
+    All get the same seed, method and task. Judge the winner on a third set of series: its score here is too good.
+
+    Cost: one fit a candidate.
+
+    Args:
+        candidates: Functions that make a new model, by name.
+        data: Training data.
+        method: How to fit.
+        validation: Series that take no part in training.
+        task: What to predict of them: `Reconstruction`, `Forecasting` or `Imputation`.
+        criterion: ``"crps"``, which looks at the whole prediction, or ``"mse"``, which looks at its mean; both weigh
+            variables by their unit, so bring these to one scale before.
+        num_samples: Number of predictive draws.
+        seed: Seed of the weights, the fits and the draws.
+        trainer: As for `fit`. A directory gets a folder for each candidate, of its name.
+
+    Returns:
+        The best, with the scores of all.
+
+    Raises:
+        DataError: When there is no candidate, or one makes no new model.
+
+    Example:
+        >>> sizes = {f"{size} factors": lambda size=size: ps.DynamicFactors((36,), size) for size in (8, 16, 24)}
+        ... # doctest: +SKIP
+        >>> chosen = select(sizes, train, method, validation=val, task=ps.Imputation(0.1))  # doctest: +SKIP
+        >>> chosen.best  # doctest: +SKIP
+    """
+    is_named = isinstance(candidates, Mapping) and bool(candidates) and all(isinstance(key, str) for key in candidates)
+    require(is_named, "candidates", "a dictionary of functions that make models, by name", candidates)
+    for name, factory in candidates.items():
+        require_factory(factory, f"candidates[{name!r}]")
+    require(criterion in _CRITERIA, "criterion", f"one of {_CRITERIA}", criterion)
+    require_type(validation, Sequences, "validation")
+    if not bool(task.scored(validation).any()):
+        raise DataError(f"`task` leaves nothing to score in `validation`: {task} in {validation!r}.")
+    scores: dict[str, Scores] = {}
+    best: tuple[float, str, Posterior] | None = None
+    for name, factory in candidates.items():
+        model = made(factory, seed, None if best is None else best[2].model)
+        posterior = fit(model, data, method, seed=seed, trainer=trainer_in(trainer, name))
+        scores[name] = evaluate(posterior, validation, task, num_samples=num_samples, seed=seed)
+        score = scores[name].means()[criterion]
+        if best is None or score < best[0]:
+            best = score, name, posterior
+    assert best is not None
+    return Selection(best[1], best[2], scores)

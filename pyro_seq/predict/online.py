@@ -1,0 +1,310 @@
+"""On-line filtering: a fitted model takes in one observation after another, at a cost that does not grow.
+
+The state of a filter is a mean and a covariance for each series, so nothing that was seen so far need be kept. It is
+exact, for models whose observations have a linear Gaussian law, `SequenceModel.marginal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_seq._arguments import require, seed_number, whole_number
+from pyro_seq._process import one_at_a_time
+from pyro_seq._random import isolated_rng
+from pyro_seq.data import Sequences
+from pyro_seq.data._validation import as_times
+from pyro_seq.data.calendar import Calendar
+from pyro_seq.distributions.linear_gaussian import LinearGaussian
+from pyro_seq.door import require_data, require_posterior, require_type
+from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.model import EVEN, SequenceModel, is_latent, is_local, rounding
+from pyro_seq.ops.kalman import step
+from pyro_seq.ops.kalman.routines import FilterResult
+from pyro_seq.posterior import Posterior, Prediction, prediction_context
+from pyro_seq.predict._law import at_step, law_of, require_local_moves
+from pyro_seq.predict.finite import about_numbers, require_finite
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FilterState:
+    r"""What a filter knows of each series after its last step: Gaussian, given the latents that all series share.
+
+    Attributes:
+        model: The fitted model.
+        latents: Draws of the latents that all series share, (sample, 1, \*event), which stay as they were fitted.
+        means: Of the hidden state, (sample, series, state); one sample where no latents are shared.
+        covs: Its covariances, (sample, series, state, state).
+        log_likelihood: Log density of all observed entries so far, (sample, series), in nats. What one observation adds
+            is its density given those before: the less, the more of a surprise.
+        ends: The first and the last time stamp, (2,) or (series, 2).
+        spacing: From the last step to the next, unless another time is given, (1,) or (series, 1).
+        obs_shape: Shape of one observation.
+        input_dim: Number of inputs at a step; 0 where the data had none.
+        calendar: How time stamps count dates; None where they are numbers.
+    """
+
+    model: SequenceModel
+    latents: Mapping[str, Tensor]
+    means: Tensor
+    covs: Tensor
+    log_likelihood: Tensor
+    ends: Tensor
+    spacing: Tensor
+    obs_shape: tuple[int, ...]
+    input_dim: int
+    calendar: Calendar | None
+
+    def __repr__(self) -> str:
+        samples, series, size = self.means.shape
+        return f"FilterState({type(self.model).__name__}, (sample {samples}, series {series}, state {size}))"
+
+
+@one_at_a_time
+def start_filter(posterior: Posterior, data: Sequences, *, num_samples: int = 100, seed: int = 0) -> FilterState:
+    """Filter what was seen so far, to go on with `filter_step`. Cost: one pass over all steps.
+
+    Args:
+        posterior: What `fit` returned for a model whose observations have a linear Gaussian law: `DynamicFactors`, or
+            one with a `LinearGaussian` at its site ``x``.
+        data: What was seen so far; a horizon is dropped.
+        num_samples: Draws of the latents that all series share, where there are any.
+        seed: Seed of these draws.
+
+    Returns:
+        The state after the last step of the grid.
+
+    Raises:
+        DataError: When the data do not fit the model, or do not determine a state of whose start nothing is known.
+        UnsupportedError: When the observations have another law, or one that depends on the number of steps before.
+
+    Example:
+        >>> state = start_filter(posterior, data.first(100))  # doctest: +SKIP
+        >>> state = filter_step(state, torch.tensor([[1120.0]]))  # doctest: +SKIP
+        >>> filter_forecast(state, horizon=5).mean  # doctest: +SKIP
+    """
+    require_posterior(posterior)
+    require_data(posterior.model, data)
+    data, model = data.seen(), posterior.model
+    num_samples, seed = whole_number(num_samples, "num_samples", 1), seed_number(seed)
+    with prediction_context(model), about_numbers():
+        latents = _shared_latents(posterior, data, num_samples, seed)
+        law = law_of(model, data, latents)
+        require_local_moves(model, data, latents, law)
+        filtered = law.filter(data.values)
+    means, covs = filtered.filtered_means[..., -1, :], filtered.filtered_covs[..., -1, :, :]
+    if not bool(means.isfinite().all()):
+        series = int((~means.isfinite()).any(-1).reshape(-1, len(data)).any(0).nonzero()[0])
+        raise DataError(
+            "`data` must determine the hidden state, of whose start nothing is known. Got too few observed entries in "
+            f"series {series}. Start the filter with more steps."
+        )
+    times = data.times
+    spacing = times.diff(dim=-1).median(-1, keepdim=True).values if data.num_steps > 1 else model.time_scale[None]
+    return FilterState(
+        model,
+        latents,
+        means=_by_sample(means, 2),
+        covs=_by_sample(covs, 3),
+        log_likelihood=_by_sample(filtered.log_likelihood, 1),
+        ends=times[..., [0, -1]],
+        spacing=spacing,
+        obs_shape=data.obs_shape,
+        input_dim=_input_dim(data),
+        calendar=data.calendar,
+    )
+
+
+@one_at_a_time
+def filter_step(
+    state: FilterState,
+    values: Any,
+    time: Any = None,
+    *,
+    mask: Any | None = None,
+    inputs: Any | None = None,
+) -> FilterState:
+    r"""Take in one more observation of each series. Cost: that of one step, however many came before.
+
+    The parameters and the latents that all series share stay as they were fitted.
+
+    Args:
+        state: What `start_filter` or this function returned; it stays as it is.
+        values: One observation of each series (series, \*obs); NaN marks a missing entry when no `mask` is given.
+        time: Its time stamp or date, one for all or (series,); one `spacing` after the last by default.
+        mask: True where observed, (series,) or (series, \*obs).
+        inputs: Inputs at this step (series, input_dim), for a model that reads some.
+
+    Returns:
+        The state after this step.
+
+    Raises:
+        ShapeError: When shapes do not fit.
+        DataError: When the time is not later than the last one, or not on the grid of a model that counts steps, or
+            values are infinite.
+        NumericalError: When the covariance of the observation is not positive definite.
+
+    Warns:
+        UserWarning: When values or inputs lie far outside of what the model was trained on.
+    """
+    require_type(state, FilterState, "state")
+    values = torch.as_tensor(values, dtype=state.means.dtype if isinstance(values, list | tuple) else None)
+    series = state.means.shape[1]
+    if values.ndim < 2 or len(values) != series:
+        raise ShapeError(
+            f"`values` must be one observation of each of {series} series, (series {series}, *obs). Got "
+            f"{tuple(values.shape)}. Pass those without news as NaN."
+        )
+    new = Sequences(
+        values[:, None].to(state.means.device),
+        mask=None if mask is None else torch.as_tensor(mask)[:, None],  # type: ignore[arg-type]
+        times=_next_times(state, time),
+        inputs=None if inputs is None else torch.as_tensor(inputs)[:, None],
+    )
+    grid = _after_the_ends(state, new)
+    state.model.check_range(new)
+    with prediction_context(state.model), about_numbers():
+        law = law_of(state.model, grid, state.latents)
+        before = FilterResult(state.means, state.covs, state.means, state.covs, state.log_likelihood)
+        after = step(new.values[:, 0], at_step(law.parameters, grid.num_steps - 1), before, new.entry_mask[:, 0])
+    return replace(
+        state,
+        means=after.filtered_means,
+        covs=after.filtered_covs,
+        log_likelihood=state.log_likelihood + after.log_likelihood,
+        ends=grid.times[..., [0, -1]],
+    )
+
+
+@one_at_a_time
+def filter_forecast(
+    state: FilterState,
+    *,
+    horizon: int | None = None,
+    times: Any | None = None,
+    inputs: Any | None = None,
+    num_samples: int = 100,
+    seed: int = 0,
+) -> Prediction:
+    r"""Draw the future of each series from the state of a filter. Cost: that of the horizon, whatever came before.
+
+    Args:
+        state: What `start_filter` or `filter_step` returned.
+        horizon: Number of steps after the last one, `spacing` apart.
+        times: Future time stamps (horizon,) or (series, horizon), or dates, in place of `horizon`.
+        inputs: Inputs over the horizon (series, horizon, input_dim).
+        num_samples: Number of draws.
+        seed: Seed of the draws.
+
+    Returns:
+        Draws over the horizon, as `forecast` gives them, with the latents that all series share. ``emission_means`` are
+        the exact means given these.
+
+    Raises:
+        DataError: When not exactly one of `horizon` and `times` is given, or times are not later than the last one.
+        NumericalError: When draws leave the finite numbers.
+    """
+    require_type(state, FilterState, "state")
+    num_samples, seed = whole_number(num_samples, "num_samples", 1), seed_number(seed)
+    if (horizon is None) == (times is None):
+        raise DataError("`filter_forecast` needs exactly one of `horizon` and `times`. Give the one you know.")
+    if times is None:
+        ahead = torch.arange(1, whole_number(horizon, "horizon", 1) + 1).to(state.ends)
+        times = state.ends[..., -1:] + state.spacing.to(state.ends) * ahead
+    times = as_times(times, state.ends.device, state.calendar)
+    hidden = state.means.new_full((state.means.shape[1], times.shape[-1], *state.obs_shape), torch.nan)
+    grid = _after_the_ends(state, Sequences(hidden, times=times, inputs=inputs))
+    start = grid.num_steps - times.shape[-1] - 1  # the last step of the filter
+    with prediction_context(state.model), isolated_rng(seed), about_numbers():
+        parameters = law_of(state.model, grid, state.latents).parameters.between(start, grid.num_steps)
+        parameters = parameters._replace(initial_mean=state.means, initial_cov=state.covs, diffuse=None)
+        path = LinearGaussian(parameters, grid.num_steps - start)
+        rounds = -(-num_samples // len(state.means))
+        draws = path.rsample(torch.Size([rounds])).flatten(0, 1)[:num_samples, :, 1:]
+        means = path.mean.repeat(rounds, 1, 1, 1)[:num_samples, :, 1:]
+        latents = {name: draw[:, 0].repeat(rounds, *[1] * (draw.ndim - 2)) for name, draw in state.latents.items()}
+        require_finite(draws, means, times)
+    return Prediction(draws, means, {name: draw[:num_samples] for name, draw in latents.items()}, times)
+
+
+def _shared_latents(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> dict[str, Tensor]:
+    """Draws of the latents that all series share; none where there are none."""
+    trace = poutine.trace(posterior.model.model).get_trace(posterior.model.prepare(data))
+    shared = [name for name, site in trace.nodes.items() if is_latent(site) and not is_local(site)]
+    draws = posterior.draws(data, num_samples, seed=seed) if shared else {}
+    return {name: draws[name] for name in shared}
+
+
+# ---------------------------------------------------------------------- the grid
+
+
+def _next_times(state: FilterState, time: Any) -> Tensor:
+    """Time stamps of the next observation, (1,) or (series, 1)."""
+    if time is None:
+        return state.ends[..., -1:] + state.spacing.to(state.ends)
+    given = time if isinstance(time, Tensor) else [time] if not hasattr(time, "__len__") else time
+    times = as_times(given, state.ends.device, state.calendar, "time").reshape(-1)
+    series = state.means.shape[1]
+    require(len(times) in (1, series), "time", f"one for all or one for each of {series} series", time)
+    return times if len(times) == 1 else times[:, None]
+
+
+def _after_the_ends(state: FilterState, new: Sequences) -> Sequences:
+    """The first and the last step of the filter, hidden, and new ones after them: all that the law of these needs.
+
+    Raises:
+        ShapeError: When observations or inputs are of another shape than at the start.
+        DataError: When the times do not increase, or the model counts steps and they are off its grid.
+    """
+    if new.obs_shape != state.obs_shape:
+        raise ShapeError(f"`values` must have observations of shape {state.obs_shape}. Got {new.obs_shape}.")
+    if _input_dim(new) != state.input_dim:
+        raise ShapeError(
+            f"`inputs` must have {state.input_dim} entries a step, as in the data that the filter was started with. "
+            f"Got {_input_dim(new)}."
+        )
+    if new.dtype != state.means.dtype:
+        raise DataError(f"`values` must be {state.means.dtype}, as the model is. Got {new.dtype}. Convert them.")
+    ends, times = state.ends, new.times
+    first, last = ends[..., :1], ends[..., 1:]
+    ends = last if bool((first == last).all()) else ends
+    if max(ends.ndim, times.ndim) == 2:
+        ends, times = (part.expand(len(new), -1) for part in (ends, times))
+    gaps = torch.cat([ends[..., -1:], times], -1).diff(dim=-1)
+    if bool((gaps <= 0).any()):
+        raise DataError(
+            f"`time` must be after that of the last step. Got {float(times.flatten()[0]):g} after "
+            f"{float(ends[..., -1].flatten()[0]):g}. Take observations in order, or start the filter anew."
+        )
+    off = (gaps - state.spacing).abs() > EVEN * state.spacing + 2 * rounding(times)
+    if state.model.counts_steps and bool(off.any()):
+        raise DataError(
+            f"`time` must be one step of {float(state.spacing.flatten()[0]):g} after the last: "
+            f"{type(state.model).__name__} counts steps. Got {float(gaps[off][0]):g}. Pass NaN for steps between."
+        )
+
+    def with_ends(part: Tensor) -> Tensor:
+        return torch.nn.functional.pad(part, (0, 0, ends.shape[-1], 0))  # hidden steps in front, along time
+
+    return Sequences(
+        with_ends(new.values),
+        mask=with_ends(new.entry_mask),
+        times=torch.cat([ends, times], -1),
+        inputs=None if new.inputs is None else with_ends(new.inputs),
+    )
+
+
+def _input_dim(data: Sequences) -> int:
+    return 0 if data.inputs is None else data.inputs.shape[-1]
+
+
+def _by_sample(values: Tensor, ndim: int) -> Tensor:
+    """Moments with the axes sample and series in front of `ndim` - 1 others, whether or not they had samples."""
+    while values.ndim < ndim + 1:
+        values = values[None]
+    return values
