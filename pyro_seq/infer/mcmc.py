@@ -17,7 +17,7 @@ from pyro_seq._arguments import keep_whole
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
-from pyro_seq.infer.chains import ChainRun, Chains, global_names, latent_sites
+from pyro_seq.infer.chains import ChainRun, Chains, global_names, latent_sites, require_whole
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import StoredPosterior, reading
 from pyro_seq.training.trainer import Trainer
@@ -143,7 +143,7 @@ class MCMC:
         self, model: SequenceModel, data: Sequences, *, validation: Sequences | None, seed: int, trainer: Trainer
     ) -> StoredPosterior:
         """Run the chains; called by `fit`."""
-        _require_whole(data)
+        require_whole(data, "MCMC")
         if validation is not None:
             raise UnsupportedError(
                 "MCMC has no use for `validation`: its draws belong to the fitted series. Leave it out."
@@ -232,14 +232,6 @@ class _Monitor:
             "step_size": steps,
             "diverging": diverged,
         }
-
-
-def _require_whole(data: Sequences) -> None:
-    if data.total != data.num_series or not torch.equal(data.index.sort().values.cpu(), torch.arange(data.total)):
-        raise DataError(
-            f"MCMC needs the whole data set: on a minibatch its posterior would be wrong. Got {data.num_series} of "
-            f"{data.total} series. Select a data set of its own with `data[index]` rather than `data.minibatch(index)`."
-        )
 
 
 def _require_probability(name: str, value: float) -> None:
