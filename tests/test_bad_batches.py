@@ -13,6 +13,7 @@ from torch import Tensor
 
 import pyro_seq as ps
 from pyro_seq import models
+from pyro_seq.nn.components import Cycle, Level
 from pyro_seq.training import files
 from tests.golden import make
 from tests.training.runs import with_infinite
@@ -37,6 +38,7 @@ MODELS = NORMALISED | {
 MODELS |= {
     "ode_lebm": make.POSTERIORS["ode_lebm_chains"],
     "dynamic_factors": make.Golden(lambda: ps.DynamicFactors((2,), 2), make.SVI),
+    "structural_series": make.Golden(lambda: ps.StructuralSeries(Level() + Cycle()), make.SVI, (1,)),
 }
 
 
