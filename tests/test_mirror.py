@@ -34,6 +34,7 @@ OTHERS = {
     "test_far_values.py": "values far outside of the training data at every verb",
     "test_floors.py": "imports between files",
     "test_invariances.py": "what may not change a prediction, through every model",
+    "test_kinds_of_values.py": "emissions of every kind through models, files and verbs",
     "test_make_believe_gpu.py": "every model, method and verb on a device that is only said to be one",
     "test_mirror.py": "the names of the tests",
     "test_new_model.py": "a page of the manual",

@@ -1,0 +1,90 @@
+"""Emissions of every kind of value through models, files and verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import pyro_seq as ps
+from pyro_seq.testing import check_model
+from tests.kinds import KINDS, kind
+
+QUIET = ps.Trainer(progress=False, accelerator="cpu")
+MODELS: dict[str, Callable[..., ps.SequenceModel]] = {
+    "ODE2VAE": lambda shape, emission: ps.ODE2VAE(shape, 2, emission=emission),
+    "ODELEBM": lambda shape, emission: ps.ODELEBM(shape, 3, emission=emission, encoder=ps.RNNEncoder(shape, 3)),
+    "KalmanVAE": lambda shape, emission: ps.KalmanVAE(shape, emission=emission),
+    "RecurrentVAE": lambda shape, emission: ps.RecurrentVAE(shape, emission=emission),
+}
+QUICK = [("RecurrentVAE", "columns"), ("ODE2VAE", "categorical"), ("KalmanVAE", "negative binomial")]
+SLOW = [(model, name) for model in MODELS for name in KINDS]
+IMAGE = (1, 8, 8)
+IMAGES = {"continuous Bernoulli": ps.ContinuousBernoulliEmission, "Poisson": ps.PoissonEmission}
+
+
+@pytest.mark.parametrize(("model", "name"), QUICK)
+def test_a_few_pairs_keep_the_rules(model, name):
+    emission, data = kind(name)
+    assert not check_model(MODELS[model](data.obs_shape, emission), data).names("failed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "name"), SLOW)
+def test_every_model_keeps_the_rules_with_every_kind(model, name):
+    emission, data = kind(name)
+    assert not check_model(MODELS[model](data.obs_shape, emission), data, slow=True).names("failed")
+
+
+def frames(name: str) -> ps.Sequences:
+    levels = torch.rand(4, 6, *IMAGE, generator=torch.Generator().manual_seed(0))
+    return ps.Sequences((9 * levels).round() if name == "Poisson" else levels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(IMAGES))
+@pytest.mark.parametrize("model", [*MODELS, "SRVP"])
+def test_models_of_images_keep_the_rules(model, name):
+    small = ps.DCGAN(channels=(4, 6), code_dim=6, norm=lambda channels: nn.GroupNorm(1, channels))
+    video = dict(noise_dim=2, content_dim=4, num_frames=3, hidden_dim=8, architecture=small)
+    emission = IMAGES[name]()
+    made = ps.SRVP(IMAGE, 3, emission=emission, **video) if model == "SRVP" else MODELS[model](IMAGE, emission)
+    assert not check_model(made, frames(name)).names("failed")
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_a_file_alone_restores_the_model_and_what_verbs_say(name, tmp_path):
+    emission, data = kind(name)
+    posterior = ps.fit(MODELS["RecurrentVAE"](data.obs_shape, emission), data, ps.SVI(num_steps=2), trainer=QUIET)
+    ps.save(posterior, tmp_path / "model.pt")
+    pair = [ps.forecast(one, data, horizon=2, num_samples=3) for one in (posterior, ps.load(tmp_path / "model.pt"))]
+    assert torch.equal(pair[0].samples, pair[1].samples)
+    assert torch.equal(pair[0].emission_means, pair[1].emission_means)
+    emission.check(ps.Sequences(pair[0].samples.flatten(0, 1)))  # draws are values of the kind
+
+
+def test_options_of_parts_of_a_table_are_compared(tmp_path):
+    def model(columns: list[list[int]], initial_dispersion: float = 0.1) -> ps.SequenceModel:
+        counts = ps.NegativeBinomialEmission(initial_dispersion=initial_dispersion)
+        parts = list(zip(columns, [ps.GaussianEmission(), counts], strict=True))
+        return ps.RecurrentVAE((2,), emission=ps.ColumnsEmission(parts))
+
+    ps.save(ps.GuidePosterior(model([[0], [1]])), tmp_path / "model.pt")
+    assert ps.load(tmp_path / "model.pt").model.emission.columns == ((0,), (1,))
+    with pytest.raises(ps.CheckpointError, match="columns"):
+        ps.load(tmp_path / "model.pt", model([[1], [0]]))
+
+
+def test_a_table_of_all_kinds_is_imputed_in_each_kind():
+    emission, data = kind("columns", num_series=6, num_steps=8)
+    hidden = torch.rand(6, 8, generator=torch.Generator().manual_seed(1)) < 0.3
+    columns = torch.stack([hidden, hidden.roll(1, 0), hidden.roll(2, 0), hidden.roll(2, 0), hidden.roll(3, 0)], -1)
+    data = data.hide(columns)
+    posterior = ps.fit(MODELS["KalmanVAE"](data.obs_shape, emission), data, ps.SVI(num_steps=5), trainer=QUIET)
+    filled = ps.impute(posterior, data, num_samples=20)
+    emission.check(ps.Sequences(filled.samples.flatten(0, 1)))
+    seen = data.entry_mask.expand(20, -1, -1, -1)
+    assert torch.equal(filled.samples[seen], data.values.expand(20, -1, -1, -1)[seen])
+    torch.testing.assert_close(filled.mean[..., 2:4].sum(-1), torch.ones(6, 8))  # probabilities of the two classes
