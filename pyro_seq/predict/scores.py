@@ -59,8 +59,8 @@ class Scores(NamedTuple):
         """Scores by variable or by lead time: a row for each value of `by`, averaged over all scored entries there.
 
         Args:
-            by: ``"entry"``, of the flattened observation, ``"step"``, counted from 1 over the scored part of the grid, so
-                that it is the steps ahead of a forecast, both, or ``()`` for one row.
+            by: ``"entry"``, of the flattened observation, ``"step"``, counted from 1 over the scored part of the grid,
+                which are the steps ahead of a forecast, both, or ``()`` for one row.
 
         Returns:
             `rmse`, the root of the mean squared error, the other scores, and `count`, the number of scored entries.
