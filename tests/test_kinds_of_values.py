@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from torch import nn
 
 import pyro_seq as ps
+from pyro_seq.data import one_hot
+from pyro_seq.metrics import accuracy, brier
 from pyro_seq.testing import check_model
 from tests.kinds import KINDS, kind
 
@@ -88,3 +91,60 @@ def test_a_table_of_all_kinds_is_imputed_in_each_kind():
     seen = data.entry_mask.expand(20, -1, -1, -1)
     assert torch.equal(filled.samples[seen], data.values.expand(20, -1, -1, -1)[seen])
     torch.testing.assert_close(filled.mean[..., 2:4].sum(-1), torch.ones(6, 8))  # probabilities of the two classes
+    scores = ps.evaluate(posterior, data, ps.Forecasting(6), num_samples=20)
+    assert all(math.isfinite(mean) for mean in scores.means().values())
+    assert scores.table()["log_score"].notna().tolist() == [True] * 5
+
+
+def waves(num_series: int, seed: int) -> tuple[torch.Tensor, torch.Generator]:
+    """Sines of random phase, (series, 20, 1), and the generator that made them."""
+    generator = torch.Generator().manual_seed(seed)
+    phase = 2 * math.pi * torch.rand(num_series, 1, 1, generator=generator)
+    return torch.sin(phase + 0.5 * torch.arange(20.0)[None, :, None]), generator
+
+
+def forecaster(emission: ps.Emission, train: ps.Sequences) -> ps.GuidePosterior:
+    torch.manual_seed(0)
+    shape = train.obs_shape
+    model = ps.ODELEBM(shape, 3, emission=emission, encoder=ps.RNNEncoder(shape, 3, hidden_dim=16))
+    return ps.fit(model, train, ps.SVI(num_steps=300, learning_rate=1e-2), trainer=QUIET)
+
+
+@pytest.mark.slow
+def test_counts_are_forecast_better_by_their_own_law():
+    """Counts with rates of 0.4 to 4.5: against normal noise, whose score counts its density over a step of one."""
+
+    def counts(num_series: int, seed: int) -> ps.Sequences:
+        wave, generator = waves(num_series, seed)
+        return ps.Sequences(torch.poisson((0.3 + 1.2 * wave).exp().repeat(1, 1, 2), generator=generator))
+
+    train, test = counts(150, 0), counts(150, 1)
+    normal, poisson = (
+        ps.evaluate(forecaster(emission, train), test, ps.Forecasting(14))
+        for emission in (ps.GaussianEmission(), ps.PoissonEmission())
+    )
+    # by series, paired: three standard errors above nothing
+    for gain in (poisson.log_score - normal.log_score, normal.crps - poisson.crps):
+        assert float(gain.mean()) > 3 * float(gain.std()) / 150**0.5
+    # a share of 150 series, of which each has 12 entries that depend on one phase
+    assert abs(poisson.means()["coverage_90"] - 0.9) < 0.05
+
+
+@pytest.mark.slow
+def test_classes_are_forecast_better_than_by_their_shares():
+    """Three states that follow each other; the best possible forecast has the probabilities that made them."""
+
+    def states(num_series: int, seed: int) -> tuple[ps.Sequences, torch.Tensor]:
+        wave, generator = waves(num_series, seed)
+        shares = torch.cat([2.5 * wave, torch.zeros_like(wave), -2.5 * wave], -1).softmax(-1)
+        drawn = torch.multinomial(shares.flatten(0, 1), 1, generator=generator).reshape(wave.shape)
+        return ps.Sequences(one_hot(drawn, 3)), shares
+
+    (train, _), (test, known) = states(150, 0), states(150, 1)
+    task = ps.Forecasting(14)
+    prediction = ps.forecast(forecaster(ps.CategoricalEmission(3), train), task.given(test), num_samples=100)
+    truth = test.values[:, 14:]
+    usual = train.values.mean((0, 1)).expand_as(truth)
+    found, base, best = (float(brier(shares, truth, 3)) for shares in (prediction.mean, usual, known[:, 14:]))
+    assert best < found < base - 0.6 * (base - best)
+    assert float(accuracy(prediction.mean, truth, 3)) > float(accuracy(usual, truth, 3)) + 0.15
