@@ -11,6 +11,7 @@ from torch import nn
 
 import pyro_seq as ps
 from pyro_seq.data import one_hot
+from pyro_seq.infer.gauss_newton import GaussNewton
 from pyro_seq.metrics import accuracy, brier
 from pyro_seq.testing import check_model
 from tests.kinds import KINDS, kind
@@ -94,6 +95,15 @@ def test_a_table_of_all_kinds_is_imputed_in_each_kind():
     scores = ps.evaluate(posterior, data, ps.Forecasting(6), num_samples=20)
     assert all(math.isfinite(mean) for mean in scores.means().values())
     assert scores.table()["log_score"].notna().tolist() == [True] * 5
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_chains_find_latents_by_the_curvature_of_each_kind(name):
+    emission, data = kind(name)
+    model = ps.ODELEBM(data.obs_shape, 3, emission=emission)
+    method = ps.MaximumLikelihood(num_steps=2, chain_steps=2, inference_steps=2, preconditioner=GaussNewton())
+    posterior = ps.fit(model, data, method, trainer=QUIET)
+    emission.check(ps.Sequences(ps.forecast(posterior, data, horizon=2, num_samples=3).samples.flatten(0, 1)))
 
 
 def waves(num_series: int, seed: int) -> tuple[torch.Tensor, torch.Generator]:

@@ -45,6 +45,11 @@ class Columns(dist.TorchDistribution):
         """Means, of the batch shape."""
         return self._joined([part.mean for part in self.parts])
 
+    @property
+    def variance(self) -> Tensor:
+        """Variances, of the batch shape."""
+        return self._joined([part.variance for part in self.parts])
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of each entry of `value`, of its batch shape."""
         return self._joined([part.log_prob(own) for part, own in zip(self.parts, self.dealt(value), strict=True)])

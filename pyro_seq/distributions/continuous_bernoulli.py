@@ -50,6 +50,16 @@ class ContinuousBernoulli(dist.TorchDistribution):
         langevin = torch.where(is_near, series, 1 / far.tanh() - 1 / far)
         return 0.5 + 0.5 * langevin
 
+    @property
+    def variance(self) -> Tensor:
+        """Variances, of the batch shape: the slope of the mean by the logit."""
+        half = self.logits.abs() / 2
+        is_near = half < _NEAR
+        far, near = torch.where(is_near, 1.0, half), torch.where(is_near, half, 0.0)
+        series = 1 / 3 - near**2 / 15 + 2 * near**4 / 189 - near**6 / 675
+        steep = 2 * (-far).exp() / -torch.expm1(-2 * far)  # one by the hyperbolic sine
+        return torch.where(is_near, series, far**-2 - steep.square()) / 4
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of values in [0, 1], of the batch shape."""
         half = self.logits.abs() / 2

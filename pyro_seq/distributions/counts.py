@@ -35,6 +35,11 @@ class PoissonCounts(dist.TorchDistribution):
         """Rates, of the batch shape."""
         return self.log_rate.exp()
 
+    @property
+    def variance(self) -> Tensor:
+        """Variances, of the batch shape."""
+        return self.mean
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability of counts, of the batch shape."""
         return value * self.log_rate - self.log_rate.exp() - torch.lgamma(value + 1)
@@ -73,6 +78,11 @@ class NegativeBinomialCounts(dist.TorchDistribution):
     def mean(self) -> Tensor:
         """Mean rates, of the batch shape."""
         return self.log_rate.exp()
+
+    @property
+    def variance(self) -> Tensor:
+        """Variances, of the batch shape."""
+        return self.mean + self.dispersion * self.mean.square()
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability of counts, of the batch shape."""

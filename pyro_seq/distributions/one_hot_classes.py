@@ -37,6 +37,11 @@ class OneHotClasses(dist.TorchDistribution):
         """Probabilities of the classes, of the batch shape."""
         return self._log_shares().exp()
 
+    @property
+    def variance(self) -> Tensor:
+        """Variances of the entries, of the batch shape."""
+        return self.mean * (1 - self.mean)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Share of each entry in the log probability, of the batch shape."""
         return value * self._log_shares()

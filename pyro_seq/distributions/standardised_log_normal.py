@@ -39,6 +39,11 @@ class StandardisedLogNormal(dist.TorchDistribution):
         """Means in the unit of the data, of the batch shape."""
         return (self.logs.mean + 0.5 * self.logs.variance).exp()
 
+    @property
+    def variance(self) -> Tensor:
+        """Variances in the square of the unit of the data, of the batch shape."""
+        return torch.expm1(self.logs.variance) * self.mean.square()
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of values in the unit of the data, of the batch shape."""
         is_inside = value > 0

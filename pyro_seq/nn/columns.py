@@ -94,6 +94,11 @@ def _checked(pair: tuple[Sequence[int] | slice, Emission]) -> tuple[tuple[int, .
         columns = range(columns.stop)[columns]
     if not isinstance(emission, Emission) or isinstance(emission, ColumnsEmission):
         raise DataError(f"`parts` must pair columns with an emission such as `GaussianEmission()`. Got {emission!r}.")
+    if hasattr(emission, "measure"):
+        raise DataError(
+            f"`parts` must have noise of their own. Got {emission!r}, whose noise is measured on whole images. Use "
+            "`ContinuousBernoulliEmission` for shares in [0, 1]."
+        )
     if emission.decoder is not None:
         raise DataError(
             f"`parts` must not bring decoders, for one writes what all of them read. Got {emission!r}. Pass it as "

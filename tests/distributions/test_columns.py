@@ -18,7 +18,7 @@ def test_each_column_has_the_density_and_mean_of_its_part():
     assert JOINED.batch_shape == (5, 3) and JOINED.event_shape == () and found.shape == (4, 5, 3)
     assert torch.equal(found[..., [2, 0]], NORMAL.log_prob(VALUES[..., [2, 0]]))
     assert torch.equal(found[..., 1:2], POISSON.log_prob(VALUES[..., 1:2]))
-    assert JOINED.mean[0].tolist() == [-2.0, 40.0, 1.0]
+    assert JOINED.mean[0].tolist() == [-2.0, 40.0, 1.0] and JOINED.variance[0].tolist() == [9.0, 40.0, 0.25]
 
 
 def test_draws_are_those_of_the_parts():

@@ -22,6 +22,8 @@ def test_it_is_an_exponential_law_cut_to_the_unit_interval(logit):
     torch.testing.assert_close(mine.log_prob(values), expected, rtol=1e-8, atol=1e-8)
     low, _ = scipy.integrate.quad(lambda x: x * other.pdf(x), 0, 1, points=[1 / max(abs(logit), 1)], epsabs=1e-12)
     assert float(mine.mean) == pytest.approx(1 - low if logit > 0 else low, rel=1e-8)
+    square, _ = scipy.integrate.quad(lambda x: x**2 * other.pdf(x), 0, 1, points=[1 / max(abs(logit), 1)], epsabs=1e-12)
+    assert float(mine.variance) == pytest.approx(square - low**2, rel=1e-7)
     torch.manual_seed(0)
     drawn = mine.sample((10_000,))
     assert bool(((drawn >= 0) & (drawn <= 1)).all())

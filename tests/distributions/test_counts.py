@@ -27,6 +27,7 @@ def test_probabilities_and_mean_are_scipys(name):
     counts = torch.tensor([[0.0, 3.0, 880.0], [5.0, 0.0, 1100.0]], dtype=torch.float64)
     torch.testing.assert_close(mine.log_prob(counts), torch.as_tensor(other.logpmf(counts)), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(mine.mean, torch.as_tensor(other.mean()), rtol=1e-12, atol=0)
+    torch.testing.assert_close(mine.variance, torch.as_tensor(other.var()), rtol=1e-9, atol=0)
 
 
 @EACH

@@ -16,7 +16,9 @@ def test_entries_of_a_group_add_up_to_the_probability_of_its_class():
     found = OneHotClasses(LOGITS, 3).log_prob(entries).unflatten(-1, (2, 3)).sum(-1)
     expected = dist.Categorical(logits=LOGITS.unflatten(-1, (2, 3))).log_prob(classes)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(OneHotClasses(LOGITS, 3).mean, LOGITS.view(2, 3).softmax(-1).flatten())
+    shares = LOGITS.view(2, 3).softmax(-1).flatten()
+    torch.testing.assert_close(OneHotClasses(LOGITS, 3).mean, shares)
+    torch.testing.assert_close(OneHotClasses(LOGITS, 3).variance, dist.Bernoulli(shares).variance)
 
 
 def test_draws_have_one_class_a_group_at_its_probability():

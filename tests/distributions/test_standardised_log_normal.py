@@ -22,6 +22,7 @@ def test_density_and_mean_are_scipys():
     values = torch.tensor([[7.0, 5.0], [11.0, 0.01]], dtype=torch.float64)
     torch.testing.assert_close(law(LOC).log_prob(values), torch.as_tensor(OTHER.logpdf(values)), rtol=1e-12, atol=0)
     torch.testing.assert_close(law(LOC).mean, torch.as_tensor(OTHER.mean()), rtol=1e-12, atol=0)
+    torch.testing.assert_close(law(LOC).variance, torch.as_tensor(OTHER.var()), rtol=1e-9, atol=0)
 
 
 def test_draws_follow_scipys_distribution_function():

@@ -46,6 +46,7 @@ def test_refusals_are_those_of_the_parts_with_their_columns():
         ([([0, 2], ps.GaussianEmission())], "without gaps"),
         ([(slice(0, None), ps.GaussianEmission())], "slices from a column to another"),
         ([([0], ps.GaussianEmission(nn.Linear(2, 1)))], "must not bring decoders"),
+        ([([0], ps.PixelEmission())], "must have noise of their own"),
         ([([0], nn.Linear(2, 1))], "an emission such as"),
         ([ps.GaussianEmission()], "pairs of columns"),
         ([(["a"], ps.GaussianEmission())], "`parts` must be a whole number"),
