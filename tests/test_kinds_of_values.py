@@ -97,6 +97,19 @@ def test_a_table_of_all_kinds_is_imputed_in_each_kind():
     assert scores.table()["log_score"].notna().tolist() == [True] * 5
 
 
+def test_columns_that_do_not_vary_in_training_are_fine_for_encoders():
+    """A count that never came, and a class that always did; then both change."""
+    classes = one_hot(torch.zeros(4, 6, 1), 2)
+    data = ps.Sequences(torch.cat([torch.zeros(4, 6, 1), classes], -1))
+    for model in MODELS.values():
+        emission = ps.ColumnsEmission([([0], ps.PoissonEmission()), ([1, 2], ps.CategoricalEmission(2))])
+        posterior = ps.fit(model((3,), emission), data, ps.SVI(num_steps=3), trainer=QUIET)
+        with pytest.warns(UserWarning, match="far outside"):
+            changed = ps.Sequences(torch.cat([torch.full((4, 6, 1), 9.0), 1 - classes], -1))
+            scores = ps.evaluate(posterior, changed, ps.Reconstruction(), num_samples=5)
+        assert all(math.isfinite(scores.means()[name]) for name in ("mse", "crps", "log_score"))
+
+
 @pytest.mark.parametrize("name", list(KINDS))
 def test_chains_find_latents_by_the_curvature_of_each_kind(name):
     emission, data = kind(name)

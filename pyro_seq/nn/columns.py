@@ -72,7 +72,7 @@ class ColumnsEmission(Emission):
             try:
                 emission.check(own)
             except DataError as error:
-                raise DataError(f"Of the columns {list(columns)}, where variables count from 0: {error}") from error
+                raise DataError(f"In the columns {list(columns)}, whose first is variable 0: {error}") from error
 
     def adapt(self, data: Sequences) -> None:
         """Let each part take its units from its columns."""

@@ -17,7 +17,7 @@ from pyro_seq.nn.emission import Emission
 from pyro_seq.nn.saved_state import shape_by_data, take_shape
 from pyro_seq.nn.units import Standardise
 
-_FLOOR = 1e-3  # of the dispersion, where single precision still tells it from none
+_FLOOR = 1e-6  # of the dispersion, at which counts below a hundred thousand are Poisson's
 
 
 @rebuildable
@@ -30,20 +30,20 @@ class NegativeBinomialEmission(Emission):
 
     with mean m and deviation c of each variable in training, as in `PoissonEmission`. The dispersion :math:`\alpha`,
     one number for each variable, is learned; where the latents explain all but the chance of single events it falls to
-    its floor of 0.001, and the counts are Poisson's.
+    its floor of 1e-6, and the counts are Poisson's.
 
     Args:
         decoder: Maps positions (batch, dim) to g (batch, \*obs); by default the model's.
-        initial_dispersion: Dispersion :math:`\alpha` at the start, above 0.001.
+        initial_dispersion: Dispersion :math:`\alpha` at the start, above 1e-6.
 
     Raises:
-        DataError: When `initial_dispersion` is not above 0.001.
+        DataError: When `initial_dispersion` is not above 1e-6.
     """
 
     def __init__(self, decoder: nn.Module | None = None, *, initial_dispersion: float = 0.1) -> None:
         super().__init__(decoder)
         is_above = is_positive(initial_dispersion) and initial_dispersion > _FLOOR
-        require(is_above, "initial_dispersion", f"a number above {_FLOOR}", initial_dispersion)
+        require(is_above, "initial_dispersion", f"a number above {_FLOOR:g}", initial_dispersion)
         self.units = Standardise()
         self.log_dispersion = nn.Parameter(torch.tensor(math.log(initial_dispersion - _FLOOR)))
         shape_by_data(self, "log_dispersion")

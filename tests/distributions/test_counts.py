@@ -51,6 +51,16 @@ def test_gradients_are_those_of_differences():
 
 
 @EACH
+def test_single_precision_keeps_the_probabilities_of_large_counts(name):
+    """At the same rates they are those in double precision, up to the rounding of the result."""
+    log_rate = torch.tensor([1e5, 1e6, 1e7]).double().log().float()
+    counts = (log_rate.double().exp() + 1000).round()
+    kinds = {"Poisson": PoissonCounts, "negative binomial": lambda at: NegativeBinomialCounts(at, torch.tensor(1e-5))}
+    single, double = (kinds[name](at).log_prob(counts.to(at)) for at in (log_rate, log_rate.double()))
+    torch.testing.assert_close(single.double(), double, rtol=1e-6, atol=1e-6)
+
+
+@EACH
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, 50.0])
 def test_rates_from_which_nothing_can_be_drawn_give_no_number_and_leave_the_others(name, bad):
     log_rate = torch.tensor([0.0, bad, 1.0])

@@ -32,7 +32,7 @@ def test_refusals_are_those_of_the_parts_with_their_columns():
     emission.check(data)
     values = data.values.clone()
     values[3, 2, 1] = 0.5
-    with pytest.raises(DataError, match=r"columns \[1\], where variables count from 0: .*Got 0.5 in series 3"):
+    with pytest.raises(DataError, match=r"columns \[1\], whose first is variable 0: .*Got 0.5 in series 3"):
         emission.check(ps.Sequences(values))
     with pytest.raises(ShapeError, match=r"must have 5 columns"):
         emission.check(ps.Sequences(values[..., :4]))
