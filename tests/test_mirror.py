@@ -37,6 +37,7 @@ OTHERS = {
     "test_flipped_bits.py": "files of every kind that the library writes",
     "test_invariances.py": "what may not change a prediction, through every model",
     "test_kills.py": "every method in processes that are killed",
+    "test_kinds_of_values.py": "emissions of every kind through models, files and verbs",
     "test_make_believe_gpu.py": "every model, method and verb on a device that is only said to be one",
     "test_mirror.py": "the names of the tests",
     "test_new_model.py": "a page of the manual",
