@@ -1,6 +1,7 @@
 """Data: ``Sequences`` in memory, and ``SequenceSource`` for what does not fit there."""
 
+from pyro_seq.data.labels import Labels
 from pyro_seq.data.sequences import Sequences
 from pyro_seq.data.source import SequenceSource
 
-__all__ = ["SequenceSource", "Sequences"]
+__all__ = ["Labels", "SequenceSource", "Sequences"]

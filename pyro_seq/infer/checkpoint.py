@@ -17,7 +17,7 @@ from pyro_seq._options import options_of
 from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq._recipes import rebuilt, recipe, unknown
-from pyro_seq.data import Sequences
+from pyro_seq.data import Labels, Sequences
 from pyro_seq.data.calendar import Calendar
 from pyro_seq.door import require_posterior, require_type
 from pyro_seq.errors import CheckpointError, NumericalError, UnsupportedError
@@ -36,7 +36,7 @@ from pyro_seq.training.files import (
     write,
 )
 
-_DATA_FIELDS = ("values", "mask", "times", "inputs", "context", "index", "total")
+_DATA_FIELDS = ("values", "mask", "times", "inputs", "context", "index", "total", "static")
 
 
 @one_at_a_time
@@ -80,7 +80,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
             "sites": posterior.sites,
             "global_sites": sorted(posterior.global_sites),
             "sample_stats": posterior.sample_stats,
-            "data": {name: getattr(posterior.data, name) for name in _DATA_FIELDS} | _dates(posterior.data),
+            "data": {name: getattr(posterior.data, name) for name in _DATA_FIELDS} | _names(posterior.data),
         }
     else:
         raise UnsupportedError(
@@ -95,8 +95,10 @@ def save(posterior: Posterior, path: StrPath) -> None:
         ) from error
 
 
-def _dates(data: Sequences) -> dict[str, tuple[str | None, ...]]:
-    return {} if data.calendar is None else {"calendar": dataclasses.astuple(data.calendar)}
+def _names(data: Sequences) -> dict[str, Any]:
+    """Calendar and labels as plain data."""
+    dates = {} if data.calendar is None else {"calendar": dataclasses.astuple(data.calendar)}
+    return dates | {"labels": data.labels.plain()}
 
 
 @one_at_a_time
@@ -163,10 +165,11 @@ def _posterior(
         return PointPosterior(
             model, {name: value.to(device) for name, value in payload["sites"].items()}, payload["history"]
         )
-    clock = payload["data"].get("calendar")
+    clock, labels = payload["data"].get("calendar"), Labels.restored(payload["data"].get("labels", {}))
+    named = {"calendar": Calendar(*clock) if clock else None, "labels": labels}
     return StoredPosterior(
         model,
-        Sequences(**payload["data"] | {"calendar": Calendar(*clock) if clock else None}).to(device),
+        Sequences(**payload["data"] | named).to(device),
         {name: draws.to(device) for name, draws in payload["sites"].items()},
         frozenset(payload["global_sites"]),
         payload["sample_stats"],
