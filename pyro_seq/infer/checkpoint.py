@@ -36,7 +36,7 @@ from pyro_seq.training.files import (
     write,
 )
 
-_DATA_FIELDS = ("values", "mask", "times", "inputs", "context", "index", "total", "static")
+_DATA_FIELDS = ("values", "mask", "times", "inputs", "context", "index", "total")
 
 
 @one_at_a_time
@@ -80,7 +80,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
             "sites": posterior.sites,
             "global_sites": sorted(posterior.global_sites),
             "sample_stats": posterior.sample_stats,
-            "data": {name: getattr(posterior.data, name) for name in _DATA_FIELDS} | _names(posterior.data),
+            "data": {name: getattr(posterior.data, name) for name in _DATA_FIELDS} | _additions(posterior.data),
         }
     else:
         raise UnsupportedError(
@@ -95,10 +95,11 @@ def save(posterior: Posterior, path: StrPath) -> None:
         ) from error
 
 
-def _names(data: Sequences) -> dict[str, Any]:
-    """Calendar and labels as plain data."""
-    dates = {} if data.calendar is None else {"calendar": dataclasses.astuple(data.calendar)}
-    return dates | {"labels": data.labels.plain()}
+def _additions(data: Sequences) -> dict[str, Any]:
+    """Fields that not all data have, those that are no tensors as plain data."""
+    calendar = None if data.calendar is None else dataclasses.astuple(data.calendar)
+    fields = {"calendar": calendar, "static": data.static, "labels": data.labels.plain() or None}
+    return {name: field for name, field in fields.items() if field is not None}
 
 
 @one_at_a_time
