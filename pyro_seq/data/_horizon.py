@@ -84,7 +84,10 @@ def _extended_inputs(values: Tensor, past: Tensor | None, inputs: Any, times: Te
     if past is None and inputs is not None:
         raise ShapeError("`inputs` over the horizon are given, but these data have none. Leave them out.")
     if inputs is None and past is not None and horizon:
-        raise ShapeError("`inputs` over the horizon is missing, and these data have inputs. Pass `inputs=`.")
+        raise ShapeError(
+            "`inputs` over the horizon is missing, and these data have inputs. Pass `inputs=`; of static covariates, "
+            "extend the data before `with_static_as_inputs`."
+        )
     if past is None or inputs is None:
         return past
     inputs = check.as_float(inputs, "inputs").to(past)
