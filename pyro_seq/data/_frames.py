@@ -96,7 +96,10 @@ def as_html(noun: Any, part: Any) -> str:
     """What a notebook shows: the text of a noun, and the first rows of the table of a small part of it."""
     import html
 
-    rows = "" if part is None else part.to_dataframe().head(10).to_html(index=False, border=0)
+    try:
+        rows = "" if part is None else part.to_dataframe().head(10).to_html(index=False, border=0)
+    except DataError:  # columns of one name, or times between the steps of a calendar
+        rows = ""
     return f"<div><code>{html.escape(repr(noun))}</code>{rows}</div>"
 
 

@@ -84,7 +84,8 @@ def from_dataframe(
     if missing or not observed:
         raise DataError(
             f"`series`, `time`, `values` (at least one), `inputs` and `static` must each name one column of `frame`. "
-            f"Got {missing}, and the columns are {list(frame.columns)}."
+            f"Got {missing}, and the columns are {list(frame.columns)}. A table of one series needs a column for its "
+            "name, too: `frame.assign(series='one')`."
         )
     if bool(frame[series].isna().any()):
         raise DataError(f"Column {series!r} (`series`) has no name in row {frame.index[frame[series].isna()][0]!r}.")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import described, whole_number
 from pyro_seq.data.calendar import Calendar, as_dates, counted
 from pyro_seq.data.labels import Labels
 from pyro_seq.errors import DataError, ShapeError, shape_text
@@ -144,6 +144,11 @@ def widen(mask: Tensor, values: Tensor) -> Tensor:
 
 def checked_values(values: Any) -> Tensor:
     """Observations with at least one series and one entry a step; NaN is still in place."""
+    if hasattr(values, "columns"):
+        raise DataError(
+            f"`values` must be an array (series, time, *obs). Got the table {described(values)}. Read it by "
+            "`Sequences.from_dataframe`."
+        )
     values = as_float(values, "values")
     text = shape_text(values, AXES)
     if values.ndim < 3:

@@ -43,6 +43,7 @@ def _constructor(gather: Callable[P, dict[str, Any]]) -> classmethod[Any, P, Seq
     make.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[cls, *signature.parameters.values()], return_annotation="Sequences"
     )
+    make.__annotations__ = gather.__annotations__ | {"return": "Sequences"}
     return classmethod(make)
 
 

@@ -63,6 +63,7 @@ def test_columns_of_one_name_are_refused():
     data = Sequences(torch.zeros(1, 2, 1), inputs=torch.zeros(1, 2, 1), labels=Labels(variables=["x"], inputs=["x"]))
     with pytest.raises(DataError, match="`labels` must give every column another name.*Got 'x' 2 times"):
         data.to_dataframe()
+    assert "<tr" not in data._repr_html_()
     with pytest.raises(DataError, match="Got 'time' 2 times"):
         dataclasses.replace(data, labels=Labels(variables=["time"])).to_dataframe()
 
@@ -156,4 +157,5 @@ def test_notebooks_show_the_first_rows():
     assert page.count("<tr") == 1 + 5
     assert "<pulse>" not in page
     assert "&lt;pulse&gt;" in page
+    assert Sequences(torch.zeros(1, 0, 1))._repr_html_().count("<tr") == 1
     assert "<tr" not in Sequences(torch.zeros(1, 2, 3, 3))._repr_html_()  # images: the sizes alone

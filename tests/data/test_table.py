@@ -131,6 +131,16 @@ MISTAKES = [
         r"must each name one column of `frame`. Got \['aera'\], and the columns are \['shop', 'day', 'sold'",
     ),
     (
+        "a table of one series without its name",
+        lambda: read(frame().iloc[:2].drop(columns="shop")),
+        r"Got \['shop'\].*A table of one series needs a column for its name, too: `frame.assign\(series='one'\)`",
+    ),
+    (
+        "a table as an array",
+        lambda: Sequences(frame()),
+        "`values` must be an array .*Got the table DataFrame of 4. Read it by `Sequences.from_dataframe`",
+    ),
+    (
         "too few names",
         lambda: Sequences(torch.zeros(1, 3, 2), labels=Labels(variables=["sold"])),
         "`labels.variables` must name each of 2. Got 1: sold",
