@@ -16,7 +16,7 @@ options = read(__doc__)
 
 # %% Fit: flow_t = level_t + noise, level_t = level_t-1 + drift; nothing is known of where the level starts
 data = ps.datasets.nile().to(options.device)
-method = ps.MCMC(ps.NUTS(), num_samples=options.few(600), warmup_steps=options.few(200), num_chains=2)
+method = ps.MCMC(ps.NUTS(full_mass=True), num_samples=options.few(600), warmup_steps=options.few(200), num_chains=2)
 model = ps.StructuralSeries(Level()).to(data.values)
 posterior = ps.fit(model, data.first(70), method, trainer=options.trainer)
 idata = diagnostics.to_arviz(posterior, data.first(70), groups=["posterior"])

@@ -179,14 +179,11 @@ class _Landscape:
 
     def _log_density(self, sites: dict[str, Tensor]) -> Tensor:
         trace = poutine.trace(poutine.condition(self.model.model, data=sites)).get_trace(self.data)
-        return sum(
-            (
-                site["fn"].log_prob(site["value"]).sum()
-                for name, site in trace.nodes.items()
-                if is_random(site) and (self.has_prior or name not in sites)
-            ),
-            self.data.values.new_zeros(()),
-        )
+        counted = [
+            name for name, site in trace.nodes.items() if is_random(site) and (self.has_prior or name not in sites)
+        ]
+        trace.compute_log_prob(lambda name, site: name in counted)
+        return torch.stack([trace.nodes[name]["log_prob_sum"] for name in counted]).sum()
 
 
 def _warn_of_slope(end: _End, num_steps: int) -> None:

@@ -127,13 +127,14 @@ class StructuralSeries(SequenceModel):
         pyro.sample("coordinates", dist.MultivariateNormal(self.loc, scale_tril=root))
 
     def path(self, coordinates: Tensor, data: Sequences) -> LinearGaussian:
-        """Law of the observations given parameters (*batch, parameter): batch (series,), event (time, 1)."""
+        r"""Law of the observations given parameters (\*batch, parameter): batch (series,), event (time, 1)."""
         parameters = self.system(coordinates, data)
         mask = None if bool(data.mask.all()) else data.entry_mask
         return LinearGaussian(parameters, data.num_steps, mask=mask, batch_shape=data.values.shape[:1])
 
     def system(self, coordinates: Tensor, data: Sequences) -> LinearGaussianParameters:
-        """The state-space model of all components given parameters (*batch, parameter), at all of ``data.times``."""
+        r"""The state-space model of all components given parameters (\*batch, parameter), at all of ``data.times``."""
+        self._require_whole_steps(data)
         if coordinates.ndim > 2 and bool((coordinates == coordinates[:1]).all()):
             coordinates = coordinates[:1]  # draws that are all alike, as those of a point, share one filter
         *values, noise = self._values(coordinates)
@@ -199,9 +200,11 @@ class StructuralSeries(SequenceModel):
         self._require_whole_steps(data)
 
     def _take_time(self, data: Sequences) -> None:
-        super()._take_time(data)
-        if self.step is not None:
+        if self.step is None:
+            super()._take_time(data)
+        else:
             self.time_scale.fill_(self.step)
+            self._has_time_unit = True
 
     def check(self, data: Sequences) -> None:
         """Refuse other observation shapes or inputs, and series with fewer entries than states of unknown start."""
@@ -223,13 +226,14 @@ class StructuralSeries(SequenceModel):
                 f"unknown start. Got {int(seen[series])} in series {series}. Observe more, leave such series out, or "
                 "use fewer components or harmonics."
             )
-        if data.horizon and self._has_time_unit:
+        if data.horizon and self._has_units:
             self._require_whole_steps(data)
 
     def check_units(self, data: Sequences) -> None:
         """Refuse gaps that are no whole number of steps where a component needs that; warn of another unit of time."""
-        super().check_units(data)
-        if self._has_time_unit:
+        if self.step is None:  # else it was said, and need not be guessed
+            super().check_units(data)
+        if self._has_units:
             self._require_whole_steps(data)
 
     def _require_whole_steps(self, data: Sequences) -> None:
@@ -240,7 +244,7 @@ class StructuralSeries(SequenceModel):
             raise DataError(
                 f"`data.times` must have gaps of whole steps of {float(self.time_scale):g} for "
                 f"{type(strict[0]).__name__}. Got a gap of {float(gaps.flatten()[off.argmax()]):g} steps. Name the "
-                "step that they share, `StructuralSeries(..., step=...)`, put months "
-                "on a grid by `Sequences.from_dataframe(..., freq='MS')`, or take components for gaps of any length: "
-                "`Level`, `SmoothTrend`, `Seasonal` with fewer harmonics, `Cycle`."
+                "step that they share, `StructuralSeries(..., step=...)`, put months on a grid by "
+                "`Sequences.from_dataframe(..., freq='MS')`, or take components for gaps of any length: `Level`, "
+                "`SmoothTrend`, `Seasonal` with fewer harmonics, `Cycle`."
             )

@@ -211,6 +211,10 @@ def test_a_step_of_ones_own():
     assert float(model.time_scale) == 1.0
     with pytest.raises(DataError, match=r"whole steps of 2 for Trend. Got a gap of 0.5 steps.*step="):
         ps.fit(ps.StructuralSeries(Trend()), data, ps.Mode(num_starts=1), trainer=QUIET)
+    refused = ps.StructuralSeries(Trend())
+    with pytest.raises(DataError, match="whole steps of 2"):
+        ps.fit(refused, data, ps.Mode(num_starts=1), trainer=QUIET)
+    ps.fit(refused, ps.Sequences(data.values), ps.Mode(num_starts=1), trainer=QUIET)  # nothing is left of what was not
     posterior = ps.fit(ps.StructuralSeries(Level()), data, ps.Mode(num_starts=1), trainer=QUIET)  # takes any
     assert ps.forecast(posterior, data, times=[11.3, 12.0], num_samples=2).samples.shape == (2, 1, 2, 1)
 
@@ -220,6 +224,8 @@ def test_a_forecast_between_steps_is_refused_where_steps_are_whole():
     posterior = ps.fit(ps.StructuralSeries(Trend()).double(), data, ps.Mode(num_starts=1), trainer=QUIET)
     with pytest.raises(DataError, match=r"Got a gap of 0.5 steps"):
         ps.forecast(posterior, data, times=[19.5, 21.0])
+    with pytest.raises(DataError, match="whole steps"):  # also past the door
+        posterior.model.path(posterior.sites["coordinates"], data.extend(times=[19.5]))
     far = ps.forecast(posterior, data, times=[20.0, 25.0], num_samples=2)
     assert far.samples.shape == (2, 1, 2, 1)
 
@@ -246,6 +252,20 @@ def test_predictions_are_those_of_statsmodels():
     for place, part in enumerate((known.level, known.freq_seasonal[0])):
         smooth, spread = torch.as_tensor(part.smoothed), torch.as_tensor(np.sqrt(part.smoothed_cov))
         assert bool(((paths[:, :48, place].mean(0) - smooth).abs() < 4.5 * spread / count**0.5).all())
+
+
+def test_a_filter_on_line_ends_where_the_batch_does():
+    data = made_up(24)
+    model = fitted(Trend() + Seasonal(4, harmonics=1) + Cycle(), data)
+    numbers = {"trend_level_scale": 0.5, "trend_slope_scale": 0.1, "seasonal_scale": 0.1, "noise_scale": 0.5}
+    numbers |= {"cycle_scale": 1.0, "cycle_period": 9.0, "cycle_damping": 0.8}
+    posterior = ps.PointPosterior(model, {"coordinates": model.coordinates_of(numbers)})
+    state = ps.start_filter(posterior, data.first(18), num_samples=1)
+    for step in range(18, 24):
+        state = ps.filter_step(state, data.values[:, step], time=data.times[step])
+    law = model.path(posterior.sites["coordinates"], data)
+    torch.testing.assert_close(state.means[0], law.filter(data.values).filtered_means[:, -1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(state.log_likelihood[0], law.log_prob(data.values), rtol=1e-10, atol=0)
 
 
 def test_every_verb_and_labels():
