@@ -25,6 +25,8 @@ _OBS_AXES = {1: ("variable",), 2: ("row", "column"), 3: ("channel", "row", "colu
 def to_dataframe(data: Sequences) -> pd.DataFrame:
     """A table with a row for each series and time, from which `from_dataframe` makes the same data again.
 
+    A horizon comes back as hidden steps.
+
     Returns:
         Columns ``series``, ``time`` (dates where there is a calendar), the variables, NaN where hidden and over the
         horizon, the inputs and the static covariates, by their names.
@@ -97,7 +99,7 @@ def as_html(noun: Any, part: Any) -> str:
     import html
 
     try:
-        rows = "" if part is None else part.to_dataframe().head(10).to_html(index=False, border=0)
+        rows = "" if part is None else part.to_dataframe().head(10).to_html(index=False, border=0, max_cols=20)
     except DataError:  # columns of one name, or times between the steps of a calendar
         rows = ""
     return f"<div><code>{html.escape(repr(noun))}</code>{rows}</div>"

@@ -93,7 +93,7 @@ def from_dataframe(
     labels = _labels(found, observed, exogenous, constant)
     columns = {position: _numbers(frame, name) for position, name in enumerate([*observed, *exogenous])}
     counts, calendar = _stamps(frame, time, freq)
-    rows = _averaged(pd.DataFrame(columns), codes, counts, labels)
+    rows = _averaged(pd.DataFrame(columns), codes, counts, frame[[series, time]])
     if freq is not None:
         rows = _filled(rows)
     stamps = rows.index.get_level_values(1).to_numpy()
@@ -102,6 +102,7 @@ def from_dataframe(
     for position, name in enumerate(exogenous, start=len(observed)):
         if np.isnan(table[:, position]).any():
             at = stamps[np.isnan(table[:, position])][0]
+            at = at if calendar is None else calendar.dates(torch.tensor([at]))[0]
             raise DataError(
                 f"Column {name!r} (`inputs`) must be known at every step. Got NaN at time {at}. Fill it, and add what "
                 f"was missing as a further input: `frame[{name!r}].isna()`."
@@ -110,7 +111,7 @@ def from_dataframe(
         np.split(table[:, : len(observed)], cuts),
         times=np.split(stamps, cuts),
         inputs=np.split(table[:, len(observed) :], cuts) if exogenous else None,
-        static=np.stack([_constants(frame, name, codes, labels) for name in constant], -1) if constant else None,
+        static=np.stack([_constants(frame, name, codes, series) for name in constant], -1) if constant else None,
         labels=labels,
     )
     return fields | {"calendar": calendar, "dtype": dtype or torch.get_default_dtype()}
@@ -222,7 +223,7 @@ def _numbers(frame: pd.DataFrame, name: Any) -> np.ndarray:
     return numbers
 
 
-def _constants(frame: pd.DataFrame, name: Any, codes: np.ndarray, labels: Labels) -> np.ndarray:
+def _constants(frame: pd.DataFrame, name: Any, codes: np.ndarray, series: str) -> np.ndarray:
     """The one number of a column in each series."""
     import pandas as pd
 
@@ -234,13 +235,13 @@ def _constants(frame: pd.DataFrame, name: Any, codes: np.ndarray, labels: Labels
         remedy = "Fill it or drop the series" if np.isnan(lowest[at]) else "Pass it among `inputs` or `values`"
         raise DataError(
             f"Column {name!r} (`static`) must have one number in each series. Got {came} in series "
-            f"{labels.of('series', [len(wrong)])[at]!r}. {remedy}."
+            f"{frame[series].iloc[(codes == at).argmax()]!r}. {remedy}."
         )
     return lowest
 
 
-def _averaged(numbers: pd.DataFrame, codes: np.ndarray, counts: np.ndarray, labels: Labels) -> pd.DataFrame:
-    """One row for each series and time, and a warning when that hides a difference."""
+def _averaged(numbers: pd.DataFrame, codes: np.ndarray, counts: np.ndarray, keys: pd.DataFrame) -> pd.DataFrame:
+    """One row for each series and time, and a warning, with the `keys` of the first, when that hides a difference."""
     groups = numbers.groupby([codes, counts])
     rows = groups.mean()
     if len(rows) == len(numbers):
@@ -248,10 +249,11 @@ def _averaged(numbers: pd.DataFrame, codes: np.ndarray, counts: np.ndarray, labe
     differ = (groups.max() > groups.min()).any(axis=1)
     if differ.any():
         code, count = rows.index[differ.argmax()]
+        series, time = keys[(codes == code) & (counts == count)].iloc[0]
         warnings.warn(
-            f"{int(differ.sum())} of {len(rows)} steps have several rows that differ, the first in series "
-            f"{labels.of('series', [0])[code]!r} at time {count:g}: they are averaged. Rows of different series need "
-            "different names in the column `series`, such as `frame['shop'] + frame['item']`.",
+            f"{int(differ.sum())} of {len(rows)} steps have several rows that differ, the first in series {series!r} "
+            f"at time {time}: they are averaged. Rows of different series need different names in the column `series`, "
+            "such as `frame['shop'] + frame['item']`.",
             stacklevel=4,
         )
     return rows

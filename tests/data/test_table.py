@@ -59,6 +59,14 @@ def test_a_covariate_that_is_known_once_is_known():
     assert read(frame(area=[None, 10.0, 20.0, None]), static=["area"]).static.tolist() == [[10.0], [20.0]]
 
 
+def test_messages_name_dates():
+    days = pd.to_datetime(["2024-01-01", "2024-01-02"] * 2)
+    with pytest.warns(UserWarning, match="the first in series 'one' at time 2024-01-01 00:00:00: they are averaged"):
+        read(frame(shop="one", day=days))
+    with pytest.raises(DataError, match="Got NaN at time 2024-01-02 00:00:00"):
+        read(frame(day=days, price=[1.0, None, 2.0, 3.0]), inputs=["price"])
+
+
 def test_rows_that_repeat_are_one_and_rows_that_differ_are_averaged_with_a_warning():
     table = pd.concat([frame(), frame()])
     assert torch.equal(read(table).values, read(frame()).values)
