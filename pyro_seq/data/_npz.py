@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyro_seq._files import StrPath, fingerprint, replacing
+from pyro_seq._files import StrPath, fingerprint, replacing, require_moderate
 from pyro_seq.data.calendar import Calendar
 from pyro_seq.data.labels import AXES, Labels
 from pyro_seq.errors import DataError
@@ -37,13 +37,15 @@ def from_npz(path: StrPath) -> dict[str, Any]:
 
     Raises:
         OSError: When the file cannot be opened.
-        DataError: When it is incomplete, altered, not an ``.npz`` file, or holds objects or numbers out of range.
+        DataError: When it is incomplete, altered, not an ``.npz`` file, unpacks to more than 64 times its size and a
+            gigabyte, or holds objects or numbers out of range.
         ShapeError: When axes do not fit together.
     """
     path = Path(path)
     with path.open("rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
+                require_moderate(sum(part.file_size for part in archive.zip.infolist()), path.stat().st_size)
                 arrays = {key: archive[key] for key in (*_KEYS, _CALENDAR, *_LABELS) if key in archive.files}
                 recorded = str(archive[_SUM]) if _SUM in archive.files else None
                 fields: dict[str, Any] = {key: array for key, array in arrays.items() if key not in _LABELS}
@@ -89,5 +91,5 @@ def to_npz(data: Sequences, path: StrPath) -> None:  # noqa: D417 - a method of 
         arrays[_CALENDAR] = np.array([text or "" for text in dataclasses.astuple(data.calendar)])
     arrays |= {f"labels.{axis}": np.array(named) for axis, named in data.labels.plain().items()}
     arrays = {_SUM: np.array(fingerprint(arrays))} | arrays  # first, lest a damaged directory lose it with the rest
-    with replacing(path) as draft, draft.open("xb") as file:
+    with replacing(path) as draft, draft.open("wb") as file:
         np.savez(file, **arrays)
