@@ -25,6 +25,7 @@ from pyro_seq.infer.iwae import IWAE
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.maximum_likelihood import MaximumLikelihood
 from pyro_seq.infer.mcmc import HMC, MCMC, NUTS
+from pyro_seq.infer.sequence_elbo import SequenceELBO
 from pyro_seq.infer.svi import SVI
 from pyro_seq.model import SequenceModel
 from pyro_seq.models import ODE2VAE, ODELEBM, SRVP, DynamicFactors, KalmanVAE, RecurrentVAE
@@ -78,6 +79,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "SRVP",
     "SVI",
     "IWAE",
+    "SequenceELBO",
     "MaximumLikelihood",
     "MCMC",
     "NUTS",
