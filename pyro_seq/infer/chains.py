@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import UnsupportedError
+from pyro_seq.infer.continuable import require_continuable
 from pyro_seq.model import SequenceModel, is_latent, is_local
 
 
@@ -37,8 +38,9 @@ class Chains(NamedTuple):
 
 
 def latent_sites(model: SequenceModel, data: Sequences) -> dict[str, dict]:
-    """The latent sites of a trace of the model, by name; all must be continuous."""
+    """The latent sites of a trace of the model, by name; all must be continuous, and ``x`` one that verbs can use."""
     trace = poutine.trace(model.model).get_trace(data)
+    require_continuable(trace)
     sites = {}
     for name, site in trace.nodes.items():
         if not is_latent(site):
