@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import pyro
 from pyro import poutine
 from torch import Tensor
 
+from pyro_seq._nonfinite import passing_nonfinite
 from pyro_seq.data import Sequences
 from pyro_seq.errors import UnsupportedError
 from pyro_seq.infer.continuable import require_continuable
@@ -14,13 +18,24 @@ from pyro_seq.model import SequenceModel, is_latent, is_local
 
 
 class ChainRun(NamedTuple):
-    """How long to run, how many chains, and from which seed."""
+    r"""How long to run, how many chains, from which seed, and where from.
+
+    Attributes:
+        num_samples: Draws of each chain.
+        warmup_steps: Steps before the first.
+        num_chains: Number of chains.
+        seed: Of everything random.
+        has_progress: Whether to show bars.
+        start: Draws of a fit by site, (draw, series, \*event), or (draw, \*event) where all series share it. Each chain
+            starts at one of them, with steps as long in each direction as they are wide.
+    """
 
     num_samples: int
     warmup_steps: int
     num_chains: int
     seed: int
     has_progress: bool = False
+    start: Mapping[str, Tensor] | None = None
 
 
 class Chains(NamedTuple):
@@ -39,7 +54,8 @@ class Chains(NamedTuple):
 
 def latent_sites(model: SequenceModel, data: Sequences) -> dict[str, dict]:
     """The latent sites of a trace of the model, by name; all must be continuous, and ``x`` one that verbs can use."""
-    trace = poutine.trace(model.model).get_trace(data)
+    with pyro.validation_enabled(False), passing_nonfinite():  # only names and shapes are read, wherever the draw lies
+        trace = poutine.trace(model.model).get_trace(data)
     require_continuable(trace)
     sites = {}
     for name, site in trace.nodes.items():
@@ -59,3 +75,13 @@ def latent_sites(model: SequenceModel, data: Sequences) -> dict[str, dict]:
 def global_names(sites: dict[str, dict]) -> frozenset[str]:
     """Names of the sites that all series share."""
     return frozenset(name for name, site in sites.items() if not is_local(site))
+
+
+def warn_of_interrupt(num_chains: int, num_draws: int, plan: ChainRun) -> None:
+    """Say what is left of a run that someone interrupted."""
+    warnings.warn(
+        f"Interrupted. Kept are {num_draws} draws of each of {num_chains} chains, where {plan.num_samples} of "
+        f"{plan.num_chains} were asked for.",
+        UserWarning,
+        stacklevel=3,
+    )
