@@ -25,6 +25,7 @@ from pyro_seq.infer.iwae import IWAE
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.maximum_likelihood import MaximumLikelihood
 from pyro_seq.infer.mcmc import HMC, MCMC, NUTS
+from pyro_seq.infer.refine import refine
 from pyro_seq.infer.sequence_elbo import SequenceELBO
 from pyro_seq.infer.svi import SVI
 from pyro_seq.model import SequenceModel
@@ -103,6 +104,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "VideoScores",
     # verbs
     "fit",
+    "refine",
     "forecast",
     "impute",
     "reconstruct",

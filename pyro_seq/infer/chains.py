@@ -28,6 +28,8 @@ class ChainRun(NamedTuple):
         has_progress: Whether to show bars.
         start: Draws of a fit by site, (draw, series, \*event), or (draw, \*event) where all series share it. Each chain
             starts at one of them, with steps as long in each direction as they are wide.
+        draws_shared: Whether the guide draws what all series share, once for each chain, where a kernel moves single
+            series.
     """
 
     num_samples: int
@@ -36,6 +38,7 @@ class ChainRun(NamedTuple):
     seed: int
     has_progress: bool = False
     start: Mapping[str, Tensor] | None = None
+    draws_shared: bool = False
 
 
 class Chains(NamedTuple):

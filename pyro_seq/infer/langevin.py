@@ -95,7 +95,7 @@ class Langevin:
             raise DataError(
                 f"Chains start either at a fit or by `Langevin(start={self.start!r})`. Got both. Leave one out."
             )
-        target = SeriesTarget(model, data)
+        target = SeriesTarget(model, data, num_shared=plan.num_chains if plan.draws_shared else 0)
         state = self._started(target, plan)
         noise = _Noise(data, state.value, plan.seed)
         state = self._warmed_up(target, state, noise, plan)
@@ -116,7 +116,8 @@ class Langevin:
         stats = dict(zip(("acceptance_rate", "lp", "step_size", "diverging"), columns, strict=True))
         stats["is_frozen"] = state.is_frozen[:, None].expand(-1, len(rows), -1).clone()
         _report(stats["acceptance_rate"].mean(1), state, _LOW_ACCEPTANCE - _ACCEPTANCE_NOISE / len(rows) ** 0.5)
-        return Chains(sites, frozenset(), stats)
+        shared = {name: value.expand(-1, len(rows), -1) for name, value in target.shared.items()}
+        return Chains(sites | shared, frozenset(shared), stats)
 
     def drawn(self, target: SeriesTarget, num_chains: int) -> Tensor:
         """Starts (chain, series, entry) from prior or guide, with the global random state."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -17,10 +18,12 @@ from pyro_seq.door import require_posterior, require_type
 from pyro_seq.errors import DataError, NumericalError, ShapeError
 from pyro_seq.metrics import NormalForecast, coverage, crps, mse
 from pyro_seq.metrics._scoring import average
-from pyro_seq.posterior import Posterior, Prediction
+from pyro_seq.posterior import GuidePosterior, Posterior, Prediction
 from pyro_seq.predict.baselines import NEAREST, classical_forecasts, point_predictions, shortfall
 from pyro_seq.predict.finite import require_finite
 from pyro_seq.predict.verbs import CHUNK_ENTRIES, forecast, impute, reconstruct
+
+_LOW_COVERAGE = 2 / 3  # of what intervals should hold
 
 
 class Task(Protocol):
@@ -162,6 +165,15 @@ class Scores(NamedTuple):
         """Average of each score over the series that have one; the others had nothing to score, or `note` says why."""
         return {field: float(getattr(self, field).nanmean()) for field in self._fields[1:-1]}
 
+    def standard_errors(self) -> dict[str, float]:
+        """Standard error of each of the `means`, with series as independent units; NaN for less than two."""
+        found = {}
+        for field in self._fields[1:-1]:
+            scores = getattr(self, field).double()
+            scores = scores[scores.isfinite()]
+            found[field] = float(scores.std() / len(scores) ** 0.5) if len(scores) > 1 else math.nan
+        return found
+
 
 def evaluate(
     posterior: Posterior,
@@ -188,11 +200,14 @@ def evaluate(
         seed: Seed of the draws.
 
     Returns:
-        Scores of each series.
+        Scores of each series; `Scores.means` and `Scores.standard_errors` sum them up.
 
     Raises:
         DataError: When the task leaves nothing to score.
         NumericalError: When a prediction is not finite.
+
+    Warns:
+        UserWarning: When 90 % intervals by a guide hold less than two thirds of that, by two standard errors.
     """
     require_posterior(posterior)
     require_type(data, Sequences, "data")
@@ -213,7 +228,24 @@ def evaluate(
         for number, start in enumerate(range(0, data.num_series, size))
     ]
     errors, ranked, inner, outer = (torch.cat(scores) for scores in zip(*(row[1:-1] for row in rounds), strict=True))
-    return Scores(name, errors, ranked, inner, outer)
+    scores = Scores(name, errors, ranked, inner, outer)
+    if isinstance(posterior, GuidePosterior):
+        _warn_of_narrow(scores, num_samples)
+    return scores
+
+
+def _warn_of_narrow(scores: Scores, num_samples: int) -> None:
+    """Say where intervals by a guide hold far too little, and what helps."""
+    share, error = scores.means()["coverage_90"], scores.standard_errors()["coverage_90"]
+    expected = 1 - 2 * (0.05 * (num_samples - 1) + 1) / (num_samples + 1)  # between quantiles of so many draws
+    if share + 2 * error < _LOW_COVERAGE * expected:  # not where the error is unknown
+        warnings.warn(
+            f"Central 90 % intervals of this {scores.name} hold {share:.2f} +- {error:.2f} of what is scored. If the "
+            "guide is at fault, `refine(posterior)` infers each series by chains from where it says; if the model is, "
+            "`recalibrate(posterior, validation, task)` widens the intervals until they hold.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def evaluate_baselines(train: Sequences, data: Sequences, task: Task, *, period: int | None = None) -> list[Scores]:
