@@ -61,6 +61,7 @@ from pyro_seq.predict.evaluate_video import (
 )
 from pyro_seq.predict.interpolated import InterpolatedPosterior
 from pyro_seq.predict.online import FilterState, filter_forecast, filter_step, start_filter
+from pyro_seq.predict.recalibrate import Intervals, Recalibrated, recalibrate
 from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
 from pyro_seq.training.gradient_method import GradientMethod
 from pyro_seq.training.trainer import Trainer
@@ -98,6 +99,8 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "Forecasting",
     "Imputation",
     "Scores",
+    "Recalibrated",
+    "Intervals",
     "Backtest",
     "Selection",
     "VideoMetric",
@@ -114,6 +117,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "filter_forecast",
     "evaluate",
     "evaluate_baselines",
+    "recalibrate",
     "backtest",
     "select",
     "evaluate_video",

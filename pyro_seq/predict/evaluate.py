@@ -214,7 +214,7 @@ def evaluate(
     _require_task(task)
     num_samples, seed = whole_number(num_samples, "num_samples", 1), seed_number(seed)
     given, name = task.given(data), type(posterior.model).__name__
-    truth, mask = _scored(data, task)
+    truth, mask = scored_truth(data, task)
 
     def scores_of(part: slice, seed: int) -> Scores:
         prediction = task.predict(posterior, given[part], num_samples=num_samples, chunk_size=chunk_size, seed=seed)
@@ -277,7 +277,7 @@ def evaluate_baselines(train: Sequences, data: Sequences, task: Task, *, period:
         raise ShapeError(f"`train` must have observations like `data`, {data.obs_shape}. Got {train.obs_shape}.")
     _require_task(task)
     given, missing = task.given(data), _never_seen(train, data, task)
-    truth, mask = _scored(data, task)
+    truth, mask = scored_truth(data, task)
     is_classical = len(data.obs_shape) == 1 and bool(given.num_steps) and mask.shape[1] == given.horizon
     if period is not None and not is_classical:
         raise DataError(f"`period` is for forecasts of vectors. Got {period} with {task} and {data!r}. Leave it out.")
@@ -325,13 +325,13 @@ def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task
     Raises:
         DataError: When the mean is not finite where it is scored, and no `note` says why.
     """
-    truth, mask = _scored(data, task)
+    truth, mask = scored_truth(data, task)
     is_said = bool(note) or bool(mean[mask.to(mean.device)].isfinite().all())
     require(is_said, "mean", "finite where it is scored, or a `note` must say why it is not", mean)
     return _score(name, mean, samples, truth, mask, note)
 
 
-def _scored(data: Sequences, task: Task) -> tuple[Tensor, Tensor]:
+def scored_truth(data: Sequences, task: Task) -> tuple[Tensor, Tensor]:
     r"""The truth over the scored part of the grid, and where in it to score, (series, time, \*obs) each."""
     mask = task.scored(data)
     if not bool(mask.any()):
