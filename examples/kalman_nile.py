@@ -1,51 +1,26 @@
 """The flow of the Nile: seventy years tell a level that drifts; what will the next thirty bring?
 
-A linear Gaussian state-space model whose likelihood is exact: the states are integrated out, and NUTS samples the two
-standard deviations that are left. A minute on one CPU thread.
+A structural time series whose likelihood is exact: the states are integrated out, and NUTS samples the two standard
+deviations that are left. A minute on one CPU thread.
 """
 
 # %% Options
-import pyro
-import pyro.distributions as dist
-import torch
 from _options import read
 
 import pyro_seq as ps
 from pyro_seq import diagnostics
-from pyro_seq.distributions.linear_gaussian import LinearGaussian
-from pyro_seq.ops.kalman import LinearGaussianParameters
+from pyro_seq.nn.components import Level
 
 options = read(__doc__)
 
 
-# %% Model: x_t = level_t + noise, level_t = level_t-1 + drift; nothing is known of where the level starts
-class LocalLevel(ps.SequenceModel):
-    """A level that drifts; the only latents are the two standard deviations."""
-
-    dims = {"scales": ("component",)}  # noqa: RUF012
-    is_conditional = True  # nothing can be drawn before something is seen
-    obs_shape = (1,)
-
-    def model(self, data: ps.Sequences) -> None:
-        """Scales of noise and drift, then the flow."""
-        self.bind()
-        one = torch.ones(1, 1).to(data.values)
-        scales = pyro.sample("scales", dist.HalfNormal(200 * one[0].expand(2)).to_event(1))
-        noise, drift = scales.square()[..., None, None].split(1, -3)  # (..., time 1, 1, 1): the same at all times
-        parameters = LinearGaussianParameters(one, drift, one, noise, one[0], noise[..., 0, :, :], diffuse=one[0] > 0)
-        path = LinearGaussian(parameters, data.num_steps, mask=data.entry_mask)
-        with self.series(data):
-            pyro.sample("x", path, obs=data.values)
-            if data.horizon:
-                pyro.sample("x_future", path.future(data.values, data.horizon))
-
-
-# %% Fit
+# %% Fit: flow_t = level_t + noise, level_t = level_t-1 + drift; nothing is known of where the level starts
 data = ps.datasets.nile().to(options.device)
-method = ps.MCMC(ps.NUTS(), num_samples=options.few(600), warmup_steps=options.few(200), num_chains=2)
-posterior = ps.fit(LocalLevel(), data.first(70), method, trainer=options.trainer)
+method = ps.MCMC(ps.NUTS(full_mass=True), num_samples=options.few(600), warmup_steps=options.few(200), num_chains=2)
+model = ps.StructuralSeries(Level()).to(data.values)
+posterior = ps.fit(model, data.first(70), method, trainer=options.trainer)
 idata = diagnostics.to_arviz(posterior, data.first(70), groups=["posterior"])
-print(diagnostics.summary(idata, ["scales"]).round(3).to_string())
+print(diagnostics.summary(idata, ["level_scale", "noise_scale"]).round(3).to_string())
 
 # %% Score
 task = ps.Forecasting(num_observed=70)

@@ -25,13 +25,15 @@ from pyro_seq.infer.iwae import IWAE
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.maximum_likelihood import MaximumLikelihood
 from pyro_seq.infer.mcmc import HMC, MCMC, NUTS
+from pyro_seq.infer.mode import Mode
 from pyro_seq.infer.refine import refine
 from pyro_seq.infer.sequence_elbo import SequenceELBO
 from pyro_seq.infer.svi import SVI
 from pyro_seq.model import SequenceModel
-from pyro_seq.models import ODE2VAE, ODELEBM, SRVP, DynamicFactors, KalmanVAE, RecurrentVAE
+from pyro_seq.models import ODE2VAE, ODELEBM, SRVP, DynamicFactors, KalmanVAE, RecurrentVAE, StructuralSeries
 from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
 from pyro_seq.nn.chain_encoder import ChainEncoder
+from pyro_seq.nn.continuous_mixture import ContinuousDynamics
 from pyro_seq.nn.conv import ConvDecoder, ConvTrunk
 from pyro_seq.nn.dcgan import DCGAN
 from pyro_seq.nn.emission import BernoulliEmission, Emission, GaussianEmission, PixelEmission
@@ -51,7 +53,7 @@ from pyro_seq.nn.transition import GRUTransition, MLPTransition, NoisePrior, Res
 from pyro_seq.nn.units import Standardise
 from pyro_seq.nn.vgg import VGG
 from pyro_seq.ops.odeint import RK4, Dopri5, Euler, Midpoint
-from pyro_seq.posterior import GuidePosterior, Prediction, StoredPosterior
+from pyro_seq.posterior import GuidePosterior, PointPosterior, Prediction, StoredPosterior
 from pyro_seq.predict.evaluate import Forecasting, Imputation, Reconstruction, Scores, evaluate, evaluate_baselines
 from pyro_seq.predict.evaluate_video import (
     VideoMetric,
@@ -79,6 +81,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "ODELEBM",
     "RecurrentVAE",
     "SRVP",
+    "StructuralSeries",
     "SVI",
     "IWAE",
     "SequenceELBO",
@@ -87,10 +90,12 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "NUTS",
     "HMC",
     "Langevin",
+    "Mode",
     "GradientMethod",
     "Trainer",
     "GuidePosterior",
     "ChainPosterior",
+    "PointPosterior",
     "StoredPosterior",
     "InterpolatedPosterior",
     "Prediction",
@@ -140,6 +145,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "EnergyTilt",
     "PersistentChains",
     "MixedDynamics",
+    "ContinuousDynamics",
     "LSTMMixture",
     "WindowMixture",
     "ConvTrunk",

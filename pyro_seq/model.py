@@ -63,7 +63,7 @@ class SequenceModel(nn.Module):
     dims: ClassVar[dict[str, tuple[str, ...]]] = {}
     is_conditional: bool = False
     has_even_times: ClassVar[bool] = False
-    has_inputs: ClassVar[bool] = False
+    has_inputs: bool = False
     needs_steps: ClassVar[bool] = True
     has_guide: bool = True
     renamed_parts: ClassVar[dict[str, str]] = {}
@@ -110,7 +110,8 @@ class SequenceModel(nn.Module):
                 f"`data.times` must be evenly spaced, with the same step in all series: {type(self).__name__} counts "
                 f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
                 "and hide the steps between them, as `Sequences.from_dataframe(..., freq=...)` does with months, "
-                "business days and days on which clocks change, or use a model in continuous time such as `ODE2VAE`."
+                "business days and days on which clocks change, or use a model in continuous time: `ODE2VAE`, or "
+                "`KalmanVAE` with `ContinuousDynamics`."
             )
         for part in self.children():
             if isinstance(part, _Checks):
@@ -268,6 +269,11 @@ class SequenceModel(nn.Module):
         times = data.times
         origin = times[..., :1] if times.shape[-1] else 0.0
         return (times - origin) / self.time_scale
+
+    def model_gaps(self, data: Sequences) -> Tensor:
+        """Time from each step's predecessor in units of `time_scale`, 0 at the first, shaped as `model_times`."""
+        times = self.exact_times(data)
+        return times.diff(dim=-1, prepend=times[..., :1]).to(data.dtype)
 
     def sample_path(self, name: str, path: PathDistribution, data: Sequences) -> Tensor:
         """Sample a random path as one site, and its continuation over the horizon as a second, ``<name>_future``."""

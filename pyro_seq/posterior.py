@@ -142,6 +142,26 @@ class StoredPosterior:
         return [place for place in found if place is not None]
 
 
+@dataclass(eq=False)
+class PointPosterior:
+    """One value of each latent, all of which are shared by all series; for any data.
+
+    Attributes:
+        model: The model.
+        sites: The values by site, event alone.
+        history: Figures of the search by name, one entry a step.
+    """
+
+    model: SequenceModel
+    sites: dict[str, Tensor]
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+    def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
+        r"""The value, again and again: (sample, 1, \*event)."""
+        sites = {name: value.to(data.device) for name, value in self.sites.items()}
+        return {name: value.expand(num_samples, 1, *value.shape) for name, value in sites.items()}
+
+
 def _identities(data: Sequences) -> list[tuple[bytes, int]]:
     """For each series a digest of all that was observed of it, and how many of the series before are the same."""
     parts = [data.values + 0.0, data.entry_mask, data.times.expand(len(data), -1)]  # + 0.0 makes zeros of -0.0

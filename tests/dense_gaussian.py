@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_seq.nn.continuous_mixture import ContinuousDynamics
 from pyro_seq.nn.mixture import LSTMMixture, MixedDynamics, WindowMixture
 from pyro_seq.ops.kalman import LinearGaussianParameters
 
@@ -120,24 +121,30 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 def random_dynamics(
     kind: str = "lstm", *, num_modes: int = 3, code_dim: int = CODE, state_dim: int = STATE, input_dim: int = 0,
     num_learned_inputs: int = 0, **options,
-) -> MixedDynamics:  # fmt: skip
-    """Dynamics with weights that differ much between paths; `kind` is lstm, window, or one, which has one mode."""
+) -> MixedDynamics | ContinuousDynamics:  # fmt: skip
+    """Dynamics with weights that differ much between paths.
+
+    `kind` is lstm, window, or one, which has one mode; after "continuous" the same in continuous time.
+    """
+    is_continuous, kind = kind.startswith("continuous"), kind.removeprefix("continuous ")
     num_modes = 1 if kind == "one" else num_modes
-    num_outputs = num_modes + num_learned_inputs
+    num_outputs, size = num_modes + num_learned_inputs, code_dim + is_continuous
     mixture = {
-        "lstm": lambda: LSTMMixture(code_dim, num_outputs, hidden_dim=5),
-        "window": lambda: WindowMixture(code_dim, num_outputs, length=2, hidden_dims=(6,)),
+        "lstm": lambda: LSTMMixture(size, num_outputs, hidden_dim=5),
+        "window": lambda: WindowMixture(size, num_outputs, length=2, hidden_dims=(6,)),
         "one": lambda: None,
     }[kind]()
-    options = {"transition_variance": 0.3, "observation_variance": 0.2, "initial_variance": 1.5} | options
-    dynamics = MixedDynamics(
-        code_dim, state_dim, num_modes, mixture=mixture, input_dim=input_dim,
-        num_learned_inputs=num_learned_inputs, **options,
-    ).double()  # fmt: skip
+    noise = "diffusion" if is_continuous else "transition_variance"
+    options = {noise: 0.3, "observation_variance": 0.2, "initial_variance": 1.5} | options
+    options |= {"mixture": mixture, "input_dim": input_dim}
+    if is_continuous:
+        dynamics = ContinuousDynamics(code_dim, state_dim, num_modes, **options).double()
+    else:
+        options |= {"num_learned_inputs": num_learned_inputs}
+        dynamics = MixedDynamics(code_dim, state_dim, num_modes, **options).double()
     with torch.no_grad():
         for seed, (name, parameter) in enumerate(dynamics.named_parameters()):
             random = normal(*parameter.shape, seed=seed)
-            parameter.copy_(
-                parameter + 0.3 * random if "variance" in name else random * (0.6 if random.ndim == 3 else 1)
-            )
+            is_variance = "variance" in name or "diffusion" in name
+            parameter.copy_(parameter + 0.3 * random if is_variance else random * (0.6 if random.ndim == 3 else 1))
     return dynamics

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import pyro_seq as ps
+from pyro_seq.nn.components import Cycle, Level
 from tests.odd import NUM_SERIES, NUM_STEPS, Call, odd_things
 
 QUIET = ps.Trainer(progress=False, accelerator="cpu")
@@ -27,6 +28,7 @@ MODELS: dict[str, Callable[[], ps.SequenceModel]] = {
     "ODELEBM": lambda: ps.ODELEBM((2,), 3, encoder=ps.RNNEncoder((2,), 3, hidden_dim=8)),
     "KalmanVAE": lambda: ps.KalmanVAE((2,)),
     "DynamicFactors": lambda: ps.DynamicFactors((2,), 2),
+    "StructuralSeries": lambda: ps.StructuralSeries(Level() + Cycle()),
     "RecurrentVAE": lambda: ps.RecurrentVAE((2,), hidden_dim=8),
     "SRVP": lambda: ps.SRVP((1, 8, 8), 3, noise_dim=2, content_dim=4, num_frames=2, hidden_dim=8, architecture=SMALL),
 }

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import pyro_seq as ps
+from pyro_seq.nn.components import Cycle, Level
 
 ROOT = Path(__file__).parents[1]
 QUIET = ps.Trainer(progress=False, accelerator="cpu")
@@ -24,12 +25,15 @@ MODELS: dict[str, Callable[[], ps.SequenceModel]] = {
     "ODE2VAE, recurrent": lambda: ps.ODE2VAE((2,), 2, encoder=ps.RNNEncoder((2,), 4)),
     "ODELEBM": lambda: ps.ODELEBM((2,), 3, encoder=ps.RNNEncoder((2,), 3)),
     "KalmanVAE": lambda: ps.KalmanVAE((2,)),
+    "KalmanVAE, continuous": lambda: ps.KalmanVAE((2,), dynamics=ps.ContinuousDynamics(2, 4)),
     "DynamicFactors": lambda: ps.DynamicFactors((2,), 2),
+    "StructuralSeries": lambda: ps.StructuralSeries(Level() + Cycle()),
     "RecurrentVAE": lambda: ps.RecurrentVAE((2,)),
     "SRVP": lambda: ps.SRVP((1, 8, 8), 3, noise_dim=2, content_dim=4, num_frames=2, hidden_dim=8, architecture=SMALL),
 }
 EVERY = pytest.mark.parametrize("name", MODELS)
 FLOWS = ("ODE2VAE", "ODE2VAE, recurrent", "ODELEBM")
+AT_ANY_TIMES = (*FLOWS, "KalmanVAE, continuous")
 EVEN = 0.25 * torch.arange(8, dtype=torch.float64)
 UNEVEN = EVEN + torch.tensor([0, 3, 0, -2, 1, 0, 2, 0]) / 32  # on a grid of 1/32, so that no shift below rounds
 LENGTHS = (8, 5, 3)
@@ -46,13 +50,13 @@ torch.save(found, sys.argv[1] + "/found.pt")
 
 
 def grid(name: str) -> Tensor:
-    return UNEVEN if name in FLOWS else EVEN
+    return UNEVEN if name in AT_ANY_TIMES else EVEN
 
 
 def series(name: str, seed: int = 0, times: Tensor | None = None) -> ps.Sequences:
     """Three series of eight steps in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (1, 8, 8) if name == "SRVP" else (2,)
+    shape = {"SRVP": (1, 8, 8), "StructuralSeries": (1,)}.get(name, (2,))
     values = torch.rand(len(LENGTHS), 8, *shape, generator=generator)
     return ps.Sequences(values, times=grid(name) if times is None else times)
 
@@ -136,7 +140,10 @@ def test_other_times_that_are_asked(name: str, same_noise: None) -> None:
         torch.testing.assert_close(among.emission_means[:, :, -1:], alone.emission_means, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "DynamicFactors"])  # draws from the end backwards
+DRAWN_BACKWARDS = ("DynamicFactors", "StructuralSeries")  # from the end of a series
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in DRAWN_BACKWARDS])
 def test_padding(name: str, same_noise: None) -> None:
     posterior, data = fitted(name), ragged(name, EVEN)  # where the future begins at the same stamps
     together = all_of(posterior, data)
@@ -219,7 +226,7 @@ def test_a_fit_that_learns_nothing(name: str) -> None:
     """On other series, at other times: units and all else of a model stay."""
     posterior, data = trained(name, series(name)), ragged(name)
     before = all_of(posterior, data, 4)
-    other = series(name, seed=5, times=None if name not in FLOWS else EVEN)
+    other = series(name, seed=5, times=None if name not in AT_ANY_TIMES else EVEN)
     ps.fit(posterior.model, other, ps.SVI(num_steps=1, learning_rate=1e-30), trainer=QUIET)
     after = all_of(posterior, data, 4)
     if name == "SRVP":  # what a fit measures of the noise of pixels is that of its own data

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import pyro_seq as ps
 from pyro_seq import models
 from pyro_seq.nn import ode_rnn
+from pyro_seq.nn.components import Autoregression, Cycle, Level, Matern
 from tests import toy
 from tests.golden import make
 from tests.make_believe_gpu import DEVICE, make_believe_gpu, strategy
@@ -26,8 +27,12 @@ METHODS: dict[str, Any] = {
     "MaximumLikelihood": ps.MaximumLikelihood(num_steps=2, batch_size=2, chain_steps=1, inference_steps=1),
     "NUTS": ps.MCMC(ps.NUTS(max_tree_depth=1), num_samples=2, warmup_steps=1),
     "Langevin": ps.MCMC(ps.Langevin(), num_samples=2, warmup_steps=1),
+    "Mode": ps.Mode(num_starts=1, num_steps=2),
 }
 MODELS = {name: make.POSTERIORS[name] for name in ("kalman_vae", "srvp", "latent_ode", "recurrent_vae")} | {
+    "structural_series": make.Golden(
+        lambda: ps.StructuralSeries(Level() + Cycle() + Autoregression(2) + Matern()), None, (1,)
+    ),
     "dynamic_factors": make.Golden(lambda: ps.DynamicFactors((2,), 2), None),
     "ode2vae": make.POSTERIORS["ode2vae"],
     "ode2vae_fixed": make.Golden(lambda: ps.ODE2VAE((2,), 1, vector_field=make.field(2, 1, is_bayesian=False)), None),
@@ -39,8 +44,14 @@ UNSUITABLE = {  # weights that all series share; no guide
     "ode2vae": {"IWAE", "MaximumLikelihood", "Langevin"},
     "ode2vae_fixed": {"SVI", "NUTS"},
     "ode_lebm": {"SVI", "IWAE"},
+    "structural_series": {"IWAE", "MaximumLikelihood", "Langevin"},
 }
-PAIRS = [(model, method) for model in MODELS for method in METHODS if method not in UNSUITABLE.get(model, ())]
+PAIRS = [
+    (model, method)
+    for model in MODELS
+    for method in METHODS
+    if method not in UNSUITABLE.get(model, ()) and (method != "Mode" or model == "structural_series")
+]
 
 
 def trainer(**options: Any) -> ps.Trainer:
@@ -49,7 +60,7 @@ def trainer(**options: Any) -> ps.Trainer:
 
 def fitted(model: ps.SequenceModel, data: ps.Sequences, method: Any) -> Any:
     """On the device: chains run where the model is, and gradient methods bring it back home."""
-    if isinstance(method, ps.MCMC):
+    if isinstance(method, ps.MCMC | ps.Mode):
         return ps.fit(model.to(DEVICE), data.to(DEVICE), method, trainer=trainer())
     posterior = ps.fit(model, data, method, trainer=trainer())
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}

@@ -90,6 +90,8 @@ def test_time_counts_from_the_first_step_in_units_of_the_typical_one(tempo: torc
     assert float(model.time_scale) == typical
     expected = (times - 1e9).float() / typical
     assert torch.equal(model.model_times(data), expected) and model.model_times(data).dtype == data.dtype
+    assert torch.equal(model.model_gaps(data), expected.diff(dim=-1, prepend=expected[..., :1]))
+    assert model.model_gaps(data).dtype == data.dtype
 
 
 def test_steps_count_up_to_the_last_that_was_seen() -> None:

@@ -7,7 +7,14 @@ import torch
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
-from pyro_seq.posterior import GuidePosterior, Prediction, StoredPosterior, prediction_context, reading
+from pyro_seq.posterior import (
+    GuidePosterior,
+    PointPosterior,
+    Prediction,
+    StoredPosterior,
+    prediction_context,
+    reading,
+)
 from pyro_seq.testing import assert_close_mc
 
 
@@ -56,6 +63,12 @@ def test_more_draws_than_are_stored_are_drawn_again(toy) -> None:
     counts = draws.int().bincount(minlength=10).double()
     # binomial counts of 5000 draws of a tenth each: the largest of ten is beyond 4.5 deviations once in 15 000 seeds
     assert float((counts - 500).abs().max()) < 4.5 * (5000 * 0.1 * 0.9) ** 0.5
+
+
+def test_a_point_is_drawn_again_and_again_for_any_data(toy) -> None:
+    posterior = PointPosterior(toy.make_lines(), {"drift": torch.tensor([3.0])})
+    draws = posterior.draws(toy.make_data(2), 4)
+    assert draws["drift"].shape == (4, 1, 1) and bool((draws["drift"] == 3.0).all())
 
 
 def test_stored_draws_belong_to_the_fitted_series(toy) -> None:

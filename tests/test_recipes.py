@@ -18,6 +18,7 @@ from pyro_seq.nn.mean_deviation import MeanDeviationCell
 from pyro_seq.nn.ode_rnn import GaussianHead
 from pyro_seq.nn.recurrent import LSTMTransition
 from pyro_seq.nn.thinned_encoder import ThinnedEncoder
+from pyro_seq.nn.units import StandardiseInputs
 from pyro_seq.ops.langevin import ULA
 from pyro_seq.ops.mlp import ACTIVATIONS
 
@@ -34,6 +35,8 @@ PARTS = [
     ps.VGG(((4, 4), (8,))).encoder(IMAGE), ps.VGG(((4, 4), (8,)), has_skips=False).decoder(3, IMAGE),
     ps.BernoulliEmission(nn.Linear(2, 2)), ps.PixelEmission(scale=0.3),
     ps.GaussianEmission(initial_scale=0.2, scale_shape=(2,), minimum_scale=0.01),
+    ps.StudentTEmission(initial_scale=0.2, initial_df=5.0, minimum_scale=0.01),
+    StandardiseInputs(2),
     ps.InitialStateEncoder(
         ps.FrameWindow(ps.MLPTrunk(1, (2,)), 1, 1), ps.FrameWindow(ps.MLPTrunk(3, (2,)), 3, 1, initial_log_scale=-1.0),
         units=ps.Standardise((2,), floor=0.1),
@@ -52,6 +55,7 @@ PARTS = [
         has_penalty=True,
     ),
     ps.MixedDynamics(2, 3, 2, mixture=ps.WindowMixture(2, 3, 2, (4,)), num_learned_inputs=1, has_learned_noise=False),
+    ps.ContinuousDynamics(2, 3, 2, mixture=ps.WindowMixture(3, 2, 2, (4,))), ps.ContinuousDynamics(2, 3, input_dim=1),
     ps.MixedDynamics(2, 3, 1), ps.MixedDynamics(2, 3, input_dim=1), ps.LSTMMixture(2, 3, 4),
     LSTMTransition(2, 5, minimum_scale=0.1), ps.SeriesTempo(3, initial_spread=0.5),
     ps.SeriesTempo(encoder=ps.RNNEncoder((2,), 1, hidden_dim=4)),
@@ -89,6 +93,7 @@ def test_every_public_part_can_be_made_again() -> None:
     tried = {type(module) for part in PARTS + LAYERS for module in part.modules()}
     assert {kind for kind in _recipes._KINDS.values() if issubclass(kind, nn.Module)} - tried <= {
         ps.DynamicFactors, ps.ODE2VAE, ps.ODELEBM, ps.SRVP, ps.KalmanVAE, ps.RecurrentVAE,
+        ps.StructuralSeries,
     }  # fmt: skip
 
 

@@ -139,7 +139,7 @@ def test_a_video_at_half_the_rate_is_refused_and_a_finer_forecast_is_not():
     posterior = ps.fit(model, ps.Sequences(frames), TINY, trainer=QUIET)
     with pytest.raises(ps.DataError, match="Got steps of 2"):
         ps.forecast(posterior, ps.Sequences(frames, times=2.0 * torch.arange(6)), horizon=2)
-    model.num_substeps = 2
+    model.forecast_substeps = 2
     fine = ps.forecast(posterior, ps.Sequences(frames), times=5.5 + 0.5 * torch.arange(4), num_samples=2)
     assert fine.samples.shape[2] == 4
 

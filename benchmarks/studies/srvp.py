@@ -195,7 +195,7 @@ def frame_rates(posterior: ps.GuidePosterior, options: argparse.Namespace) -> di
     given, truth = shown(options)[:num_videos].first(NUM_SEEN), finer.values[:, 2 * NUM_SEEN - 1 :]
     best = {}
     for factor in (1, 2):
-        posterior.model.num_substeps = factor
+        posterior.model.forecast_substeps = factor
         times = NUM_SEEN - 1 + torch.arange(1, factor * num_steps + 1) / factor
         collector = metrics.BestOf(is_larger_better=True)
         frames = ps.forecast(posterior, given, times=times, num_samples=min(options.samples, 20)).emission_means.clamp(
@@ -203,7 +203,7 @@ def frame_rates(posterior: ps.GuidePosterior, options: argparse.Namespace) -> di
         )
         collector.add(metrics.psnr(frames, truth[:, 1::2] if factor == 1 else truth, keep=(0, 1)))
         best[factor] = collector.result().best
-    posterior.model.num_substeps = 1
+    posterior.model.forecast_substeps = None
     parts = {"trained rate": best[1], "doubled, on the grid": best[2][:, 1::2], "doubled, between": best[2][:, ::2]}
     return {name: interval(values.mean(1)) for name, values in parts.items()}
 
@@ -211,10 +211,10 @@ def frame_rates(posterior: ps.GuidePosterior, options: argparse.Namespace) -> di
 # %% Plot
 def one_draw(posterior: ps.Posterior, given: ps.Sequences, steps: int = 20, rate: int = 1) -> torch.Tensor:
     """The seen frames as the model sees them, then one future at so many frames for one; (series, time, *obs)."""
-    posterior.model.num_substeps = rate
+    posterior.model.forecast_substeps = rate
     times = NUM_SEEN - 1 + torch.arange(1, rate * steps + 1) / rate
     future = ps.forecast(posterior, given, times=times, num_samples=1).emission_means[0]
-    posterior.model.num_substeps = 1
+    posterior.model.forecast_substeps = None
     return torch.cat([ps.reconstruct(posterior, given, num_samples=1).emission_means[0], future], 1).clamp(0, 1)
 
 

@@ -18,7 +18,7 @@ from pyro_seq.diagnostics._draws import Draws, take_draws
 from pyro_seq.diagnostics._labels import Labelled, Labels, as_array
 from pyro_seq.diagnostics.field import field_at
 from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.posterior import Posterior, StoredPosterior
+from pyro_seq.posterior import PointPosterior, Posterior, StoredPosterior
 
 GROUPS = (
     "posterior",
@@ -117,7 +117,7 @@ def to_arviz(
     }
     if draws.log_likelihood is not None:
         content["log_likelihood"]["x"] = Labelled(("sample", "series"), draws.log_likelihood.cpu().numpy())
-    inference = "MCMC" if isinstance(posterior, StoredPosterior) else "guide"
+    inference = {StoredPosterior: "MCMC", PointPosterior: "point"}.get(type(posterior), "guide")
     attrs = {"model": type(posterior.model).__name__, "inference": inference, "inference_library": "pyro_seq"}
     return container(
         {

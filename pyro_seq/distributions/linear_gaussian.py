@@ -242,8 +242,7 @@ class LinearGaussian(PathDistribution):
                 f"A path must be (*batch, time {self.num_steps}, obs {self.event_shape[1]}). Got {tuple(value.shape)}."
             )
         value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape))
-        mask = None if self.mask_of_entries is None else self.mask_of_entries.expand(value.shape)
-        return value, self.parameters.between(0, self.num_steps), mask
+        return value, self.parameters.between(0, self.num_steps), self.mask_of_entries
 
 
 def _batch_shape(parameters: LinearGaussianParameters, batch: torch.Size) -> torch.Size:

@@ -81,7 +81,11 @@ class Replicate(PathDistribution):
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         """Draw the hidden path, and observations of it."""
         shape = torch.Size(sample_shape) + self.batch_shape + self.event_shape
-        states = self.path.sample_states(self.value.expand(shape), 1)[0]
+        own = torch.broadcast_shapes(self.path.batch_shape, self.value.shape[:-2])
+        extra = shape[: len(shape) - len(own) - 2]  # every series is smoothed once, whatever is drawn of it
+        value = self.value.expand(shape[len(extra) :])
+        states = self.path.sample_states(value, extra.numel())
+        states = states.reshape(extra + states.shape[1:])
         factor = square_root(self._parameters().observation_cov)
         noise = torch.randn(shape, dtype=states.dtype, device=states.device)
         return self._completed(self._observed(states) + (factor @ noise[..., None]).squeeze(-1))

@@ -211,11 +211,25 @@ class ResidualChain(PathDistribution):
             run.conditionals = self._with_encoded(self._given_states(run))
         return run.conditionals
 
-    def future(self, value: Tensor, horizon: int) -> ResidualChain:
-        """Distribution of the noise of the next `horizon` rows after the paths `value` (..., time, noise)."""
+    def future(self, value: Tensor, horizon: int, *, num_substeps: int | None = None) -> ResidualChain:
+        """Distribution of the noise of the next `horizon` rows after the paths `value` (..., time, noise).
+
+        With another `num_substeps`, `ticks` after the last row are counted in those steps, from the last row on.
+
+        Raises:
+            ShapeError: When `num_substeps` changes within a frame.
+        """
         n, last = self.num_substeps, self.ticks[self.num_steps]
         known = self.ticks[self.num_steps : self.num_steps + horizon + 1]
         held = value[..., max(self.frames), :] if self.frames else self.held
+        if num_substeps is not None and num_substeps != n:
+            if last % n:
+                raise ShapeError(
+                    f"`num_substeps` can change from {n} to {num_substeps} between frames only. Got a path that ends "
+                    f"within one, {last} Euler steps from the start. Begin the future at a whole frame."
+                )
+            n, known = num_substeps, tuple(tick - last for tick in known)
+            last = 0
         return ResidualChain(
             self._run(value).fine[..., -1, :],
             self.move,
@@ -315,7 +329,7 @@ def _check_lengths(num_steps: int, valid: Tensor | None, encoded: Normal | None,
 
 
 def _check_ticks(ticks: Sequence[int], num_steps: int, num_substeps: int, held: Tensor | None) -> None:
-    gaps = [after - before for before, after in itertools.pairwise(ticks)]
+    gaps = [after - before for before, after in itertools.pairwise(ticks[: num_steps + 1])]
     if num_substeps < 1 or len(ticks) < num_steps + 1 or not all(0 <= gap <= num_substeps for gap in gaps):
         raise ShapeError(
             f"`ticks` must be the Euler steps passed at the start and at each of {num_steps} rows, a frame of "

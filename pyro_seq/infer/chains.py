@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import pyro
+import torch
 from pyro import poutine
 from torch import Tensor
 
 from pyro_seq._nonfinite import passing_nonfinite
 from pyro_seq.data import Sequences
-from pyro_seq.errors import UnsupportedError
+from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.infer.continuable import require_continuable
 from pyro_seq.model import SequenceModel, is_latent, is_local
 
@@ -73,6 +74,15 @@ def latent_sites(model: SequenceModel, data: Sequences) -> dict[str, dict]:
     if not sites:
         raise UnsupportedError(f"{type(model).__name__} has no latent sites, so there is nothing to sample.")
     return sites
+
+
+def require_whole(data: Sequences, method: str) -> None:
+    """Refuse a minibatch."""
+    if data.total != data.num_series or not torch.equal(data.index.sort().values.cpu(), torch.arange(data.total)):
+        raise DataError(
+            f"{method} needs the whole data set: on a minibatch its posterior would be wrong. Got {data.num_series} of "
+            f"{data.total} series. Select a data set of its own with `data[index]` rather than `data.minibatch(index)`."
+        )
 
 
 def global_names(sites: dict[str, dict]) -> frozenset[str]:

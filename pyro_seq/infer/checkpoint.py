@@ -24,7 +24,7 @@ from pyro_seq.errors import CheckpointError, NumericalError, UnsupportedError
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.saved_state import expected_weights, measured_names
-from pyro_seq.posterior import GuidePosterior, Posterior, StoredPosterior
+from pyro_seq.posterior import GuidePosterior, PointPosterior, Posterior, StoredPosterior
 from pyro_seq.training.files import (
     class_name,
     differences,
@@ -72,6 +72,8 @@ def save(posterior: Posterior, path: StrPath) -> None:
         payload["has_met_gaps"] = posterior.has_met_gaps
     elif isinstance(posterior, ChainPosterior):
         payload |= {"kind": "chains", **posterior.options()}
+    elif isinstance(posterior, PointPosterior):
+        payload |= {"kind": "point", "sites": posterior.sites, "history": posterior.history}
     elif isinstance(posterior, StoredPosterior):
         payload |= {
             "kind": "stored",
@@ -82,7 +84,8 @@ def save(posterior: Posterior, path: StrPath) -> None:
         }
     else:
         raise UnsupportedError(
-            f"`save` knows guides, chains and stored draws. Got {type(posterior).__name__}. Save `model.state_dict()`."
+            f"`save` knows guides, chains, points and stored draws. Got {type(posterior).__name__}. Save "
+            "`model.state_dict()`."
         )
     try:
         write(payload, path)
@@ -97,7 +100,9 @@ def _dates(data: Sequences) -> dict[str, tuple[str | None, ...]]:
 
 
 @one_at_a_time
-def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | ChainPosterior | StoredPosterior:
+def load(
+    path: StrPath, model: SequenceModel | None = None
+) -> GuidePosterior | ChainPosterior | PointPosterior | StoredPosterior:
     """Read a file of `save`, and build its model anew or fill one that is built as the saved one was.
 
     Models of the library made of parts of the library and layers of torch are built from what the file says of their
@@ -120,7 +125,7 @@ def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | 
     if model is not None:
         require_type(model, SequenceModel, "model")
     payload = read(path)
-    if payload.get("kind") not in ("guide", "chains", "stored"):
+    if payload.get("kind") not in ("guide", "chains", "point", "stored"):
         raise CheckpointError(
             f"{str(path)!r} holds a training run, not a posterior. Resume it: `Trainer(resume=True)`."
         )
@@ -145,13 +150,19 @@ def load(path: StrPath, model: SequenceModel | None = None) -> GuidePosterior | 
     return posterior
 
 
-def _posterior(payload: dict[str, Any], model: SequenceModel) -> GuidePosterior | ChainPosterior | StoredPosterior:
+def _posterior(
+    payload: dict[str, Any], model: SequenceModel
+) -> GuidePosterior | ChainPosterior | PointPosterior | StoredPosterior:
     """The posterior of a file, around a model that need not have its weights yet."""
     if payload["kind"] == "guide":
         return GuidePosterior(model, payload["history"], payload["status"], payload.get("has_met_gaps", True))
     if payload["kind"] == "chains":
         return ChainPosterior.from_options(model, payload)
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
+    if payload["kind"] == "point":
+        return PointPosterior(
+            model, {name: value.to(device) for name, value in payload["sites"].items()}, payload["history"]
+        )
     clock = payload["data"].get("calendar")
     return StoredPosterior(
         model,

@@ -6,13 +6,12 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Protocol
 
 import pyro
-import torch
 from pyro.infer.mcmc.mcmc_kernel import MCMCKernel
 
 from pyro_seq._arguments import keep_whole, require
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
-from pyro_seq.infer.chains import ChainRun, Chains, latent_sites
+from pyro_seq.infer.chains import ChainRun, Chains, latent_sites, require_whole
 from pyro_seq.infer.joint_chains import joint_chains
 from pyro_seq.infer.starts import starting_draws
 from pyro_seq.model import SequenceModel
@@ -151,7 +150,7 @@ class MCMC:
         self, model: SequenceModel, data: Sequences, *, validation: Sequences | None, seed: int, trainer: Trainer
     ) -> StoredPosterior:
         """Run the chains; called by `fit`."""
-        _require_whole(data)
+        require_whole(data, "MCMC")
         if validation is not None:
             raise UnsupportedError(
                 "MCMC has no use for `validation`: its draws belong to the fitted series. Leave it out."
@@ -164,14 +163,6 @@ class MCMC:
                 plan = plan._replace(start=starting_draws(self.start, data, sites, self.num_chains, seed))
             chains = self.kernel.chains(model, data, plan)
         return StoredPosterior(model, data, *chains)
-
-
-def _require_whole(data: Sequences) -> None:
-    if data.total != data.num_series or not torch.equal(data.index.sort().values.cpu(), torch.arange(data.total)):
-        raise DataError(
-            f"MCMC needs the whole data set: on a minibatch its posterior would be wrong. Got {data.num_series} of "
-            f"{data.total} series. Select a data set of its own with `data[index]` rather than `data.minibatch(index)`."
-        )
 
 
 def _require_probability(name: str, value: float) -> None:

@@ -6,5 +6,6 @@ from pyro_seq.models.ode2vae import ODE2VAE
 from pyro_seq.models.ode_lebm import ODELEBM
 from pyro_seq.models.recurrent_vae import RecurrentVAE
 from pyro_seq.models.srvp import SRVP
+from pyro_seq.models.structural_series import StructuralSeries
 
-__all__ = ["ODE2VAE", "ODELEBM", "SRVP", "DynamicFactors", "KalmanVAE", "RecurrentVAE"]
+__all__ = ["ODE2VAE", "ODELEBM", "SRVP", "DynamicFactors", "KalmanVAE", "RecurrentVAE", "StructuralSeries"]

@@ -74,7 +74,7 @@ class DynamicFactors(SequenceModel):
     """
 
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"factors": ("time", "factor")}
-    has_inputs: ClassVar[bool] = True
+    has_inputs: bool = True
 
     def __init__(
         self,
@@ -242,8 +242,7 @@ class DynamicFactors(SequenceModel):
 
     def _correlation(self, data: Sequences) -> Tensor:
         """Correlation of each step with the one before, (time, factor) or (series, time, factor)."""
-        gaps = self.exact_times(data).diff(dim=-1, prepend=self.exact_times(data)[..., :1])
-        return torch.exp(-gaps.to(data.dtype)[..., None] / self.timescales)
+        return torch.exp(-self.model_gaps(data)[..., None] / self.timescales)
 
 
 def _loadings(num_factors: int, input_dim: int, num_variables: int) -> nn.Linear:

@@ -17,6 +17,7 @@ from pyro_seq.distributions.mixed_dynamics import MixedLinearGaussian
 from pyro_seq.distributions.states_given_path import StatesGivenPath
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.model import SequenceModel
+from pyro_seq.nn.continuous_mixture import ContinuousDynamics
 from pyro_seq.nn.emission import Emission
 from pyro_seq.nn.frame import FrameEncoder, frame_emission, frame_encoder
 from pyro_seq.nn.mixture import MixedDynamics
@@ -49,8 +50,8 @@ class KalmanVAE(SequenceModel):
         \log p(x) \ge E_{q(a \mid x)}\left[\sum_t \log p(x_t \mid a_t) + \log p(a) - \log q(a \mid x)\right],
 
     and predictions draw the states afterwards. With `has_states` they are a site of their own, drawn jointly from the
-    smoother, as in the paper; the bound is the same. Times must be evenly spaced: put irregular frames on a grid, with
-    the steps between them hidden.
+    smoother, as in the paper; the bound is the same. Times must be evenly spaced, unless the dynamics are
+    `ContinuousDynamics`, whose state moves by a linear stochastic differential equation between frames at any times.
 
     For its images the paper weighs the reconstruction by 0.3: ``SVI(scales={"x": 0.3})``. Vectors need the full weight:
     with few entries to explain, codes do not pay at a smaller one, and the noise of the emission takes it all.
@@ -59,7 +60,7 @@ class KalmanVAE(SequenceModel):
         obs_shape: Shape of one observation; (channel, height, width) gives convolutional parts.
         code_dim: Size of a code.
         state_dim: Size of the state.
-        dynamics: The state-space model; three modes mixed by an LSTM when absent.
+        dynamics: The state-space model; three modes mixed by an LSTM, on even times, when absent.
         encoder: Code of one frame.
         emission: Likelihood around a decoder; Bernoulli for images, Gaussian else.
         input_dim: Size of the inputs of the data, for the default dynamics.
@@ -72,14 +73,15 @@ class KalmanVAE(SequenceModel):
         >>> model = KalmanVAE(obs_shape=(1, 16, 16), code_dim=2, state_dim=4)
         >>> model.dynamics.num_modes
         3
+        >>> KalmanVAE((2,), dynamics=ContinuousDynamics(code_dim=2, state_dim=4)).has_even_times
+        False
 
     References:
         Fraccaro, Kamronn, Paquet, Winther, "A disentangled recognition and nonlinear dynamics model for unsupervised
         learning", NeurIPS 2017.
     """
 
-    has_even_times: ClassVar[bool] = True
-    has_inputs: ClassVar[bool] = True
+    has_inputs: bool = True
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"codes": ("time", "code"), "states": ("time", "state")}
 
     def __init__(
@@ -88,7 +90,7 @@ class KalmanVAE(SequenceModel):
         code_dim: int = 2,
         state_dim: int = 4,
         *,
-        dynamics: MixedDynamics | None = None,
+        dynamics: MixedDynamics | ContinuousDynamics | None = None,
         encoder: FrameEncoder | None = None,
         emission: Emission | None = None,
         input_dim: int = 0,
@@ -105,6 +107,11 @@ class KalmanVAE(SequenceModel):
                 f"`encoder` must give codes of the size of the dynamics', {code_dim}. Got {self.encoder.dim}."
             )
         self.has_states = has_states
+
+    @property
+    def has_even_times(self) -> bool:  # type: ignore[override]
+        """Whether the dynamics count steps; those in continuous time do not."""
+        return self.dynamics.has_even_times
 
     @property
     def reads_series(self) -> bool:
@@ -134,7 +141,7 @@ class KalmanVAE(SequenceModel):
         return MixedLinearGaussian(
             self.dynamics,
             data.num_steps,
-            inputs=data.inputs,
+            inputs=self._inputs(data),
             valid=self.valid(data),
             is_counted=not self.has_states,
         )
@@ -144,24 +151,34 @@ class KalmanVAE(SequenceModel):
         each = self.encoder(data.values, data.entry_mask)
         return FilledPath(each.loc, each.scale, data.step_mask, self.prior(data))
 
-    def mixing_weights(self, codes: Tensor) -> Tensor:
-        """Weights of the modes at each step of paths of codes (..., time, code): (..., time, mode)."""
+    def mixing_weights(self, codes: Tensor, data: Sequences | None = None) -> Tensor:
+        """Weights of the modes at each step of paths of codes (..., time, code): (..., time, mode).
+
+        Args:
+            codes: Paths from the first step on.
+            data: Data at whose times the codes are, where the dynamics are in continuous time.
+
+        Raises:
+            DataError: When the times are needed and `data` is absent.
+        """
         start = self.dynamics.start.expand(*codes.shape[:-2], 1, -1)
-        return self.dynamics.weights(torch.cat([start, codes[..., :-1, :]], -2))
+        inputs = None if data is None else self._inputs(data)
+        inputs = None if inputs is None else inputs[..., : codes.shape[-2], :]
+        return self.dynamics.weights(torch.cat([start, codes[..., :-1, :]], -2), inputs)
 
     def integrated_out(self, data: Sequences, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Joint draws of the states given the codes, for a model that integrates them out."""
         if self.has_states:
             return {}
         codes = torch.cat([latents[name] for name in ("codes", "codes_future") if name in latents], -2)
-        prior = MixedLinearGaussian(self.dynamics, codes.shape[-2], inputs=data.inputs)
+        prior = MixedLinearGaussian(self.dynamics, codes.shape[-2], inputs=self._inputs(data))
         states = StatesGivenPath(prior.given(codes), codes).rsample()
         steps = latents["codes"].shape[-2]
         future = {"states_future": states[..., steps:, :]} if "codes_future" in latents else {}
         return {"states": states[..., :steps, :], **future}
 
     def check(self, data: Sequences) -> None:
-        """Refuse other observation shapes or inputs, uneven times, and data without any step."""
+        """Refuse other observation shapes or inputs, data without a step, and uneven times where steps are counted."""
         super().check(data)
         size = 0 if data.inputs is None else data.inputs.shape[-1]
         if size != self.dynamics.input_dim:
@@ -169,6 +186,13 @@ class KalmanVAE(SequenceModel):
                 f"`data.inputs` must have {self.dynamics.input_dim} entries a step, the `input_dim` of the dynamics. "
                 f"Got {size}. Make the model with `input_dim={size}`, or leave inputs out."
             )
+
+    def _inputs(self, data: Sequences) -> Tensor | None:
+        """What the dynamics read beside codes: the inputs of the data, and in continuous time the gaps, last."""
+        if self.has_even_times:
+            return data.inputs
+        gaps = self.model_gaps(data)[..., None]
+        return gaps if data.inputs is None else torch.cat([data.inputs, gaps.expand(*data.inputs.shape[:-1], 1)], -1)
 
     def _codes_and_states(self, prior: MixedLinearGaussian, data: Sequences) -> Tensor:
         """Sample codes and states as two sites each; the states' density contains that of the codes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.residual_chain import ResidualChain
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.model import EVEN, SequenceModel, rounding
+from pyro_seq.nn._frame_grid import frame_length, frame_position, require_frame_grid
 from pyro_seq.nn.chain_encoder import ChainEncoder
 from pyro_seq.nn.content import Content, last_frames, random_frames
 from pyro_seq.nn.dcgan import DCGAN
@@ -27,7 +29,6 @@ from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
 from pyro_seq.nn.transition import NoisePrior, ResidualTransition, Transition
 from pyro_seq.posterior import prediction_context
 
-_FINEST = 64  # Euler steps a frame up to which an error message looks for one that fits
 _DECODED = 32  # frames decoded at a time when predicting: what the cache of a core holds
 
 
@@ -57,8 +58,9 @@ class SRVP(SequenceModel):
     The first row of `noise` leads to no frame and is standard normal.
 
     Frames must be evenly spaced, with missing ones hidden; those of a forecast may lie closer, on the grid of Euler
-    steps. `num_substeps` is an attribute that may be changed after training: with 4 of them a forecast can be asked for
-    at twice or four times the frame rate.
+    steps. How many of these a forecast takes for a frame is the attribute `forecast_substeps`, `num_substeps` unless it
+    is set: with 4 a forecast can be asked for at twice or four times the frame rate. States of seen frames keep the
+    step of training.
 
     Divergences are in closed form given the states, ``initial`` and ``noise`` in the objective, and `residual` is the
     sum of the norms of the residuals: ``SVI(scales={"noise": 2.0, "residual": 1.0})`` weighs them.
@@ -70,7 +72,7 @@ class SRVP(SequenceModel):
         content_dim: Size of the content; 0 leaves it out.
         num_frames: Frames that tell the first state, and frames that tell the content.
         hidden_dim: Width of the layers of transition and noise prior; the encoder's are half as wide.
-        num_substeps: Euler steps a frame.
+        num_substeps: Euler steps a frame, in training and for the seen frames.
         architecture: Makes the encoder and the default decoder of frames: `DCGAN`, the default, or `VGG`.
         transition: How the state moves; a `ResidualTransition` by default.
         initial_prior: Prior of the first state: `StandardNormal` by default, `LearnedNormal` or an `EnergyTilt`.
@@ -84,7 +86,7 @@ class SRVP(SequenceModel):
 
     Example:
         >>> model = SRVP((1, 16, 16), 4, noise_dim=3, architecture=DCGAN(channels=(4, 8)))
-        >>> model.num_substeps = 2
+        >>> model.forecast_substeps = 2
 
     References:
         Franceschi, Delasalles, Chen, Lamprier, Gallinari, "Stochastic latent residual video prediction", ICML 2020.
@@ -122,6 +124,8 @@ class SRVP(SequenceModel):
             )
         self.obs_shape = axis_sizes(obs_shape, "obs_shape")
         self.num_frames, self.num_substeps = num_frames, num_substeps
+        self.forecast_substeps: int | None = None
+        self._trained_substeps: int | None = None
         widths = (hidden_dim,) * 3
         self.transition = ResidualTransition(state_dim, noise_dim, widths) if transition is None else transition
         self.state_dim, self.noise_dim = self.transition.state_dim, self.transition.noise_dim
@@ -277,22 +281,31 @@ class SRVP(SequenceModel):
         return True
 
     def ticks(self, data: Sequences) -> tuple[int, ...]:
-        """Euler steps that have passed at the start, and at each of ``data.times``."""
-        passed = self.num_substeps * _position(data, self.time_scale)
-        return (0, *(round(tick) for tick in passed.reshape(-1, passed.shape[-1])[0].tolist()))
+        """Euler steps that have passed at the start and at each of ``data.times``, finer ones after the seen frames."""
+        position = frame_position(data, self.time_scale)
+        position = position.reshape(-1, position.shape[-1])[0]
+        last = max(data.num_steps - 1, 0)
+        seen = self.num_substeps * position.clamp(max=last)
+        passed = seen + (position - last).clamp(min=0) * _substeps_ahead(self)
+        return (0, *(round(tick) for tick in passed.tolist()))
+
+    def adapt(self, data: Sequences) -> None:
+        """Take the units of the data, and keep the Euler step of training."""
+        super().adapt(data)
+        self._trained_substeps = self.num_substeps
 
     def check(self, data: Sequences) -> None:
-        """Refuse frames off the grid of Euler steps, and series without any frame to begin from."""
+        """Refuse frames off the grid of Euler steps, and series without any frame to begin from.
+
+        Warns:
+            UserWarning: When `num_substeps` is not what it was in training.
+        """
         super().check(data)
-        whole_number(self.num_substeps, "num_substeps", 1)
-        if not self.transition.is_residual and self.num_substeps > 1:
-            raise UnsupportedError(
-                f"{type(self.transition).__name__} knows no steps within a frame: `num_substeps` = 1."
-            )
+        _require_substeps(self)
         if self.is_conditional and not bool(data.step_mask.any(-1).all()):
             raise DataError("`data` must have at least one seen frame a series, to begin from. Got one without any.")
-        tolerance = EVEN + 2 * rounding(data.times) / float(_frame(data, self.time_scale))
-        _check_grid(_position(data, self.time_scale), data.num_steps, self.num_substeps, tolerance)
+        tolerance = EVEN + 2 * rounding(data.times) / float(frame_length(data, self.time_scale))
+        require_frame_grid(frame_position(data, self.time_scale), data.num_steps, _substeps_ahead(self), tolerance)
 
     def _follow(self, initial: Tensor, data: Sequences) -> tuple[Tensor, Tensor]:
         """States (..., series, time, state) at all of ``data.times``, and the distances (..., series, time) to them."""
@@ -301,7 +314,7 @@ class SRVP(SequenceModel):
         states, distances = chain.states(noise), chain.distances(noise)
         if not data.horizon:
             return states, distances
-        ahead = chain.future(noise, data.horizon)
+        ahead = chain.future(noise, data.horizon, num_substeps=_substeps_ahead(self))
         later = pyro.sample("noise_future", ahead) if self.noise_dim else initial.new_zeros(*ahead.shape())
         far, further = ahead.states(later), ahead.distances(later)
         states, distances = states.expand(*far.shape[:-2], -1, -1), distances.expand(*further.shape[:-1], -1)
@@ -351,36 +364,21 @@ def _require_same_sizes(model: SRVP) -> None:
         )
 
 
-def _position(data: Sequences, time_scale: Tensor) -> Tensor:
-    """Frames since the start of each series, (time,) or (series, time); the spacing of the seen ones is a frame."""
-    return (data.times - data.times[..., :1]) / _frame(data, time_scale)
+def _substeps_ahead(model: SRVP) -> int:
+    """Euler steps a frame after the seen ones."""
+    return model.num_substeps if model.forecast_substeps is None else model.forecast_substeps
 
 
-def _frame(data: Sequences, time_scale: Tensor) -> Tensor:
-    """Time between seen frames. The mean, for single steps carry the rounding of the time stamps."""
-    gaps = data.times[..., : data.num_steps].diff(dim=-1)
-    return gaps.mean() if gaps.numel() else time_scale
-
-
-def _check_grid(position: Tensor, num_steps: int, num_substeps: int, tolerance: float) -> None:
-    """Seen frames are one apart, later ones at most, at whole numbers of Euler steps, in all series alike."""
-    frames = torch.arange(num_steps, device=position.device)
-    if float((position[..., :num_steps] - frames).abs().max()) > tolerance or (
-        position.ndim == 2 and float((position - position[:1]).abs().max()) > tolerance
-    ):
-        raise DataError(
-            "`data.times` must be evenly spaced where frames were seen, and the same in all series. Put the frames on "
-            "an even grid and hide the steps between them."
+def _require_substeps(model: SRVP) -> None:
+    """Whole numbers of Euler steps a frame, and a word where that of training was another."""
+    most = max(whole_number(model.num_substeps, "num_substeps", 1), _substeps_ahead(model))
+    whole_number(_substeps_ahead(model), "forecast_substeps", 1)
+    if model._trained_substeps not in (None, model.num_substeps):
+        warnings.warn(
+            f"`num_substeps` was {model._trained_substeps} in training and is {model.num_substeps} now, which moves "
+            "the states of seen frames. For forecasts at another frame rate set `forecast_substeps`.",
+            UserWarning,
+            stacklevel=5,
         )
-    ahead = position.reshape(-1, position.shape[-1])[0, max(num_steps - 1, 0) :]
-    if float(ahead.diff().max() if len(ahead) > 1 else 0.0) > 1 + tolerance:
-        raise DataError(
-            "`data.times` must have a step for each frame of the horizon at least. Got steps up to "
-            f"{float(ahead.diff().max()):g} frames. Forecast the frames between as well."
-        )
-    fits = [n for n in range(1, _FINEST + 1) if float((n * ahead - (n * ahead).round()).abs().max()) <= n * tolerance]
-    if num_substeps not in fits:
-        raise DataError(
-            f"`data.times` must lie on the grid of `num_substeps` = {num_substeps} Euler steps a frame. Got others. "
-            + (f"Set `model.num_substeps` to a multiple of {fits[0]}." if fits else "Choose other times.")
-        )
+    if not model.transition.is_residual and most > 1:
+        raise UnsupportedError(f"{type(model.transition).__name__} knows no steps within a frame: `num_substeps` = 1.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +121,8 @@ class MixedDynamics(nn.Module):
         learning", NeurIPS 2017, section 3.2.
     """
 
+    has_even_times: ClassVar[bool] = True
+
     def __init__(
         self,
         code_dim: int,
@@ -136,22 +138,12 @@ class MixedDynamics(nn.Module):
         has_learned_noise: bool = True,
     ) -> None:
         super().__init__()
-        _check_sizes(code_dim, state_dim, num_modes, transition_variance, observation_variance, initial_variance)
+        check_sizes(code_dim, state_dim, num_modes, transition_variance, observation_variance, initial_variance)
         if min(input_dim, num_learned_inputs) < 0:
             raise DataError(
                 f"`input_dim` and `num_learned_inputs` must be 0 or more. Got {input_dim} and {num_learned_inputs}."
             )
-        num_outputs = num_modes + num_learned_inputs
-        self.mixture: Any = LSTMMixture(code_dim, num_outputs) if mixture is None and num_outputs > 1 else mixture
-        if mixture is not None and mixture.num_outputs != num_outputs:
-            raise DataError(
-                f"`mixture` must have num_modes + num_learned_inputs = {num_outputs} outputs. Got one with "
-                f"{mixture.num_outputs}."
-            )
-        if mixture is not None and mixture.start.shape != (code_dim,):
-            raise DataError(
-                f"`mixture` must read codes of size {code_dim}, the `code_dim`. Got one for {mixture.start.shape[-1]}."
-            )
+        self.mixture: Any = mixture_network(mixture, code_dim, num_modes + num_learned_inputs, "the `code_dim`")
         self.code_dim, self.state_dim, self.num_modes, self.input_dim = code_dim, state_dim, num_modes, input_dim
         self.transition = nn.Parameter(torch.eye(state_dim).expand(num_modes, -1, -1).clone())
         self.observation = nn.Parameter(0.05 * torch.randn(num_modes, code_dim, state_dim))
@@ -171,8 +163,11 @@ class MixedDynamics(nn.Module):
         """The code before the first step, (code,)."""
         return self.transition.new_zeros(self.code_dim) if self.mixture is None else self.mixture.start
 
-    def weights(self, previous: Tensor) -> Tensor:
-        """Mixing weights (..., time, mode) of steps whose predecessors are `previous` (..., time, code)."""
+    def weights(self, previous: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Mixing weights (..., time, mode) of steps whose predecessors are `previous` (..., time, code).
+
+        They do not depend on the inputs of the data, which are for dynamics that read gaps.
+        """
         if self.mixture is None:
             return previous.new_ones((*previous.shape[:-1], 1))
         return self.mixture(previous, None)[0][..., : self.num_modes].softmax(-1)
@@ -198,22 +193,43 @@ class MixedDynamics(nn.Module):
         return self._mixed(weights, inputs), memory
 
     def _mixed(self, weights: Tensor | None, inputs: Tensor | None) -> LinearGaussianParameters:
-        def mixed(modes: Tensor) -> Tensor:
-            return modes[0] if weights is None else (weights @ modes.flatten(1)).unflatten(-1, modes.shape[1:])
-
         return LinearGaussianParameters(
-            transition=mixed(self.transition),
+            transition=mix(weights, self.transition),
             transition_cov=self.log_transition_variance.exp().diag(),
-            observation=mixed(self.observation),
+            observation=mix(weights, self.observation),
             observation_cov=self.log_observation_variance.exp().diag(),
             initial_mean=self.initial_mean,
             initial_cov=self.log_initial_variance.exp().diag(),
-            input_matrix=None if self.input_matrix is None else mixed(self.input_matrix),
+            input_matrix=None if self.input_matrix is None else mix(weights, self.input_matrix),
             inputs=inputs,
         )
 
 
-def _check_sizes(code_dim: int, state_dim: int, num_modes: int, *variances: float) -> None:
+def mixture_network(mixture: MixtureNetwork | None, code_dim: int, num_outputs: int, what: str) -> Any:
+    """The network given if it fits, an LSTM when absent; none for a single mode. `what` is read, in words.
+
+    Raises:
+        DataError: When the network does not fit.
+    """
+    if mixture is None:
+        return LSTMMixture(code_dim, num_outputs) if num_outputs > 1 else None
+    if mixture.num_outputs != num_outputs:
+        raise DataError(
+            f"`mixture` must have num_modes + num_learned_inputs = {num_outputs} outputs. Got one with "
+            f"{mixture.num_outputs}."
+        )
+    if mixture.start.shape != (code_dim,):
+        raise DataError(f"`mixture` must read codes of size {code_dim}, {what}. Got one for {mixture.start.shape[-1]}.")
+    return mixture
+
+
+def mix(weights: Tensor | None, modes: Tensor) -> Tensor:
+    """Matrices (mode, row, column) mixed by weights (..., time, mode), or the only one where there are no weights."""
+    return modes[0] if weights is None else (weights @ modes.flatten(1)).unflatten(-1, modes.shape[1:])
+
+
+def check_sizes(code_dim: int, state_dim: int, num_modes: int, *variances: float) -> None:
+    """Refuse sizes and variances that are not positive."""
     if min(code_dim, state_dim, num_modes) < 1 or not all(0 < v < math.inf for v in variances):
         raise DataError(
             "`code_dim`, `state_dim`, `num_modes` and all variances must be positive. "

@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_seq._random import isolated_rng
 from pyro_seq.infer.objective import Objective
 from pyro_seq.infer.sequence_elbo import SequenceELBO
-from pyro_seq.model import SequenceModel
+from pyro_seq.model import SequenceModel, is_local
 from pyro_seq.predict.verbs import forecast
 from pyro_seq.testing.case import (
     HORIZON,
@@ -113,21 +113,29 @@ def plain_pyro_trains(case: Case) -> None:
 
 
 def plain_pyro_predicts(case: Case) -> None:
-    """`pyro.infer.Predictive` forecasts, one draw after another and all at once, and both follow the same draws."""
+    """`pyro.infer.Predictive` forecasts, one draw after another and all at once, and both follow the same draws.
+
+    All at once from draws (sample, 1, event) of what all series share; Pyro makes them so where the guide has a site of
+    single series, and else leaves the axis in the middle to the caller.
+    """
     case = case.double()
     model, data = case.model, case.extended(HORIZON)
-    drawn = [name for name, _ in latent_sites(traced(model.model, data, seed=case.seed)) if name != "x_future"]
+    sites = {name: is_local(site) for name, site in latent_sites(traced(model.model, data, seed=case.seed))}
+    has_local = any(is_local(site) for _, site in latent_sites(traced(model.guide, data, seed=case.seed)))
+    shape = (NUM_DRAWS, data.num_series, HORIZON, *data.obs_shape)
     with pyro.get_param_store().scope(), isolated_rng(case.seed):
-        for is_parallel in (False, True):
-            predict = Predictive(model.model, guide=model.guide, num_samples=NUM_DRAWS, parallel=is_parallel)
-            first = predict(data)
-            shape = (NUM_DRAWS, data.num_series, HORIZON, *data.obs_shape)
+        for is_parallel in (False, True) if has_local else (False,):
+            drawn = Predictive(model.model, guide=model.guide, num_samples=NUM_DRAWS, parallel=is_parallel)(data)
             require(
-                first["x_future"].shape == shape,
-                f"`Predictive(..., parallel={is_parallel})` gives `x_future` {tuple(first['x_future'].shape)}. "
+                drawn["x_future"].shape == shape,
+                f"`Predictive(..., parallel={is_parallel})` gives `x_future` {tuple(drawn['x_future'].shape)}. "
                 f"Expected {shape}. A latent that all series share comes as (1, event): drop that axis.",
             )
-        draws = {name: first[name] for name in drawn}
+        draws = {
+            name: drawn[name] if is_of_series else drawn[name].reshape(NUM_DRAWS, 1, -1)
+            for name, is_of_series in sites.items()
+            if name != "x_future"
+        }
         found = [Predictive(model.model, draws, parallel=is_parallel)(data) for is_parallel in (False, True)]
     first, second = ({name: run[name] for name in run if name not in ("x", "x_future")} for run in found)
     require_equal(first, second, "`Predictive` follows one draw alone elsewhere than among others.")

@@ -12,6 +12,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.objective import Objective
 from pyro_seq.infer.svi import SVI
@@ -39,6 +40,8 @@ from tests.dense_gaussian import (
 TIME, SERIES, OBS = 4, 3, 3
 FORMS = pytest.mark.parametrize("has_states", [False, True], ids=["closed form", "states"])
 INPUTS = pytest.mark.parametrize("has_inputs", [False, True], ids=["no inputs", "inputs"])
+LINEAR = pytest.mark.parametrize("kind", ["one", "continuous one"])
+UNEVEN = torch.tensor([0.0, 0.3, 1.9, 2.0, 2.1, 4.0, 4.6, 5.5, 5.7, 8.0], dtype=torch.float64)
 
 
 class LinearEncoder(nn.Module):
@@ -71,16 +74,26 @@ def linear_model(kind: str = "one", *, seed: int = 0, has_states: bool = False, 
     return model
 
 
-def sequences(has_inputs: bool = False, *, num_steps: int = TIME, hidden: Tensor | None = None) -> Sequences:
+def sequences(
+    has_inputs: bool = False, *, num_steps: int = TIME, hidden: Tensor | None = None, kind: str = "one"
+) -> Sequences:
+    """Series at even times, or at uneven ones of their own for dynamics in continuous time."""
     inputs = normal(SERIES, num_steps, 2, seed=8) if has_inputs else None
-    data = Sequences(normal(SERIES, num_steps, OBS, seed=7), inputs=inputs)
+    times = uneven_times()[:, :num_steps] if kind.startswith("continuous") else None
+    data = Sequences(normal(SERIES, num_steps, OBS, seed=7), inputs=inputs, times=times)
     return data if hidden is None else data.hide(hidden)
+
+
+def uneven_times() -> Tensor:
+    return UNEVEN * torch.tensor([0.5, 1.0, 1.5], dtype=torch.float64)[:, None] + 7.0
 
 
 def prior_of_codes(model: KalmanVAE, data: Sequences, series: int, horizon: int = 0) -> Gaussian:
     """The dense Gaussian of all codes of a series under a model with one mode."""
     steps = data.num_steps + horizon
-    inputs = None if data.inputs is None else data.inputs[series]
+    parts = [] if data.inputs is None else [data.inputs[series]]
+    parts += [] if model.has_even_times else [uneven_times()[series, :steps].diff(prepend=torch.zeros(1))[:, None]]
+    inputs = torch.cat(parts, -1) if parts else None
     parameters, _ = model.dynamics(torch.zeros(steps, CODE, dtype=torch.float64), inputs, None)
     dense = dense_path(of_series(parameters), steps)
     return dense.joint.marginal(dense.codes()).detached()
@@ -129,11 +142,12 @@ def sigma_points(loc: Tensor, scale: Tensor) -> Tensor:
 
 @FORMS
 @INPUTS
+@LINEAR
 @pytest.mark.parametrize("seed", range(3))
-def test_the_bound_is_the_evidence_less_the_divergence_of_the_encoder(seed, has_inputs, has_states):
+def test_the_bound_is_the_evidence_less_the_divergence_of_the_encoder(seed, kind, has_inputs, has_states):
     """Exactly at every draw, and in expectation, with both from dense Gaussians."""
-    model = linear_model(seed=seed, has_states=has_states, input_dim=2 * has_inputs)
-    data = sequences(has_inputs)
+    model = linear_model(kind, seed=seed, has_states=has_states, input_dim=2 * has_inputs)
+    data = sequences(has_inputs, kind=kind)
     encoded = model.encode(data)
     loc, scale = encoded.loc.detach(), encoded.scale.detach()
     draws, points = normal(5, SERIES, TIME, CODE), sigma_points(loc, scale)
@@ -188,11 +202,11 @@ def test_the_bound_is_the_evidence_where_the_encoder_can_be_exact(has_states):
 
 
 @INPUTS
-@pytest.mark.parametrize("kind", ["lstm", "window", "one"])
+@pytest.mark.parametrize("kind", ["lstm", "window", "one", "continuous lstm", "continuous one"])
 def test_closed_form_and_sampled_states_give_the_same_value_and_gradient(kind, has_inputs):
     """With gaps and tails too."""
     hidden = torch.tensor([[0, 0, 0, 0, 0, 0], [0, 1, 1, 0, 1, 0], [1, 0, 1, 0, 1, 1]]).bool()
-    data = sequences(has_inputs, num_steps=6, hidden=hidden)
+    data = sequences(has_inputs, num_steps=6, hidden=hidden, kind=kind)
     losses, gradients = [], []
     for has_states in (False, True):
         model = linear_model(kind, has_states=has_states, input_dim=2 * has_inputs)
@@ -267,9 +281,10 @@ def assert_predicted(model, prediction, codes: Gaussian, series: int, steps: lis
 
 @FORMS
 @INPUTS
-def test_imputation_is_the_dense_conditional(has_inputs, has_states):
-    model = linear_model(has_states=has_states, input_dim=2 * has_inputs)
-    data = sequences(has_inputs, num_steps=7, hidden=HIDDEN)
+@LINEAR
+def test_imputation_is_the_dense_conditional(kind, has_inputs, has_states):
+    model = linear_model(kind, has_states=has_states, input_dim=2 * has_inputs)
+    data = sequences(has_inputs, num_steps=7, hidden=HIDDEN, kind=kind)
     filled = impute(GuidePosterior(model), data, num_samples=2000)
     for series in range(SERIES):
         known, gaps = (~HIDDEN[series]).nonzero().flatten().tolist(), HIDDEN[series].nonzero().flatten().tolist()
@@ -278,8 +293,9 @@ def test_imputation_is_the_dense_conditional(has_inputs, has_states):
 
 
 @FORMS
-def test_causal_imputation_is_the_prediction_of_the_filter(has_states):
-    model, data = linear_model(has_states=has_states), sequences(num_steps=7, hidden=HIDDEN)
+@LINEAR
+def test_causal_imputation_is_the_prediction_of_the_filter(kind, has_states):
+    model, data = linear_model(kind, has_states=has_states), sequences(num_steps=7, hidden=HIDDEN, kind=kind)
     filled = impute(GuidePosterior(model), data, is_causal=True, num_samples=1000)
     for series in range(SERIES):
         for step in HIDDEN[series].nonzero().flatten().tolist():
@@ -289,10 +305,13 @@ def test_causal_imputation_is_the_prediction_of_the_filter(has_states):
 
 @FORMS
 @INPUTS
-def test_forecasts_are_the_dense_conditional(has_inputs, has_states):
-    model, horizon = linear_model(has_states=has_states, input_dim=2 * has_inputs), 3
-    data = sequences(has_inputs, num_steps=7, hidden=HIDDEN)
-    ahead = data.extend(horizon=horizon, inputs=normal(SERIES, horizon, 2, seed=3) if has_inputs else None)
+@LINEAR
+def test_forecasts_are_the_dense_conditional(kind, has_inputs, has_states):
+    model, horizon = linear_model(kind, has_states=has_states, input_dim=2 * has_inputs), 3
+    data = sequences(has_inputs, num_steps=7, hidden=HIDDEN, kind=kind)
+    inputs = normal(SERIES, horizon, 2, seed=3) if has_inputs else None
+    uneven = {} if model.has_even_times else {"times": uneven_times()[:, 7:]}
+    ahead = data.extend(inputs=inputs, **(uneven or {"horizon": horizon}))
     prediction = forecast(GuidePosterior(model), ahead, num_samples=2000)
     for series in range(SERIES):
         known = (~HIDDEN[series]).nonzero().flatten().tolist()
@@ -301,22 +320,23 @@ def test_forecasts_are_the_dense_conditional(has_inputs, has_states):
 
 
 @FORMS
-@pytest.mark.parametrize("kind", ["lstm", "one"])
+@pytest.mark.parametrize("kind", ["lstm", "one", "continuous one"])
 def test_states_fit_the_codes_of_padding_and_horizon(kind, has_states):
     """What is left of a drawn code after its state is the noise R, at every step after the last seen one."""
     model, num_draws = linear_model(kind, has_states=has_states), 1500
-    data = sequences(num_steps=7, hidden=HIDDEN)
-    latents = forecast(GuidePosterior(model), data, horizon=2, num_samples=num_draws).latents
+    data = sequences(num_steps=7, hidden=HIDDEN, kind=kind)
+    data = data.extend(horizon=2) if model.has_even_times else data.extend(times=uneven_times()[:, 7:9])
+    latents = forecast(GuidePosterior(model), data, num_samples=num_draws).latents
     codes = torch.cat([latents["codes"], latents["codes_future"]], -2)
     states = torch.cat([latents["states"], latents["states_future"]], -2)
     assert states.shape == (num_draws, SERIES, 9, STATE)
-    see = torch.einsum("...k,kij->...ij", model.mixing_weights(codes), model.dynamics.observation).detach()
+    see = torch.einsum("...k,kij->...ij", model.mixing_weights(codes, data), model.dynamics.observation).detach()
     left = codes - (see @ states[..., None]).squeeze(-1)
     variance = model.dynamics.log_observation_variance.exp().repeat(2)
     noise = Gaussian(torch.zeros_like(variance), variance.diag()).detached()
     for series, steps in ((0, [7, 8]), (1, [7, 8]), (2, [5, 6]), (2, [7, 8])):
         assert_moments(left[:, series, steps].flatten(1), noise)
-    if kind == "one":  # padding and horizon are one joint draw
+    if kind.endswith("one"):  # padding and horizon are one joint draw
         exact = predicted(model, data, 2, [0, 1, 2, 4], horizon=2).marginal(places(range(5, 9), CODE))
         assert_moments(codes[:, 2, 5:].flatten(1), exact)
 
@@ -362,12 +382,18 @@ def test_mixed_precision_is_near_full(obs_shape, has_states):
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
 
 
-def test_recorded_weights_are_those_of_the_dynamics():
-    model, data = linear_model("window"), sequences()
+@pytest.mark.parametrize("kind", ["window", "continuous window"])
+def test_recorded_weights_are_those_of_the_dynamics(kind):
+    model, data = linear_model(kind), sequences(kind=kind)
     codes = model.encode(data).rsample(torch.Size([2])).detach()
-    weights = model.mixing_weights(codes)
-    mixed = torch.einsum("...k,kij->...ij", weights, model.dynamics.transition)
-    torch.testing.assert_close(model.prior(data).parameters(codes).transition, mixed, rtol=1e-12, atol=1e-12)
+    weights = model.mixing_weights(codes, data)
+    mixed = torch.einsum("...k,kij->...ij", weights, model.dynamics.observation)
+    torch.testing.assert_close(model.prior(data).parameters(codes).observation, mixed, rtol=1e-12, atol=1e-12)
+    if model.has_even_times:
+        assert torch.equal(model.mixing_weights(codes), weights)
+    else:
+        with pytest.raises(DataError, match="depend on the gaps. Got none. Pass `data` with the codes"):
+            model.mixing_weights(codes)
 
 
 def test_new_series_follow_the_prior():
@@ -397,6 +423,8 @@ CONTRACT = [
     ("images", "lstm", False, 0, 0, False),
     ("images", "window", True, 1, 1, False),
     ("images", "one", False, 0, 0, False),
+    ("vectors", "continuous lstm", True, 2, 0, True),
+    ("vectors", "continuous window", False, 0, 0, False),
 ]
 
 
@@ -411,6 +439,8 @@ def test_contract(parts, kind, has_states, input_dim, num_learned, slow):
     model = KalmanVAE(obs_shape, dynamics=dynamics, has_states=has_states, **options)
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(4, 6, input_dim, generator=generator) if input_dim else None
-    data = Sequences(torch.rand(4, 6, *obs_shape, generator=generator), inputs=inputs)
+    values = torch.rand(4, 6, *obs_shape, generator=generator)
+    times = torch.rand(6, generator=generator).cumsum(-1) if kind.startswith("continuous") else None
+    data = Sequences(values, inputs=inputs, times=times)
     report = check_model(model, data, slow=slow)
     assert report.names("not applicable") in ((), ("device_follows_the_data",))

@@ -285,6 +285,26 @@ def test_a_higher_frame_rate_shows_frames_between_the_same_ones(rate):
     assert bool((between > 0).all())
 
 
+def test_a_finer_forecast_leaves_the_seen_states_where_they_are():
+    """Half steps after the last frame only, by hand; and a change of the step of training says what it does."""
+    model, data = small_model(), frames(2)
+    model.adapt(data)
+    posterior = GuidePosterior(model)
+    coarse = forecast(posterior, data, horizon=2, num_samples=3)
+    model.forecast_substeps = 2
+    fine = forecast(posterior, data, times=STEPS - 1 + torch.arange(1, 5) / 2, num_samples=3)
+    states, seen = fine.latents["states"], coarse.latents["states"][:, :, :STEPS]
+    assert torch.equal(states[:, :, :STEPS], seen)
+    noise, state = fine.latents["noise_future"], seen[:, :, -1]
+    for tick in range(4):
+        held = noise[:, :, tick - tick % 2]  # drawn once a frame
+        state = state + 0.5 * model.transition.velocity(torch.cat([state, held], -1))
+        torch.testing.assert_close(states[:, :, STEPS + tick], state, rtol=1e-9, atol=1e-9)
+    model.num_substeps = 2
+    with pytest.warns(UserWarning, match="was 1 in training and is 2 now.*forecast_substeps"):
+        forecast(posterior, data, horizon=2, num_samples=3)
+
+
 def test_any_spacing_of_frames_counts_as_one():
     model, data = small_model(), frames(2)
     stretched = dataclasses.replace(data, times=1e9 + 0.04 * torch.arange(STEPS, dtype=torch.float64))
@@ -444,7 +464,7 @@ def test_errors_name_the_times():
         reconstruct(posterior, dataclasses.replace(data, times=times))
     with pytest.raises(DataError, match="a step for each frame of the horizon at least. Got .* up to 2 frames"):
         forecast(posterior, data, times=torch.tensor([STEPS, STEPS + 2.0]))
-    with pytest.raises(DataError, match=r"`num_substeps` = 1 Euler steps a frame.*to a multiple of 4"):
+    with pytest.raises(DataError, match=r"`forecast_substeps` = 1 Euler steps a frame.*to a multiple of 4"):
         forecast(posterior, data, times=STEPS - 1 + torch.tensor([0.25, 0.5]))
     with pytest.raises(DataError, match="Choose other times"):
         forecast(posterior, data, times=STEPS - 1 + torch.tensor([2**-0.5, 3**0.5 - 0.5]))

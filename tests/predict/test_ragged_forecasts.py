@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 import pyro_seq as ps
+from pyro_seq.nn.components import Cycle, Trend
 from pyro_seq.posterior import GuidePosterior
 from pyro_seq.testing import assert_close_mc
 
 SMALL = ps.DCGAN(channels=(4, 6), code_dim=6, norm=lambda channels: nn.GroupNorm(1, channels))
 MODELS = {
     "DynamicFactors": lambda: ps.DynamicFactors((2,), 2),
+    "StructuralSeries": lambda: ps.StructuralSeries(Trend() + Cycle()),
     "KalmanVAE": lambda: ps.KalmanVAE((2,)),
     "RecurrentVAE": lambda: ps.RecurrentVAE((2,)),
     "ODE2VAE": lambda: ps.ODE2VAE((2,), 2),

@@ -93,7 +93,8 @@ def kalman_filter(
     Args:
         values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
         parameters: The model; see :class:`LinearGaussianParameters`.
-        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``; None when all are.
+        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``, whose batch may broadcast; None when
+            all are.
         is_parallel: Whether to run in parallel over time; None leaves it to the sizes.
 
     Returns:
@@ -155,7 +156,8 @@ def kalman_smoother(
     Args:
         values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
         parameters: The model; see :class:`LinearGaussianParameters`.
-        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``; None when all are.
+        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``, whose batch may broadcast; None when
+            all are.
         is_parallel: Whether to run in parallel over time; None leaves it to the sizes.
 
     Returns:
@@ -218,7 +220,8 @@ def sample_posterior(
     Args:
         values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
         parameters: The model; see :class:`LinearGaussianParameters`.
-        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``; None when all are.
+        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``, whose batch may broadcast; None when
+            all are.
         num_samples: How many joint draws.
         generator: Source of randomness, on the device of `values`; None is torch's global one.
         is_parallel: Whether to run in parallel over time; None leaves it to the sizes.

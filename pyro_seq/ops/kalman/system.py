@@ -196,6 +196,8 @@ def _check_values(values: Tensor, mask: Tensor | None) -> Tensor:
         seen = mask
     elif mask.shape == values.shape[:-1]:
         seen = mask[..., None].expand_as(values)
+    elif mask.shape[-2:] == values.shape[-2:] and _broadcasts(mask.shape[:-2], values.shape[:-2]):
+        seen = mask  # not expanded, so that values which share it share covariances
     else:
         raise ShapeError(
             "`mask` must have the shape of `values`, or that without the last axis. "
@@ -209,6 +211,13 @@ def _check_values(values: Tensor, mask: Tensor | None) -> Tensor:
             f"one of {int(wrong.sum())} such entries. Pass a `mask` that is False there."
         )
     return seen
+
+
+def _broadcasts(shape: torch.Size, larger: torch.Size) -> bool:
+    """Whether leading axes are those of the larger shape, or 1, or absent."""
+    return len(shape) <= len(larger) and all(
+        one in (1, other) for one, other in zip(reversed(shape), reversed(larger), strict=False)
+    )
 
 
 def _check_parameters(values: Tensor, parameters: LinearGaussianParameters) -> None:

@@ -414,3 +414,24 @@ def test_errors_of_the_other_verbs():
         sample_posterior(*GOOD, num_samples=-1)
     with pytest.raises(ShapeError, match=r"`value` must be \(\*batch, obs\)"):
         step(ZEROS(()), GOOD.parameters)
+
+
+@ROUTES
+@pytest.mark.parametrize("is_diffuse", [False, True], ids=["known", "diffuse"])
+def test_values_that_share_a_mask_share_covariances(is_parallel, is_diffuse):
+    """A mask without the axis of the draws, beside one that has it: the same numbers, from one set of covariances."""
+    generator = torch.Generator().manual_seed(0)
+    one = torch.ones(1, 1, dtype=torch.float64)
+    diffuse = torch.tensor([True]) if is_diffuse else None
+    walk = LinearGaussianParameters(one, 0.3 * one, one, one, one[0], one, diffuse=diffuse)
+    values = torch.randn(5, 2, 7, 1, generator=generator, dtype=torch.float64)
+    shared = torch.rand(2, 7, 1, generator=generator) < 0.6
+    shared[:, 0] = True
+    options = {"is_parallel": is_parallel}
+    for routine in (kalman_filter, kalman_smoother):
+        found = routine(values, walk, shared, **options)
+        expected = routine(values, walk, shared.expand_as(values), **options)
+        for part, whole in zip(found, expected, strict=True):
+            torch.testing.assert_close(part.expand_as(whole), whole, rtol=1e-12, atol=1e-12, equal_nan=True)
+    with pytest.raises(ShapeError, match="mask"):
+        kalman_filter(values, walk, torch.ones(3, 7, 1, dtype=torch.bool))

@@ -1,0 +1,47 @@
+"""Where the frames of a video lie on the grid of Euler steps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError
+
+_FINEST = 64  # Euler steps a frame up to which an error message looks for one that fits
+
+
+def frame_position(data: Sequences, time_scale: Tensor) -> Tensor:
+    """Frames since the start of each series, (time,) or (series, time); the spacing of the seen ones is a frame."""
+    return (data.times - data.times[..., :1]) / frame_length(data, time_scale)
+
+
+def frame_length(data: Sequences, time_scale: Tensor) -> Tensor:
+    """Time between seen frames. The mean, for single steps carry the rounding of the time stamps."""
+    gaps = data.times[..., : data.num_steps].diff(dim=-1)
+    return gaps.mean() if gaps.numel() else time_scale
+
+
+def require_frame_grid(position: Tensor, num_steps: int, num_substeps: int, tolerance: float) -> None:
+    """Seen frames are one apart, later ones at most, at whole numbers of Euler steps, in all series alike."""
+    frames = torch.arange(num_steps, device=position.device)
+    if float((position[..., :num_steps] - frames).abs().max()) > tolerance or (
+        position.ndim == 2 and float((position - position[:1]).abs().max()) > tolerance
+    ):
+        raise DataError(
+            "`data.times` must be evenly spaced where frames were seen, and the same in all series. Put the frames on "
+            "an even grid and hide the steps between them."
+        )
+    ahead = position.reshape(-1, position.shape[-1])[0, max(num_steps - 1, 0) :]
+    if float(ahead.diff().max() if len(ahead) > 1 else 0.0) > 1 + tolerance:
+        raise DataError(
+            "`data.times` must have a step for each frame of the horizon at least. Got steps up to "
+            f"{float(ahead.diff().max()):g} frames. Forecast the frames between as well."
+        )
+    fits = [n for n in range(1, _FINEST + 1) if float((n * ahead - (n * ahead).round()).abs().max()) <= n * tolerance]
+    if num_substeps not in fits:
+        raise DataError(
+            f"`data.times` must lie on the grid of `forecast_substeps` = {num_substeps} Euler steps a frame. Got "
+            + "others. "
+            + (f"Set `model.forecast_substeps` to a multiple of {fits[0]}." if fits else "Choose other times.")
+        )

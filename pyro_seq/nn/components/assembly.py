@@ -1,0 +1,113 @@
+"""All components of a series as one linear Gaussian state-space model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_seq.nn.components.component import Block, Component, Structure
+from pyro_seq.nn.components.series_units import SeriesUnits
+from pyro_seq.ops.kalman import LinearGaussianParameters
+
+_FINEST = 30  # gaps are told apart down to 2^-30 of a step
+
+
+class Grid(NamedTuple):
+    """When series are observed, in steps.
+
+    Attributes:
+        gaps: The different gaps between two observations that there are, (gap,).
+        which: Which of them leads into each observation, (time,) or (series, time); None where there is only one.
+        inputs: What the components read, (series, time, input), or None.
+    """
+
+    gaps: Tensor
+    which: Tensor | None
+    inputs: Tensor | None
+
+    @classmethod
+    def of(cls, times: Tensor, inputs: Tensor | None, dtype: torch.dtype, rounding: float) -> Grid:
+        """Of times (time,) or (series, time) in steps, whose differences are known up to `rounding`."""
+        gaps = times.diff(dim=-1)
+        if not gaps.shape[-1]:
+            return cls(times.new_ones(1).to(dtype), None, inputs)
+        gaps = torch.cat([gaps[..., :1], gaps], -1)  # the first is never read
+        finest = 2.0 ** min(_FINEST, math.floor(-math.log2(rounding)) if rounding else _FINEST)
+        different, which = torch.unique((gaps * finest).round() / finest, return_inverse=True)
+        return cls(different.to(dtype), which if len(different) > 1 else None, inputs)
+
+    def along_time(self, matrix: Tensor) -> Tensor:
+        """From one matrix a gap, (..., gap, row, column), to one a step; time is 1 where all gaps are the same."""
+        if self.which is None or matrix.shape[-3] == 1:
+            return matrix
+        if self.which.ndim == 2 and matrix.ndim > 3:
+            matrix = matrix.squeeze(-4)  # of the series, all of which have these parameters
+        return matrix[..., self.which, :, :]
+
+
+def assemble(
+    structure: Structure, values: Sequence[Mapping[str, Tensor]], noise: Tensor, grid: Grid, units: SeriesUnits
+) -> LinearGaussianParameters:
+    r"""The states of all components, one after another, and an observation of their sum with noise.
+
+    Args:
+        structure: The components.
+        values: Parameters of each component, by name, (\*batch, 1).
+        noise: Standard deviation of the noise of an observation, (\*batch, 1).
+        grid: Steps and inputs.
+        units: Of the data; they do not change the model, only how exactly it is computed.
+    """
+    blocks = [part.block(own, grid.gaps) for part, own in zip(structure.components, values, strict=True)]
+    starts = [_start(part, block, units) for part, block in zip(structure.components, blocks, strict=True)]
+    means, covs = zip(*starts, strict=True)
+    is_diffuse = [not part.is_stationary for part in structure.components for _ in range(part.state_dim)]
+    return LinearGaussianParameters(
+        transition=grid.along_time(_block_diagonal([block.transition for block in blocks])),
+        transition_cov=grid.along_time(_block_diagonal([block.transition_cov for block in blocks])),
+        observation=_observation(structure, noise, grid.inputs),
+        observation_cov=noise.square()[..., None, None],
+        initial_mean=torch.cat(means),
+        initial_cov=_block_diagonal(covs),
+        diffuse=torch.tensor(is_diffuse, device=noise.device) if any(is_diffuse) else None,
+    )
+
+
+def contributions(structure: Structure, parameters: LinearGaussianParameters, states: Tensor) -> Tensor:
+    """What each component adds to an observation, (..., time, component), given states (..., time, state)."""
+    terms = parameters.observation.squeeze(-2) * states
+    sizes = [part.state_dim for part in structure.components]
+    return torch.stack([term.sum(-1) for term in terms.split(sizes, -1)], -1)
+
+
+def _start(part: Component, block: Block, units: SeriesUnits) -> tuple[Tensor, Tensor]:
+    """Mean and covariance at the first step; of an unknown start anything, best near the truth, to keep most digits."""
+    eye = torch.eye(part.state_dim, dtype=block.transition.dtype, device=block.transition.device)
+    mean = units.centre * eye[0] if part.has_level else torch.zeros_like(eye[0])
+    if block.initial_cov is not None:
+        return mean, block.initial_cov
+    return mean, torch.zeros_like(eye) if part.is_static else units.spread.square() * eye
+
+
+def _block_diagonal(blocks: Sequence[Tensor]) -> Tensor:
+    """Matrices (..., size, size) along the diagonal of one; leading axes broadcast."""
+    batch = torch.broadcast_shapes(*(block.shape[:-2] for block in blocks))
+    size, start = sum(block.shape[-1] for block in blocks), 0
+    whole = blocks[0].new_zeros(*batch, size, size)
+    for block in blocks:
+        at = slice(start, start := start + block.shape[-1])
+        whole[..., at, at] = block
+    return whole
+
+
+def _observation(structure: Structure, like: Tensor, inputs: Tensor | None) -> Tensor:
+    """What an observation sees of all states, (1, state), or (series, time, 1, state) where inputs decide."""
+    rows, start = [], 0
+    for part in structure.components:
+        own = None if inputs is None else inputs[..., start : (start := start + part.num_inputs)]
+        rows.append(part.observation(like, own))
+    batch = torch.broadcast_shapes(*(row.shape[:-1] for row in rows))
+    return torch.cat([row.expand(*batch, row.shape[-1]) for row in rows], -1)[..., None, :]
