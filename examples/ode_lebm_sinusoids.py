@@ -37,10 +37,7 @@ method = ps.MaximumLikelihood(
     learning_rate=5e-3,
     schedule=schedules.Cosine(3_100, warmup=100, final=0.02),
     clip_norm=5.0,
-    views=[
-        views.GrowingLength(25, full_at=1_500),
-        lambda data, step, rng: views.RandomSteps(40 + 10 * (step % 3))(data, step, rng),
-    ],
+    views=[views.GrowingLength(25, full_at=1_500), views.RandomSteps(lambda step: 40 + 10 * (step % 3))],
 )
 posterior = ps.fit(model, train, method, trainer=options.trainer)
 

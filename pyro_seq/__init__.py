@@ -32,7 +32,10 @@ from pyro_seq.infer.svi import SVI
 from pyro_seq.model import SequenceModel
 from pyro_seq.models import ODE2VAE, ODELEBM, SRVP, DynamicFactors, KalmanVAE, RecurrentVAE, StructuralSeries
 from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
+from pyro_seq.nn.categorical import CategoricalEmission
 from pyro_seq.nn.chain_encoder import ChainEncoder
+from pyro_seq.nn.columns import ColumnsEmission
+from pyro_seq.nn.continuous_bernoulli import ContinuousBernoulliEmission
 from pyro_seq.nn.continuous_mixture import ContinuousDynamics
 from pyro_seq.nn.conv import ConvDecoder, ConvTrunk
 from pyro_seq.nn.dcgan import DCGAN
@@ -43,9 +46,12 @@ from pyro_seq.nn.energy_tilt import EnergyTilt
 from pyro_seq.nn.flow import Flow
 from pyro_seq.nn.frame import FrameEncoder
 from pyro_seq.nn.initial_prior import LearnedNormal, StandardNormal
+from pyro_seq.nn.log_normal import LogNormalEmission
 from pyro_seq.nn.mixture import LSTMMixture, MixedDynamics, WindowMixture
 from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
+from pyro_seq.nn.negative_binomial import NegativeBinomialEmission
 from pyro_seq.nn.ode_rnn import ODERNNEncoder, RNNEncoder
+from pyro_seq.nn.poisson import PoissonEmission
 from pyro_seq.nn.student_t import StudentTEmission
 from pyro_seq.nn.subpixel import SubPixelDecoder
 from pyro_seq.nn.tempo import SeriesTempo
@@ -157,6 +163,13 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "BernoulliEmission",
     "GaussianEmission",
     "PixelEmission",
+    "StudentTEmission",
+    "LogNormalEmission",
+    "PoissonEmission",
+    "NegativeBinomialEmission",
+    "ContinuousBernoulliEmission",
+    "CategoricalEmission",
+    "ColumnsEmission",
     "SeriesTempo",
     "ResidualTransition",
     "MLPTransition",
@@ -166,7 +179,6 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "DCGAN",
     "VGG",
     "Standardise",
-    "StudentTEmission",
     "Euler",
     "Midpoint",
     "RK4",

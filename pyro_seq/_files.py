@@ -1,4 +1,4 @@
-"""Writing files that are whole or absent, and a sum by which altered arrays are known."""
+"""Writing files that are whole or absent, a sum by which altered arrays are known, and a bound on what unpacks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,12 @@ import numpy as np
 
 from pyro_seq._arguments import require
 
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  # Windows: there nobody knows whose a draft is
+    fcntl = None  # type: ignore[assignment]
+
+_GAIN, _ALWAYS = 64, 2**30  # a file may unpack to so many times its size, and to so many bytes whatever its size
 _DRAFT_MARK = 10  # characters before the name: a point, eight digits, a point
 StrPath = str | os.PathLike[str]
 
@@ -33,7 +39,8 @@ def replacing(path: StrPath) -> Iterator[Path]:
     """A draft beside `path`, with its suffix, that takes its place when the block ends well.
 
     Whatever goes wrong, in the block or on the disk, `path` holds its former content or all of the new, and the draft
-    is removed. Missing folders are made, and a link stays a link: the file that it points to is replaced.
+    is removed; that of a process which was killed, by the next one that writes here. Missing folders are made, and a
+    link stays a link: the file that it points to is replaced.
 
     Raises:
         OSError: When the disk refuses.
@@ -41,22 +48,46 @@ def replacing(path: StrPath) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     target = target.resolve()
+    remove_drafts(target)
     draft = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
     try:
-        yield draft
-        with draft.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(draft, target)
+        with _owned(draft):
+            yield draft
+            with draft.open("rb") as written:
+                os.fsync(written.fileno())
+            os.replace(draft, target)
     finally:
         draft.unlink(missing_ok=True)
 
 
 def remove_drafts(path: StrPath) -> None:
-    """Remove drafts of the file at `path` that killed processes left; nobody may be at work on one."""
-    target = Path(path)
+    """Remove drafts of the file at `path` that killed processes left: the system let go of their locks."""
+    target = Path(path).resolve()
     for draft in target.parent.glob(f".{'[0-9a-f]' * 8}.*"):
         if draft.name.endswith(f".{target.name}") and len(draft.name) == len(target.name) + _DRAFT_MARK:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError), draft.open("rb") as found:  # somebody is at work on it, or it is gone by now
+                if _lock(found.fileno()):
+                    draft.unlink()
+
+
+@contextmanager
+def _owned(draft: Path) -> Iterator[None]:
+    """Make a draft and hold its lock, by which others know that somebody is at work on it."""
+    if fcntl is None:
+        yield
+        return
+    with draft.open("xb") as file:
+        _lock(file.fileno())
+        yield
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file; False where another has, or the file system knows no locks."""
+    with suppress(OSError):
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
 
 
 def write_bytes(content: bytes, path: StrPath) -> None:
@@ -73,3 +104,13 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(repr((name, array.dtype.str, array.shape)).encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def require_moderate(unpacked: int, stored: int) -> None:
+    """Refuse a file of `stored` bytes that says it unpacks to so many that a few of them could fill any memory.
+
+    Raises:
+        ValueError: With both numbers.
+    """
+    if unpacked > max(_ALWAYS, _GAIN * stored):
+        raise ValueError(f"its {stored} bytes would unpack to {unpacked}: save it without compression if it is yours")

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from pyro_seq.errors import DataError
+
+# torch.distributions says of numbers that are not finite, in a bare ValueError, that it found invalid values; where its
+# checks are switched off, or what it would check is integrated out, our own speak next, and Pyro wraps both
+_WORDS = {ValueError: ("found invalid values", "must be finite"), DataError: ("must be finite where observed",)}
 _IS_PASSED: ContextVar[bool] = ContextVar("nonfinite_is_passed", default=False)
 
 
@@ -32,8 +37,4 @@ def is_about_numbers(error: Exception) -> bool:
     """Whether an error says that numbers are not finite, rather than that a call is wrong."""
     if not isinstance(error, ValueError):
         return True
-    # torch.distributions says of numbers that are not finite, in a bare ValueError, that it found invalid values; where
-    # its checks are switched off, our own speak next, and Pyro wraps both
-    return type(error) is ValueError and any(
-        words in str(error) for words in ("found invalid values", "must be finite")
-    )
+    return any(words in str(error) for words in _WORDS.get(type(error), ()))

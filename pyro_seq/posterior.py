@@ -42,7 +42,7 @@ class Prediction:
 
     @property
     def mean(self) -> Tensor:
-        r"""Predictive mean, (series, time, \*obs)."""
+        r"""Predictive mean, (series, time, \*obs); of one-hot classes their probabilities."""
         return self.emission_means.mean(0)
 
     def quantile(self, levels: float | list[float]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Set-up shared by all tests: one thread, no screen, no leaks of global state."""
+"""Set-up shared by all tests: one thread, no screen, no network, no leaks of global state."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -67,6 +68,19 @@ def no_global_state() -> Iterator[None]:
     if changed:
         _restore(before)
         pytest.fail("the test left global state changed\n" + "\n".join(changed))
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test that reaches beyond this machine: all of it must run without a network."""
+    connect = socket.socket.connect
+
+    def connect_here(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("localhost", "127.0.0.1", "::1"):
+            pytest.fail(f"the test reaches for {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
 
 
 @pytest.fixture

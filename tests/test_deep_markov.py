@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import pyro_seq as ps
@@ -25,9 +26,10 @@ def test_it_keeps_every_rule_without_a_check_or_adapt_of_its_own():
     assert not check_model(DeepMarkovModel(2, 3, 8), swings(6, 0)).names("failed")
 
 
-def test_it_learns_to_fill_gaps(quiet):
-    train, test = swings(100, 0), swings(20, 1)
-    torch.manual_seed(0)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+def test_it_learns_to_fill_gaps(quiet, seed):
+    train, test = swings(100, 2 * seed), swings(20, 2 * seed + 1)
+    torch.manual_seed(seed)
     model = DeepMarkovModel(2)
     method = ps.SVI(num_steps=200, batch_size=50, learning_rate=1e-2, clip_norm=5.0, scales={"dreams": 1.0})
     posterior = ps.fit(model, train, method, trainer=quiet)
@@ -35,4 +37,4 @@ def test_it_learns_to_fill_gaps(quiet):
     found = ps.evaluate(posterior, test, task, num_samples=50).means()["mse"]
     others = [row.means()["mse"] for row in ps.evaluate_baselines(train, test, task)]
     noise = NOISE**2  # no prediction can do without
-    assert found - noise < 0.5 * (min(others) - noise)
+    assert found - noise < 0.75 * (min(others) - noise)  # the best, interpolation, is good at what is smooth

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -232,3 +233,28 @@ def test_a_fit_that_learns_nothing(name: str) -> None:
     if name == "SRVP":  # what a fit measures of the noise of pixels is that of its own data
         before, after = ({what: value for what, value in it.items() if "means" in what} for it in (before, after))
     assert_same(after, before)
+
+
+@pytest.mark.slow
+@EVERY
+def test_mixed_precision_learns_nearly_the_same(name: str) -> None:
+    """In bfloat16, of which rounding is a two-hundredth; what would break down in it runs in full precision."""
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        trainer = ps.Trainer(progress=False, accelerator="cpu", precision=precision, log_every=1)
+        torch.manual_seed(0)
+        history = ps.fit(MODELS[name](), series(name), ps.SVI(num_steps=3), trainer=trainer).history
+        assert history["skipped"][-1] == 0
+        losses.append(torch.tensor(history["loss"]))
+    torch.testing.assert_close(losses[1], losses[0], rtol=0.02, atol=0.0)
+
+
+@pytest.mark.slow
+@EVERY
+def test_ten_thousand_steps_ahead_are_finite_or_an_error_with_series_and_time(name: str) -> None:
+    try:
+        ahead = ps.forecast(fitted(name), series(name), horizon=10_000, num_samples=1)
+    except ps.NumericalError as error:
+        assert re.search(r"From time [\d.e+]+ on, those of series \d are not", str(error))
+    else:
+        assert ahead.samples.shape[2] == 10_000 and bool(ahead.samples.isfinite().all())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pyro_seq._nonfinite import nonfinite_is_passed, passing_nonfinite
-from pyro_seq.errors import NumericalError
+from pyro_seq._nonfinite import is_about_numbers, nonfinite_is_passed, passing_nonfinite
+from pyro_seq.errors import DataError, NumericalError, ShapeError
 from pyro_seq.ops.odeint import RK4, odeint
 
 
@@ -27,3 +27,11 @@ def test_it_ends_with_the_block() -> None:
         assert nonfinite_is_passed()
         1 / 0
     assert not nonfinite_is_passed()
+
+
+def test_errors_about_numbers_are_told_from_those_about_calls() -> None:
+    seen = "`values` must be finite where observed. Got values[0] = nan."
+    about_numbers = [ValueError("found invalid values: nan"), ValueError(seen), DataError(seen), NumericalError("")]
+    assert all(map(is_about_numbers, about_numbers))
+    about_calls = [ValueError("shapes differ"), ShapeError(seen), DataError("`times` must be finite and increasing.")]
+    assert not any(map(is_about_numbers, about_calls))

@@ -35,8 +35,11 @@ PARTS = [
     ps.VGG(((4, 4), (8,))).encoder(IMAGE), ps.VGG(((4, 4), (8,)), has_skips=False).decoder(3, IMAGE),
     ps.BernoulliEmission(nn.Linear(2, 2)), ps.PixelEmission(scale=0.3),
     ps.GaussianEmission(initial_scale=0.2, scale_shape=(2,), minimum_scale=0.01),
-    ps.StudentTEmission(initial_scale=0.2, initial_df=5.0, minimum_scale=0.01),
-    StandardiseInputs(2),
+    ps.StudentTEmission(initial_df=5.0), ps.LogNormalEmission(initial_scale=0.2), ps.PoissonEmission(nn.Linear(2, 2)),
+    ps.ContinuousBernoulliEmission(), StandardiseInputs(3),
+    ps.ColumnsEmission(
+        [([2, 0], ps.CategoricalEmission(2)), (slice(1, 2), ps.NegativeBinomialEmission(initial_dispersion=0.5))]
+    ),
     ps.InitialStateEncoder(
         ps.FrameWindow(ps.MLPTrunk(1, (2,)), 1, 1), ps.FrameWindow(ps.MLPTrunk(3, (2,)), 3, 1, initial_log_scale=-1.0),
         units=ps.Standardise((2,), floor=0.1),

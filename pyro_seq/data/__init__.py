@@ -1,6 +1,7 @@
 """Data: ``Sequences`` in memory, and ``SequenceSource`` for what does not fit there."""
 
+from pyro_seq.data.one_hot import one_hot
 from pyro_seq.data.sequences import Sequences
 from pyro_seq.data.source import SequenceSource
 
-__all__ = ["SequenceSource", "Sequences"]
+__all__ = ["SequenceSource", "Sequences", "one_hot"]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pyro_seq._files import StrPath, fingerprint, replacing
+from pyro_seq._files import StrPath, fingerprint, replacing, require_moderate
 from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import DataError
 
@@ -33,13 +33,15 @@ def from_npz(path: StrPath) -> dict[str, Any]:
 
     Raises:
         OSError: When the file cannot be opened.
-        DataError: When it is incomplete, altered, not an ``.npz`` file, or holds objects or numbers out of range.
+        DataError: When it is incomplete, altered, not an ``.npz`` file, unpacks to more than 64 times its size and a
+            gigabyte, or holds objects or numbers out of range.
         ShapeError: When axes do not fit together.
     """
     path = Path(path)
     with path.open("rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
+                require_moderate(sum(part.file_size for part in archive.zip.infolist()), path.stat().st_size)
                 arrays = {key: archive[key] for key in (*KEYS, _CALENDAR) if key in archive.files}
                 recorded = str(archive[_SUM]) if _SUM in archive.files else None
                 fields: dict[str, Any] = dict(arrays)
@@ -76,5 +78,5 @@ def write(fields: Mapping[str, Tensor | None], calendar: Calendar | None, path: 
     if calendar is not None:
         arrays[_CALENDAR] = np.array([text or "" for text in dataclasses.astuple(calendar)])
     arrays = {_SUM: np.array(fingerprint(arrays))} | arrays  # first, lest a damaged directory lose it with the rest
-    with replacing(path) as draft, draft.open("xb") as file:
+    with replacing(path) as draft, draft.open("wb") as file:
         np.savez(file, **arrays)

@@ -13,13 +13,13 @@ from pyro_seq._arguments import require, seed_number, whole_number
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.diagnostics._cutoffs import cutoff_steps
 from pyro_seq.diagnostics._fits import made, require_factory, trainer_in
-from pyro_seq.diagnostics._tally import AXES, SCORES, Tally, scores_of_draws, scores_of_normal, summed
 from pyro_seq.door import require_type
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.infer.fit import Method, fit
 from pyro_seq.metrics import NormalForecast
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import Posterior, Prediction
+from pyro_seq.predict._tally import Tally, scores_of_draws, scores_of_normal, summed, table
 from pyro_seq.predict.baselines import classical_forecasts, point_predictions, shortfall
 from pyro_seq.predict.evaluate import Forecasting
 from pyro_seq.predict.verbs import forecast
@@ -67,20 +67,12 @@ class Backtest:
         Raises:
             DataError: When `by` names something else.
         """
-        import pandas as pd
-
-        names = (by,) if isinstance(by, str) else tuple(by)
-        require(len(set(names)) == len(names) and set(names) <= set(AXES), "by", f"some of {AXES}", by)
-        kept = [axis for axis in AXES if axis in names]
-        labels = {"cutoff": self.cutoffs, "horizon": range(1, self.horizon + 1), "entry": None}
-        frames = []
-        for predictor, tally in self.tallies.items():
-            scores = tally.scores([AXES.index(axis) for axis in kept])
-            levels = [labels[axis] or range(tally.totals.shape[-1]) for axis in kept]
-            index = pd.MultiIndex.from_product([[predictor], *levels], names=["predictor", *kept])
-            columns = {name: score.flatten().numpy() for name, score in scores.items()}
-            frames.append(pd.DataFrame(columns, index=index).astype({"count": int}))
-        return pd.concat(frames).reset_index()[["predictor", *kept, *SCORES, "count"]]
+        labels = {
+            "cutoff": self.cutoffs,
+            "horizon": range(1, self.horizon + 1),
+            "entry": range(self.data.values[0, 0].numel()),
+        }
+        return table(self.tallies, labels, by)
 
 
 def backtest(
@@ -164,7 +156,7 @@ def backtest(
         shown = Forecasting(cutoff - start).given(part.take_steps(torch.arange(start, cutoff + horizon)))
         prediction = forecast(posterior, shown, num_samples=num_samples, seed=seed)
         truth, mask = part.values[:, cutoff:], part.entry_mask[:, cutoff:]
-        scores = {type(posterior.model).__name__: scores_of_draws(prediction, truth)}
+        scores = {type(posterior.model).__name__: scores_of_draws(prediction.mean, prediction.samples, truth)}
         for name, rival in _rivals(past, given, period).items():
             note = shortfall(name, rival, mask)
             notes |= {name: f"cutoff {cutoff}: {note}"} if note else {}

@@ -158,6 +158,14 @@ class ChainObjective(nn.Module):
         if data.num_steps == self._target.data.num_steps:
             return self._target.on(data)
         self._target = SeriesTarget(self.model, data)  # a view: latents along time have another length
+        size = self.store.values.shape[-1]
+        if self.visits.is_persistent and self._target.num_entries != size:
+            raise UnsupportedError(
+                "Chains that go on from visit to visit need as many latents at each. Under `views` a minibatch has "
+                f"{data.num_steps} steps and {self._target.num_entries} latents a series, the training set {size}, for "
+                f"{type(self.model).__name__} has latents along time. Set `is_persistent=False`, or leave out the view "
+                "that shortens."
+            )
         return self._target
 
     def _starts(self, target: SeriesTarget) -> Tensor:

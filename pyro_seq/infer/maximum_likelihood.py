@@ -61,7 +61,8 @@ class MaximumLikelihood(GradientMethod):
         kernel: Sampler and start of the posterior chains; ``MALA`` adapts a step size of each series throughout.
         chain_steps: Langevin steps of a visit.
         num_chains: Chains of each series in training.
-        is_persistent: Go on from a series' last visit. Its latents must mean the same at each: no random windows.
+        is_persistent: Go on from a series' last visit. Its latents must mean the same at each, so `views` must be
+            ``is_anchored``: no random windows, shifts or speeds.
         warmup_steps: Steps by the evidence lower bound, as under `SVI`, before the first chain.
         preconditioner: Directions and lengths of Langevin steps from the curvature where a visit begins.
         energy_learning_rate: Of the energies of energy-based priors.
@@ -75,7 +76,7 @@ class MaximumLikelihood(GradientMethod):
     ``{"restart": 1.0}``, which need the guide.
 
     Raises:
-        DataError: When an argument is out of range.
+        DataError: When an argument is out of range, or a view would move persistent chains.
 
     Example:
         >>> method = MaximumLikelihood(num_steps=5_000, batch_size=50, chain_steps=5)
@@ -118,6 +119,14 @@ class MaximumLikelihood(GradientMethod):
         require(curvature is None or isinstance(curvature, GaussNewton), "preconditioner", "a GaussNewton", curvature)
         penalty = self.energy_penalty
         require(penalty == 0 or is_positive(penalty), "energy_penalty", "a number 0 or more", penalty)
+        for number, view in enumerate(self.views if self.is_persistent else ()):
+            if not getattr(view, "is_anchored", False):
+                raise DataError(
+                    f"`views[{number}]` must leave the steps of a series where they are while chains go on from visit "
+                    f"to visit, for a latent would mean another window at each. Got {view!r}. Set "
+                    "`is_persistent=False`, or leave the view out; one of your own that moves nothing says so by its "
+                    "attribute `is_anchored = True`."
+                )
 
     @property
     def has_guide(self) -> bool:

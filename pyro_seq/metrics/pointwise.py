@@ -43,6 +43,25 @@ def mse(prediction: Any, truth: Any, *, mask: Any | None = None, keep: Axes = ()
     return average((prediction - truth).square(), as_mask(mask, truth), keep)
 
 
+def mae(prediction: Any, truth: Any, *, mask: Any | None = None, keep: Axes = ()) -> Tensor:
+    r"""Mean absolute error; the median of a prediction makes it smallest.
+
+    Args:
+        prediction: (series, time, \*obs). Axes in front of these, as for samples, are kept.
+        truth: (series, time, \*obs).
+        mask: True where scored, over leading axes of `truth`.
+        keep: Axes of `truth` that are not averaged.
+
+    Returns:
+        The error, a scalar unless axes are kept.
+
+    Raises:
+        ShapeError: When shapes differ.
+    """
+    prediction, truth = as_pair(prediction, truth)
+    return average((prediction - truth).abs(), as_mask(mask, truth), keep)
+
+
 def psnr(
     prediction: Any,
     truth: Any,

@@ -62,6 +62,9 @@ class SRVP(SequenceModel):
     is set: with 4 a forecast can be asked for at twice or four times the frame rate. States of seen frames keep the
     step of training.
 
+    Nothing bounds the residuals of the paper: far beyond the lengths of training a state may leave the finite numbers,
+    which is a `NumericalError` with the series and the time. Under a `GRUTransition` none grows beyond 1 or its start.
+
     Divergences are in closed form given the states, ``initial`` and ``noise`` in the objective, and `residual` is the
     sum of the norms of the residuals: ``SVI(scales={"noise": 2.0, "residual": 1.0})`` weighs them.
 

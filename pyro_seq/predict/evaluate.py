@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pyro_seq._arguments import is_positive, keep_whole, require, seed_number, whole_number
+from pyro_seq._process import process_state
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences
 from pyro_seq.data._validation import widen
 from pyro_seq.door import require_posterior, require_type
-from pyro_seq.errors import DataError, NumericalError, ShapeError
-from pyro_seq.metrics import NormalForecast, coverage, crps, mse
-from pyro_seq.metrics._scoring import average
+from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.metrics import naive_error
 from pyro_seq.posterior import GuidePosterior, Posterior, Prediction
 from pyro_seq.predict.baselines import NEAREST, classical_forecasts, point_predictions, shortfall
 from pyro_seq.predict.finite import require_finite
+from pyro_seq.predict.log_density import LogDensity
+from pyro_seq.predict.scores import Scores, joined, no_scores, score_draws, score_normal
 from pyro_seq.predict.verbs import CHUNK_ENTRIES, forecast, impute, reconstruct
 
 _LOW_COVERAGE = 2 / 3  # of what intervals should hold
@@ -142,39 +144,6 @@ class Imputation:
         return hidden.to(data.device)
 
 
-class Scores(NamedTuple):
-    """Scores of one task; every field but `name` and `note` is (series,), in the unit of the data (`mse`: its square).
-
-    Attributes:
-        name: Of the predictor.
-        mse: Mean squared error of the mean prediction.
-        crps: Continuous ranked probability score of the samples; the absolute error of a point prediction.
-        coverage_50: Share of the truth inside the central 50 % interval; NaN for a point prediction.
-        coverage_90: Share of the truth inside the central 90 % interval; NaN for a point prediction.
-        note: Why there are series without scores; empty when there are none.
-    """
-
-    name: str
-    mse: Tensor
-    crps: Tensor
-    coverage_50: Tensor
-    coverage_90: Tensor
-    note: str = ""
-
-    def means(self) -> dict[str, float]:
-        """Average of each score over the series that have one; the others had nothing to score, or `note` says why."""
-        return {field: float(getattr(self, field).nanmean()) for field in self._fields[1:-1]}
-
-    def standard_errors(self) -> dict[str, float]:
-        """Standard error of each of the `means`, with series as independent units; NaN for less than two."""
-        found = {}
-        for field in self._fields[1:-1]:
-            scores = getattr(self, field).double()
-            scores = scores[scores.isfinite()]
-            found[field] = float(scores.std() / len(scores) ** 0.5) if len(scores) > 1 else math.nan
-        return found
-
-
 def evaluate(
     posterior: Posterior,
     data: Sequences,
@@ -183,6 +152,7 @@ def evaluate(
     num_samples: int = 100,
     chunk_size: int | None = None,
     seed: int = 0,
+    period: int | None = None,
 ) -> Scores:
     """Score a fitted model on a task.
 
@@ -198,9 +168,11 @@ def evaluate(
         num_samples: Number of predictive draws.
         chunk_size: Draws computed at a time; as for `forecast` when absent.
         seed: Seed of the draws.
+        period: Steps in a season of the naive forecast that scales `Scores.mase`; None for the step before.
 
     Returns:
-        Scores of each series; `Scores.means` and `Scores.standard_errors` sum them up.
+        Scores of each series; `Scores.means` and `Scores.standard_errors` sum them up, ``.table(by="entry")`` and
+        ``.table(by="step")`` give those of variables and lead times.
 
     Raises:
         DataError: When the task leaves nothing to score.
@@ -215,11 +187,22 @@ def evaluate(
     num_samples, seed = whole_number(num_samples, "num_samples", 1), seed_number(seed)
     given, name = task.given(data), type(posterior.model).__name__
     truth, mask = scored_truth(data, task)
+    naive, whole = _naive_error(given, period), data.seen().values
 
     def scores_of(part: slice, seed: int) -> Scores:
-        prediction = task.predict(posterior, given[part], num_samples=num_samples, chunk_size=chunk_size, seed=seed)
+        with process_state(), LogDensity(whole[part], given.num_steps) as density:
+            prediction = task.predict(posterior, given[part], num_samples=num_samples, chunk_size=chunk_size, seed=seed)
         require_finite(prediction.samples, prediction.emission_means, prediction.times)
-        return _score(name, prediction.mean, prediction.samples, truth[part], mask[part])
+        entries = density.entries(num_samples)
+        return score_draws(
+            name,
+            prediction.mean,
+            prediction.samples,
+            truth[part],
+            mask[part],
+            naive=naive[part],
+            log_density=None if entries is None else entries[:, -mask.shape[1] :],
+        )
 
     size = max(1, CHUNK_ENTRIES // (num_samples * given.times.shape[-1] * math.prod(data.obs_shape)))
     rounds = [
@@ -227,8 +210,7 @@ def evaluate(
         scores_of(slice(start, start + size), mixed_seed(seed, number) >> 2 if number else seed)
         for number, start in enumerate(range(0, data.num_series, size))
     ]
-    errors, ranked, inner, outer = (torch.cat(scores) for scores in zip(*(row[1:-1] for row in rounds), strict=True))
-    scores = Scores(name, errors, ranked, inner, outer)
+    scores = joined(rounds)
     if isinstance(posterior, GuidePosterior):
         _warn_of_narrow(scores, num_samples)
     return scores
@@ -281,19 +263,19 @@ def evaluate_baselines(train: Sequences, data: Sequences, task: Task, *, period:
     is_classical = len(data.obs_shape) == 1 and bool(given.num_steps) and mask.shape[1] == given.horizon
     if period is not None and not is_classical:
         raise DataError(f"`period` is for forecasts of vectors. Got {period} with {task} and {data!r}. Leave it out.")
+    naive = _naive_error(given, period)
     rows = {
-        name: score(name, values, None, data, task, note=missing)
+        name: score_draws(name, values, None, truth, mask, naive=naive, note=missing)
         for name, values in baselines(train, data, task).items()
     }
     nearest = rows.pop(NEAREST, None)
     if is_classical:
         for name, forecast in classical_forecasts(train, given, period).items():
             note = missing if name == "last frame" else shortfall(name, forecast, mask)
-            rows[name] = score_normal(name, forecast, truth, mask, note)
+            rows[name] = score_normal(name, forecast, truth, mask, naive=naive, note=note)
     if train.num_steps < data.num_steps:
         note = f"needs training series of {data.num_steps} steps, as in `data`; those of `train` have {train.num_steps}"
-        nothing = torch.full_like(rows["training mean"].mse, torch.nan)
-        nearest = Scores(NEAREST, nothing, nothing, nothing, nothing, note)
+        nearest = no_scores(NEAREST, rows["training mean"].mse, note)
     return [*rows.values(), *([] if nearest is None else [nearest])]
 
 
@@ -328,7 +310,8 @@ def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task
     truth, mask = scored_truth(data, task)
     is_said = bool(note) or bool(mean[mask.to(mean.device)].isfinite().all())
     require(is_said, "mean", "finite where it is scored, or a `note` must say why it is not", mean)
-    return _score(name, mean, samples, truth, mask, note)
+    naive = _naive_error(task.given(data), None)
+    return score_draws(name, mean, samples, truth, mask, naive=naive, note=note)
 
 
 def scored_truth(data: Sequences, task: Task) -> tuple[Tensor, Tensor]:
@@ -342,34 +325,9 @@ def scored_truth(data: Sequences, task: Task) -> tuple[Tensor, Tensor]:
     return data.seen().values[:, -mask.shape[1] :], mask
 
 
-def _score(name: str, mean: Tensor, samples: Tensor | None, truth: Tensor, mask: Tensor, note: str = "") -> Scores:
-    mean = mean.to(truth)
-    draws = mean[None] if samples is None else samples
-    nothing = truth.new_full((len(truth),), torch.nan)
-    errors = mse(mean, truth, mask=mask, keep=0)
-    if bool(errors.isinf().any()):
-        raise NumericalError(
-            f"Squares of errors in `data` must be numbers that {truth.dtype} holds. Got values up to "
-            f"{float(truth.abs().max()):.3g}. Rescale the data before training, or convert data and model to double "
-            "precision."
-        )
-    return Scores(
-        name,
-        errors,
-        crps(draws, truth, mask=mask, keep=0),
-        nothing if samples is None else coverage(draws, truth, 0.5, mask=mask, keep=0),
-        nothing if samples is None else coverage(draws, truth, 0.9, mask=mask, keep=0),
-        note,
-    )
-
-
-def score_normal(name: str, forecast: NormalForecast, truth: Tensor, mask: Tensor, note: str = "") -> Scores:
-    """Score a forecast that is a normal distribution, in closed form; entries without an interval count in no share."""
-    forecast = NormalForecast(forecast.mean.to(truth), forecast.scale.to(truth))
-    has_interval = mask & forecast.scale.isfinite()
-    inner, outer = (average(forecast.covers(truth, level), has_interval, 0) for level in (0.5, 0.9))
-    errors, ranked = mse(forecast.mean, truth, mask=mask, keep=0), average(forecast.crps(truth), mask, 0)
-    return Scores(name, errors, ranked, inner, outer, note)
+def _naive_error(given: Sequences, period: int | None) -> Tensor:
+    r"""Scale of `Scores.mase` (series, \*obs): what the naive forecast misses within the steps shown."""
+    return naive_error(given.seen().values, 1 if period is None else period, mask=given.entry_mask)
 
 
 def _require_task(task: Task) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from pyro_seq._nonfinite import is_about_numbers
+from pyro_seq.data import Sequences
 from pyro_seq.errors import NumericalError
 
 _REMEDY = (
@@ -31,6 +32,29 @@ def require_finite(samples: Tensor, means: Tensor, times: Tensor) -> None:
     _require_steps(samples, times, "draws")
     if not bool(means.isnan().all()):
         _require_steps(means, times, "means")
+
+
+def require_finite_latents(latents: Mapping[str, Tensor], dims: Mapping[str, Sequence[str]], data: Sequences) -> None:
+    r"""Refuse latents that are not finite, which an emission may hide: the sigmoid of an infinite state is a pixel.
+
+    Args:
+        latents: Draws by name, (sample, series, \*event), or (sample, \*event) of those that all series share.
+        dims: Names of the axes of an event by name, as ``model.dims``; time, if any, is the first.
+        data: What is predicted for; a continuation ``<name>_future`` begins after its seen steps.
+
+    Raises:
+        NumericalError: Naming the latent, and the series and the first time at which it is not, as far as it has such.
+    """
+    for name, values in latents.items():
+        if bool(values.isfinite().all()):
+            continue
+        what, axes = f"draws of the latent `{name}`", tuple(dims.get(name.removesuffix("_future"), ()))
+        if axes[:1] == ("time",) and values.ndim == 2 + len(axes):
+            begin = data.num_steps if name.endswith("_future") else 0
+            _require_steps(values, data.times[..., begin : begin + values.shape[2]], what)
+        is_shared = values.ndim == 1 + len(axes)
+        place = "" if is_shared else f"Those of series {int((~values.isfinite()).nonzero()[0, 1])} are not. "
+        raise NumericalError(f"The {what} of a prediction must be finite. {place}{_REMEDY}")
 
 
 def _require_steps(values: Tensor, times: Tensor, what: str) -> None:

@@ -20,7 +20,7 @@ from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import SequenceModel, is_local, over_samples
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
 from pyro_seq.predict.causal import CausalCopies
-from pyro_seq.predict.finite import about_numbers, require_finite
+from pyro_seq.predict.finite import about_numbers, require_finite, require_finite_latents
 
 CHUNK_ENTRIES = 2**24  # entries of observations that are predicted at a time, 64 megabytes in single precision
 _DRAWS, _OBSERVATIONS = 0, 1  # streams of random numbers, so that noise does not depend on how latents were drawn
@@ -285,7 +285,10 @@ def _predict(
             run = over_samples(condition(model.model), size)
             samples, means, latents = _read(poutine.trace(run).get_trace(data), data, size, steps)
             require_finite(samples, means, times)
-            chunks.append((samples, means, {**latents, **model.integrated_out(data, latents)}))
+            require_finite_latents(latents, model.dims, data)
+            others = model.integrated_out(data, latents)
+            require_finite_latents(others, model.dims, data)
+            chunks.append((samples, means, {**latents, **others}))
     all_samples, all_means, all_latents = zip(*chunks, strict=True)
     joined = {name: torch.cat([latents[name] for latents in all_latents]) for name in all_latents[0]}
     return Prediction(_joined([*all_samples]), _joined([*all_means]), joined, times)

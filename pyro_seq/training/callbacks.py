@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from lightning.fabric.plugins import CheckpointIO
 from tqdm.auto import tqdm
 
 from pyro_seq._files import write_bytes
-from pyro_seq.errors import UnsupportedError
+from pyro_seq.errors import CheckpointError, UnsupportedError
 from pyro_seq.training.engine import Engine, no_early_end
 from pyro_seq.training.files import write
 from pyro_seq.training.trainer import METRICS, Trainer
@@ -204,11 +205,20 @@ class AtomicCheckpointIO(CheckpointIO):
         write_bytes(buffer.getvalue(), path)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read tensors and plain data only."""
+        """Read tensors and plain data only, from a file whose sums are right."""
         try:
-            return torch.load(path, map_location=map_location, weights_only=True)
+            with zipfile.ZipFile(path) as archive:
+                # torch writes sums and looks at none, and of a part that is marked as a folder it reads nothing
+                is_whole = archive.testzip() is None and not any(part.external_attr for part in archive.infolist())
+            if is_whole:
+                return torch.load(path, map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:
             raise UnsupportedError(f"{str(path)!r} holds more than tensors and plain data and is refused.") from error
+        except Exception as error:  # a damaged archive can raise almost anything
+            raise CheckpointError(f"{str(path)!r} is not complete, or altered ({error}). Copy it again.") from error
+        raise CheckpointError(
+            f"{str(path)!r} was altered: the sum of a part, or a mark of it, is wrong. Copy it again."
+        )
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a file that is no longer wanted."""

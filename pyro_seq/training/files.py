@@ -16,6 +16,7 @@ import os
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,8 +70,15 @@ def read(path: StrPath) -> dict[str, Any]:
     try:
         if not content.startswith(_ZIP):  # the formats before it are bare pickles
             raise pickle.UnpicklingError("not an archive")
+        if any(part.compress_type for part in zipfile.ZipFile(io.BytesIO(content)).infolist()):
+            raise CheckpointError(
+                f"{name} holds packed parts, which a file of pyro_seq never does and which might fill the memory. Its "
+                "sum is right, so it was made this way: do not trust its source."
+            )
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+    except CheckpointError:
+        raise
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"{name} holds more than tensors and plain data, and is refused, for reading it could run code. Its sum is "
             "right, so it was made this way: do not trust its source."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -24,7 +25,8 @@ class Trainer:
     a run that was stopped and resumed ends with the same bits as one that was not.
 
     Args:
-        directory: Folder for ``metrics.csv`` and ``checkpoint.pt``; nothing is written when absent.
+        directory: Folder for ``metrics.csv`` and ``checkpoint.pt``; nothing is written when absent. The table is for
+            other programs: plain text without a sum, which nothing here reads. A checkpoint has one, and the rows.
         progress: Show a progress bar.
         log_every: Steps between two rows of the history.
         validate_every: Steps between two evaluations of the validation data; never when absent.
@@ -102,11 +104,10 @@ class Trainer:
         if self.directory is None:
             return
         folder = Path(self.directory)
-        probe = folder / f".write-test-{os.getpid()}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=folder):  # has no name, so that none stays where a process is killed
+                pass
         except OSError as error:
             raise CheckpointError(
                 f"`directory` {str(folder)!r} cannot be written ({error}). Choose another."

@@ -2,12 +2,17 @@ r"""Views: random or growing parts of a minibatch, seen by one training step.
 
 A view is a function of the minibatch, the step and a generator: ``view(data, step, generator) -> Sequences``. It may
 shorten, thin, shift or resample the series; validation and prediction never see it.
+
+A view that leaves each series its beginning, and the steps that it shows where they are, says ``is_anchored = True``: a
+latent of the series then means the same under each draw of the view, which chains that go on from visit to visit rely
+on. What says nothing is taken to move series; a function can be given the attribute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +31,8 @@ class GrowingLength:
 
     Long rollouts of an untrained model explode; short ones first is the usual cure.
     """
+
+    is_anchored: ClassVar[bool] = True
 
     start: int
     full_at: int
@@ -93,6 +100,11 @@ class Thin:
         require(self.stride >= 1, "stride", "1 or more", self.stride)
         require(self.keep >= 0, "keep", "0 or more", self.keep)
 
+    @property
+    def is_anchored(self) -> bool:
+        """Whether the first step that is shown is always the same one."""
+        return self.keep > 0 or not self.random_offset
+
     def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
         """The kept steps."""
         keep = min(self.keep, data.num_steps)
@@ -110,26 +122,33 @@ class RandomSteps:
     """`count` steps of each series: the first `keep`, and a random increasing choice of the rest.
 
     Args:
-        count: Steps that remain; no more than there are.
+        count: Steps that remain, or a function of the training step; no more than there are.
         keep: Steps at the beginning that are always among them.
         per_series: Choose for each series anew rather than once for the minibatch.
     """
 
-    count: int
+    count: int | Schedule
     keep: int = 1
     per_series: bool = True
 
     def __post_init__(self) -> None:
         require(self.keep >= 0, "keep", "0 or more", self.keep)
-        require(self.count >= max(self.keep, 1), "count", "at least 1 and `keep`", self.count)
+        if not callable(self.count):
+            require(self.count >= max(self.keep, 1), "count", "at least 1 and `keep`", self.count)
+
+    @property
+    def is_anchored(self) -> bool:
+        """Whether the first step is always among them."""
+        return self.keep > 0
 
     def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
         """The chosen steps."""
-        if self.count >= data.num_steps:
+        count = max(int(self.count(step)), self.keep, 1) if callable(self.count) else self.count
+        if count >= data.num_steps:
             return data
         rows = data.num_series if self.per_series else 1
         order = torch.rand(rows, data.num_steps - self.keep, generator=generator).argsort(1)
-        chosen = self.keep + order[:, : self.count - self.keep].sort(1).values
+        chosen = self.keep + order[:, : count - self.keep].sort(1).values
         steps = torch.cat([torch.arange(self.keep).expand(rows, -1), chosen], 1)
         return data.take_steps(steps if self.per_series else steps[0])
 
@@ -146,6 +165,8 @@ class RandomGaps:
     Args:
         probability: That a series loses anything.
     """
+
+    is_anchored: ClassVar[bool] = True
 
     probability: float = 0.5
 

@@ -369,6 +369,15 @@ def test_foreign_files_are_refused_and_run_no_code(tmp_path, write):
     assert not os.path.exists(marker)
 
 
+def test_a_file_that_says_it_unpacks_to_more_than_a_memory_is_refused(tmp_path):
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("values.npy", bytes(1000))
+        archive.filelist[0].file_size = 2**40
+    with pytest.raises(DataError, match=r"bytes would unpack to 1099511627776"):
+        Sequences.from_npz(path)
+
+
 def test_wrong_content_is_refused_with_the_path(tmp_path):
     path = tmp_path / "data.npz"
     np.savez(path, values=np.zeros((2, 3)))

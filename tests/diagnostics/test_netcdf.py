@@ -6,6 +6,7 @@ import resource
 import signal
 
 import arviz as az
+import h5netcdf
 import numpy as np
 import pytest
 
@@ -68,3 +69,26 @@ def test_broken_file(tmp_path):
     for wrong in (path, tmp_path / "missing.nc"):
         with pytest.raises(DataError, match="whole file"):
             load_netcdf(wrong)
+
+
+def test_an_altered_name_is_noticed_and_a_file_without_a_sum_is_read(make_posterior, make_data, tmp_path):
+    path = save_netcdf(to_arviz(make_posterior(), make_data(), num_samples=3), tmp_path / "posterior.nc")
+    content = path.read_bytes()
+    altered = content.replace(b"velocity_0", b"velocity_8")
+    assert altered != content
+    path.write_bytes(altered)
+    with pytest.raises(DataError, match="altered"):
+        load_netcdf(path)
+    path.write_bytes(altered[: altered.rindex(b"\npyro_seq sha256")])  # as another library would have written it
+    assert "velocity_8" in load_netcdf(path)["posterior"]["state"].values
+
+
+def test_a_file_that_unpacks_to_more_than_a_memory_is_refused(tmp_path):
+    """HDF5 keeps nothing of what was never written, and fills it in where it is read."""
+    path = tmp_path / "huge.nc"
+    with h5netcdf.File(path, "w") as file:
+        group = file.create_group("posterior")
+        group.dimensions = {"draw": 2**40}
+        group.create_variable("x", ("draw",), dtype="f4", chunks=(2**20,))
+    with pytest.raises(DataError, match=r"bytes would unpack to 4398046511104"):
+        load_netcdf(path)

@@ -80,6 +80,35 @@ def test_two_processes_train_like_one(tmp_path):
     assert sorted(path.name for path in (tmp_path / "2" / "run").iterdir()) == ["checkpoint.pt", "metrics.csv"]
 
 
+DIES = """
+import os, sys
+sys.path.insert(0, {here!r})
+import toy
+import lightning.pytorch as lightning
+from pyro_seq.infer.fit import fit
+from pyro_seq.infer.svi import SVI
+from pyro_seq.training.trainer import Trainer
+
+class Dies(lightning.Callback):
+    def on_train_batch_end(self, trainer, engine, *_):
+        if engine.steps_done == 3 and trainer.global_rank == 1:
+            os._exit(7)
+
+trainer = Trainer(devices=2, accelerator="cpu", strategy="ddp", progress=False, callbacks=[Dies()])
+fit(toy.make_lines(), toy.make_data(), SVI(num_steps=10**6, batch_size=4), trainer=trainer)
+"""
+
+
+@pytest.mark.slow
+def test_the_end_of_one_process_is_the_end_of_the_other(tmp_path):
+    """With an error, and soon: it does not wait for gradients that never come."""
+    file = tmp_path / "script.py"
+    file.write_text(DIES.format(here=str(Path(__file__).parents[1])))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, str(file)], env=environment, timeout=200, check=False, capture_output=True)
+    assert done.returncode != 0
+
+
 @pytest.mark.gpu
 def test_gpu_trains_and_gives_the_model_back(toy):
     from pyro_seq.training.trainer import Trainer

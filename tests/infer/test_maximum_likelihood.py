@@ -26,6 +26,7 @@ from pyro_seq.infer.maximum_likelihood import MaximumLikelihood
 from pyro_seq.model import SequenceModel
 from pyro_seq.models.kalman_vae import KalmanVAE
 from pyro_seq.models.ode2vae import ODE2VAE
+from pyro_seq.models.recurrent_vae import RecurrentVAE
 from pyro_seq.nn.bayesian import DeterministicField
 from pyro_seq.nn.energy import EnergyMLP, PersistentChains
 from pyro_seq.nn.flow import Flow
@@ -34,7 +35,7 @@ from pyro_seq.ops.odeint import Dopri5
 from pyro_seq.predict.evaluate import Reconstruction, evaluate
 from pyro_seq.predict.verbs import forecast, impute
 from pyro_seq.training.schedules import Cosine
-from pyro_seq.training.views import RandomSteps
+from pyro_seq.training.views import CyclicShift, GrowingLength, RandomGaps, RandomSteps, RandomWindows
 
 # ---------------------------------------------------------------------- learning
 
@@ -349,6 +350,25 @@ def test_refusals(quiet, toy, factors) -> None:
         with pytest.raises(UnsupportedError, match="need a guide"):
             fit(without_guide(), factors.make_data(), MaximumLikelihood(num_steps=2, **options), trainer=quiet)
     fit(without_guide(), factors.make_data(), method, trainer=quiet)
+
+
+@pytest.mark.parametrize("view", [RandomWindows(2), CyclicShift(), lambda data, step, generator: data], ids=repr)
+def test_chains_do_not_persist_under_views_that_may_move_series(view, quiet, factors) -> None:
+    with pytest.raises(DataError, match=r"`views\[1\]` must leave .* `is_persistent=False`"):
+        MaximumLikelihood(num_steps=2, views=[RandomGaps(), view])
+    method = MaximumLikelihood(num_steps=2, views=[RandomGaps(), view], is_persistent=False, chain_steps=1)
+    fit(factors.Factors(), factors.make_data(), method, trainer=quiet)
+
+
+def test_chains_of_paths_do_not_persist_under_views_of_other_lengths(quiet) -> None:
+    data = Sequences(torch.rand(4, 6, 2))
+    kernel = Langevin(MALA(1e-3))
+    method = MaximumLikelihood(num_steps=2, chain_steps=1, kernel=kernel, views=[GrowingLength(3, full_at=2)])
+    with pytest.raises(
+        UnsupportedError, match=r"3 steps and 6 latents a series, the training set 12, for RecurrentVAE"
+    ):
+        fit(RecurrentVAE((2,), 2, hidden_dim=4), data, method, trainer=quiet)
+    fit(RecurrentVAE((2,), 2, hidden_dim=4), data, dataclasses.replace(method, is_persistent=False), trainer=quiet)
 
 
 @pytest.mark.parametrize(

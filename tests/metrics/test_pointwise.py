@@ -11,7 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
-from pyro_seq.metrics import mse, psnr, ssim
+from pyro_seq.metrics import mae, mse, psnr, ssim
 
 SERIES, TIME, CHANNEL, HEIGHT, WIDTH = 3, 4, 2, 16, 19
 
@@ -28,6 +28,13 @@ def step_mask() -> torch.Tensor:
     mask[0, 1:] = False
     mask[2, 0] = False
     return mask
+
+
+def test_the_absolute_error_is_smallest_at_the_median():
+    truth = torch.tensor([[[0.0], [1.0], [50.0]]])
+    assert float(mae(torch.full_like(truth, 1.0), truth)) == pytest.approx(50 / 3)
+    assert all(float(mae(torch.full_like(truth, level), truth)) > 50 / 3 for level in (0.9, 1.1, 17.0))
+    assert float(mae(torch.zeros(1, 3, 1), truth, mask=truth[..., 0] < 9, keep=0)) == 0.5
 
 
 def test_mse_by_hand() -> None:

@@ -142,6 +142,16 @@ def test_coverage_tells_narrow_and_wide_from_right() -> None:
         assert abs(got - expected) < 4 * math.sqrt(expected * (1 - expected) / 4_000) + 0.01
 
 
+def test_crps_of_counts_with_ties_is_the_sum_over_thresholds() -> None:
+    """The ranked probability score: squares between the share of draws up to each count and whether the truth is."""
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.poisson(torch.full((30, 4, 5, 2), 1.5, dtype=torch.float64), generator=generator)
+    truth = torch.poisson(torch.full((4, 5, 2), 1.5, dtype=torch.float64), generator=generator)
+    levels = range(int(samples.max()) + int(truth.max()) + 1)
+    expected = sum(((samples <= k).double().mean(0) - (truth <= k).double()).square() for k in levels)
+    torch.testing.assert_close(crps(samples, truth, keep=(0, 1, 2)), expected, rtol=1e-12, atol=1e-12)
+
+
 def test_coverage_by_hand_with_ties() -> None:
     samples = torch.tensor([1.0, 2.0, 2.0, 3.0], dtype=torch.float64).reshape(4, 1)
     # The truth 2 ties with two samples: probabilities 1/5 to 4/5, of which [0.25, 0.75] are inside.

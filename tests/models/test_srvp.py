@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError, ShapeError, UnsupportedError
+from pyro_seq.errors import DataError, NumericalError, ShapeError, UnsupportedError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.objective import Objective
 from pyro_seq.infer.svi import SVI
@@ -414,6 +414,16 @@ def test_it_learns_by_fit(precision, num_steps):
     assert filled.emission_means.dtype == torch.float32
     if num_steps > 100:
         assert float((filled.mean - train.values).square().mean()) < 0.8 * float(train.values.var())
+
+
+@pytest.mark.slow
+def test_ten_thousand_frames_are_finite_or_an_error_with_series_and_time():
+    data = frames(2, dtype=torch.float32)
+    bounded = small_model(torch.float32, transition=lambda: GRUTransition(3, 2))
+    states = forecast(GuidePosterior(bounded), data, horizon=10_000, num_samples=1).latents["states"]
+    assert bool((states.abs() <= states[:, :, :1].abs().clamp(min=1)).all())
+    with pytest.raises(NumericalError, match=r"From time \d+ on, those of series \d are not, .* 2 of 2 series"):
+        forecast(GuidePosterior(small_model(torch.float32)), data, horizon=10_000, num_samples=1)
 
 
 def test_the_page_of_the_manual_runs():

@@ -15,7 +15,6 @@ from pyro_seq.predict.evaluate import (
     Forecasting,
     Imputation,
     Reconstruction,
-    Scores,
     Task,
     baselines,
     evaluate,
@@ -198,14 +197,6 @@ def test_squares_that_single_precision_does_not_hold_are_refused() -> None:
 def test_baselines_need_training_series_alike() -> None:
     with pytest.raises(ShapeError, match="`train` must have observations like `data`"):
         evaluate_baselines(Sequences(torch.ones(2, 6, 7)), make_data(), Reconstruction())
-
-
-def test_standard_errors_take_series_as_units() -> None:
-    nothing = torch.full((4,), torch.nan)
-    shares = torch.tensor([0.5, 1.0, torch.nan, 0.0])
-    errors = Scores("some", nothing, nothing, nothing, shares).standard_errors()
-    assert errors["coverage_90"] == pytest.approx(0.5 / 3**0.5)  # deviations 0, 1/2 and -1/2 over 2, of 3 series
-    assert errors["mse"] != errors["mse"]
 
 
 def test_intervals_by_a_guide_that_hold_far_too_little_are_named(toy: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from pyro_seq.nn.dcgan import DCGAN
 from pyro_seq.nn.emission import BernoulliEmission
 from pyro_seq.posterior import GuidePosterior
 from pyro_seq.predict.evaluate import Forecasting, evaluate
-from pyro_seq.predict.finite import about_numbers, require_finite
+from pyro_seq.predict.finite import about_numbers, require_finite, require_finite_latents
 from pyro_seq.predict.verbs import forecast, reconstruct
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -75,6 +76,43 @@ def test_the_first_time_and_its_series_are_named():
         require_finite(torch.zeros_like(samples), samples, torch.stack([times, times, times + 10]))
     with pytest.raises(NumericalError, match=r"draws .* time 1 on, those of series 0"):  # observations of no axes
         require_finite(torch.tensor([[[0.0, math.nan, 0.0]]]), torch.zeros(1, 1, 3), times[:3])
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "words"),
+    [
+        ("path", (1, 3, 2, 0), r"finite. From time 4 on, those of series 3 are not, .* 1 of 4 series"),
+        ("path_future", (0, 2, 1, 0), "finite. From time 6 on, those of series 2 are not"),
+        ("start", (1, 3, 0), "finite. Those of series 3 are not"),
+        ("weights", (1, 6), "finite. The model is unstable"),
+    ],
+)
+def test_a_latent_is_named_with_its_series_and_its_time(name, place, words):
+    dims = {"path": ("time", "state"), "start": ("state",), "weights": ("weight",)}
+    data = Sequences(torch.zeros(4, 3, 1), times=[0.0, 1.0, 4.0, 4.5, 6.0])
+    latents = {"path": torch.zeros(2, 4, 3, 1), "path_future": torch.zeros(2, 4, 2, 1), "start": torch.zeros(2, 4, 1)}
+    latents |= {"weights": torch.zeros(2, 7), "count": torch.ones(2, 4).long()}
+    require_finite_latents(latents, dims, data)
+    latents[name][place] = math.inf
+    with pytest.raises(NumericalError, match=f"draws of the latent `{name}` of a prediction must be {words}"):
+        require_finite_latents(latents, dims, data)
+
+
+def test_an_emission_does_not_hide_an_infinite_state(toy):
+    """Such as that of pixels, whose sigmoid is a number there, too."""
+
+    class Saturated(toy.Lines):
+        dims: ClassVar = {**toy.Lines.dims, "path": ("time", "state")}
+
+        def observe(self, emit, path, data):
+            super().observe(lambda states: emit(states.nan_to_num(0.0, 0.0, 0.0)), path, data)
+
+    model = Saturated()
+    model.drift_loc.data.fill_(2.5e37)
+    data = toy.make_data()
+    assert bool(reconstruct(GuidePosterior(model), data, num_samples=2).samples.isfinite().all())
+    with pytest.raises(NumericalError, match=r"latent `path` .* time 14 on, those of series 0 are not, .* 8 of 8"):
+        forecast(GuidePosterior(model), data, horizon=10, num_samples=2)
 
 
 def test_a_distribution_without_a_mean_may_say_so():

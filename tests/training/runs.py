@@ -46,6 +46,7 @@ def with_infinite(bad_step, value=float("inf")):
         values[0, 0, 0] = value
         return data._with(values=values)
 
+    view.is_anchored = True
     return view
 
 

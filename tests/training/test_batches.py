@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from pyro_seq.errors import UnsupportedError
 from pyro_seq.training.batches import Batches
 
 
@@ -41,6 +43,11 @@ def test_devices_split_a_batch(toy):
     assert sorted(torch.cat([part.index for part in parts]).tolist()) == sorted(whole.index.tolist())
     shares = [stream.share(part) for stream, part in zip(streams, parts, strict=True)]
     assert shares == [3 * 2 / 5, 2 * 2 / 5]  # their mean is 1: unequal parts stay unbiased
+
+
+def test_a_device_without_a_series_is_refused(toy):
+    with pytest.raises(UnsupportedError, match="series for every device. Got 1 series and 2 devices"):
+        Batches(toy.make_data(), 1, seed=0, rank=0, world_size=2)
 
 
 def test_full_batches_are_the_data_themselves(toy):

@@ -7,10 +7,13 @@ import signal
 
 import lightning.pytorch as lightning
 import pytest
+import torch
 
+from pyro_seq.errors import CheckpointError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.svi import SVI
 from pyro_seq.training import files
+from pyro_seq.training.callbacks import AtomicCheckpointIO
 from pyro_seq.training.schedules import WarmUp
 from pyro_seq.training.trainer import Trainer
 from tests.training.runs import METHOD, At, full_disk, same_weights
@@ -72,6 +75,24 @@ def test_lightning_checkpoints_are_atomic_too(toy, quiet, tmp_path, monkeypatch)
     with pytest.raises(OSError, match="No space"):
         fit(toy.make_lines(), toy.make_data(), SVI(num_steps=2), trainer=options("second"))
     assert [file.name for file in tmp_path.iterdir()] == ["first.ckpt"]
+
+
+def test_altered_checkpoints_of_lightning_are_refused(tmp_path):
+    path, reader = tmp_path / "own.ckpt", AtomicCheckpointIO()
+    weight = torch.arange(6.0)
+    reader.save_checkpoint({"weight": weight}, path)
+    assert torch.equal(reader.load_checkpoint(path)["weight"], weight)
+    content = path.read_bytes()
+    entry = content.index(b"PK\x01\x02", content.index(b"PK\x01\x02", content.index(weight.numpy().tobytes())) + 1)
+    places = {
+        content.index(weight.numpy().tobytes()): 1,
+        entry + 38: 0x10,
+        len(content) - 30: 1,
+    }  # a number, a mark, an end
+    for place, bit in places.items():
+        path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+        with pytest.raises(CheckpointError, match="altered"):
+            reader.load_checkpoint(path)
 
 
 def test_history(toy, quiet):

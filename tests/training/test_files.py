@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import io
+import zipfile
 from dataclasses import dataclass
 
 import pytest
@@ -52,6 +55,21 @@ def test_what_is_not_ours_is_not_read(tmp_path) -> None:
         read(tmp_path / "film")
     (tmp_path / "file").write_bytes(b"pyro_seq checkpoint 1 %d %s\nPK" % (10**18, b"0" * 64))
     with pytest.raises(CheckpointError, match=f"it has 2 of {10**18} bytes"):
+        read(tmp_path / "file")
+
+
+def test_packed_parts_are_refused(tmp_path) -> None:
+    """A file of a few bytes could unpack to any number of them; ours are never packed."""
+    write(PAYLOAD, tmp_path / "file")
+    content = (tmp_path / "file").read_bytes().partition(b"\n")[2]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for part in source.infolist():
+            target.writestr(part.filename, source.read(part))
+    content = packed.getvalue()
+    digest = hashlib.sha256(content).hexdigest()
+    (tmp_path / "file").write_bytes(f"pyro_seq checkpoint 1 {len(content)} {digest}\n".encode() + content)
+    with pytest.raises(CheckpointError, match="packed parts"):
         read(tmp_path / "file")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from pyro_seq.errors import NumericalError, UnsupportedError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.svi import SVI
+from pyro_seq.training import files
 from tests.training.runs import At, make_normalised, same_weights, with_infinite
 
 
@@ -89,6 +91,24 @@ def test_three_bad_steps_in_a_row_are_an_error(toy, quiet):
     with pytest.raises(NumericalError, match=r"3 steps in a row, up to step 6: not finite are the terms \['spice'\]"):
         fit(model, toy.make_data(), SVI(num_steps=10), trainer=quiet)
     assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+def test_a_run_that_breaks_down_leaves_good_files(toy, quiet, tmp_path):
+    """The last checkpoint is that before the error, with the best weights so far."""
+    trainer = dataclasses.replace(quiet, directory=tmp_path, checkpoint_every=1, validate_every=2, keep_best=True)
+    with pytest.raises(NumericalError):
+        fit(
+            poisoned(toy, set(range(4, 99))),
+            toy.make_data(),
+            SVI(num_steps=10),
+            validation=toy.make_data(4),
+            trainer=trainer,
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "metrics.csv"]
+    state = files.read(tmp_path / "checkpoint.pt")
+    assert state["steps_done"] == 5 and math.isfinite(state["best"]["loss"])
+    for weights in (state["weights"], state["best"]["weights"]):
+        assert all(bool(value.isfinite().all()) for name, value in weights.items() if "_seen" not in name)
 
 
 def test_bad_from_the_first_step(toy, quiet):

@@ -117,6 +117,34 @@ def test_real_signals_to_a_process(tmp_path, number):
         assert process.returncode == 0 and output.strip() == "interrupted"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_neither_memory_nor_open_files_grow():
+    """Over 20 000 steps and 500 predictions, after a tenth as many of each; some rows of the history are kept."""
+    script = """
+import os, resource
+from pathlib import Path
+from tests import toy
+import pyro_seq as ps
+def size():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize(), len(os.listdir("/proc/self/fd"))
+def work(share):
+    trainer = ps.Trainer(progress=False, accelerator="cpu", log_every=1000)
+    posterior = ps.fit(toy.make_lines(), data, ps.SVI(num_steps=20_000 // share, batch_size=4), trainer=trainer)
+    for seed in range(500 // share):
+        ps.forecast(posterior, data, horizon=5, num_samples=10, seed=seed)
+data = toy.make_data()
+work(10)
+before = size()
+work(1)
+after = size()
+assert after[0] < 1.02 * before[0] and after[1] == before[1], (before, after)
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
 def test_process_is_left_as_it_was(toy, quiet, assert_rng_untouched, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]

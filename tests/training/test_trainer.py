@@ -19,6 +19,7 @@ from pyro_seq.training.trainer import Trainer
         {"log_every": 0},
         {"validate_every": 0},
         {"patience": 3},
+        {"patience": 0, "validate_every": 1},
         {"keep_best": True},
         {"resume": True},
         {"tensorboard": True},

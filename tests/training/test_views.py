@@ -199,3 +199,24 @@ def test_random_gaps_leave_one_entry_of_what_is_nearly_empty():
 
 def test_random_gaps_of_no_series_are_the_data(data):
     assert torch.equal(RandomGaps(0.0)(data, 0, generator()).mask, data.mask)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [*VIEWS, RandomGaps(), Thin(3, keep=0), Thin(3, keep=0, random_offset=True), RandomSteps(5, keep=0)],
+    ids=repr,
+)
+def test_what_is_anchored_leaves_beginnings_and_steps_where_they_are(view, data):
+    """Inputs say which step is shown: of anchored views the first is always the same, and each is at its own time."""
+    shown = [view(data, step, generator(step)) for step in range(20)]
+    first = torch.stack([seen.inputs[:, 0, 0] for seen in shown])
+    steps = [seen.inputs[..., 0] - 100 * torch.arange(6.0)[:, None] for seen in shown]
+    in_time = [
+        torch.equal(10 + 2 * step.double(), seen.times.expand(6, -1)) for step, seen in zip(steps, shown, strict=True)
+    ]
+    assert getattr(view, "is_anchored", False) == (bool((first == first[0]).all()) and all(in_time))
+
+
+def test_random_steps_by_training_step(data):
+    view = RandomSteps(lambda step: step - 1, keep=2)
+    assert [view(data, step, generator()).num_steps for step in (0, 5, 6, 100)] == [2, 4, 5, 9]

@@ -29,7 +29,8 @@ def save_gif(
     r"""Write an animation, with several sequences side by side and a bar below that shows the time.
 
     The bar is grey over the seen steps and red over the forecast. Each row is scaled like the others, but ``spread``
-    by itself. A file is replaced only once the new one is whole.
+    by itself. A file is replaced only once the new one is whole. It is for the eye: a GIF has no sum by which an
+    altered one could be known.
 
     Args:
         path: Of the GIF; folders are made.

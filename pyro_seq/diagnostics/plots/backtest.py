@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyro_seq._arguments import require
-from pyro_seq.diagnostics._tally import SCORES
 from pyro_seq.diagnostics.backtest import Backtest
 from pyro_seq.diagnostics.plots.forecasts import draw_fan, draw_truth
 from pyro_seq.diagnostics.plots.style import MUTED, SERIES, add_legend, as_numpy, new_figure, tidy, time_label
+from pyro_seq.predict._tally import SCORES
 
 _LEVELS = {"coverage_50": 0.5, "coverage_90": 0.9}
 

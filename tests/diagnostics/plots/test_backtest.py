@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from pyro_seq import DataError, Prediction, Sequences, diagnostics
-from pyro_seq.diagnostics._tally import SCORES, Tally
 from pyro_seq.diagnostics.backtest import Backtest
+from pyro_seq.predict._tally import SCORES, Tally
 
 
 def some_result() -> Backtest:

@@ -1,0 +1,32 @@
+"""Refusal of observed values that an emission gives no probability, with their place."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError
+
+
+def require_values(data: Sequences, is_allowed: Tensor, expected: str, remedy: str) -> None:
+    r"""Refuse data with an observed value that is not allowed.
+
+    Args:
+        data: The data.
+        is_allowed: Whether each of ``data.values`` is allowed, (series, time, \*obs); hidden ones do not count.
+        expected: What values must be, and for whom.
+        remedy: What to do.
+
+    Raises:
+        DataError: With the first such value, its series, time and variable, and how many there are.
+    """
+    wrong = data.entry_mask & ~is_allowed
+    if not bool(wrong.any()):
+        return
+    series, step, *entry = wrong.nonzero()[0].tolist()
+    time = float(data.times.expand(len(data), -1)[series, step])
+    value = float(data.values[(series, step, *entry)])
+    raise DataError(
+        f"`data.values` must be {expected}. Got {value:g} in series {series} at time {time:g}, variable "
+        f"{', '.join(map(str, entry))}, one of {int(wrong.sum())} such values. {remedy}"
+    )

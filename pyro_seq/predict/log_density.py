@@ -1,0 +1,70 @@
+"""The log density of what came, under what a verb draws observations from."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+
+class LogDensity(Messenger):
+    r"""While a verb runs inside of it, scores `truth` by each law that the verb draws observations from.
+
+    .. math::
+        \log \hat p(x) = \log \frac1S \sum_{s=1}^S p\left(x \mid z^{(s)}\right)
+
+    for each entry, with draws :math:`z^{(s)}` of the latents: no observation is drawn for it, so that few draws say
+    more than any density estimate of `Prediction.samples`. It is a little too low on average, as any logarithm of a
+    mean of draws is.
+
+    Args:
+        truth: What came at all steps of the verb's grid, (series, time, \*obs).
+        num_steps: Number of steps that the verb is shown; the others are its horizon.
+    """
+
+    def __init__(self, truth: Tensor, num_steps: int) -> None:
+        super().__init__()
+        self._truth = {"x": truth[:, :num_steps], "x_future": truth[:, num_steps:]}
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def entries(self, num_samples: int) -> Tensor | None:
+        r"""Log density of each entry (series, time, \*obs), NaN where it has none.
+
+        None where observations were drawn from laws without a density of single entries, or not once for each of
+        `num_samples` draws at each step, as where a task fills gaps by copies of series.
+        """
+        wanted = [name for name, truth in self._truth.items() if truth.shape[1]]
+        if any(self._counts.get(name) != num_samples for name in wanted):
+            return None
+        return torch.cat([self._sums[name] for name in wanted], 1) - math.log(num_samples)
+
+    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
+        name = msg["name"]
+        if name not in self._truth or msg["is_observed"]:
+            return
+        truth, drawn = self._truth[name], msg["value"]
+        law = _by_entry(msg["fn"])
+        if law.event_shape or drawn.shape[1:] != truth.shape:
+            return
+        try:
+            density = law.log_prob(truth)
+            has_density = law.support.check(truth)
+        except NotImplementedError:
+            return
+        density = torch.where(has_density, density, torch.nan).expand(drawn.shape)
+        total = density.logsumexp(0)
+        self._sums[name] = torch.logaddexp(self._sums[name], total) if name in self._sums else total
+        self._counts[name] = self._counts.get(name, 0) + len(drawn)
+
+
+def _by_entry(law: dist.TorchDistribution) -> dist.TorchDistribution:
+    """The law with its events and masks taken off."""
+    while isinstance(law, dist.Independent | MaskedDistribution | ExpandedDistribution):
+        law = law.base_dist
+    return law
