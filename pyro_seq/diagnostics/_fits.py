@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from pyro_seq._random import isolated_rng
+from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.door import require_type
 from pyro_seq.errors import DataError
+from pyro_seq.infer.fit import Method, fit
 from pyro_seq.model import SequenceModel
+from pyro_seq.posterior import Posterior
 from pyro_seq.training.trainer import Trainer
 
 
@@ -31,9 +34,22 @@ def made(model_factory: Callable[[], SequenceModel], seed: int, earlier: Sequenc
     if model is earlier:
         raise DataError(
             "`model_factory` must make a new model at each call. Got the same one twice, which would keep the units "
-            "and weights of an earlier cutoff. Build the model inside the function, or pass `refit=False`."
+            "and weights of the fit before. Build the model inside the function, or fit once: `backtest(refit=False)`."
         )
     return model
+
+
+def fitted(
+    model: SequenceModel, data: Sequences | SequenceSource, method: Method, seed: int, trainer: Trainer | None
+) -> Posterior:
+    """What `fit` returns; an interrupted fit ends the whole call."""
+    posterior = fit(model, data, method, seed=seed, trainer=trainer)
+    is_cut = getattr(posterior, "status", "") == "interrupted" and (trainer is None or trainer.max_seconds is None)
+    if is_cut:
+        raise KeyboardInterrupt(
+            "One of several fits was interrupted. With `Trainer(directory=..., resume=True)` it goes on."
+        )
+    return posterior
 
 
 def trainer_in(trainer: Trainer | None, folder: str) -> Trainer | None:

@@ -12,10 +12,10 @@ from torch import Tensor
 from pyro_seq._arguments import require, seed_number, whole_number
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.diagnostics._cutoffs import cutoff_steps
-from pyro_seq.diagnostics._fits import made, require_factory, trainer_in
+from pyro_seq.diagnostics._fits import fitted, made, require_factory, trainer_in
 from pyro_seq.door import require_type
 from pyro_seq.errors import DataError, UnsupportedError
-from pyro_seq.infer.fit import Method, fit
+from pyro_seq.infer.fit import Method
 from pyro_seq.metrics import NormalForecast
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import Posterior, Prediction
@@ -152,7 +152,7 @@ def backtest(
         past, given = past[past.step_mask.any(1)], Forecasting(cutoff).given(part)
         if posterior is None or refit:
             model = made(model_factory, seed, None if posterior is None else posterior.model)
-            posterior = _fitted(model, past, method, seed, trainer_in(trainer, f"cutoff-{cutoff}"))
+            posterior = fitted(model, past, method, seed, trainer_in(trainer, f"cutoff-{cutoff}"))
         shown = Forecasting(cutoff - start).given(part.take_steps(torch.arange(start, cutoff + horizon)))
         prediction = forecast(posterior, shown, num_samples=num_samples, seed=seed)
         truth, mask = part.values[:, cutoff:], part.entry_mask[:, cutoff:]
@@ -184,19 +184,6 @@ def _checked(model_factory: Any, data: Any, refit: Any, period: Any) -> Sequence
         whole_number(period, "period", 1)
         require(len(data.obs_shape) == 1, "period", f"None for observations of shape {data.obs_shape}", period)
     return data.seen()
-
-
-# ---------------------------------------------------------------------- fits
-
-
-def _fitted(model: SequenceModel, past: Sequences, method: Method, seed: int, trainer: Trainer | None) -> Posterior:
-    posterior = fit(model, past, method, seed=seed, trainer=trainer)
-    is_cut = getattr(posterior, "status", "") == "interrupted" and (trainer is None or trainer.max_seconds is None)
-    if is_cut:
-        raise KeyboardInterrupt(
-            "A fit of the backtest was interrupted. With `Trainer(directory=..., resume=True)` it goes on."
-        )
-    return posterior
 
 
 # ---------------------------------------------------------------------- forecasts

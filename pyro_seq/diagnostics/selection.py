@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from pyro_seq._arguments import require
 from pyro_seq.data import Sequences, SequenceSource
-from pyro_seq.diagnostics._fits import made, require_factory, trainer_in
+from pyro_seq.diagnostics._fits import fitted, made, require_factory, trainer_in
 from pyro_seq.door import require_type
 from pyro_seq.errors import DataError
-from pyro_seq.infer.fit import Method, fit
+from pyro_seq.infer.fit import Method
 from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import Posterior
 from pyro_seq.predict.evaluate import Scores, Task, evaluate
@@ -84,6 +84,7 @@ def select(
 
     Raises:
         DataError: When there is no candidate, or one makes no new model.
+        KeyboardInterrupt: When a fit was interrupted, other than by ``Trainer(max_seconds=...)``.
 
     Example:
         >>> sizes = {f"{size} factors": lambda size=size: ps.DynamicFactors((36,), size) for size in (8, 16, 24)}
@@ -103,7 +104,7 @@ def select(
     best: tuple[float, str, Posterior] | None = None
     for name, factory in candidates.items():
         model = made(factory, seed, None if best is None else best[2].model)
-        posterior = fit(model, data, method, seed=seed, trainer=trainer_in(trainer, name))
+        posterior = fitted(model, data, method, seed, trainer_in(trainer, name))
         scores[name] = evaluate(posterior, validation, task, num_samples=num_samples, seed=seed)
         score = scores[name].means()[criterion]
         if best is None or score < best[0]:

@@ -60,3 +60,20 @@ def test_one_model_twice_is_refused():
         method = ps.SVI(num_steps=2)
         data = two_factor_table(8)
         ps.select(candidates, data, method, validation=data, task=ps.Imputation(0.3), trainer=QUIET)
+
+
+class Stopped(ps.SVI):
+    """A fit that was interrupted."""
+
+    def run(self, *args, **kwargs):
+        posterior = super().run(*args, **kwargs)
+        posterior.status = "interrupted"
+        return posterior
+
+
+def test_an_interrupt_ends_all():
+    data = two_factor_table(8)
+    with pytest.raises(KeyboardInterrupt, match="One of several fits"):
+        ps.select(
+            {"a": factors(1)}, data, Stopped(num_steps=1), validation=data, task=ps.Imputation(0.3), trainer=QUIET
+        )

@@ -14,13 +14,17 @@ from pathlib import Path
 import torch
 
 import pyro_seq as ps
+from pyro_seq.nn.components import Level
 from tests.golden.make import POSTERIORS, Golden
 
 VALUES = Path(__file__).with_name("losses.json")
 NUM_STEPS = 20
 SVI = ps.SVI(num_steps=NUM_STEPS, batch_size=2, learning_rate=1e-2)
 CHAINS = ps.MaximumLikelihood(num_steps=NUM_STEPS, batch_size=2, learning_rate=1e-2, chain_steps=3, inference_steps=1)
-MODELS = POSTERIORS | {"dynamic_factors": Golden(lambda: ps.DynamicFactors((2,), 2), SVI)}
+MODELS = POSTERIORS | {
+    "dynamic_factors": Golden(lambda: ps.DynamicFactors((2,), 2), SVI),
+    "structural_series": Golden(lambda: ps.StructuralSeries(Level()), SVI, (1,)),
+}
 METHODS: dict[str, ps.GradientMethod] = {
     "ode2vae": SVI,
     "ode2vae_images": SVI,
@@ -30,6 +34,7 @@ METHODS: dict[str, ps.GradientMethod] = {
     "recurrent_vae": SVI,
     "ode_lebm_chains": CHAINS,
     "dynamic_factors": SVI,
+    "structural_series": SVI,
 }
 
 
