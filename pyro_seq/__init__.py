@@ -26,6 +26,8 @@ from pyro_seq.infer.langevin import Langevin
 from pyro_seq.infer.maximum_likelihood import MaximumLikelihood
 from pyro_seq.infer.mcmc import HMC, MCMC, NUTS
 from pyro_seq.infer.mode import Mode
+from pyro_seq.infer.refine import refine
+from pyro_seq.infer.sequence_elbo import SequenceELBO
 from pyro_seq.infer.svi import SVI
 from pyro_seq.model import SequenceModel
 from pyro_seq.models import ODE2VAE, ODELEBM, SRVP, DynamicFactors, KalmanVAE, RecurrentVAE, StructuralSeries
@@ -67,6 +69,7 @@ from pyro_seq.predict.evaluate_video import (
 )
 from pyro_seq.predict.interpolated import InterpolatedPosterior
 from pyro_seq.predict.online import FilterState, filter_forecast, filter_step, start_filter
+from pyro_seq.predict.recalibrate import Intervals, Recalibrated, recalibrate
 from pyro_seq.predict.verbs import forecast, impute, reconstruct, sample
 from pyro_seq.training.gradient_method import GradientMethod
 from pyro_seq.training.trainer import Trainer
@@ -87,6 +90,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "StructuralSeries",
     "SVI",
     "IWAE",
+    "SequenceELBO",
     "MaximumLikelihood",
     "MCMC",
     "NUTS",
@@ -106,12 +110,15 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "Forecasting",
     "Imputation",
     "Scores",
+    "Recalibrated",
+    "Intervals",
     "Backtest",
     "Selection",
     "VideoMetric",
     "VideoScores",
     # verbs
     "fit",
+    "refine",
     "forecast",
     "impute",
     "reconstruct",
@@ -121,6 +128,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "filter_forecast",
     "evaluate",
     "evaluate_baselines",
+    "recalibrate",
     "backtest",
     "select",
     "evaluate_video",

@@ -13,6 +13,7 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
+from pyro_seq._plain_pyro import warn_of_plain_training
 from pyro_seq._process import process_state
 from pyro_seq.data import Sequences
 from pyro_seq.distributions import PathDistribution
@@ -73,6 +74,7 @@ class SequenceModel(nn.Module):
         self.register_buffer("time_scale", torch.ones((), dtype=torch.float64))
         self._seen = SeenRange()
         self._has_units = self._has_time_unit = False
+        self._told: set[str] = set()  # warnings that were given
         self.register_load_state_dict_post_hook(_knows_units)
 
     # ------------------------------------------------------------------ written by the author
@@ -247,7 +249,8 @@ class SequenceModel(nn.Module):
                 pyro.param(f"{type(self).__name__}.{id(self)}.{name}", parameter)
 
     def series(self, data: Sequences) -> pyro.plate:
-        """The plate over independent series, aware of minibatches."""
+        """The plate over independent series, aware of minibatches; warns where Pyro alone trains less than `fit`."""
+        warn_of_plain_training(self, data)
         return pyro.plate("series", data.total, subsample=data.index, dim=-1)
 
     def valid(self, data: Sequences) -> Tensor:

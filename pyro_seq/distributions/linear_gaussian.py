@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from pyro.distributions import constraints
+from pyro.distributions import GaussianHMM, constraints
 from torch import Tensor
 
+from pyro_seq.distributions.gaussian_hmm import from_hmm, to_hmm
 from pyro_seq.distributions.path import PathDistribution
 from pyro_seq.distributions.replicate import Replicate
-from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.ops.kalman import (
     FilterResult,
     LinearGaussianParameters,
@@ -32,8 +33,8 @@ class LinearGaussian(PathDistribution):
         \log p(a) = \log \int p(a, z)\, dz
 
     The density is exact, by the Kalman filter in covariance form. There is no move before the first observation, as
-    opposed to `pyro.distributions.GaussianHMM`. Entries that the mask hides are integrated out as well: `log_prob`
-    does not read them, draws fill them.
+    opposed to `pyro.distributions.GaussianHMM`; `from_gaussian_hmm` and `to_gaussian_hmm` convert. Entries that the
+    mask hides are integrated out as well: `log_prob` does not read them, draws fill them.
 
     With :attr:`LinearGaussianParameters.diffuse` the start of some states is unknown, and the density is the limit that
     :func:`pyro_seq.ops.kalman.kalman_filter` defines: proper once enough entries have been observed, fit for maximum
@@ -95,6 +96,45 @@ class LinearGaussian(PathDistribution):
         if self.mask_of_entries is not None:
             batch = torch.broadcast_shapes(batch, self.mask_of_entries.shape[:-2])
         super().__init__(batch, event, validate_args=validate_args)
+
+    @classmethod
+    def from_gaussian_hmm(cls, hmm: GaussianHMM, *, num_steps: int | None = None) -> LinearGaussian:
+        """The same law of paths as a `pyro.distributions.GaussianHMM`, the verbs of which this library knows.
+
+        The move that Pyro makes before the first observation becomes part of the start. Where a noise of `hmm` has a
+        mean that is not 0, the state has one entry more, the last, which is 1 and stays.
+
+        Args:
+            hmm: Of any batch shape, with constant or time-varying parts.
+            num_steps: Length of a path, where `hmm` has none.
+
+        Raises:
+            DataError: When `hmm` is something else.
+            ShapeError: When the length is unknown, or another than that of `hmm`.
+            UnsupportedError: When `hmm` was changed by its `conjugate_update`.
+
+        Example:
+            >>> import pyro
+            >>> one, noise = torch.eye(1), pyro.distributions.Normal(torch.zeros(1), 1.0).to_event(1)
+            >>> hmm = pyro.distributions.GaussianHMM(noise, one, noise, one, noise, duration=3)
+            >>> LinearGaussian.from_gaussian_hmm(hmm).parameters.initial_cov
+            tensor([[2.]])
+        """
+        parameters, num_steps = from_hmm(hmm, num_steps)
+        return cls(parameters, num_steps, batch_shape=hmm.batch_shape)
+
+    def to_gaussian_hmm(self) -> GaussianHMM:
+        """The same law of paths as a `pyro.distributions.GaussianHMM`, whose first move makes the start.
+
+        Raises:
+            UnsupportedError: When entries are hidden, a start is unknown, or a covariance is singular: Pyro's class has
+                no masks, and holds precisions.
+        """
+        if self.mask_of_entries is not None and not bool(self.mask_of_entries.all()):
+            raise UnsupportedError(
+                "`GaussianHMM` has no masks, and some entries are hidden. Keep the `LinearGaussian`."
+            )
+        return to_hmm(self.parameters.between(0, self.num_steps), self.num_steps, self.batch_shape)
 
     @property
     def num_steps(self) -> int:

@@ -25,15 +25,17 @@ class ChainPosterior:
     """Posterior by chains that run on any data when draws are asked for: inference at test time without a guide.
 
     The parameters stay as they are. Each series has chains of its own, given its seen steps only, so that a series of
-    another data set, with other times and other gaps, is inferred like those of training.
+    another data set, with other times and other gaps, is inferred like those of training. What all series share, such
+    as the weights of a Bayesian field, is drawn by the guide, once for each chain, and the chain is right given it.
 
     Cost: ``num_steps`` gradients, and more where a chain must give more draws than one, for every call of a verb.
 
     Args:
-        model: The trained model; no latents that all series share.
+        model: The trained model.
         kernel: How chains start and step.
         num_steps: Steps before the first draw; step sizes are adapted in them.
-        num_chains: Independent chains of each series. Draws are shared out among them, `spacing` steps apart.
+        num_chains: Independent chains of each series. Draws are shared out among them, `spacing` steps apart. Take many
+            where series share latents, of which there is one draw a chain.
         spacing: Steps between two draws of a chain.
         history: Figures of training by name.
         status: How training ended.
@@ -51,13 +53,18 @@ class ChainPosterior:
         return in_short(self, f"{self.num_chains} chains of {self.num_steps} steps", history_text(self.history))
 
     def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
-        r"""Latent sites given ``data.seen()``, (sample, series, \*event); one chain's draws follow another's."""
+        r"""Latent sites given ``data.seen()``: (sample, series, \*event), global ones (sample, 1, \*event).
+
+        One chain's draws follow another's.
+        """
         num_chains = min(self.num_chains, num_samples)
         length = -(-num_samples // num_chains)
         kernel = replace(self.kernel, thinning=self.spacing)
         with reading(self.model), isolated_rng(seed):
-            chains = kernel.chains(self.model, data.seen(), ChainRun(length, self.num_steps, num_chains, seed))
-        return {name: value.flatten(0, 1)[:num_samples] for name, value in chains.sites.items()}
+            plan = ChainRun(length, self.num_steps, num_chains, seed, draws_shared=True)
+            chains = kernel.chains(self.model, data.seen(), plan)
+        flat = {name: value.flatten(0, 1)[:num_samples] for name, value in chains.sites.items()}
+        return {name: value[:, None] if name in chains.global_sites else value for name, value in flat.items()}
 
     def options(self) -> dict[str, Any]:
         """All but the model, as plain data for a file."""

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_seq._nonfinite import passing_nonfinite
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.infer.continuable import require_continuable
 from pyro_seq.model import SequenceModel, is_latent, is_local
 
 
 class ChainRun(NamedTuple):
-    """How long to run, how many chains, and from which seed."""
+    r"""How long to run, how many chains, from which seed, and where from.
+
+    Attributes:
+        num_samples: Draws of each chain.
+        warmup_steps: Steps before the first.
+        num_chains: Number of chains.
+        seed: Of everything random.
+        has_progress: Whether to show bars.
+        start: Draws of a fit by site, (draw, series, \*event), or (draw, \*event) where all series share it. Each chain
+            starts at one of them, with steps as long in each direction as they are wide.
+        draws_shared: Whether the guide draws what all series share, once for each chain, where a kernel moves single
+            series.
+    """
 
     num_samples: int
     warmup_steps: int
     num_chains: int
     seed: int
     has_progress: bool = False
+    start: Mapping[str, Tensor] | None = None
+    draws_shared: bool = False
 
 
 class Chains(NamedTuple):
@@ -38,8 +57,10 @@ class Chains(NamedTuple):
 
 
 def latent_sites(model: SequenceModel, data: Sequences) -> dict[str, dict]:
-    """The latent sites of a trace of the model, by name; all must be continuous."""
-    trace = poutine.trace(model.model).get_trace(data)
+    """The latent sites of a trace of the model, by name; all must be continuous, and ``x`` one that verbs can use."""
+    with pyro.validation_enabled(False), passing_nonfinite():  # only names and shapes are read, wherever the draw lies
+        trace = poutine.trace(model.model).get_trace(data)
+    require_continuable(trace)
     sites = {}
     for name, site in trace.nodes.items():
         if not is_latent(site):
@@ -67,3 +88,13 @@ def require_whole(data: Sequences, method: str) -> None:
 def global_names(sites: dict[str, dict]) -> frozenset[str]:
     """Names of the sites that all series share."""
     return frozenset(name for name, site in sites.items() if not is_local(site))
+
+
+def warn_of_interrupt(num_chains: int, num_draws: int, plan: ChainRun) -> None:
+    """Say what is left of a run that someone interrupted."""
+    warnings.warn(
+        f"Interrupted. Kept are {num_draws} draws of each of {num_chains} chains, where {plan.num_samples} of "
+        f"{plan.num_chains} were asked for.",
+        UserWarning,
+        stacklevel=3,
+    )

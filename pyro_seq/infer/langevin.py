@@ -16,11 +16,11 @@ from pyro_seq._arguments import keep_whole
 from pyro_seq._random import isolated_rng, mixed_seed
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, NumericalError
-from pyro_seq.infer.chains import ChainRun, Chains
+from pyro_seq.infer.chains import ChainRun, Chains, warn_of_interrupt
 from pyro_seq.infer.langevin_kernel import LangevinKernel
 from pyro_seq.infer.series_target import SeriesTarget
 from pyro_seq.model import SequenceModel
-from pyro_seq.ops._langevin_adaptation import Adaptation
+from pyro_seq.ops._langevin_adaptation import Adaptation, natural_step
 from pyro_seq.ops.langevin import MALA, LangevinDiagnostics, LangevinState, Sampler, initial_state, step
 
 STARTS = ("normal", "prior", "guide")
@@ -49,7 +49,8 @@ class Langevin:
         sampler: ``MALA()``, exact, with step sizes adapted to its acceptance; or ``ULA(step_size)``, biased.
         start: Where chains start: ``"normal"`` noise in the space of real numbers, as in the literature on latent
             energy-based models; draws of the ``"prior"`` or the ``"guide"``, which an encoder makes a warm start; or
-            values by site, (chain, series, \*event). Multimodal posteriors depend on it more than on anything else.
+            values by site, (chain, series, \*event). In its place ``MCMC(..., start=posterior)`` takes draws of a fit,
+            with their spread as the first scale. Multimodal posteriors depend on it more than on anything else.
         num_candidates: Draws of prior or guide from which each start is picked by its importance weight
             :math:`p(x, z) / q(z)`, so that few chains begin in modes that do not explain the data. Each costs a pass
             of the model without a gradient.
@@ -90,23 +91,33 @@ class Langevin:
 
     def chains(self, model: SequenceModel, data: Sequences, plan: ChainRun) -> Chains:
         """Run the chains of all series."""
-        target = SeriesTarget(model, data)
+        if plan.start is not None and self.start != "normal":
+            raise DataError(
+                f"Chains start either at a fit or by `Langevin(start={self.start!r})`. Got both. Leave one out."
+            )
+        target = SeriesTarget(model, data, num_shared=plan.num_chains if plan.draws_shared else 0)
         state = self._started(target, plan)
         noise = _Noise(data, state.value, plan.seed)
         state = self._warmed_up(target, state, noise, plan)
-        draws, rows = [], []
-        for index in _counted(plan.num_samples * self.thinning, "draw", plan):
-            before = state.num_divergent
-            state = step(target, state, self.sampler, *noise.draw())
-            if (index + 1) % self.thinning == 0:
-                draws.append(state.value)
-                rows.append((state.acceptance, -state.energy, state.step_size, state.num_divergent > before))
-        sites, _ = target.split(torch.stack(draws, 1))
-        columns = (torch.stack(column, 1) for column in zip(*rows, strict=True))
+        rows: list[tuple[Tensor, ...]] = []
+        try:
+            for index in _counted(plan.num_samples * self.thinning, "draw", plan):
+                before = state.num_divergent
+                state = step(target, state, self.sampler, *noise.draw())
+                if (index + 1) % self.thinning == 0:
+                    is_divergent = state.num_divergent > before
+                    rows.append((state.value, state.acceptance, -state.energy, state.step_size, is_divergent))
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            warn_of_interrupt(plan.num_chains, len(rows), plan)
+        draws, *columns = (torch.stack(column, 1) for column in zip(*rows, strict=True))
+        sites, _ = target.split(draws)
         stats = dict(zip(("acceptance_rate", "lp", "step_size", "diverging"), columns, strict=True))
-        stats["is_frozen"] = state.is_frozen[:, None].expand(-1, plan.num_samples, -1).clone()
-        _report(stats["acceptance_rate"].mean(1), state, _LOW_ACCEPTANCE - _ACCEPTANCE_NOISE / plan.num_samples**0.5)
-        return Chains(sites, frozenset(), stats)
+        stats["is_frozen"] = state.is_frozen[:, None].expand(-1, len(rows), -1).clone()
+        _report(stats["acceptance_rate"].mean(1), state, _LOW_ACCEPTANCE - _ACCEPTANCE_NOISE / len(rows) ** 0.5)
+        shared = {name: value.expand(-1, len(rows), -1) for name, value in target.shared.items()}
+        return Chains(sites | shared, frozenset(shared), stats)
 
     def drawn(self, target: SeriesTarget, num_chains: int) -> Tensor:
         """Starts (chain, series, entry) from prior or guide, with the global random state."""
@@ -120,21 +131,32 @@ class Langevin:
 
     def _started(self, target: SeriesTarget, plan: ChainRun) -> LangevinState:
         """Starts with finite energies and gradients, drawn again where they are not."""
-        state = initial_state(target, self._starts(target, plan, 0), self.sampler.step_size)
+        first, scale = self._first_steps(target, plan)
+        state = initial_state(target, self._starts(target, plan, 0), first, scale=scale)
         for attempt in range(1, _NUM_TRIES):
             if isinstance(self.start, Mapping) or not state.is_frozen.any():
                 break
             again = torch.where(state.is_frozen[..., None], self._starts(target, plan, attempt), state.value)
-            state = initial_state(target, again, self.sampler.step_size)
+            state = initial_state(target, again, first, scale=scale)
         if state.is_frozen.all():
             raise NumericalError(
-                f"No starting point with a finite density was found, by start = {self.start!r}. Check the scale of the "
-                "data and of the noise, or start from the guide."
+                "No starting point with a finite density was found. Start where a fit is, `MCMC(..., start=fit(model, "
+                "data, SVI(...)))` or `Langevin(start='guide')`, or check the scale of the data and of the noise."
             )
         return state
 
+    def _first_steps(self, target: SeriesTarget, plan: ChainRun) -> tuple[float, Tensor | None]:
+        """Length of the first step, and in which unit: where a fit is known and lengths adapt, by its spread."""
+        if plan.start is None or not self.has_scale or self.sampler.target_accept is None:
+            return self.sampler.step_size, None
+        spread = target.join(plan.start).std(0)
+        return natural_step(target.num_entries), torch.where(spread.isfinite() & (spread > 0), spread, 1.0)
+
     def _starts(self, target: SeriesTarget, plan: ChainRun, attempt: int) -> Tensor:
         """Vectors (chain, series, entry) to start from."""
+        if plan.start is not None:
+            vectors = target.join(plan.start)
+            return vectors[(torch.arange(plan.num_chains) + attempt * plan.num_chains) % len(vectors)]
         if isinstance(self.start, Mapping):
             start = target.join(self.start).to(target.data.values)
             if start.shape[:-2] != (plan.num_chains,):

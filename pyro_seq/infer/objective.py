@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.infer.continuable import require_continuable
 from pyro_seq.infer.lessons import Lessons
 from pyro_seq.model import SequenceModel, is_latent, is_local, is_random, local_parameters, over_samples
 from pyro_seq.training.plan import Loss
@@ -102,13 +103,15 @@ def joint_traces(model: SequenceModel, data: Sequences, num_particles: int) -> t
     Several draws are one more axis, to the left of the series. Called with parameters local to the module.
 
     Raises:
-        UnsupportedError: When a site of the guide has no reparametrised draws, through which gradients could pass.
+        UnsupportedError: When a site of the guide has no reparametrised draws, through which gradients could pass, or
+            the verbs could not draw from the site ``x``.
     """
     programs = [model.guide, model.model]
     if num_particles > 1:
         programs = [over_samples(program, num_particles) for program in programs]
     guide_trace = poutine.trace(programs[0]).get_trace(data)
     model_trace = poutine.trace(poutine.replay(programs[1], trace=guide_trace)).get_trace(data)
+    require_continuable(model_trace)
     guide_trace, model_trace = prune_subsample_sites(guide_trace), prune_subsample_sites(model_trace)
     if is_validation_enabled():
         check_model_guide_match(model_trace, guide_trace, max_plate_nesting=1)

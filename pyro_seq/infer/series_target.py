@@ -50,27 +50,35 @@ class SeriesTarget:
     the parameters around many calls (`posterior.reading`), or each builds a graph for their gradients too.
 
     Args:
-        model: All of its latent sites must be continuous and lie inside the plate ``series``.
+        model: All of its latent sites must be continuous, and lie inside the plate ``series`` unless the guide may
+            draw the others.
         data: Series to condition on.
+        num_shared: Draws by the guide, with the global random state, of the latents that all series share: one for
+            each chain, and the posterior is that given them. With 0 there may be no such latents.
+
+    Attributes:
+        shared: Those draws by site, (chain, 1, event).
 
     Raises:
-        UnsupportedError: When a site is shared by all series, discrete, or there is none.
+        UnsupportedError: When a site is shared by all series and may not be, discrete, or there is none.
     """
 
-    def __init__(self, model: SequenceModel, data: Sequences) -> None:
+    def __init__(self, model: SequenceModel, data: Sequences, *, num_shared: int = 0) -> None:
         self.model = model
         with torch.no_grad(), isolated_rng(0), _lenient():
             self.data = model.prepare(data)
             sites = latent_sites(model, self.data)
         shared = sorted(global_names(sites))
-        if shared:
+        if shared and not (num_shared and model.has_guide):
             raise UnsupportedError(
                 f"Langevin chains are run for each series apart, but {type(model).__name__} has latents that all "
                 f"series share: {shared}. These have no posterior of a single series: use `MCMC(NUTS(), ...)`, which "
-                "moves all latents together, or replace them by parameters."
+                "moves all latents together, replace them by parameters, or fit by `SVI` and `refine` the rest."
             )
+        self.shared = self._drawn_by_guide(shared, num_shared) if shared else {}
         self._sites: dict[str, _Site] = {}
-        for name, site in sites.items():
+        for name in (name for name in sites if name not in self.shared):
+            site = sites[name]
             transform, event = biject_to(site["fn"].support), site["fn"].event_shape
             self._sites[name] = _Site(transform, transform.inverse_shape(event), event)
         self.num_entries = sum(site.real_shape.numel() for site in self._sites.values())
@@ -86,13 +94,13 @@ class SeriesTarget:
         """Energies (..., series) of vectors (..., series, entry)."""
         values, log_det = self.split(vector)
         with unnormalised(), _lenient():
-            return -(series_log_prob(self.model, self.data, values) + log_det)
+            return -(series_log_prob(self.model, self.data, values | self.shared) + log_det)
 
     def emission(self, vector: Tensor) -> Distribution:
         """Distribution of the observations given vectors (..., series, entry), time in its event."""
         values, _ = self.split(vector)
         with unnormalised(), _lenient():
-            trace = poutine.trace(poutine.condition(self.model.model, data=values)).get_trace(self.data)
+            trace = poutine.trace(poutine.condition(self.model.model, data=values | self.shared)).get_trace(self.data)
         return trace.nodes["x"]["fn"]
 
     def split(self, vector: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -141,10 +149,17 @@ class SeriesTarget:
             highest = torch.maximum(weight, highest)
         return best
 
+    def _drawn_by_guide(self, names: list[str], num_draws: int) -> dict[str, Tensor]:
+        """One draw for each chain of the latents that all series share, (chain, 1, event)."""
+        with torch.no_grad(), _lenient():
+            trace = poutine.trace(over_samples(self.model.guide, num_draws)).get_trace(self.data)
+        return {name: trace.nodes[name]["value"] for name in names}
+
     @torch.no_grad()
     def _proposed(self, num_chains: int, from_guide: bool) -> tuple[Tensor, Tensor]:
         """Drawn vectors (chain, series, entry) and the log densities of their sites."""
-        method = poutine.block(self.model.guide if from_guide else self.model.model, hide_fn=_is_observed)
+        method = poutine.condition(self.model.guide if from_guide else self.model.model, data=self.shared)
+        method = poutine.block(method, hide_fn=_is_observed)
         with unnormalised(), _lenient():
             trace = poutine.trace(over_samples(method, num_chains)).get_trace(self.data)
             density = torch.as_tensor(local_log_prob(trace))

@@ -112,6 +112,8 @@ class StructuralSeries(SequenceModel):
         self.bind()
         eye = torch.eye(len(self.names), dtype=self.loc.dtype, device=self.loc.device)
         coordinates = pyro.sample("coordinates", dist.MultivariateNormal(torch.zeros_like(eye[0]), scale_tril=eye))
+        if coordinates.ndim == 2:  # (sample, parameter), as `Predictive` has them of a guide without sites of series
+            coordinates = coordinates[:, None]
         for name, value in self.parameters_at(coordinates).items():
             pyro.deterministic(name, value)
         path = self.path(coordinates, data)

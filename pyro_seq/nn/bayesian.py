@@ -136,8 +136,8 @@ class BayesianMLP(nn.Module):
         return self.function(self.loc)
 
     def function(self, weights: Tensor) -> MLPFunction:
-        """The function with flat weights (weight,) or (sample, weight); a plate axis (sample, 1, weight) is dropped."""
-        if weights.ndim >= 3 and weights.shape[-2] == 1:
+        r"""The function with flat weights (\*sample, weight); the plate's axis, (\*sample, 1, weight), is dropped."""
+        if weights.ndim > 1 and weights.shape[-2] == 1:
             weights = weights.squeeze(-2)
         sample_shape, layers, start = weights.shape[:-1], [], 0
         for size_in, size_out in zip(self.sizes, self.sizes[1:], strict=False):

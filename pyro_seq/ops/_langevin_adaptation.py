@@ -125,12 +125,16 @@ class Adaptation:
         deviation = (second / count - mean.square()).sqrt()
         is_usable = deviation.isfinite() & (deviation > 0)
         scale = torch.where(is_usable, deviation, 1)
-        # in units of the scale a step of d^(-1/6) is about right for a Gaussian; dual averaging starts anew from there
         dim = state.value[(0,) * state.energy.ndim].numel()
-        step_size = torch.where(state.is_frozen, state.step_size, float(dim) ** (-1 / 6))
+        step_size = torch.where(state.is_frozen, state.step_size, natural_step(dim))  # dual averaging starts anew here
         self.averaging = DualAveraging.start(step_size)
         self._sums = []
         return state._replace(scale=scale, step_size=step_size)
+
+
+def natural_step(dim: int) -> float:
+    """About the right step for a Gaussian of so many entries, in units of their scale."""
+    return float(dim) ** (-1 / 6)
 
 
 def _has_chains(value: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,12 +18,14 @@ from pyro_seq.data._validation import widen
 from pyro_seq.door import require_posterior, require_type
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.metrics import naive_error
-from pyro_seq.posterior import Posterior, Prediction
+from pyro_seq.posterior import GuidePosterior, Posterior, Prediction
 from pyro_seq.predict.baselines import NEAREST, classical_forecasts, point_predictions, shortfall
 from pyro_seq.predict.finite import require_finite
 from pyro_seq.predict.log_density import LogDensity
 from pyro_seq.predict.scores import Scores, joined, no_scores, score_draws, score_normal
 from pyro_seq.predict.verbs import CHUNK_ENTRIES, forecast, impute, reconstruct
+
+_LOW_COVERAGE = 2 / 3  # of what intervals should hold
 
 
 class Task(Protocol):
@@ -168,18 +171,22 @@ def evaluate(
         period: Steps in a season of the naive forecast that scales `Scores.mase`; None for the step before.
 
     Returns:
-        Scores of each series; ``.table(by="entry")`` and ``.table(by="step")`` give those of variables and lead times.
+        Scores of each series; `Scores.means` and `Scores.standard_errors` sum them up, ``.table(by="entry")`` and
+        ``.table(by="step")`` give those of variables and lead times.
 
     Raises:
         DataError: When the task leaves nothing to score.
         NumericalError: When a prediction is not finite.
+
+    Warns:
+        UserWarning: When 90 % intervals by a guide hold less than two thirds of that, by two standard errors.
     """
     require_posterior(posterior)
     require_type(data, Sequences, "data")
     _require_task(task)
     num_samples, seed = whole_number(num_samples, "num_samples", 1), seed_number(seed)
     given, name = task.given(data), type(posterior.model).__name__
-    truth, mask = _scored(data, task)
+    truth, mask = scored_truth(data, task)
     naive, whole = _naive_error(given, period), data.seen().values
 
     def scores_of(part: slice, seed: int) -> Scores:
@@ -203,7 +210,24 @@ def evaluate(
         scores_of(slice(start, start + size), mixed_seed(seed, number) >> 2 if number else seed)
         for number, start in enumerate(range(0, data.num_series, size))
     ]
-    return joined(rounds)
+    scores = joined(rounds)
+    if isinstance(posterior, GuidePosterior):
+        _warn_of_narrow(scores, num_samples)
+    return scores
+
+
+def _warn_of_narrow(scores: Scores, num_samples: int) -> None:
+    """Say where intervals by a guide hold far too little, and what helps."""
+    share, error = scores.means()["coverage_90"], scores.standard_errors()["coverage_90"]
+    expected = 1 - 2 * (0.05 * (num_samples - 1) + 1) / (num_samples + 1)  # between quantiles of so many draws
+    if share + 2 * error < _LOW_COVERAGE * expected:  # not where the error is unknown
+        warnings.warn(
+            f"Central 90 % intervals of this {scores.name} hold {share:.2f} +- {error:.2f} of what is scored. If the "
+            "guide is at fault, `refine(posterior)` infers each series by chains from where it says; if the model is, "
+            "`recalibrate(posterior, validation, task)` widens the intervals until they hold.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def evaluate_baselines(train: Sequences, data: Sequences, task: Task, *, period: int | None = None) -> list[Scores]:
@@ -235,7 +259,7 @@ def evaluate_baselines(train: Sequences, data: Sequences, task: Task, *, period:
         raise ShapeError(f"`train` must have observations like `data`, {data.obs_shape}. Got {train.obs_shape}.")
     _require_task(task)
     given, missing = task.given(data), _never_seen(train, data, task)
-    truth, mask = _scored(data, task)
+    truth, mask = scored_truth(data, task)
     is_classical = len(data.obs_shape) == 1 and bool(given.num_steps) and mask.shape[1] == given.horizon
     if period is not None and not is_classical:
         raise DataError(f"`period` is for forecasts of vectors. Got {period} with {task} and {data!r}. Leave it out.")
@@ -283,14 +307,14 @@ def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task
     Raises:
         DataError: When the mean is not finite where it is scored, and no `note` says why.
     """
-    truth, mask = _scored(data, task)
+    truth, mask = scored_truth(data, task)
     is_said = bool(note) or bool(mean[mask.to(mean.device)].isfinite().all())
     require(is_said, "mean", "finite where it is scored, or a `note` must say why it is not", mean)
     naive = _naive_error(task.given(data), None)
     return score_draws(name, mean, samples, truth, mask, naive=naive, note=note)
 
 
-def _scored(data: Sequences, task: Task) -> tuple[Tensor, Tensor]:
+def scored_truth(data: Sequences, task: Task) -> tuple[Tensor, Tensor]:
     r"""The truth over the scored part of the grid, and where in it to score, (series, time, \*obs) each."""
     mask = task.scored(data)
     if not bool(mask.any()):

@@ -55,6 +55,15 @@ class Scores(NamedTuple):
         """Average of each score over the series that have one; the others had nothing to score, or `note` says why."""
         return {field: float(getattr(self, field).nanmean()) for field in _FIELDS}
 
+    def standard_errors(self) -> dict[str, float]:
+        """Standard error of each of the `means`, with series as independent units; NaN for less than two."""
+        found = {}
+        for field in _FIELDS:
+            scores = getattr(self, field).double()
+            scores = scores[scores.isfinite()]
+            found[field] = float(scores.std() / len(scores) ** 0.5) if len(scores) > 1 else math.nan
+        return found
+
     def table(self, by: str | Sequence[str] = "entry") -> pd.DataFrame:
         """Scores by variable or by lead time: a row for each value of `by`, averaged over all scored entries there.
 

@@ -44,6 +44,7 @@ CHECKS: tuple[Check, ...] = (
     training.parameters_get_gradients,
     training.training_lowers_the_objective,
     training.plain_pyro_trains,
+    training.plain_pyro_predicts,
     training.state_dict_is_complete,
 )
 SLOW_CHECKS: tuple[Check, ...] = (densities.density_matches_sampler,)

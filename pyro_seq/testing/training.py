@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 
 import pyro
 import torch
-from pyro.infer import SVI, Trace_ELBO
+from pyro.infer import SVI, Predictive, Trace_ELBO
 from torch import Tensor
 
 from pyro_seq._random import isolated_rng
 from pyro_seq.infer.objective import Objective
-from pyro_seq.model import SequenceModel
+from pyro_seq.infer.sequence_elbo import SequenceELBO
+from pyro_seq.model import SequenceModel, is_local
 from pyro_seq.predict.verbs import forecast
 from pyro_seq.testing.case import (
     HORIZON,
     NUM_DRAWS,
     Case,
     NotApplicable,
+    latent_sites,
     objective_terms,
     require,
     require_equal,
     require_finite,
+    traced,
 )
 
 _NUM_STEPS = 20
@@ -95,10 +99,10 @@ def plain_pyro_trains(case: Case) -> None:
     """`pyro.infer.SVI(model.model, model.guide, ...)` knows the parameters that the library trains, and moves them."""
     model = case.model.train()
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    with pyro.get_param_store().scope(), isolated_rng(case.seed):
-        svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": _LEARNING_RATE}), Trace_ELBO(max_plate_nesting=1))
-        for _ in range(2):
-            svi.step(case.data)
+    with pyro.get_param_store().scope(), isolated_rng(case.seed), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of what `Trace_ELBO` leaves out
+        for loss in (Trace_ELBO(max_plate_nesting=1), SequenceELBO(model)):
+            SVI(model.model, model.guide, pyro.optim.Adam({"lr": _LEARNING_RATE}), loss).step(case.data)
         known = {value.data_ptr() for _, value in pyro.get_param_store().named_parameters()}
     parameters = dict(model.named_parameters())
     lost = [name for name, value in parameters.items() if value.requires_grad and value.data_ptr() not in known]
@@ -106,6 +110,35 @@ def plain_pyro_trains(case: Case) -> None:
     require(not lost, f"Plain Pyro does not know {lost} and never trains them. {do}")
     moved = [name for name, value in parameters.items() if not torch.equal(value, start[name])]
     require(bool(moved) or not parameters, f"Plain Pyro moves no parameter. {do}")
+
+
+def plain_pyro_predicts(case: Case) -> None:
+    """`pyro.infer.Predictive` forecasts, one draw after another and all at once, and both follow the same draws.
+
+    All at once from draws (sample, 1, event) of what all series share; Pyro makes them so where the guide has a site of
+    single series, and else leaves the axis in the middle to the caller.
+    """
+    case = case.double()
+    model, data = case.model, case.extended(HORIZON)
+    sites = {name: is_local(site) for name, site in latent_sites(traced(model.model, data, seed=case.seed))}
+    has_local = any(is_local(site) for _, site in latent_sites(traced(model.guide, data, seed=case.seed)))
+    shape = (NUM_DRAWS, data.num_series, HORIZON, *data.obs_shape)
+    with pyro.get_param_store().scope(), isolated_rng(case.seed):
+        for is_parallel in (False, True) if has_local else (False,):
+            drawn = Predictive(model.model, guide=model.guide, num_samples=NUM_DRAWS, parallel=is_parallel)(data)
+            require(
+                drawn["x_future"].shape == shape,
+                f"`Predictive(..., parallel={is_parallel})` gives `x_future` {tuple(drawn['x_future'].shape)}. "
+                f"Expected {shape}. A latent that all series share comes as (1, event): drop that axis.",
+            )
+        draws = {
+            name: drawn[name] if is_of_series else drawn[name].reshape(NUM_DRAWS, 1, -1)
+            for name, is_of_series in sites.items()
+            if name != "x_future"
+        }
+        found = [Predictive(model.model, draws, parallel=is_parallel)(data) for is_parallel in (False, True)]
+    first, second = ({name: run[name] for name in run if name not in ("x", "x_future")} for run in found)
+    require_equal(first, second, "`Predictive` follows one draw alone elsewhere than among others.")
 
 
 def state_dict_is_complete(case: Case) -> None:

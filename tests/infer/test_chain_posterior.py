@@ -65,6 +65,12 @@ def test_verbs(data: Sequences, assert_rng_untouched) -> None:
     assert forecast(posterior, data[:2], horizon=1, num_samples=3).samples.shape == (3, 2, 1, 1)
 
 
-def test_global_latents_are_refused(toy) -> None:
+def test_global_latents_need_a_guide(toy) -> None:
+    class Unguided(toy.Lines):
+        has_guide = False
+
+        def guide(self, data: Sequences) -> None:
+            raise AssertionError("there is none")
+
     with pytest.raises(UnsupportedError, match="NUTS"):
-        ChainPosterior(toy.make_lines()).draws(toy.make_data(2), 2)
+        ChainPosterior(Unguided()).draws(toy.make_data(2), 2)

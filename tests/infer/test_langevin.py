@@ -264,3 +264,57 @@ def test_start_must_have_all_chains() -> None:
     start = {"start": torch.zeros(3, 5, 2, dtype=F64)}
     with pytest.raises(DataError, match="chain 2"):
         draw(Swings(), make_data(), Langevin(start=start))
+
+
+# ---------------------------------------------------------------------- starts at a fit, interrupts
+
+
+class Around:
+    """A fit whose draws lie around the exact posterior means, with its own spread in each entry."""
+
+    def __init__(self, model: SequenceModel, data: Sequences) -> None:
+        self.mean, self.cov = exact_posterior(model, data)
+
+    def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
+        law = torch.distributions.MultivariateNormal(self.mean, self.cov)
+        torch.manual_seed(seed)
+        return {"start": law.sample((num_samples,))}
+
+
+def test_chains_start_at_draws_of_a_fit_in_units_of_their_spread(quiet) -> None:
+    model, data = Swings(), make_data()
+    around = Around(model, data)
+    still = MCMC(Langevin(MALA(1e-6), has_scale=False), num_samples=1, warmup_steps=0, num_chains=3, start=around)
+    found = fit(model, data, still, seed=4, trainer=quiet)
+    with torch.random.fork_rng():
+        expected = around.draws(data, 100, seed=4)["start"]
+    torch.testing.assert_close(found.sites["start"][:, 0], expected[:3], rtol=0, atol=1e-4)
+    moving = MCMC(Langevin(), num_samples=200, warmup_steps=0, num_chains=3, start=around)
+    stats = fit(model, data, moving, seed=4, trainer=quiet).sample_stats
+    assert torch.equal(stats["step_size"], torch.full_like(stats["step_size"], 2 ** (-1 / 6)))
+    assert bool((stats["acceptance_rate"].mean((0, 1)) > 0.3).all())  # of widths that differ, without a warm-up
+    with pytest.raises(DataError, match="either at a fit"):
+        fit(model, data, MCMC(Langevin(start="prior"), num_samples=1, warmup_steps=0, start=around), trainer=quiet)
+
+
+def test_interrupted_chains_keep_their_draws(quiet) -> None:
+    calls, at = [0], [0]
+
+    class Interrupted(Swings):
+        def model(self, data: Sequences) -> None:
+            calls[0] += 1
+            if calls[0] == at[0]:
+                raise KeyboardInterrupt
+            super().model(data)
+
+    model, data = Interrupted(), make_data()
+    method = MCMC(Langevin(MALA(0.05)), num_samples=10, warmup_steps=0)
+    whole = fit(model, data, method, trainer=quiet)
+    calls[0], at[0] = 0, calls[0] - 3
+    with pytest.warns(UserWarning, match="Kept are 6 draws of each of 1 chains, where 10 of 1"):
+        cut = fit(model, data, method, trainer=quiet)
+    assert torch.equal(cut.sites["start"], whole.sites["start"][:, :6])
+    assert all(value.shape[1] == 6 for value in cut.sample_stats.values())
+    calls[0], at[0] = 0, 2
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, data, method, trainer=quiet)

@@ -79,6 +79,7 @@ def test_particles_by_step(toy):
 
 def test_plain_pyro_trains_the_same_model(toy):
     data, model = toy.make_data(), toy.make_lines()
+    model.take_units(data)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     method = PyroSVI(model.model, model.guide, pyro.optim.Adam({"lr": 0.03}), Trace_ELBO(max_plate_nesting=1))
     losses = [method.step(data) for _ in range(100)]

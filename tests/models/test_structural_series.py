@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pyro
 import pytest
 import torch
 
@@ -325,6 +326,17 @@ def test_it_keeps_the_contract(components):
     inputs = torch.randn(4, 14, 1, generator=source) if Regression() in getattr(components, "components", ()) else None
     data = ps.Sequences(10 + torch.randn(4, 14, 1, generator=source).cumsum(1), inputs=inputs)
     check_model(ps.StructuralSeries(components), data)
+
+
+@pytest.mark.parametrize("is_parallel", [False, True])
+def test_predictive_of_pyro_forecasts_from_its_guide(is_parallel):
+    """Whose draws have no axis for the series, because it has no site of single ones."""
+    data = ps.Sequences(10 + torch.randn(4, 14, 1, generator=torch.Generator().manual_seed(0)).cumsum(1))
+    model = ps.StructuralSeries(Constant() + Matern())
+    model.take_units(data)
+    predict = pyro.infer.Predictive(model.model, guide=model.guide, num_samples=3, parallel=is_parallel)
+    with pyro.get_param_store().scope():
+        assert predict(data.extend(horizon=2))["x_future"].shape == (3, 4, 2, 1)
 
 
 def test_a_file_holds_it(tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, NumericalError, ShapeError
-from pyro_seq.posterior import GuidePosterior, Posterior, Prediction
+from pyro_seq.posterior import GuidePosterior, Posterior, Prediction, StoredPosterior
 from pyro_seq.predict.evaluate import (
     Forecasting,
     Imputation,
@@ -197,3 +197,21 @@ def test_squares_that_single_precision_does_not_hold_are_refused() -> None:
 def test_baselines_need_training_series_alike() -> None:
     with pytest.raises(ShapeError, match="`train` must have observations like `data`"):
         evaluate_baselines(Sequences(torch.ones(2, 6, 7)), make_data(), Reconstruction())
+
+
+def test_intervals_by_a_guide_that_hold_far_too_little_are_named(toy: Any) -> None:
+    data, model = toy.make_data(6), toy.make_lines()
+    far = Sequences(30 * data.values)
+    with torch.no_grad():
+        model.encoder.weight.zero_()
+    with pytest.warns(UserWarning, match=r"90 % intervals of this Lines hold 0\.\d\d \+- 0\.\d\d.*refine.*recalibrate"):
+        evaluate(GuidePosterior(model), far, Reconstruction())
+    sites = GuidePosterior(model).draws(far, 100)
+    stored = StoredPosterior(
+        model, far, {"line": sites["line"][None], "drift": sites["drift"][None, :, 0]}, frozenset({"drift"})
+    )
+    evaluate(stored, far, Reconstruction())  # draws of chains have no guide that could be refined
+    evaluate(GuidePosterior(model), far, Reconstruction(), num_samples=1)  # an interval of one draw is a point
+    with torch.no_grad():
+        model.emit.weight.zero_()
+    evaluate(GuidePosterior(model), Sequences(0.1 * data.values), Reconstruction())

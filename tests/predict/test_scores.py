@@ -73,3 +73,10 @@ def test_parts_join_to_the_whole_and_nothing_has_no_table():
     torch.testing.assert_close(whole.tally.totals, SCORES.tally.totals, rtol=1e-5, atol=1e-5)
     with pytest.raises(DataError, match="no scores of it: because"):
         no_scores("it", SCORES.mse, "because").table()
+
+
+def test_standard_errors_take_series_as_units() -> None:
+    shares = torch.tensor([0.5, 1.0, torch.nan, 0.0])
+    errors = no_scores("some", shares, "")._replace(coverage_90=shares).standard_errors()
+    assert errors["coverage_90"] == pytest.approx(0.5 / 3**0.5)  # deviations 0, 1/2 and -1/2 over 2, of 3 series
+    assert errors["mse"] != errors["mse"]

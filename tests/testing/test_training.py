@@ -59,7 +59,21 @@ class ReversedEmission(Lines):
         super().observe(reversed_emission, path, data)
 
 
+class OneDrawAtATime(Lines):
+    def prior_drift(self, data: Sequences) -> Tensor:
+        return super().prior_drift(data).view(1)
+
+
+class FollowsTheFirstDraw(Lines):
+    """Lets all draws follow the drift of the first."""
+
+    def path(self, line: Tensor, drift: Tensor, data: Sequences) -> Tensor:
+        return super().path(line, drift.reshape(-1, 1)[0], data)
+
+
 BROKEN: Broken = [
+    (OneDrawAtATime, "plain_pyro_predicts", "invalid"),
+    (FollowsTheFirstDraw, "plain_pyro_predicts", "among others"),
     (NoBind, "plain_pyro_trains", "self.bind()"),
     (UnusedParameter, "parameters_get_gradients", "spare.weight"),
     (UnusedParameter, "training_lowers_the_objective", "spare.weight"),

@@ -1,0 +1,91 @@
+"""``SequenceELBO``: the training objective of the library as a loss of ``pyro.infer.SVI``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from pyro_seq._plain_pyro import warn_of_missing_units
+from pyro_seq.data import Sequences
+from pyro_seq.door import require_type
+from pyro_seq.errors import DataError
+from pyro_seq.infer.objective import Objective
+from pyro_seq.model import SequenceModel
+from pyro_seq.training.schedules import Schedule
+
+
+class SequenceELBO(pyro.infer.ELBO):
+    """The negative evidence lower bound with the model's own training terms, for `pyro.infer.SVI`.
+
+    Pyro's `Trace_ELBO` knows the sites of a model and nothing else. This loss is the objective of `SVI`: divergences in
+    closed form where there is one, the terms of `SequenceModel.regulariser`, weights on named terms. Like Pyro's losses
+    it is the sum over all series, in nats, scaled up from a minibatch; the objective of `fit` is that of one series.
+    Schedules count the steps that this object has taken.
+
+    Lessons on gaps, ``dreams`` and ``rehearsal``, count where `scales` names them; `fit` adds them by itself.
+
+    Args:
+        model: The model, whose own `model` and `guide` are given to `pyro.infer.SVI`.
+        num_particles: Joint draws of all latents per step, or a function of the step.
+        analytic_kl: Use closed-form divergences where they exist.
+        scales: Weight of a term by name, a number or a function of the step.
+
+    Raises:
+        DataError: When `pyro.infer.SVI` holds other functions, or `scales` names no term.
+
+    Warns:
+        UserWarning: Once, when the model never took units from data.
+
+    Example:
+        >>> model.take_units(train)  # doctest: +SKIP
+        >>> optimiser = pyro.optim.Adam({"lr": 1e-3})  # doctest: +SKIP
+        >>> svi = pyro.infer.SVI(model.model, model.guide, optimiser, loss=SequenceELBO(model))  # doctest: +SKIP
+        >>> svi.step(train)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        *,
+        num_particles: int | Schedule = 1,
+        analytic_kl: bool = True,
+        scales: Mapping[str, float | Schedule] | None = None,
+    ) -> None:
+        super().__init__(max_plate_nesting=1)
+        require_type(model, SequenceModel, "model")
+        self._objective = Objective(model, num_particles=num_particles, analytic_kl=analytic_kl, scales=scales)
+        self._step = 0
+
+    def differentiable_loss(self, model: Callable, guide: Callable, data: Sequences) -> Tensor:
+        """The loss at `data`, a minibatch or the whole set, with its graph."""
+        own = self._objective.model
+        if model != own.model or guide != own.guide:
+            raise DataError(
+                "`SequenceELBO` must be given the functions of its model, `pyro.infer.SVI(model.model, model.guide, "
+                f"optimiser, loss=SequenceELBO(model))`. Got {model!r} and {guide!r}."
+            )
+        require_type(data, Sequences, "data")
+        if torch.is_grad_enabled():
+            warn_of_missing_units(own)
+        own.bind()
+        self._objective.training = own.training  # lessons are for training, without a touch of the modes of the parts
+        return self._objective(data, self._step).total * data.total
+
+    def loss(self, model: Callable, guide: Callable, data: Sequences) -> float:
+        """The loss as a number."""
+        return float(self.differentiable_loss(model, guide, data).detach())
+
+    def loss_and_grads(self, model: Callable, guide: Callable, data: Sequences) -> float:
+        """The loss as a number, its gradient left with the parameters; counts as a step."""
+        loss = self.differentiable_loss(model, guide, data)
+        if loss.requires_grad:
+            loss.backward()
+        self._step += 1
+        return float(loss.detach())
+
+    def _get_trace(self, model: Callable, guide: Callable, args: Any, kwargs: Any) -> Any:
+        raise NotImplementedError("The objective makes its own traces.")

@@ -1,0 +1,157 @@
+"""``recalibrate``: intervals with a guarantee, from how far predictions miss on series kept for that purpose."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_seq._arguments import require, seed_number, whole_number
+from pyro_seq.data import Sequences
+from pyro_seq.door import require_posterior, require_type
+from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.posterior import Posterior
+from pyro_seq.predict.evaluate import Task, scored_truth
+from pyro_seq.predict.finite import require_finite
+
+
+class Intervals(NamedTuple):
+    r"""Intervals of each predicted entry.
+
+    Attributes:
+        lower: Lower ends, (series, time, \*obs).
+        upper: Upper ends, of the same shape.
+        times: Time stamps of the predicted steps, (time,) or (series, time).
+    """
+
+    lower: Tensor
+    upper: Tensor
+    times: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Recalibrated:
+    r"""Predictive intervals of a posterior, moved by what it took on other series to hold a share of them.
+
+    Attributes:
+        posterior: What predicts.
+        task: What is predicted.
+        level: Share of new series whose entry lies inside, at each step and for each variable.
+        margins: What is added at both ends, (time, \*obs), in the unit of the data; negative where intervals were too
+            wide.
+        num_samples: Draws behind each interval.
+        seed: Of the draws.
+    """
+
+    posterior: Posterior
+    task: Task
+    level: float
+    margins: Tensor
+    num_samples: int
+    seed: int
+
+    def intervals(self, given: Sequences) -> Intervals:
+        """Intervals for new series.
+
+        Args:
+            given: What is seen of them, on the grid of the validation series: for forecasts as many steps, with as long
+                a horizon, `data.extend(horizon=...)`.
+
+        Raises:
+            ShapeError: When the predicted grid is another.
+        """
+        low, high, times = _central(self.posterior, given, self.task, self.level, self.num_samples, self.seed)
+        if low.shape[1:] != self.margins.shape:
+            raise ShapeError(
+                "`given` must be seen on the grid of the validation series, for predictions "
+                f"{tuple(self.margins.shape)} of each. Got {tuple(low.shape[1:])}. Pass as many steps, with as long a "
+                "horizon."
+            )
+        centre = (low + high) / 2  # an interval that shrinks to nothing ends there
+        return Intervals(torch.minimum(low - self.margins, centre), torch.maximum(high + self.margins, centre), times)
+
+
+def recalibrate(
+    posterior: Posterior,
+    validation: Sequences,
+    task: Task,
+    *,
+    level: float = 0.9,
+    num_samples: int = 200,
+    seed: int = 0,
+) -> Recalibrated:
+    r"""Learn on validation series by how much intervals must grow, or shrink, to hold what they say.
+
+    Of each validation series it is known how far outside of its central interval an entry lies,
+
+    .. math::
+        s_i = \max(l_i - y_i,\; y_i - u_i), \qquad
+        \text{margin} = \text{the } \lceil (n + 1)\, p \rceil \text{-th smallest of } s_1, \dots, s_n,
+
+    negative inside. The interval :math:`[l - \text{margin}, u + \text{margin}]` of a new series, exchangeable with
+    those of validation, then holds its entry with a probability of at least p, and of at most p + 1 / (n + 1) where
+    scores have no ties: for every n, every model and every guide, right or wrong. That is on average over series and
+    validation sets, at each step and for each variable by itself, not for whole paths at once, nor for each kind of
+    series. Series that the model was trained on are not exchangeable with new ones.
+
+    Memory: draws of all validation series at once.
+
+    Args:
+        posterior: What `fit` returned, or `refine`.
+        validation: Whole series that training did not see, not used to choose the model either.
+        task: What is predicted, such as ``Forecasting(num_observed=20)``.
+        level: Wanted share p.
+        num_samples: Draws behind each interval.
+        seed: Of the draws.
+
+    Returns:
+        The intervals of new series, by its method `intervals`.
+
+    Raises:
+        DataError: When an argument is of another type, or validation scores too few series for `level`: 9 for 0.9.
+
+    Example:
+        >>> widened = recalibrate(posterior, validation, Forecasting(num_observed=20))  # doctest: +SKIP
+        >>> widened.intervals(new.first(20).extend(horizon=5)).upper  # doctest: +SKIP
+
+    References:
+        Romano, Patterson, Candes (2019), Conformalized quantile regression.
+        Lei, G'Sell, Rinaldo, Tibshirani, Wasserman (2018), Distribution-free predictive inference for regression.
+    """
+    require_posterior(posterior)
+    require_type(validation, Sequences, "validation")
+    require(isinstance(level, float) and 0.0 < level < 1.0, "level", "a share between 0 and 1", level)
+    num_samples, seed = whole_number(num_samples, "num_samples", 2), seed_number(seed)
+    truth, mask = scored_truth(validation, task)
+    low, high, _ = _central(posterior, task.given(validation), task, level, num_samples, seed)
+    distance = torch.where(mask, torch.maximum(low - truth, truth - high), torch.inf)
+    return Recalibrated(posterior, task, level, _margins(distance, mask, level), num_samples, seed)
+
+
+def _central(
+    posterior: Posterior, given: Sequences, task: Task, level: float, num_samples: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Ends of the central interval of each predicted entry, (series, time, *obs), and their times."""
+    prediction = task.predict(posterior, given, num_samples=num_samples, chunk_size=None, seed=seed)
+    require_finite(prediction.samples, prediction.emission_means, prediction.times)
+    low, high = prediction.quantile([(1 - level) / 2, (1 + level) / 2])
+    return low, high, prediction.times
+
+
+def _margins(distance: Tensor, mask: Tensor, level: float) -> Tensor:
+    """The wanted order statistic of the scored distances of each entry, (time, *obs); those not scored are infinite."""
+    count = mask.sum(0)
+    rank = ((count + 1) * level - 1e-9).ceil().long()  # 9.000000001 is 9
+    short = (rank > count) & mask.any(0)
+    if bool(short.any()):
+        fewest = int(count[short].min())
+        raise DataError(
+            f"`validation` must score {math.ceil(level / (1 - level) - 1e-9)} series or more at each step, for each "
+            f"variable, so that some lie beyond an interval that holds {level:g}. Got {fewest}. Keep more series for "
+            "validation, or lower `level`."
+        )
+    ranked = distance.sort(0).values
+    return ranked.take_along_dim((rank - 1).clamp(max=len(ranked) - 1)[None], 0)[0]
