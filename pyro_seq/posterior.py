@@ -6,18 +6,23 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_seq._arguments import require
+from pyro_seq._arguments import real_number, require
 from pyro_seq._random import isolated_rng
-from pyro_seq.data import Sequences
+from pyro_seq.data import Labels, Sequences, _frames
+from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import DataError, shape_text
 from pyro_seq.model import SequenceModel, is_latent, local_parameters, over_samples
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,16 +34,21 @@ class Prediction:
         emission_means: Mean of the emission given each latent draw, (sample, series, time, \*obs).
         latents: Latent sites, (sample, series, \*event), or (sample, \*event) when global.
         times: Time stamps of the predicted steps, (time,) or (series, time).
+        labels: What series and variables are called in the data.
+        calendar: How `times` count dates; None where they are numbers.
     """
 
     samples: Tensor
     emission_means: Tensor
     latents: Mapping[str, Tensor]
     times: Tensor
+    labels: Labels = Labels()
+    calendar: Calendar | None = None
 
     def __repr__(self) -> str:
         sizes = shape_text(self.samples, ("sample", "series", "time"))
-        return f"Prediction({sizes}, latents {', '.join(self.latents)})"
+        latents = f", latents {', '.join(self.latents)}" if self.latents else ""
+        return f"Prediction({sizes}{latents})"
 
     @property
     def mean(self) -> Tensor:
@@ -55,6 +65,52 @@ class Prediction:
         require(are_shares, "levels", "numbers from 0 to 1", levels)
         return torch.quantile(self.samples, wanted, dim=0)
 
+    def interval(self, probability: float = 0.9) -> tuple[Tensor, Tensor]:
+        r"""Lower and upper end of the central interval with this share of the draws, (series, time, \*obs) each."""
+        share = real_number(probability, "probability", 0.0, 1.0)
+        lower, upper = self.quantile([(1.0 - share) / 2.0, (1.0 + share) / 2.0])
+        return lower, upper
+
+    def to_dataframe(self, interval: float = 0.9, *, has_draws: bool = False) -> pd.DataFrame:
+        """A long table: a row for each series, time and variable, in this order.
+
+        Args:
+            interval: Share of the draws between `lower` and `upper`.
+            has_draws: Adds the draws as columns ``draw_0``, ``draw_1``, ...
+
+        Returns:
+            Columns ``series``, ``time``, ``variable``, ``mean`` (that of the emission), ``median``, ``lower`` and
+            ``upper``. Series and variables have the labels of the data, times are dates where the data have dates.
+
+        Example:
+            >>> forecast(posterior, data, horizon=3).to_dataframe()  # doctest: +SKIP
+        """
+        require(isinstance(has_draws, bool), "has_draws", "True or False", has_draws)
+        lower, upper = self.interval(interval)
+        columns = {"mean": self.mean, "median": self.quantile(0.5), "lower": lower, "upper": upper}
+        columns |= {f"draw_{number}": draw for number, draw in enumerate(self.samples)} if has_draws else {}
+        return _frames.long_table(columns, self.times, self.labels, self.calendar)
+
+    def to_xarray(self) -> xr.Dataset:
+        r"""`samples` and `emission_means` as arrays (sample, series, time, variable), labelled as in `to_dataframe`.
+
+        Images have the axes row and column in place of variable. Times that differ between series are a coordinate
+        ``time_stamp`` (series, time). Dates with a time zone are in UTC, and the attribute ``time_zone`` names it.
+        """
+        arrays = {"samples": self.samples, "emission_means": self.emission_means}
+        return _frames.labelled(arrays, self.times, self.labels, self.calendar)
+
+    def _repr_html_(self) -> str:
+        return _frames.as_html(self, self._beginning() if self.samples.ndim == 4 else None)
+
+    def _beginning(self) -> Prediction:
+        """The first steps of the first series, for a glance."""
+        samples, means, times = self.samples[:, :1, :5], self.emission_means[:, :1, :5], self.times[..., :5]
+        labels = self.labels.of_series(slice(1))
+        return replace(
+            self, samples=samples, emission_means=means, times=times[:1] if times.ndim == 2 else times, labels=labels
+        )
+
 
 class Posterior(Protocol):
     """A model together with a way to draw its latents given data."""
@@ -66,7 +122,7 @@ class Posterior(Protocol):
         ...
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class GuidePosterior:
     """Amortised posterior: draws come from the model's guide, for any data.
 
@@ -82,6 +138,9 @@ class GuidePosterior:
     status: str = "completed"
     has_met_gaps: bool = True
 
+    def __repr__(self) -> str:
+        return in_short(self, self.status, history_text(self.history))
+
     def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
         r"""Latent sites given ``data.seen()``: (sample, series, \*event), global ones (sample, 1, \*event)."""
         with prediction_context(self.model), isolated_rng(seed):
@@ -90,7 +149,7 @@ class GuidePosterior:
         return {name: site["value"] for name, site in trace.nodes.items() if is_latent(site)}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class StoredPosterior:
     """Draws from MCMC; those of latents that belong to a series exist for the fitted series only.
 
@@ -107,6 +166,10 @@ class StoredPosterior:
     sites: dict[str, Tensor]
     global_sites: frozenset[str] = frozenset()
     sample_stats: dict[str, Tensor] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        chains, draws = next(iter(self.sites.values())).shape[:2]
+        return in_short(self, f"(chain {chains}, draw {draws})", f"sites {', '.join(self.sites)}", repr(self.data))
 
     def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
         r"""Stored draws, `num_samples` of them: (sample, series, \*event), global ones (sample, 1, \*event).
@@ -142,7 +205,7 @@ class StoredPosterior:
         return [place for place in found if place is not None]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class PointPosterior:
     """One value of each latent, all of which are shared by all series; for any data.
 
@@ -156,10 +219,23 @@ class PointPosterior:
     sites: dict[str, Tensor]
     history: dict[str, list[float]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return in_short(self, f"sites {', '.join(self.sites)}", history_text(self.history))
+
     def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
         r"""The value, again and again: (sample, 1, \*event)."""
         sites = {name: value.to(data.device) for name, value in self.sites.items()}
         return {name: value.expand(num_samples, 1, *value.shape) for name, value in sites.items()}
+
+
+def in_short(posterior: Posterior, *texts: str) -> str:
+    """The classes of a posterior and its model, and what else there is to say, in one line."""
+    return f"{type(posterior).__name__}({', '.join([type(posterior.model).__name__, *filter(None, texts)])})"
+
+
+def history_text(history: Mapping[str, list[float]]) -> str:
+    """Names of the logged figures, and how many there are of the longest."""
+    return f"history of {max(map(len, history.values()))} entries: {', '.join(history)}" if history else ""
 
 
 def _identities(data: Sequences) -> list[tuple[bytes, int]]:

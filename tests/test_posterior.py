@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from pyro_seq.data import Sequences
+from pyro_seq.data import Labels, Sequences
 from pyro_seq.errors import DataError
 from pyro_seq.posterior import (
     GuidePosterior,
@@ -16,6 +18,8 @@ from pyro_seq.posterior import (
     reading,
 )
 from pyro_seq.testing import assert_close_mc
+
+DATES = pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-05"])
 
 
 def test_mean_and_quantiles_of_a_prediction() -> None:
@@ -121,3 +125,68 @@ def test_a_prediction_is_shown_by_its_sizes() -> None:
         torch.zeros(3, 2, 4, 1), torch.zeros(3, 2, 4, 1), {"initial": torch.zeros(3, 2)}, torch.arange(4.0)
     )
     assert repr(prediction) == "Prediction((sample 3, series 2, time 4, obs 1), latents initial)"
+    assert repr(Prediction(prediction.samples, prediction.samples, {}, prediction.times)).endswith("obs 1))")
+
+
+def test_posteriors_are_shown_in_short(toy) -> None:
+    history = {"step": list(range(1000)), "loss": [0.1] * 1000}
+    assert repr(GuidePosterior(toy.make_lines(), history)) == (
+        "GuidePosterior(Lines, completed, history of 1000 entries: step, loss)"
+    )
+    assert repr(GuidePosterior(toy.make_lines())) == "GuidePosterior(Lines, completed)"
+    assert repr(PointPosterior(toy.make_lines(), {"drift": torch.zeros(1)})) == "PointPosterior(Lines, sites drift)"
+    assert repr(stored(toy)) == (
+        "StoredPosterior(Lines, (chain 2, draw 5), sites line, drift, "
+        "Sequences((series 3, time 9, obs 2), 0 % missing, total 3))"
+    )
+
+
+def named_prediction(num_draws: int = 41) -> Prediction:
+    """Draws of two series at three dates of their own, and means that are not those of the draws."""
+    data = Sequences(torch.zeros(2, 3, 2), times=np.array([DATES, DATES + pd.Timedelta(days=9)]))
+    samples = torch.randn(num_draws, 2, 3, 2, generator=torch.Generator().manual_seed(0))
+    labels = Labels(variables=["pulse", "pressure"], series=["a", "b"])
+    return Prediction(samples, samples + 5, {}, data.times, labels, data.calendar)
+
+
+def test_an_interval_holds_its_share_of_the_draws() -> None:
+    prediction = named_prediction()
+    lower, upper = prediction.interval(0.9)
+    ordered = prediction.samples.sort(0).values
+    torch.testing.assert_close(lower, ordered[2])  # 5 % of 40 gaps between 41 draws
+    torch.testing.assert_close(upper, ordered[38])
+    for probability in (1.1, -0.1, None):
+        with pytest.raises(DataError, match="`probability` must be"):
+            prediction.interval(probability)
+
+
+def test_a_prediction_is_a_long_table() -> None:
+    prediction = named_prediction()
+    table = prediction.to_dataframe(interval=0.5, has_draws=True)
+    assert len(table) == 2 * 3 * 2
+    assert list(table)[:8] == ["series", "time", "variable", "mean", "median", "lower", "upper", "draw_0"]
+    row = table.set_index(["series", "variable", "time"]).loc[("b", "pressure", DATES[1] + pd.Timedelta(days=9))]
+    draws = prediction.samples[:, 1, 1, 1]
+    expected = [float(draws.mean() + 5), *(float(draws.sort().values[place]) for place in (20, 10, 30))]
+    assert row[["mean", "median", "lower", "upper"]].tolist() == pytest.approx(expected, abs=1e-5)
+    assert row.filter(like="draw_").tolist() == draws.tolist()
+    assert list(prediction.to_dataframe()) == list(table)[:7]
+    with pytest.raises(DataError, match="`has_draws` must be True or False"):
+        prediction.to_dataframe(has_draws=3)
+
+
+def test_a_prediction_is_a_labelled_array() -> None:
+    prediction = named_prediction()
+    dataset = prediction.to_xarray()
+    for name in ("samples", "emission_means"):
+        found = dataset[name].sel(series="b", variable="pulse").values
+        assert np.array_equal(found, getattr(prediction, name)[:, 1, :, 0].numpy())
+    assert (dataset["time_stamp"].sel(series="a").values == DATES.values).all()
+
+
+def test_a_notebook_shows_the_first_steps_of_a_prediction() -> None:
+    page = named_prediction()._repr_html_()
+    assert page.count("<tr") == 1 + 6
+    assert "<td>b</td>" not in page
+    images = torch.zeros(4, 1, 2, 3, 3)
+    assert "<tr" not in Prediction(images, images, {}, torch.arange(2.0))._repr_html_()

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from pyro_seq._files import StrPath, fingerprint, replacing, require_moderate
 from pyro_seq.data.calendar import Calendar
+from pyro_seq.data.labels import AXES, Labels
 from pyro_seq.errors import DataError
 
-KEYS = ("values", "mask", "times", "inputs")
+if TYPE_CHECKING:
+    from pyro_seq.data.sequences import Sequences
+
+_KEYS = ("values", "mask", "times", "inputs", "static")
 _CALENDAR, _SUM = "calendar", "sha256"
+_LABELS = {f"labels.{axis}": axis for axis in AXES}  # names of arrays
 
 
 def from_npz(path: StrPath) -> dict[str, Any]:
     """Read a data set from an ``.npz`` file with an array `values`.
 
-    Arrays `mask`, `times` and `inputs` are read where the file has them, and the `calendar` that `to_npz` writes.
+    Arrays `mask`, `times`, `inputs` and `static` are read where the file has them, and the calendar and the labels that
+    `to_npz` writes.
     No pickled object is ever loaded, so a file from a stranger runs no code. Other arrays in the file are left alone.
     Files of `to_npz` also hold a sum over names, types, shapes and content, which is compared.
 
@@ -42,9 +46,11 @@ def from_npz(path: StrPath) -> dict[str, Any]:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 require_moderate(sum(part.file_size for part in archive.zip.infolist()), path.stat().st_size)
-                arrays = {key: archive[key] for key in (*KEYS, _CALENDAR) if key in archive.files}
+                arrays = {key: archive[key] for key in (*_KEYS, _CALENDAR, *_LABELS) if key in archive.files}
                 recorded = str(archive[_SUM]) if _SUM in archive.files else None
-                fields: dict[str, Any] = dict(arrays)
+                fields: dict[str, Any] = {key: array for key, array in arrays.items() if key not in _LABELS}
+                named = {axis: arrays[key].tolist() for key, axis in _LABELS.items() if key in arrays}
+                fields["labels"] = Labels.restored(named)
                 if _CALENDAR in arrays:
                     origin, tz, freq = arrays[_CALENDAR].tolist()
                     fields[_CALENDAR] = Calendar(origin, tz or None, freq or None)
@@ -65,18 +71,25 @@ def from_npz(path: StrPath) -> dict[str, Any]:
     return fields | {"source": str(path)}
 
 
-def write(fields: Mapping[str, Tensor | None], calendar: Calendar | None, path: StrPath) -> None:
-    """Replace the file at `path` by one with these fields, as a whole or not at all.
+def to_npz(data: Sequences, path: StrPath) -> None:  # noqa: D417 - a method of `data`
+    """Write values, mask, times, inputs, static covariates, calendar and labels to an ``.npz`` file, in one step.
+
+    The context of a training view, and the place of a minibatch in its data set, are not written.
+
+    Args:
+        path: The file, in a folder that exists.
 
     Raises:
-        OSError: When the file cannot be written.
+        OSError: When the file cannot be written; it then keeps its former content.
     """
     folder = Path(path).parent
     if not folder.is_dir():  # a misspelt folder should not come into being
         raise FileNotFoundError(f"`path` must be in a folder that exists. Got {str(path)!r}. Make its folder first.")
+    fields = {key: getattr(data, key) for key in _KEYS}
     arrays: dict[str, Any] = {key: field.numpy(force=True) for key, field in fields.items() if field is not None}
-    if calendar is not None:
-        arrays[_CALENDAR] = np.array([text or "" for text in dataclasses.astuple(calendar)])
+    if data.calendar is not None:
+        arrays[_CALENDAR] = np.array([text or "" for text in dataclasses.astuple(data.calendar)])
+    arrays |= {f"labels.{axis}": np.array(named) for axis, named in data.labels.plain().items()}
     arrays = {_SUM: np.array(fingerprint(arrays))} | arrays  # first, lest a damaged directory lose it with the rest
     with replacing(path) as draft, draft.open("wb") as file:
         np.savez(file, **arrays)

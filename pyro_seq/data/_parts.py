@@ -1,8 +1,9 @@
-"""Which series and which steps go into the parts of a data set."""
+"""Which series and which steps go into the parts of a data set; `split` is a method of ``Sequences``."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,11 +12,29 @@ from pyro_seq._arguments import seed_number, whole_number
 from pyro_seq.data import _validation as check
 from pyro_seq.errors import DataError, ShapeError
 
+if TYPE_CHECKING:
+    from pyro_seq.data.sequences import Sequences
 
-def dealt(num_series: int, sizes: Any, seed: Any) -> tuple[Tensor, ...]:
-    """Numbers of the series of each part, at random; `sizes` are fractions or whole numbers."""
+
+def split(data: Sequences, sizes: Sequence[float], *, seed: int) -> tuple[Sequences, ...]:  # noqa: D417
+    """Deal the series out at random into data sets that share none.
+
+    Args:
+        sizes: Fractions that sum to one, or whole numbers that sum to the number of series.
+        seed: Seed of the shuffle.
+
+    Raises:
+        DataError: When the sizes do not sum up, or leave a part empty.
+
+    Example:
+        >>> from pyro_seq.data import Sequences
+        >>> train, test = Sequences(torch.zeros(10, 5, 1)).split([0.8, 0.2], seed=0)
+        >>> len(train), len(test)
+        (8, 2)
+    """
     generator = torch.Generator().manual_seed(seed_number(seed))
-    return torch.randperm(num_series, generator=generator).split(_counts(sizes, num_series))
+    order = torch.randperm(data.num_series, generator=generator)
+    return tuple(data[part] for part in order.split(_counts(sizes, data.num_series)))
 
 
 def window_steps(step_mask: Tensor, length: Any, stride: Any) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from pyro_seq._arguments import described
 from pyro_seq.data import _validation as check
 from pyro_seq.data.calendar import common
+from pyro_seq.data.labels import Labels
 from pyro_seq.errors import DataError, ShapeError
 
 
@@ -24,6 +25,8 @@ def from_numpy(
     mask: Any = None,
     times: Any = None,
     inputs: Any = None,
+    static: Any = None,
+    labels: Labels = Labels(),
     dtype: torch.dtype | None = None,
 ) -> dict[str, Any]:
     r"""Make a data set from arrays of equal length.
@@ -37,6 +40,8 @@ def from_numpy(
         mask: True where observed, (series, time) or (series, time, \*obs).
         times: Time stamps (time,) or (series, time), numbers or dates, the horizon included.
         inputs: Exogenous variables (series, time, input_dim), the horizon included.
+        static: Covariates of whole series, (series, static_dim).
+        labels: Names of series, variables, inputs and static covariates.
         dtype: `torch.float32` or `torch.float64`; that of `values` when absent.
 
     Returns:
@@ -52,7 +57,8 @@ def from_numpy(
         >>> Sequences.from_numpy(np.zeros((16, 25, 2)), dtype=torch.float32)
         Sequences((series 16, time 25, obs 2), 0 % missing, total 16)
     """
-    return {"values": values, "mask": mask, "times": times, "inputs": inputs, "dtype": dtype}
+    fields = {"values": values, "mask": mask, "times": times, "inputs": inputs, "static": static, "labels": labels}
+    return fields | {"dtype": dtype}
 
 
 def from_list(
@@ -61,6 +67,8 @@ def from_list(
     times: Sequence[Any] | None = None,
     masks: Sequence[Any] | None = None,
     inputs: Sequence[Any] | None = None,
+    static: Any = None,
+    labels: Labels = Labels(),
 ) -> dict[str, Any]:
     r"""Make a data set from series of different length, padded at the end and masked there.
 
@@ -74,6 +82,8 @@ def from_list(
         times: For each series its time stamps (time_i,), numbers or dates; counted steps by default.
         masks: For each series (time_i,) or (time_i, \*obs), True where observed.
         inputs: For each series its exogenous variables (time_i, input_dim).
+        static: Covariates of whole series, (series, static_dim).
+        labels: Names of series, variables, inputs and static covariates.
 
     Returns:
         The data set, as long as the longest series.
@@ -100,7 +110,7 @@ def from_list(
                 f"Got {tuple(part.shape)}. Add a missing axis with `[:, None]`."
             )
     lengths = torch.tensor([len(part) for part in parts])
-    fields: dict[str, Any] = {"values": _padded(parts, float("nan"))}
+    fields: dict[str, Any] = {"values": _padded(parts, float("nan")), "static": static, "labels": labels}
     if times is not None:
         calendar = common(times, "times") if isinstance(times, list | tuple) else None
         convert = functools.partial(check.as_times, device=torch.device("cpu"), calendar=calendar)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_seq._arguments import whole_number
+from pyro_seq._arguments import described, whole_number
 from pyro_seq.data.calendar import Calendar, as_dates, counted
+from pyro_seq.data.labels import Labels
 from pyro_seq.errors import DataError, ShapeError, shape_text
 
 AXES = ("series", "time")
@@ -143,6 +144,11 @@ def widen(mask: Tensor, values: Tensor) -> Tensor:
 
 def checked_values(values: Any) -> Tensor:
     """Observations with at least one series and one entry a step; NaN is still in place."""
+    if hasattr(values, "columns"):
+        raise DataError(
+            f"`values` must be an array (series, time, *obs). Got the table {described(values)}. Read it by "
+            "`Sequences.from_dataframe`."
+        )
     values = as_float(values, "values")
     text = shape_text(values, AXES)
     if values.ndim < 3:
@@ -236,9 +242,47 @@ def checked_inputs(inputs: Any, values: Tensor, times: Tensor) -> Tensor | None:
         where = _first(~inputs.isfinite())
         raise DataError(
             f"`inputs` must be finite, for they are known. Got {float(inputs[where])} at {where} "
-            "(series, time, input). Fill it first."
+            "(series, time, input). Fill it and add what was missing as a further input: "
+            "`torch.cat([inputs.nan_to_num(), inputs.isnan()], -1)`."
         )
     return inputs
+
+
+def checked_static(static: Any, values: Tensor) -> Tensor | None:
+    """Finite covariates of each series."""
+    if static is None:
+        return None
+    static = as_float(static, "static").to(values)
+    if static.ndim != 2 or static.shape[0] != values.shape[0]:
+        raise ShapeError(
+            f"`static` must be (series {values.shape[0]}, static_dim). Got {tuple(static.shape)}. What changes from "
+            "step to step belongs to `inputs`."
+        )
+    if not bool(static.isfinite().all()):
+        where = _first(~static.isfinite())
+        raise DataError(
+            f"`static` must be finite, for it is known. Got {float(static[where])} at {where} (series, static). "
+            "Fill it and add what was missing as further columns: "
+            "`torch.cat([static.nan_to_num(), static.isnan()], -1)`."
+        )
+    return static
+
+
+def check_labels(labels: Any, values: Tensor, inputs: Tensor | None, static: Tensor | None) -> None:
+    """Complain of labels that are not as many as what they name."""
+    if not isinstance(labels, Labels):
+        raise DataError(
+            f"`labels` must be `Labels`. Got {type(labels).__name__}. Write `labels=Labels(variables=[...])`, from "
+            "`pyro_seq.data`."
+        )
+    labels.check(
+        {
+            "variables": values.shape[2] if values.ndim == 3 else None,
+            "inputs": None if inputs is None else inputs.shape[-1],
+            "static": None if static is None else static.shape[-1],
+            "series": values.shape[0],
+        }
+    )
 
 
 def checked_context(context: Any, values: Tensor) -> dict[str, Tensor] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ParamSpec
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from pyro_seq._arguments import whole_number
-from pyro_seq._files import StrPath
-from pyro_seq.data import _horizon, _npz, _parts, _ragged, _table
+from pyro_seq.data import _frames, _horizon, _npz, _parts, _ragged, _table
 from pyro_seq.data import _validation as check
 from pyro_seq.data._selection import series_selector, step_selector
 from pyro_seq.data.calendar import Calendar
+from pyro_seq.data.labels import Labels
 from pyro_seq.errors import PyroSeqError, ShapeError, shape_text
 
 P = ParamSpec("P")
@@ -43,6 +43,7 @@ def _constructor(gather: Callable[P, dict[str, Any]]) -> classmethod[Any, P, Seq
     make.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[cls, *signature.parameters.values()], return_annotation="Sequences"
     )
+    make.__annotations__ = gather.__annotations__ | {"return": "Sequences"}
     return classmethod(make)
 
 
@@ -71,6 +72,9 @@ class Sequences:
         total: Number of series of that data set.
         calendar: How `times` count dates, ``data.calendar.dates(prediction.times)`` back again; taken from `times` when
             those are dates, and None when they are numbers.
+        static: Known covariates of whole series, such as the age of a patient, (series, static_dim). No model reads
+            them as they are: `with_static_as_inputs` hands them to models that have inputs.
+        labels: What series, variables, inputs and static covariates are called; kept by predictions, too.
 
     Raises:
         ShapeError: When axes do not fit together.
@@ -92,10 +96,13 @@ class Sequences:
     index: Tensor = None  # type: ignore[assignment]
     total: int = None  # type: ignore[assignment]
     calendar: Calendar | None = None
+    static: Tensor | None = None
+    labels: Labels = Labels()
 
     from_numpy = _constructor(_ragged.from_numpy)
     from_list = _constructor(_ragged.from_list)
     from_dataframe = _constructor(_table.from_dataframe)
+    from_xarray = _constructor(_table.from_xarray)
     from_npz = _constructor(_npz.from_npz)
 
     def __post_init__(self) -> None:
@@ -106,8 +113,10 @@ class Sequences:
         inputs = check.checked_inputs(self.inputs, values, times)
         context = check.checked_context(self.context, values)
         index, total = check.checked_index(self.index, self.total, values)
+        static = check.checked_static(self.static, values)
+        check.check_labels(self.labels, values, inputs, static)
         _zero_hidden_(values, mask)
-        fields = {"values": values, "mask": mask, "times": times, "inputs": inputs}
+        fields = {"values": values, "mask": mask, "times": times, "inputs": inputs, "static": static}
         self.__dict__.update(fields, context=context, index=index, total=total, calendar=calendar)
 
     def _with(self, **changes: Any) -> Sequences:
@@ -115,6 +124,13 @@ class Sequences:
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__, **changes)
         return copy
+
+    def _mapped(self, change: Callable[[Tensor], Tensor], *names: str) -> Sequences:
+        """A copy in which `change` was applied to the tensors of these names; `context` is many of them."""
+        changes: dict[str, Any] = {name: change(part) for name in names if (part := getattr(self, name)) is not None}
+        if self.context is not None:
+            changes["context"] = {name: change(extra) for name, extra in self.context.items()}
+        return self._with(**changes)
 
     # ------------------------------------------------------------------ sizes
 
@@ -175,7 +191,12 @@ class Sequences:
     def __repr__(self) -> str:
         horizon = f", horizon {self.horizon}" if self.horizon else ""
         missing = 100.0 * float((~self.mask).double().mean()) if self.mask.numel() else 0.0
-        return f"Sequences({shape_text(self.values, check.AXES)}{horizon}, {missing:.3g} % missing, total {self.total})"
+        static = "" if self.static is None else f", static {self.static.shape[-1]}"
+        sizes = f"{shape_text(self.values, check.AXES)}{horizon}{static}, {missing:.3g} % missing, total {self.total}"
+        return f"Sequences({sizes}{f', {self.labels}' if self.labels.plain() else ''})"
+
+    def _repr_html_(self) -> str:
+        return _frames.as_html(self, self[:1].first(min(5, self.num_steps)) if len(self.obs_shape) == 1 else None)
 
     # ------------------------------------------------------------------ views
 
@@ -193,14 +214,9 @@ class Sequences:
 
     def _select(self, item: Any) -> Sequences:
         item = series_selector(item, self.num_series, self.device)
-        return self._with(
-            values=self.values[item],
-            mask=self.mask[item],
-            times=self.times[item] if self.times.ndim == 2 else self.times,
-            inputs=None if self.inputs is None else self.inputs[item],
-            context=None if self.context is None else {name: extra[item] for name, extra in self.context.items()},
-            index=self.index[item],
-        )
+        chosen = self._mapped(lambda part: part[item], "values", "mask", "inputs", "index", "static")
+        times = self.times[item] if self.times.ndim == 2 else self.times
+        return chosen._with(times=times, labels=self.labels.of_series(item))
 
     def take_steps(self, steps: Tensor) -> Sequences:
         """Select seen steps, increasing, the same for all series (steps,) or for each its own (series, steps).
@@ -235,23 +251,6 @@ class Sequences:
             mask = self.entry_mask & ~check.widen(hidden, self.values)
         return self._with(mask=mask, values=_zero_hidden_(self.values.clone(), mask))
 
-    def split(self, sizes: Sequence[float], *, seed: int) -> tuple[Sequences, ...]:
-        """Deal the series out at random into data sets that share none.
-
-        Args:
-            sizes: Fractions that sum to one, or whole numbers that sum to the number of series.
-            seed: Seed of the shuffle.
-
-        Raises:
-            DataError: When the sizes do not sum up, or leave a part empty.
-
-        Example:
-            >>> train, test = Sequences(torch.zeros(10, 5, 1)).split([0.8, 0.2], seed=0)
-            >>> len(train), len(test)
-            (8, 2)
-        """
-        return tuple(self[part] for part in _parts.dealt(self.num_series, sizes, seed))
-
     def windows(self, length: int, *, stride: int = 1) -> Sequences:
         """Cut every series into windows, each a series that keeps its time stamps; those of the first series first.
 
@@ -267,37 +266,16 @@ class Sequences:
             DataError: When nothing is observed.
         """
         series, steps = _parts.window_steps(self.step_mask, length, stride)
-        windows = self.seen()._gather(series[:, None], steps)
-        context = None if self.context is None else {name: extra[series] for name, extra in self.context.items()}
-        return windows._with(context=context, index=torch.arange(len(series), device=self.device), total=len(series))
+        windows = self.seen()._gather(series[:, None], steps)._mapped(lambda part: part[series], "static")
+        place = {"index": torch.arange(len(series), device=self.device), "total": len(series)}
+        return windows._with(labels=self.labels.of_series(series), **place)
+
+    split = _parts.split
+    with_static_as_inputs = _horizon.with_static_as_inputs
 
     # ------------------------------------------------------------------ the horizon
 
-    def extend(
-        self, horizon: int | None = None, times: Tensor | None = None, inputs: Tensor | None = None
-    ) -> Sequences:
-        """Append a horizon: `horizon` steps at the median spacing, or the given future `times`.
-
-        Args:
-            horizon: Number of steps; 0 is allowed.
-            times: Future time stamps (horizon,) or (series, horizon), later than every seen one; dates where the data
-                have dates.
-            inputs: Inputs over the horizon (series, horizon, input_dim), needed when the data have inputs.
-
-        Returns:
-            The same observations with longer `times`; a horizon they had is replaced.
-
-        Raises:
-            ShapeError: When axes do not fit together, or `inputs` are given on one side only.
-            DataError: When the future times do not increase from the last seen one, or both or neither are given.
-
-        Example:
-            >>> Sequences(torch.zeros(1, 3, 1), times=[0.0, 0.5, 1.0]).extend(horizon=2).times
-            tensor([0.0000, 0.5000, 1.0000, 1.5000, 2.0000], dtype=torch.float64)
-        """
-        seen = self.seen()
-        longer = _horizon.extended_times(seen.values, seen.times, horizon, times, seen.calendar)
-        return seen._with(times=longer, inputs=_horizon.extended_inputs(seen.values, seen.inputs, inputs, longer))
+    extend = _horizon.extend
 
     def seen(self) -> Sequences:
         """These data without their horizon."""
@@ -313,27 +291,11 @@ class Sequences:
         check.require_kept(dtype)
         device = check.as_device(device)
         move = functools.partial(check.moved, device=device, dtype=dtype)
-        return self._with(
-            values=move(self.values),
-            mask=self.mask.to(device),
-            times=self.times.to(device),
-            inputs=None if self.inputs is None else move(self.inputs),
-            context=None if self.context is None else {name: move(extra) for name, extra in self.context.items()},
-            index=self.index.to(device),
-        )
+        moved = self._mapped(move, "values", "mask", "inputs", "index", "static")
+        return moved._with(times=self.times.to(device))
 
-    def to_npz(self, path: StrPath) -> None:
-        """Write `values`, `mask`, `times`, `inputs` and `calendar` to an ``.npz`` file, replacing it in one step.
-
-        The context of a training view, and the place of a minibatch in its data set, are not written.
-
-        Args:
-            path: The file, in a folder that exists.
-
-        Raises:
-            OSError: When the file cannot be written; it then keeps its former content.
-        """
-        _npz.write({key: getattr(self, key) for key in _npz.KEYS}, self.calendar, path)
+    to_npz = _npz.to_npz
+    to_dataframe = _frames.to_dataframe
 
 
 def _zero_hidden_(values: Tensor, mask: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pyro_seq._arguments import real_number, whole_number
-from pyro_seq.data import Sequences
+from pyro_seq.data import Labels, Sequences
 from pyro_seq.datasets._arguments import streams
 from pyro_seq.datasets._cache import data_root
 from pyro_seq.datasets._scaling import training_range
@@ -58,7 +58,7 @@ def physionet_2012(
     Returns:
         Splits with values (series, time, 41), single precision, in the order of `PHYSIONET_2012_VARIABLES`, padded to
         the longest series of the part with hidden steps at the resolution of the times. The context holds the number
-        of the `record`, and with outcomes `has_died` in hospital.
+        of the `record`, which is the label of the series, too, and with outcomes `has_died` in hospital.
 
     Raises:
         DataError: When files are missing or of another form, or an argument is out of range.
@@ -97,7 +97,8 @@ def physionet_2012(
             last = hours[stay][-1] if length else 0.0
             times[place, length:] = last + minutes_per_step / 60 * np.arange(1, longest - length + 1)
         chosen = {name: torch.from_numpy(extra[stays]) for name, extra in context.items()}
-        return Sequences(torch.from_numpy(table), times=torch.from_numpy(times), context=chosen)
+        labels = Labels(variables=PHYSIONET_2012_VARIABLES, series=measured.records[stays])
+        return Sequences(torch.from_numpy(table), times=torch.from_numpy(times), context=chosen, labels=labels)
 
     return Splits(part(train), part(validation) if len(validation) else None, part(test))
 

@@ -95,7 +95,10 @@ class Labels:
         if own in self._coords:
             labels: Any = list(self._coords[own])
         elif axis == "series":
-            labels = as_array(self._data.index)
+            named = self._data.labels.series
+            labels = as_array(self._data.index) if named is None else list(named)
+        elif axis == "obs" and self._data.labels.variables is not None:
+            labels = list(self._data.labels.variables)
         elif axis == "time" and (times := self._times(is_future)).ndim == 1:
             labels = times
         else:

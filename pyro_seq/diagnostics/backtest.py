@@ -163,7 +163,7 @@ def backtest(
             scores[name] = scores_of_normal(rival, truth)
         for name, each in scores.items():
             tallies.setdefault(name, []).append(summed(each, mask))
-        predictions.append(_of_all_series(prediction, is_seen))
+        predictions.append(_of_all_series(prediction, is_seen, data))
     joined = {
         name: Tally(*(torch.stack(parts, 1) for parts in zip(*rows, strict=True))) for name, rows in tallies.items()
     }
@@ -196,12 +196,13 @@ def _rivals(past: Sequences, given: Sequences, period: int | None) -> dict[str, 
     return rivals | (classical_forecasts(past, given, period) if len(past.obs_shape) == 1 else {})
 
 
-def _of_all_series(prediction: Prediction, chosen: Tensor) -> Prediction:
-    """The prediction without its latents, and with NaN for the series that were not among the chosen."""
+def _of_all_series(prediction: Prediction, chosen: Tensor, data: Sequences) -> Prediction:
+    """The prediction without its latents, and with NaN for the series of `data` that were not among the chosen."""
 
     def spread(values: Tensor, axis: int) -> Tensor:
         shape = [*values.shape[:axis], len(chosen), *values.shape[axis + 1 :]]
         return values.new_full(shape, torch.nan).index_copy_(axis, chosen.nonzero()[:, 0], values)
 
     times = prediction.times if prediction.times.ndim == 1 else spread(prediction.times, 0)
-    return Prediction(spread(prediction.samples, 1), spread(prediction.emission_means, 1), {}, times)
+    samples, means = spread(prediction.samples, 1), spread(prediction.emission_means, 1)
+    return Prediction(samples, means, {}, times, data.labels, data.calendar)

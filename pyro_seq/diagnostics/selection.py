@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from pyro_seq.training.trainer import Trainer
 if TYPE_CHECKING:
     import pandas as pd
 
-_CRITERIA = ("crps", "mse")
+_CRITERIA = {"crps": 1, "mse": 1, "mae": 1, "mase": 1, "log_score": -1}  # 1 where smaller is better
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,7 +29,7 @@ class Selection:
     """Several models that were fitted to the same data, and the best of them.
 
     Attributes:
-        best: Name of the one with the lowest score on the validation series.
+        best: Name of the one with the best score on the validation series.
         posterior: What `fit` returned for it.
         scores: Scores of all on the validation series, by name.
     """
@@ -73,8 +74,9 @@ def select(
         method: How to fit.
         validation: Series that take no part in training.
         task: What to predict of them: `Reconstruction`, `Forecasting` or `Imputation`.
-        criterion: ``"crps"``, which looks at the whole prediction, or ``"mse"``, which looks at its mean; both weigh
-            variables by their unit, so bring these to one scale before.
+        criterion: ``"crps"``, which looks at the whole prediction, ``"mse"``, at its mean, or ``"mae"``, at its median;
+            these weigh variables by their unit, so bring them to one scale before. ``"mase"`` and ``"log_score"`` do
+            not, the latter the one in which larger is better; it compares emissions of one kind of value.
         num_samples: Number of predictive draws.
         seed: Seed of the weights, the fits and the draws.
         trainer: As for `fit`. A directory gets a folder for each candidate, of its name.
@@ -83,7 +85,7 @@ def select(
         The best, with the scores of all.
 
     Raises:
-        DataError: When there is no candidate, or one makes no new model.
+        DataError: When there is no candidate, one makes no new model, or one has no such score.
         KeyboardInterrupt: When a fit was interrupted, other than by ``Trainer(max_seconds=...)``.
 
     Example:
@@ -96,7 +98,7 @@ def select(
     require(is_named, "candidates", "a dictionary of functions that make models, by name", candidates)
     for name, factory in candidates.items():
         require_factory(factory, f"candidates[{name!r}]")
-    require(criterion in _CRITERIA, "criterion", f"one of {_CRITERIA}", criterion)
+    require(criterion in _CRITERIA, "criterion", f"one of {tuple(_CRITERIA)}", criterion)
     require_type(validation, Sequences, "validation")
     if not bool(task.scored(validation).any()):
         raise DataError(f"`task` leaves nothing to score in `validation`: {task} in {validation!r}.")
@@ -106,7 +108,9 @@ def select(
         model = made(factory, seed, None if best is None else best[2].model)
         posterior = fitted(model, data, method, seed, trainer_in(trainer, name))
         scores[name] = evaluate(posterior, validation, task, num_samples=num_samples, seed=seed)
-        score = scores[name].means()[criterion]
+        score = _CRITERIA[criterion] * scores[name].means()[criterion]
+        if math.isnan(score):
+            raise DataError(f"`criterion` must be a score that all candidates have. {name!r} has no {criterion!r}.")
         if best is None or score < best[0]:
             best = score, name, posterior
     assert best is not None

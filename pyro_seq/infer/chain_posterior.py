@@ -15,12 +15,12 @@ from pyro_seq.infer.chains import ChainRun
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops.langevin import MALA, ULA
-from pyro_seq.posterior import reading
+from pyro_seq.posterior import history_text, in_short, reading
 
 _SAMPLERS = {"MALA": MALA, "ULA": ULA}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ChainPosterior:
     """Posterior by chains that run on any data when draws are asked for: inference at test time without a guide.
 
@@ -48,6 +48,9 @@ class ChainPosterior:
     spacing: int = 5
     history: dict[str, list[float]] = field(default_factory=dict)
     status: str = "completed"
+
+    def __repr__(self) -> str:
+        return in_short(self, f"{self.num_chains} chains of {self.num_steps} steps", history_text(self.history))
 
     def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
         r"""Latent sites given ``data.seen()``: (sample, series, \*event), global ones (sample, 1, \*event).

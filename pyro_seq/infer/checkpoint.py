@@ -17,7 +17,7 @@ from pyro_seq._options import options_of
 from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq._recipes import rebuilt, recipe, unknown
-from pyro_seq.data import Sequences
+from pyro_seq.data import Labels, Sequences
 from pyro_seq.data.calendar import Calendar
 from pyro_seq.door import require_posterior, require_type
 from pyro_seq.errors import CheckpointError, NumericalError, UnsupportedError
@@ -80,7 +80,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
             "sites": posterior.sites,
             "global_sites": sorted(posterior.global_sites),
             "sample_stats": posterior.sample_stats,
-            "data": {name: getattr(posterior.data, name) for name in _DATA_FIELDS} | _dates(posterior.data),
+            "data": {name: getattr(posterior.data, name) for name in _DATA_FIELDS} | _additions(posterior.data),
         }
     else:
         raise UnsupportedError(
@@ -95,8 +95,11 @@ def save(posterior: Posterior, path: StrPath) -> None:
         ) from error
 
 
-def _dates(data: Sequences) -> dict[str, tuple[str | None, ...]]:
-    return {} if data.calendar is None else {"calendar": dataclasses.astuple(data.calendar)}
+def _additions(data: Sequences) -> dict[str, Any]:
+    """Fields that not all data have, those that are no tensors as plain data."""
+    calendar = None if data.calendar is None else dataclasses.astuple(data.calendar)
+    fields = {"calendar": calendar, "static": data.static, "labels": data.labels.plain() or None}
+    return {name: field for name, field in fields.items() if field is not None}
 
 
 @one_at_a_time
@@ -163,10 +166,11 @@ def _posterior(
         return PointPosterior(
             model, {name: value.to(device) for name, value in payload["sites"].items()}, payload["history"]
         )
-    clock = payload["data"].get("calendar")
+    clock, labels = payload["data"].get("calendar"), Labels.restored(payload["data"].get("labels", {}))
+    named = {"calendar": Calendar(*clock) if clock else None, "labels": labels}
     return StoredPosterior(
         model,
-        Sequences(**payload["data"] | {"calendar": Calendar(*clock) if clock else None}).to(device),
+        Sequences(**payload["data"] | named).to(device),
         {name: draws.to(device) for name, draws in payload["sites"].items()},
         frozenset(payload["global_sites"]),
         payload["sample_stats"],

@@ -14,7 +14,7 @@ from pyro_seq.model import SequenceModel
 from pyro_seq.posterior import Posterior
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class InterpolatedPosterior:
     r"""Latents on the way from those of the data that a verb is given to those of `other`.
 
@@ -37,6 +37,9 @@ class InterpolatedPosterior:
     posterior: Posterior
     other: Sequences
     weight: float | Tensor = 0.5
+
+    def __repr__(self) -> str:
+        return f"InterpolatedPosterior({self.posterior!r}, {self.other!r})"
 
     @property
     def model(self) -> SequenceModel:

@@ -17,7 +17,7 @@ from torch import Tensor
 from pyro_seq._arguments import require, seed_number, whole_number
 from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
-from pyro_seq.data import Sequences
+from pyro_seq.data import Labels, Sequences
 from pyro_seq.data._validation import as_times
 from pyro_seq.data.calendar import Calendar
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
@@ -47,6 +47,7 @@ class FilterState:
         obs_shape: Shape of one observation.
         input_dim: Number of inputs at a step; 0 where the data had none.
         calendar: How time stamps count dates; None where they are numbers.
+        labels: What series and variables are called.
     """
 
     model: SequenceModel
@@ -59,6 +60,7 @@ class FilterState:
     obs_shape: tuple[int, ...]
     input_dim: int
     calendar: Calendar | None
+    labels: Labels
 
     def __repr__(self) -> str:
         samples, series, size = self.means.shape
@@ -117,6 +119,7 @@ def start_filter(posterior: Posterior, data: Sequences, *, num_samples: int = 10
         obs_shape=data.obs_shape,
         input_dim=_input_dim(data),
         calendar=data.calendar,
+        labels=data.labels,
     )
 
 
@@ -229,7 +232,8 @@ def filter_forecast(
         means = path.mean.repeat(rounds, 1, 1, 1)[:num_samples, :, 1:]
         latents = {name: draw[:, 0].repeat(rounds, *[1] * (draw.ndim - 2)) for name, draw in state.latents.items()}
         require_finite(draws, means, times)
-    return Prediction(draws, means, {name: draw[:num_samples] for name, draw in latents.items()}, times)
+    latents = {name: draw[:num_samples] for name, draw in latents.items()}
+    return Prediction(draws, means, latents, times, state.labels, state.calendar)
 
 
 def _shared_latents(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> dict[str, Tensor]:

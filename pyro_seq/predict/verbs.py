@@ -136,7 +136,7 @@ def impute(
     filled = filled if copies is None else copies.gathered(filled, posterior.model.dims)
     samples = torch.where(data.entry_mask, data.values, filled.samples)
     means = torch.where(data.entry_mask, data.values, filled.emission_means)
-    return Prediction(samples, means, filled.latents, filled.times)
+    return Prediction(samples, means, filled.latents, filled.times, data.labels, data.calendar)
 
 
 @one_at_a_time
@@ -291,7 +291,8 @@ def _predict(
             chunks.append((samples, means, {**latents, **others}))
     all_samples, all_means, all_latents = zip(*chunks, strict=True)
     joined = {name: torch.cat([latents[name] for latents in all_latents]) for name in all_latents[0]}
-    return Prediction(_joined([*all_samples]), _joined([*all_means]), joined, times)
+    drawn, drawn_means = _joined([*all_samples]), _joined([*all_means])
+    return Prediction(drawn, drawn_means, joined, times, data.labels, data.calendar)
 
 
 def _read(

@@ -133,6 +133,9 @@ def test_wrong_lists_are_refused(arguments, error, text):
 # ---------------------------------------------------------------------- from_dataframe
 
 
+AVERAGED = pytest.mark.filterwarnings("ignore:.*they are averaged")
+
+
 def long_frame():
     return pd.DataFrame(
         {
@@ -150,6 +153,7 @@ def read(frame, **changes):
     return Sequences.from_dataframe(frame, **{"series": "who", "time": "day", "values": ["x", "y"], **changes})
 
 
+@AVERAGED
 def test_a_long_frame_is_sorted_averaged_and_padded():
     data = read(long_frame(), inputs=["dose"])
     assert data.dtype == torch.float32
@@ -162,6 +166,7 @@ def test_a_long_frame_is_sorted_averaged_and_padded():
     torch.testing.assert_close(data.inputs[..., 0], torch.tensor([[0.2, 0.2, 0.3], [0.1, 0.2, 0.0]]))
 
 
+@AVERAGED
 def test_the_order_of_rows_matters_only_for_the_order_of_series():
     frame = long_frame()
     shuffled = frame.sample(frac=1.0, random_state=0)
@@ -186,6 +191,7 @@ def test_dates_and_durations_count_in_seconds():
     assert read(frame).times.tolist() == [0.0, 86400.0]
 
 
+@AVERAGED
 def test_nullable_integer_and_boolean_columns_are_numeric():
     frame = long_frame()
     frame["x"] = pd.array([1, None, 3, 4, None, 6], dtype="Int64")
@@ -196,6 +202,7 @@ def test_nullable_integer_and_boolean_columns_are_numeric():
     assert data.mask[1].tolist() == [[False, True], [True, True], [False, False]]
 
 
+@AVERAGED
 @pytest.mark.parametrize(
     ("change", "arguments", "text"),
     [
@@ -237,6 +244,7 @@ def test_wrong_frames_are_refused(change, arguments, text):
         read(change(long_frame()), **arguments)
 
 
+@AVERAGED
 def test_the_frame_is_not_changed():
     frame = long_frame()
     read(frame, inputs=["dose"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import arviz as az
@@ -10,7 +11,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from pyro_seq.data import Sequences
+from pyro_seq.data import Labels, Sequences
 from pyro_seq.diagnostics import to_arviz
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.posterior import StoredPosterior
@@ -63,6 +64,14 @@ def test_labels_of_the_caller(make_posterior, make_data):
     )
     assert list(idata["observed_data"]["joint"].values) == names
     assert idata["posterior"]["initial"].sel(series="c").shape == (1, 2, 4)
+
+
+def test_labels_of_the_data(make_posterior, make_data):
+    labels = Labels(variables=["hip", "knee", "ankle"], series=list("abcde"))
+    data = dataclasses.replace(make_data(), labels=labels)
+    idata = to_arviz(make_posterior(), data, num_samples=2, groups=["posterior_predictive"])
+    assert list(idata["posterior_predictive"]["series"].values) == list("abcde")
+    assert list(idata["posterior_predictive"]["obs"].values) == ["hip", "knee", "ankle"]
 
 
 def test_image_axes_have_names(make_posterior, make_data):

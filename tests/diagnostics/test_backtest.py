@@ -14,6 +14,7 @@ import torch
 
 import pyro_seq as ps
 from pyro_seq import diagnostics
+from pyro_seq.data import Labels
 from pyro_seq.diagnostics.backtest import Backtest, backtest
 
 NAN = math.nan
@@ -219,12 +220,14 @@ def test_cutoffs_may_be_dates(freq: str) -> None:
 
 def test_series_may_have_times_of_their_own() -> None:
     times = torch.rand(3, 24, generator=torch.Generator().manual_seed(4), dtype=torch.float64).cumsum(1)
-    data = ps.Sequences(make_data().values, times=times)
+    labels = Labels(series=["a", "b", "c"])
+    data = ps.Sequences(make_data().values, times=times, labels=labels)
     data = data.hide((torch.arange(24) < 12) & (torch.arange(3)[:, None] == 1))
     found = backtest(Slope, data, Mean(), horizon=3, cutoffs=[9, 20], num_samples=4)
     assert torch.equal(found.predictions[1].times, times[:, 20:23])
     assert torch.equal(found.predictions[0].times[[0, 2]], times[[0, 2], 9:12])
     assert bool(found.predictions[0].times[1].isnan().all())
+    assert found.predictions[0].labels == labels
     assert bool(diagnostics.plot_backtest(found, series=1).axes)
 
 

@@ -37,6 +37,21 @@ def test_the_best_has_the_lowest_score_and_is_what_a_fit_alone_gives(tmp_path):
     torch.testing.assert_close(scored.crps, chosen.scores["two"].crps, rtol=0, atol=0, equal_nan=True)
 
 
+def test_of_log_scores_the_larger_is_better_and_one_must_have_it():
+    data, fit = two_factor_table(), {"validation": two_factor_table()[40:], "task": ps.Imputation(0.3)}
+    chosen = ps.select(
+        {"two": factors(2), "one": factors(1)}, data[:40], METHOD, criterion="log_score", trainer=QUIET, **fit
+    )
+    assert chosen.best == "two" == chosen.table().set_index("model")["log_score"].idxmax()
+    grey = ps.Sequences(torch.rand(6, 8, 2, generator=torch.Generator().manual_seed(0)))
+    candidates = {"no density": lambda: ps.RecurrentVAE((2,), emission=ps.BernoulliEmission())}
+    with pytest.raises(DataError, match="'no density' has no 'log_score'"):
+        ps.select(
+            candidates, grey, ps.SVI(num_steps=1), validation=grey, task=ps.Reconstruction(), criterion="log_score",
+            trainer=QUIET,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("candidates", "options", "match"),
     [

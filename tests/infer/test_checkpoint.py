@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pyro_seq._options import options_of
+from pyro_seq.data import Labels, Sequences
 from pyro_seq.errors import CheckpointError, DataError, NumericalError, UnsupportedError
 from pyro_seq.infer.checkpoint import load, save
 from pyro_seq.posterior import GuidePosterior, StoredPosterior
@@ -50,6 +51,16 @@ def test_round_trip_of_stored_draws(toy, tmp_path):
     assert loaded.global_sites == {"drift"} and torch.equal(loaded.data.values, data.values)
     for name, draws in stored.draws(data, 4).items():
         assert torch.equal(draws, loaded.draws(data, 4)[name])
+
+
+def test_labels_and_covariates_of_fitted_series_are_saved(toy, tmp_path):
+    labels = Labels(variables=["pulse", "pressure"], static=["age"], series=[7, 9, 11])
+    data = Sequences(toy.make_data(3).values, static=[[30.0], [50.0], [70.0]], labels=labels)[[0, 2, 2]]
+    save(StoredPosterior(toy.make_lines(), data, {"line": torch.randn(2, 5, 3, 2)}), tmp_path / "file")
+    loaded = load(tmp_path / "file", toy.make_lines()).data
+    assert loaded.labels == data.labels
+    assert loaded.labels.series == (7, 11, 11)
+    assert loaded.static.tolist() == [[30.0], [70.0], [70.0]]
 
 
 @pytest.mark.gpu

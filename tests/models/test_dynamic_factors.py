@@ -286,3 +286,18 @@ def test_odd_data(data):
     draws = ps.forecast(posterior, given, horizon=2, num_samples=20).samples
     assert draws.shape == (20, len(given), 2, 2) and bool(draws.isfinite().all())
     assert float((draws.mean() - 1e5).abs()) < 10
+
+
+@pytest.mark.filterwarnings("ignore:The latent 'factors' has collapsed")
+def test_a_covariate_of_whole_series_moves_their_level():
+    """New series of which nothing was seen are at the level that their covariate alone gives them."""
+    generator = torch.Generator().manual_seed(0)
+    age = torch.randn(60, 1, generator=generator)
+    data = ps.Sequences(2 * age[:, None] + 0.3 * torch.randn(60, 8, 1, generator=generator), static=age)
+    train, test = data[:40].with_static_as_inputs(), data[40:].hide(torch.ones(20, 8, dtype=torch.bool))
+    model = ps.DynamicFactors((1,), 1, input_dim=1)
+    posterior = ps.fit(model, train, ps.SVI(num_steps=60, learning_rate=0.1), trainer=QUIET)
+    filled = ps.impute(posterior, test.with_static_as_inputs(), num_samples=5)
+    assert (filled.mean - 2 * age[40:, None]).abs().max() < 0.2
+    ahead = ps.forecast(posterior, test.extend(horizon=2).with_static_as_inputs(), num_samples=5)
+    assert (ahead.mean - 2 * age[40:, None]).abs().max() < 0.2

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import pyro_seq as ps
+from pyro_seq.data import Labels
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.ops.kalman import LinearGaussianParameters, kalman_filter
 from pyro_seq.posterior import StoredPosterior
@@ -186,13 +187,16 @@ def test_hidden_entries_and_steps_left_out_say_nothing() -> None:
 
 def test_time_is_one_spacing_later_or_a_date() -> None:
     dates = pd.date_range("2020-01-01", periods=9, freq="D")
-    data = ps.Sequences(make_series(9).values, times=dates)
+    labels = Labels(variables=["flow"], series=["Aswan", "Cairo"])
+    data = ps.Sequences(make_series(9).values, times=dates, labels=labels)
     posterior = factors_posterior(data)
     state = ps.start_filter(posterior, data.first(8))
     for other in (None, dates[8], data.times[8], float(data.times[8])):
         assert_same_state(ps.filter_step(state, data.values[:, 8], other), ps.start_filter(posterior, data))
     ahead = ps.filter_forecast(state, times=dates[8:], num_samples=2)
     assert data.calendar.dates(ahead.times)[0] == dates[8]
+    assert ahead.to_dataframe()["time"].iloc[0] == dates[8]
+    assert ahead.labels == data.labels
 
 
 def test_values_far_from_those_of_training_are_pointed_out() -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pyro_seq.data import Sequences
+from pyro_seq.data import Labels, Sequences
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.posterior import GuidePosterior
 from pyro_seq.predict.evaluate import Forecasting, Imputation, Reconstruction, evaluate, evaluate_baselines
@@ -55,6 +55,30 @@ def test_chunks_do_not_change_what_is_drawn_of_the_latents(toy, posterior):
     parts = forecast(posterior, data, horizon=3, num_samples=5, chunk_size=2)
     torch.testing.assert_close(parts.emission_means, whole.emission_means, rtol=1e-6, atol=1e-6)
     assert parts.samples.shape == whole.samples.shape
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda *arguments: forecast(*arguments, horizon=2),
+        impute,
+        lambda *arguments: impute(*arguments, is_causal=True),
+        reconstruct,
+        sample,
+    ],
+    ids=["forecast", "impute", "causal", "reconstruct", "sample"],
+)
+def test_labels_and_dates_come_back(toy, posterior, verb):
+    labels = Labels(variables=["pulse", "pressure"], series=["a", "b"])
+    days = pd.date_range("2024-01-01", periods=9)
+    data = Sequences(toy.make_data(2).values, times=days, labels=labels)
+    data = data.hide((torch.arange(9) == 4).expand(2, 9))
+    prediction = verb(posterior, data)
+    assert prediction.labels == labels
+    table = prediction.to_dataframe()
+    assert table["series"].unique().tolist() == ["a", "b"]
+    assert table["variable"].tolist()[:2] == ["pulse", "pressure"]
+    assert set(table["time"]) <= set(pd.date_range("2024-01-01", periods=11))
 
 
 def ragged(lengths, **fields):
