@@ -137,7 +137,7 @@ def _central(
     """Ends of the central interval of each predicted entry, (series, time, *obs), and their times."""
     prediction = task.predict(posterior, given, num_samples=num_samples, chunk_size=None, seed=seed)
     require_finite(prediction.samples, prediction.emission_means, prediction.times)
-    low, high = prediction.quantile([(1 - level) / 2, (1 + level) / 2])
+    low, high = prediction.interval(level)
     return low, high, prediction.times
 
 
