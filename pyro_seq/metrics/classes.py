@@ -36,6 +36,7 @@ def brier(probabilities: Any, truth: Any, num_classes: int, *, mask: Any | None 
         ShapeError: When shapes do not fit.
 
     Example:
+        >>> import torch
         >>> truth = torch.tensor([[[0.0, 1.0, 0.0]]])
         >>> brier(torch.tensor([[[0.25, 0.5, 0.25]]]), truth, 3)
         tensor(0.3750)

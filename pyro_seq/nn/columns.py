@@ -32,6 +32,7 @@ class ColumnsEmission(Emission):
         DataError: When columns are missing or given twice, or a part brings a decoder.
 
     Example:
+        >>> import pyro_seq as ps
         >>> emission = ColumnsEmission([([0, 2], ps.GaussianEmission()), ([1], ps.PoissonEmission())])
         >>> emission.columns
         ((0, 2), (1,))

@@ -352,7 +352,9 @@ def test_refusals(quiet, toy, factors) -> None:
     fit(without_guide(), factors.make_data(), method, trainer=quiet)
 
 
-@pytest.mark.parametrize("view", [RandomWindows(2), CyclicShift(), lambda data, step, generator: data], ids=["windows", "shift", "own"])
+@pytest.mark.parametrize(
+    "view", [RandomWindows(2), CyclicShift(), lambda data, step, generator: data], ids=["windows", "shift", "own"]
+)
 def test_chains_do_not_persist_under_views_that_may_move_series(view, quiet, factors) -> None:
     with pytest.raises(DataError, match=r"`views\[1\]` must leave .* `is_persistent=False`"):
         MaximumLikelihood(num_steps=2, views=[RandomGaps(), view])

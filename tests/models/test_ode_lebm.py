@@ -300,7 +300,7 @@ def test_four_calls(method, has_energy) -> None:
     assert torch.equal(filled[:, data.entry_mask], data.values[data.entry_mask].expand(3, -1))
 
 
-def test_random_weights_are_for_variational_inference() -> None:
+def test_chains_of_series_are_given_the_random_weights_of_the_guide() -> None:
     field = BayesianMLP(3, 2, (5,))
     model = ODELEBM(
         (OBS,), 2, dynamic_dim=1, vector_field=field, encoder=RNNEncoder((OBS,), 3), emission=normal_around(2)
@@ -308,8 +308,8 @@ def test_random_weights_are_for_variational_inference() -> None:
     data = irregular().to(dtype=torch.float32)
     posterior = fit(model, data, SVI(num_steps=2), trainer=QUIET)
     assert forecast(posterior, data, horizon=1, num_samples=3).latents["weights"].shape == (3, field.num_weights)
-    with pytest.raises(UnsupportedError, match="all series share"):
-        ChainPosterior(model).draws(data, 2)
+    latents = forecast(ChainPosterior(model, num_steps=5), data, horizon=1, num_samples=2).latents
+    assert latents["weights"].shape == (2, field.num_weights) and latents["initial"].shape[:2] == (2, data.num_series)
 
 
 # ---------------------------------------------------------------- errors
