@@ -15,6 +15,7 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.factors_given_series import FactorsGivenSeries
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.distributions.ornstein_uhlenbeck import OrnsteinUhlenbeck
+from pyro_seq.door import require_inputs
 from pyro_seq.errors import ShapeError, UnsupportedError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.emission import GaussianEmission
@@ -159,12 +160,7 @@ class DynamicFactors(SequenceModel):
     def check(self, data: Sequences) -> None:
         """Refuse other observation shapes or inputs."""
         super().check(data)
-        size = 0 if data.inputs is None else data.inputs.shape[-1]
-        if size != self.input_dim:
-            raise ShapeError(
-                f"`data.inputs` must have {self.input_dim} entries a step, the `input_dim` of the model. Got {size}. "
-                f"Make the model with `input_dim={size}`, or leave inputs out."
-            )
+        require_inputs(data, self.input_dim, "model")
 
     def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> LinearGaussian:
         """Law of the series in the units of the data, the factors integrated out, batch (series,).

@@ -15,7 +15,8 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.filled_path import FilledPath
 from pyro_seq.distributions.mixed_dynamics import MixedLinearGaussian
 from pyro_seq.distributions.states_given_path import StatesGivenPath
-from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.door import require_inputs
+from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.continuous_mixture import ContinuousDynamics
 from pyro_seq.nn.emission import Emission
@@ -180,12 +181,7 @@ class KalmanVAE(SequenceModel):
     def check(self, data: Sequences) -> None:
         """Refuse other observation shapes or inputs, data without a step, and uneven times where steps are counted."""
         super().check(data)
-        size = 0 if data.inputs is None else data.inputs.shape[-1]
-        if size != self.dynamics.input_dim:
-            raise ShapeError(
-                f"`data.inputs` must have {self.dynamics.input_dim} entries a step, the `input_dim` of the dynamics. "
-                f"Got {size}. Make the model with `input_dim={size}`, or leave inputs out."
-            )
+        require_inputs(data, self.dynamics.input_dim, "dynamics")
 
     def _inputs(self, data: Sequences) -> Tensor | None:
         """What the dynamics read beside codes: the inputs of the data, and in continuous time the gaps, last."""
