@@ -167,7 +167,7 @@ def _measured(processes: np.ndarray, static: np.ndarray, rng: np.random.Generato
     noisy = eta + scale * rng.normal(size=eta.shape)
     truth, whole = eta.copy(), noisy.copy()
     is_log, is_count, is_yes, is_class = (
-        kind == _KINDS for kind in ("log-normal", "count", "yes or no", "class")
+        np.equal(_KINDS, kind) for kind in ("log-normal", "count", "yes or no", "class")
     )
     truth[..., is_log], whole[..., is_log] = np.exp(eta + scale**2 / 2)[..., is_log], np.exp(noisy[..., is_log])
     truth[..., is_count] = np.exp(eta[..., is_count])
@@ -176,7 +176,7 @@ def _measured(processes: np.ndarray, static: np.ndarray, rng: np.random.Generato
     whole[..., is_yes] = rng.uniform(size=truth[..., is_yes].shape) < truth[..., is_yes]
     truth[..., is_class] = softmax(eta[..., is_class], axis=-1)
     drawn = rng.uniform(size=(*eta.shape[:2], 1)) > truth[..., is_class].cumsum(-1)[..., :-1]
-    whole[..., is_class] = np.eye(is_class.sum())[drawn.sum(-1)]
+    whole[..., is_class] = np.eye(len(_ONE_CLASS))[drawn.sum(-1)]
     return truth, whole
 
 
