@@ -17,7 +17,11 @@ PUBLISHED = {
     "latent ODE, ODE-RNN encoder": ("2.118 ± .271", "2.231 ± .029"),
     "the same, with a Poisson process": ("2.789 ± .771", "2.208 ± .050"),
 }
-NAMES = {"kinds": "latent ODE, an emission for each kind", "normal": "latent ODE, normal noise for all"}
+NAMES = {
+    "kinds": "latent ODE, an emission for each kind",
+    "normal": "latent ODE, normal noise for all",
+    "factors": "dynamic factors, normal noise for all",
+}
 KINDS = ("normal", "log-normal", "count", "count, log score", "yes or no", "class")
 Row = dict[str, Any]
 
