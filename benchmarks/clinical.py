@@ -34,7 +34,7 @@ Factory = Callable[[], ps.SequenceModel]
 QUIET = ps.Trainer(progress=False, accelerator="cpu")
 CONTINUOUS = 6  # the first so many variables of the simulated stays are real numbers
 KINDS = {"normal": slice(0, 4), "log-normal": slice(4, 6), "count": [6], "yes or no": [7], "class": slice(8, 11)}
-VITALS_STEPS, MIXED_STEPS, PHYSIONET_STEPS, LATENT_ODE_STEPS = 100, 500, 150, 400
+VITALS_STEPS, MIXED_STEPS, PHYSIONET_STEPS, LATENT_ODE_STEPS = 100, 300, 150, 400
 FIRST_DAY = 24.0
 DESCRIPTORS = ("Age", "Gender", "Height", "ICUType")
 
