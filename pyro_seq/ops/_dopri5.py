@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torchdiffeq
 from torch import Tensor
 
 from pyro_seq._recipes import rebuildable
@@ -55,6 +54,8 @@ class Dopri5:
         jump: Callable[[int, Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Path and integral for checked arguments; see :func:`pyro_seq.ops.odeint.odeint`."""
+        import torchdiffeq  # slow to import, and needed here only
+
         if jump is not None:
             raise UnsupportedError(f"{self} has steps of its own and cannot jump at `times`. Use RK4().")
         if times.shape[-1] == 1 or not initial.numel():
