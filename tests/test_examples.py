@@ -27,7 +27,14 @@ def run(example: Path, folder: Path, *options: str) -> str:
 
 def test_there_is_one_for_each_model() -> None:
     sources = [example.read_text() for example in EXAMPLES]
-    for name in ("ps.ODE2VAE(", "ps.KalmanVAE(", "ps.SRVP(", "ps.ODELEBM(", "ps.StructuralSeries(", "ps.DynamicFactors("):
+    for name in (
+        "ps.ODE2VAE(",
+        "ps.KalmanVAE(",
+        "ps.SRVP(",
+        "ps.ODELEBM(",
+        "ps.StructuralSeries(",
+        "ps.DynamicFactors(",
+    ):
         assert sum(name in source for source in sources) == 1, name
 
 

@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
-from scipy.special import expit, softmax
 
 from pyro_seq._arguments import real_number, require, whole_number
 from pyro_seq.data import Labels, Sequences
@@ -118,7 +116,7 @@ def intensive_care_stays(
         processes = _processes(times, rng)
         truth, whole = _measured(processes, static, rng)
         odds = level + np.array([entry.attention for entry in _ENTRIES]) + _ATTENTION * processes[..., :1]
-        mask = rng.uniform(size=truth.shape) < expit(odds)
+        mask = rng.uniform(size=truth.shape) < _sigmoid(odds)
         mask[..., _ONE_CLASS] = mask[..., _ONE_CLASS[:1]]  # a class is measured as a whole
         context = {"whole": whole, "truth": truth, "processes": processes}
         return Sequences(
@@ -172,9 +170,10 @@ def _measured(processes: np.ndarray, static: np.ndarray, rng: np.random.Generato
     truth[..., is_log], whole[..., is_log] = np.exp(eta + scale**2 / 2)[..., is_log], np.exp(noisy[..., is_log])
     truth[..., is_count] = np.exp(eta[..., is_count])
     whole[..., is_count] = rng.poisson(truth[..., is_count])
-    truth[..., is_yes] = expit(eta[..., is_yes])
+    truth[..., is_yes] = _sigmoid(eta[..., is_yes])
     whole[..., is_yes] = rng.uniform(size=truth[..., is_yes].shape) < truth[..., is_yes]
-    truth[..., is_class] = softmax(eta[..., is_class], axis=-1)
+    weights = np.exp(eta[..., is_class])
+    truth[..., is_class] = weights / weights.sum(-1, keepdims=True)
     drawn = rng.uniform(size=(*eta.shape[:2], 1)) > truth[..., is_class].cumsum(-1)[..., :-1]
     whole[..., is_class] = np.eye(len(_ONE_CLASS))[drawn.sum(-1)]
     return truth, whole
@@ -182,8 +181,15 @@ def _measured(processes: np.ndarray, static: np.ndarray, rng: np.random.Generato
 
 def _attention_level(duration: float, missing: float) -> float:
     """Log odds of a measurement that leave the wanted share missing, on average over stays and entries."""
+    from scipy.optimize import brentq  # slow to import, and needed here only
+
     nodes, weights = np.polynomial.hermite_e.hermegauss(20)
     illness = nodes[:, None] + _admission(np.linspace(0.0, duration, 49))
     odds = _ATTENTION * illness[..., None] + np.array([entry.attention for entry in _ENTRIES])
     expected = weights / weights.sum()
-    return brentq(lambda level: expected @ expit(level + odds).mean((1, 2)) - (1 - missing), -50.0, 50.0)
+    return brentq(lambda level: expected @ _sigmoid(level + odds).mean((1, 2)) - (1 - missing), -50.0, 50.0)
+
+
+def _sigmoid(odds: np.ndarray) -> np.ndarray:
+    """Probabilities of log odds."""
+    return 1 / (1 + np.exp(-odds))

@@ -185,3 +185,11 @@ def test_labels_are_shown_in_short():
     many = Sequences(torch.zeros(1000, 2, 1), labels=Labels(series=range(1000)))
     assert repr(many).endswith("Labels(series 0, 1, 2, 3, ... (1000)))")
     assert repr(Sequences(torch.zeros(3, 4, 2))) == "Sequences((series 3, time 4, obs 2), 0 % missing, total 3)"
+
+
+def test_labels_of_some_variables() -> None:
+    twice = labelled()[torch.tensor([0, 0, 2])].labels
+    assert twice.of_variables([1]) == dataclasses.replace(NAMES, variables=["pressure"]).of_series(
+        torch.tensor([0, 0, 2])
+    )
+    assert Labels().of_variables([0]) == Labels()
