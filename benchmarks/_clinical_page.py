@@ -96,15 +96,15 @@ def physionet(result: dict[str, Any]) -> list[str]:
             found = [row[task] for row in rows if task in row]
             cells += [each(found, "mse", 2, 1e3), each(found, "crps", 4), each(found, "coverage")]
         lines.append(line(cells))
-    lines += [
-        "",
-        *table_head(["validation, seed 0", *(f"CRPS, {task}" for task in (*tasks, "a tenth hidden")), "seconds"]),
-    ]
-    for row in result["rows"]:
-        if row["part"] == "validation":
-            crps = [number(row[task]["crps"], 4) for task in (*tasks, "a tenth hidden")]
-            lines.append(line([row["name"], *crps, number(row["seconds"], 0)]))
-    return lines
+    chosen_from = [row for row in result["rows"] if row["part"] == "validation"]
+    if chosen_from:
+        head = ["validation, seed 0", *(f"CRPS, {task}" for task in (*tasks, "a tenth hidden")), "seconds"]
+        lines += ["", *table_head(head)]
+    for row in chosen_from:
+        crps = [number(row[task]["crps"], 4) for task in (*tasks, "a tenth hidden")]
+        lines.append(line([row["name"], *crps, number(row["seconds"], 0)]))
+    sizes = ", ".join(f"{count} {part}" for part, count in result["stays"].items())
+    return [*lines, "", f"Stays: {sizes}."]
 
 
 def called(name: str, result: dict[str, Any]) -> str:

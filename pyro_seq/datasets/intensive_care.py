@@ -69,14 +69,11 @@ def intensive_care_stays(
 
     as follows, and given the processes all measurements are independent:
 
-    ========================================================  ==========================================================
-    heart rate (1/min), mean pressure (mmHg),                 :math:`N(\eta_v, \sigma_v^2)`
-    temperature (degrees Celsius), pH
-    lactate (mmol/l), platelets (1000/microlitre)             :math:`\exp N(\eta_v, \sigma_v^2)`
-    urine events in the last hours                            Poisson, of rate :math:`e^{\eta_v}`
-    whether ventilated                                        yes with probability :math:`1 / (1 + e^{-\eta_v})`
-    rhythm: sinus, fibrillation, paced                        a class, with probabilities softmax :math:`\eta_v`
-    ========================================================  ==========================================================
+    * heart rate (1/min), mean pressure (mmHg), temperature (degrees Celsius) and pH: :math:`N(\eta_v, \sigma_v^2)`;
+    * lactate (mmol/l) and platelets (1000/microlitre): :math:`\exp N(\eta_v, \sigma_v^2)`;
+    * events of urine: Poisson, of rate :math:`e^{\eta_v}`;
+    * whether ventilated: yes with probability :math:`1 / (1 + e^{-\eta_v})`;
+    * rhythm, which is sinus, fibrillation or paced: a class, with probabilities softmax :math:`\eta_v`.
 
     Each stay has times of its own, uniform over it. Vital signs are measured often and laboratory values seldom, and
     the sicker, the more often: the log odds rise by 1/2 for each unit of illness. So gaps tell something, as they do in
