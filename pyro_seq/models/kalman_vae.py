@@ -15,12 +15,12 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.filled_path import FilledPath
 from pyro_seq.distributions.mixed_dynamics import MixedLinearGaussian
 from pyro_seq.distributions.states_given_path import StatesGivenPath
-from pyro_seq.door import require_inputs
 from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.continuous_mixture import ContinuousDynamics
 from pyro_seq.nn.emission import Emission
 from pyro_seq.nn.frame import FrameEncoder, frame_emission, frame_encoder
+from pyro_seq.nn.known_inputs import require_inputs
 from pyro_seq.nn.mixture import MixedDynamics
 
 
