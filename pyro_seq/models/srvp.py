@@ -24,7 +24,7 @@ from pyro_seq.nn.content import Content, last_frames, random_frames
 from pyro_seq.nn.dcgan import DCGAN
 from pyro_seq.nn.emission import Emission, PixelEmission
 from pyro_seq.nn.frame import give_decoder
-from pyro_seq.nn.image_coding import Architecture, Maps
+from pyro_seq.nn.image_coding import Architecture, encoded_frames
 from pyro_seq.nn.informed import informed
 from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
 from pyro_seq.nn.known_inputs import KnownInputs
@@ -231,7 +231,7 @@ class SRVP(SequenceModel):
         if "codes" in context:
             return data
         seen = data.step_mask
-        codes, maps = self._encode(data)
+        codes, maps = encoded_frames(self.frame_encoder, data)
         context["codes"] = codes
         if self.content is not None and "content" not in context:
             chosen = context.get("content_frames", last_frames(seen, self.num_frames))
@@ -332,18 +332,6 @@ class SRVP(SequenceModel):
         far, further = ahead.states(later), ahead.distances(later)
         states, distances = states.expand(*far.shape[:-2], -1, -1), distances.expand(*further.shape[:-1], -1)
         return torch.cat([states, far], -2), torch.cat([distances, further], -1)
-
-    def _encode(self, data: Sequences) -> tuple[Tensor, Maps]:
-        """Codes (series, time, code) of the frames, zeros at hidden ones, and the maps of the seen ones one by one."""
-        seen = data.step_mask
-        if bool(seen.all()):
-            codes, maps = self.frame_encoder(data.values.flatten(0, 1))
-            return codes.to(data.dtype).unflatten(0, seen.shape), maps
-        codes = data.values.new_zeros(*seen.shape, self.frame_encoder.code_dim)
-        if not bool(seen.any()):
-            return codes, ()
-        found, maps = self.frame_encoder(data.values[seen])
-        return codes.index_put((seen,), found.to(data.dtype)), maps
 
     def _decode(self, states: Tensor, owner: Tensor, data: Sequences) -> Tensor:
         r"""The decoder's output (frame, \*decoded) at `states` (frame, state), each of the series `owner` (frame,)."""

@@ -40,6 +40,8 @@ class InputDecoder(nn.Module):
         torch.Size([5, 7, 3])
     """
 
+    decoder: nn.Module  # None until a model gives it one
+
     def __init__(
         self,
         input_dim: int,

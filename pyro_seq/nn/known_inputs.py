@@ -98,7 +98,7 @@ class KnownInputs(nn.Module):
         return (torch.where((steps < data.lengths[:, None])[..., None], inputs, 0.0),)
 
     def beside(self, path: Tensor, part: Any, data: Sequences) -> Tensor:
-        """A path (..., series, time, dim) at all of ``data.times``, with the inputs beside it where `part` reads them."""
+        """A path (..., series, time, dim) at all of ``data.times``, and the inputs beside it if `part` reads them."""
         inputs = self(data) if getattr(part, "input_dim", 0) else None
         return path if inputs is None else torch.cat([path, inputs.expand(*path.shape[:-1], -1)], -1)
 

@@ -48,7 +48,7 @@ class StepReader(nn.Module):
         self.num_features += input_dim
 
     def forward(self, frames: Tensor, mask: Tensor, inputs: Tensor | None = None) -> Tensor:
-        r"""Features (series, time, feature) of frames and mask (series, time, \*obs) and inputs (series, time, input)."""
+        r"""Features (series, time, feature) of frames, mask (series, time, \*obs) and inputs (series, time, input)."""
         seen = mask.to(frames.dtype)
         frames = torch.where(mask, self.units(frames), 0).to(frames.dtype)
         if self.trunk is None:

@@ -218,7 +218,7 @@ def _quadrature(
     integrand: Field, stages: Tensor, grid: TimeGrid, solver: FixedStep, drive: Tensor | None = None
 ) -> Tensor:
     """The integral by the solver's own nodes and weights, all stages evaluated in one call."""
-    driven = ()
+    driven: tuple[Tensor, ...] = ()
     if drive is not None:
         driven = (drive.reshape(len(drive), *[1] * (stages.ndim - drive.ndim), *drive.shape[1:]),)
     values = integrand(grid.stacked_clock(stages[0]), stages, *driven)
