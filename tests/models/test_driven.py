@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import pyro_seq as ps
 from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.infer.objective import Objective
 from pyro_seq.model import series_log_prob
 from pyro_seq.nn.bayesian import DeterministicField
 from pyro_seq.nn.recurrent import LSTMTransition
@@ -18,6 +19,7 @@ from pyro_seq.nn.thinned_encoder import ThinnedEncoder
 from pyro_seq.posterior import GuidePosterior
 from pyro_seq.testing import check_model
 from pyro_seq.training.views import RandomGaps, RandomSteps, RandomWindows, Thin
+from tests.make_believe_gpu import make_believe_gpu
 
 INPUT = 2
 QUIET = ps.Trainer(progress=False)
@@ -276,3 +278,12 @@ def test_a_thinned_encoder_reads_all_inputs():
     model = ps.ODE2VAE((2,), 2, flow=ps.Flow(2, input_dim=INPUT), encoder=encoder)
     assert encoder.input_dim == INPUT
     ps.fit(model, series("ODE2VAE"), ps.SVI(num_steps=1), trainer=QUIET)
+
+
+@pytest.mark.parametrize("name", ["ODE2VAE, all of it", "ODELEBM, ODE-RNN", "RecurrentVAE", "SRVP"])
+def test_inputs_stay_on_the_device(name):
+    with make_believe_gpu() as device:
+        model, data = MODELS[name]().to(device), series(name).to(device)
+        data = RandomSteps(count=4)(data, 0, torch.Generator().manual_seed(0))
+        model.take_units(data)
+        assert Objective(model)(data).total.device == device
