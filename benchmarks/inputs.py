@@ -30,6 +30,7 @@ from torch import Tensor
 
 import pyro_seq as ps
 from pyro_seq.training.schedules import Cosine
+from pyro_seq.training.views import GrowingLength
 
 RESULTS = Path(__file__).with_name("results") / "inputs.json"
 QUIET = ps.Trainer(progress=False, accelerator="cpu")
@@ -134,10 +135,18 @@ def _uniform(count: int, length: int, generator: torch.Generator) -> Tensor:
 
 
 def ode2vae() -> ps.SequenceModel:
-    """Second order, so that a force acts on a velocity."""
+    """Second order, so that a force acts on a velocity; in the unit of time of the system, whose rates are about 1."""
     encoder = ps.RNNEncoder((1,), 2, hidden_dim=32, input_dim=1)
     field = ps.BayesianMLP(3, 1, (30,), initial_scale=1e-3)
-    return ps.ODE2VAE((1,), 1, flow=ps.Flow(1, input_dim=1), vector_field=field, encoder=encoder, emission=emission(1))
+    return ps.ODE2VAE(
+        (1,),
+        1,
+        flow=ps.Flow(1, input_dim=1),
+        vector_field=field,
+        encoder=encoder,
+        emission=emission(1),
+        time_step=0.4,
+    )
 
 
 def ode_lebm(dim: int = 1) -> ps.SequenceModel:
@@ -145,7 +154,7 @@ def ode_lebm(dim: int = 1) -> ps.SequenceModel:
     encoder = ps.RNNEncoder((1,), dim, hidden_dim=32, input_dim=1)
     field = ps.BayesianMLP(dim + 1, dim, (30,), is_bayesian=False)
     flow = ps.Flow(dim, order=1, input_dim=1)
-    return ps.ODELEBM((1,), dim, flow=flow, vector_field=field, encoder=encoder, emission=emission(dim))
+    return ps.ODELEBM((1,), dim, flow=flow, vector_field=field, encoder=encoder, emission=emission(dim), time_step=0.4)
 
 
 def emission(dim: int) -> ps.GaussianEmission:
@@ -174,7 +183,10 @@ def study(name: str, kind: str, seed: int, *, steps: int, num_train: int, num_te
     task = simulate(name, num_train, num_test, seed, 1.0 if kind == "KalmanVAE" else 30.0)
     torch.manual_seed(seed)
     start = time.process_time()
-    method = ps.SVI(num_steps=steps, batch_size=min(50, num_train), learning_rate=rate, schedule=Cosine(steps))
+    views = () if SYSTEMS[name].has_even_times else (GrowingLength(start=8, full_at=max(1, steps // 2)),)
+    method = ps.SVI(
+        num_steps=steps, batch_size=min(50, num_train), learning_rate=rate, schedule=Cosine(steps), views=views
+    )
     posterior = ps.fit(build(), task.train, method, seed=seed, trainer=QUIET)
     seconds = time.process_time() - start
     plain = means(posterior, task, task.inputs)

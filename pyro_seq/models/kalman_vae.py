@@ -107,6 +107,12 @@ class KalmanVAE(SequenceModel):
             raise DataError(
                 f"`encoder` must give codes of the size of the dynamics', {code_dim}. Got {self.encoder.dim}."
             )
+        if self.emission.input_dim or getattr(self.encoder, "input_dim", 0):
+            raise DataError(
+                "`emission` and `encoder` must not read inputs: those of a KalmanVAE drive its dynamics. Got "
+                f"{self.emission.input_dim} inputs of the emission and {getattr(self.encoder, 'input_dim', 0)} of the "
+                "encoder. Leave them out there and pass `input_dim=`."
+            )
         self.has_states = has_states
 
     @property

@@ -168,7 +168,12 @@ class ODE2VAE(SequenceModel):
             initial = pyro.sample("initial", self.initial_prior.distribution(zeros))
             speed = None if self.tempo is None else self.tempo.prior(data)
             solution = self.flow(
-                function, initial, self._times(data), speed=speed, has_volume=has_volume, inputs=self.known(data)
+                function,
+                initial,
+                self._times(data),
+                speed=speed,
+                has_volume=has_volume,
+                inputs=self.known.for_part(self.flow, data),
             )
             path = pyro.deterministic("path", solution.path, event_dim=2)
             if has_volume:

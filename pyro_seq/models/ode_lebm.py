@@ -156,7 +156,7 @@ class ODELEBM(SequenceModel):
             if self.dynamic_dim:
                 dynamic = pyro.deterministic("dynamic", dynamic, event_dim=1)
             steered = self._steered(function, dynamic)
-            solution = self.flow(steered, state, self._times(data), inputs=self.known(data))
+            solution = self.flow(steered, state, self._times(data), inputs=self.known.for_part(self.flow, data))
             path = pyro.deterministic("path", solution.path, event_dim=2)
             self.observe(self.emission, self.known.beside(self._look(path, static), self.emission, data), data)
 
@@ -220,7 +220,7 @@ class ODELEBM(SequenceModel):
         with poutine.block():
             function = poutine.replay(self.vector_field.prior, trace=model_trace)()
         state, static, dynamic = initial.split((self.flow.state_dim, self.static_dim, self.dynamic_dim), -1)
-        times, inputs = self._times(data), self.known(data)
+        times, inputs = self._times(data), self.known.for_part(self.flow, data)
         inputs = None if inputs is None else inputs[:, : step + 1]
         steered = self._steered(function, dynamic)
         moved = self.flow(steered, state, times[..., : step + 1], has_volume=True, inputs=inputs)

@@ -161,7 +161,7 @@ class RecurrentVAE(SequenceModel):
     def prior(self, data: Sequences) -> RecurrentPath:
         """Distribution of the codes at the seen steps before any frame is seen, batch (series,), event (time, code)."""
         initial = self.transition.initial(data.num_series)
-        inputs = self._driving(data)
+        inputs = self.known.for_part(self.transition, data)
         return RecurrentPath(initial, self.transition, data.num_steps, valid=self.valid(data), inputs=inputs)
 
     def encode(self, data: Sequences) -> RecurrentPath:
@@ -176,12 +176,8 @@ class RecurrentVAE(SequenceModel):
             valid=self.valid(data),
             encoded=encoded,
             seen=data.step_mask,
-            inputs=self._driving(data),
+            inputs=self.known.for_part(self.transition, data),
         )
-
-    def _driving(self, data: Sequences) -> torch.Tensor | None:
-        """Inputs at all times, (series, time, input), where the transition reads some."""
-        return self.known(data) if getattr(self.transition, "input_dim", 0) else None
 
     def adapt(self, data: Sequences) -> None:
         """Take the unit of time and of the values from the training data, and that of codes from a frozen encoder."""

@@ -199,7 +199,7 @@ class SRVP(SequenceModel):
             valid=self.valid(data),
             encoded=encoded,
             seen=None if encoded is None else data.step_mask,
-            inputs=self.known(data) if getattr(self.transition, "input_dim", 0) else None,
+            inputs=self.known.for_part(self.transition, data),
         )
 
     def emit(self, states: Tensor, data: Sequences) -> dist.TorchDistribution:

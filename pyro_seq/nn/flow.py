@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pyro_seq._arguments import require
 from pyro_seq._recipes import rebuildable
-from pyro_seq.errors import DataError
+from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.nn.bayesian import FieldFunction, VectorField
 from pyro_seq.nn.known_inputs import keep_input_dim
 from pyro_seq.ops.forcing import Forcing
@@ -133,7 +133,13 @@ class Flow(nn.Module):
         Returns:
             ``path`` (..., series, time, state), and ``integral`` of the divergence (..., series, time), by which the
             log density along the path has fallen; None without `has_volume`.
+
+        Raises:
+            ShapeError: When there are more or fewer inputs than the flow has.
         """
+        size = 0 if inputs is None else inputs.shape[-1]
+        if size != self.input_dim:
+            raise ShapeError(f"`inputs` must have {self.input_dim} entries a step, the `input_dim`. Got {size}.")
 
         def rate(_: Tensor, state: Tensor, *driven: Tensor) -> Tensor:
             rate = self.rate(function, state, *driven)
@@ -145,7 +151,7 @@ class Flow(nn.Module):
 
         solver = RK4() if self.solver is None else self.solver
         integrand = divergence if has_volume else None
-        forcing = Forcing(inputs, is_linear=self.has_linear_inputs) if self.input_dim and inputs is not None else None
+        forcing = None if inputs is None else Forcing(inputs, is_linear=self.has_linear_inputs)
         return odeint(rate, initial, times, solver, integrand=integrand, forcing=forcing)
 
 

@@ -86,12 +86,16 @@ class KnownInputs(nn.Module):
         assert data.inputs is not None
         return self.units(data.inputs)
 
+    def for_part(self, part: Any, data: Sequences) -> Tensor | None:
+        """The same where `part` reads inputs; None where it reads none."""
+        return self(data) if getattr(part, "input_dim", 0) else None
+
     def read_by(self, encoder: Any, data: Sequences) -> tuple[Tensor, ...]:
         """Further arguments of an encoder: inputs (series, time, input), 0 after the last observed step of a series.
 
         So that to hide the end of a series is to cut it. Nothing for an encoder that reads none.
         """
-        inputs = self(data) if getattr(encoder, "input_dim", 0) else None
+        inputs = self.for_part(encoder, data)
         if inputs is None:
             return ()
         steps = torch.arange(inputs.shape[1], device=inputs.device)
@@ -99,7 +103,7 @@ class KnownInputs(nn.Module):
 
     def beside(self, path: Tensor, part: Any, data: Sequences) -> Tensor:
         """A path (..., series, time, dim) at all of ``data.times``, and the inputs beside it if `part` reads them."""
-        inputs = self(data) if getattr(part, "input_dim", 0) else None
+        inputs = self.for_part(part, data)
         return path if inputs is None else torch.cat([path, inputs.expand(*path.shape[:-1], -1)], -1)
 
 

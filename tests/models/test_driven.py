@@ -56,7 +56,7 @@ MODELS: dict[str, Callable[[], ps.SequenceModel]] = {
     ),
     "RecurrentVAE": lambda: ps.RecurrentVAE((2,), 2, hidden_dim=8, input_dim=INPUT, emission=effect()),
     "SRVP": lambda: srvp(content_dim=0),
-    "SRVP, content": lambda: srvp(content_dim=3),
+    "SRVP, content": lambda: srvp(content_dim=3, emission=ps.PixelEmission(ps.InputDecoder(INPUT, (1, 8, 8)))),
 }  # fmt: skip
 EVERY = pytest.mark.parametrize("name", MODELS)
 AT_ANY_TIMES = ("ODE2VAE", "ODE2VAE, all of it", "ODELEBM", "ODELEBM, ODE-RNN")
@@ -269,6 +269,10 @@ def test_parts_of_other_sizes_are_refused():
         ps.RecurrentVAE((2,), 2, transition=LSTMTransition(2, input_dim=3), emission=effect())
     with pytest.raises(ShapeError, match="must have 2 entries a step, the `input_dim` of the flow. Got 0. Pass them"):
         ps.fit(MODELS["ODE2VAE"](), ps.Sequences(torch.rand(2, 5, 2)), ps.SVI(num_steps=1), trainer=QUIET)
+    with pytest.raises(ShapeError, match="`inputs` must have 2 entries a step, the `input_dim`. Got 0"):
+        ps.Flow(2, input_dim=2)(ps.BayesianMLP(6, 2).mean_function(), torch.zeros(3, 4), torch.arange(3.0))
+    with pytest.raises(DataError, match="those of a KalmanVAE drive its dynamics. Got 2 inputs of the emission"):
+        ps.KalmanVAE((2,), emission=effect())
     with pytest.raises(ShapeError, match="`inputs` over the horizon is missing"):
         ps.forecast(fitted("ODE2VAE"), series("ODE2VAE"), horizon=3)
 
@@ -287,3 +291,17 @@ def test_inputs_stay_on_the_device(name):
         data = RandomSteps(count=4)(data, 0, torch.Generator().manual_seed(0))
         model.take_units(data)
         assert Objective(model)(data).total.device == device
+
+
+@pytest.mark.filterwarnings("ignore:.* hide some of the first frames")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@EVERY
+def test_odd_data(name, dtype):
+    """One series of one step; gaps at the start; a second fit."""
+    model, data = MODELS[name]().to(dtype), series(name, 3, 5).to(dtype=dtype)
+    hidden = torch.zeros(3, 5, dtype=torch.bool)
+    hidden[0, :3], hidden[1, 2:] = True, True
+    posterior = ps.fit(model, data.hide(hidden), ps.SVI(num_steps=1), trainer=QUIET)
+    for part in (data.hide(hidden), data[:1].first(1)):
+        ahead = part.extend(times=part.times[..., -1:] + 1, inputs=torch.full((len(part), 1, INPUT), 90.0, dtype=dtype))
+        assert ps.forecast(posterior, ahead, num_samples=2).samples.dtype == dtype
