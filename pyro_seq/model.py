@@ -138,6 +138,11 @@ class SequenceModel(nn.Module):
         return True
 
     @property
+    def sites_without_mode(self) -> tuple[str, ...]:
+        """Latents that scale other ones: the joint density of both has no highest point that means anything."""
+        return ()
+
+    @property
     def has_dreams(self) -> bool:
         """Whether a guide may learn from draws: these look like data, and it reads more than single frames."""
         return self.reads_series and not self.is_conditional

@@ -65,6 +65,12 @@ class Replicate(PathDistribution):
         """Variance of each entry given the first observations, ``(*batch, time, obs)``."""
         return self._variances(self.path.smooth(self.value))
 
+    def states(self) -> dist.Normal:
+        """Law of each entry of the hidden path without noise, given the first observations."""
+        states, rows = self.path.smooth(self.value), self._parameters().observation
+        variance = (rows @ states.smoothed_covs @ rows.mT).diagonal(dim1=-2, dim2=-1)
+        return dist.Normal(self._observed(states.smoothed_means), variance.clamp(min=0.0).sqrt(), validate_args=False)
+
     def entries(self) -> dist.Normal:
         """Law of each entry by itself given the first observations, batch ``(*batch, time, obs)``."""
         states = self.path.smooth(self.value)
