@@ -101,12 +101,8 @@ class StructuralSeries(SequenceModel):
         encoder: SeriesEncoder | None = None,
     ) -> None:
         super().__init__()
-        require(
-            isinstance(components, Component | Structure),
-            "components",
-            "a component of `pyro_seq.nn.components` or a sum of some, such as `Trend() + Seasonal(12)`",
-            components,
-        )
+        is_sum = isinstance(components, Component | Structure)
+        require(is_sum, "components", "components of `pyro_seq.nn.components`, `Trend() + Seasonal(12)`", components)
         require(step is None or is_positive(step), "step", "a positive number of time stamps", step)
         require(isinstance(sharing, Sharing), "sharing", "`Shared()`, `PerSeries()` or `Hierarchical()`", sharing)
         require(isinstance(noise, Noise), "noise", "`GaussianNoise()` or `StudentTNoise()`", noise)
