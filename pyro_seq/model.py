@@ -215,6 +215,13 @@ class SequenceModel(nn.Module):
         """Draws of latents that `model` integrates out, given draws of the others; predictions carry them along."""
         return {}
 
+    def numbers_per_entry(self, draws: Mapping[str, Tensor]) -> int:
+        """How many numbers a prediction holds at a time for each draw of each entry of an observation, about.
+
+        By it the verbs share draws out among rounds. One is for what a decoder makes; a filter holds covariances.
+        """
+        return 1
+
     def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> TorchDistribution:
         """Law of the seen steps given draws (sample, 1, event) of what all series share; batch (sample, series).
 

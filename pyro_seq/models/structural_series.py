@@ -219,6 +219,11 @@ class StructuralSeries(SequenceModel):
         states = path.sample_states(values.expand(len(coordinates), -1, -1, -1), 1)[0]
         return {"components": contributions(self.components, parameters, states)}
 
+    def numbers_per_entry(self, draws: Mapping[str, Tensor]) -> int:
+        """Several covariances of the state; one filter serves draws that are all alike."""
+        is_one = all(bool((draw == draw[:1]).all()) for draw in draws.values())
+        return 1 if is_one else 8 * sum(part.state_dim for part in self.components.components) ** 2
+
     def coords(self, data: Sequences) -> dict[str, list]:
         """Names of the parameters and of the components."""
         return {"parameter": list(self.names), "component": [part.name for part in self.components.components]}
