@@ -1,7 +1,7 @@
 """One likelihood and its gradient of a level, a slope and a season of many series, beside the parts that others offer.
 
 The same values first: those of statsmodels to nine digits with an exactly diffuse start, those of dynamax, which has
-none, with a wide one, beside our own filter with the same. statsmodels has no analytic gradient; its `score` is counted.
+none, with a wide one, beside our own filter with the same. The gradient of statsmodels is its `score`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def compare(num_series: int = 100, num_steps: int = 500, repeats: int = 7, dynam
     ready = model.system(coordinates.detach(), data)
     cov, noise = ready.transition_cov.clone().requires_grad_(), ready.observation_cov.clone().requires_grad_()
     known = ready._replace(transition_cov=cov, observation_cov=noise)
-    wide = known._replace(initial_cov=WIDE * torch.eye(PERIOD + 1).double(), initial_mean=torch.zeros(PERIOD + 1).double(), diffuse=None)
+    wide = known._replace(
+        initial_cov=WIDE * torch.eye(PERIOD + 1).double(), initial_mean=torch.zeros(PERIOD + 1).double(), diffuse=None
+    )
     ways = {
         "StructuralSeries": lambda: with_gradient(
             lambda: model.path(coordinates, data).log_prob(data.values).sum(), coordinates
@@ -81,7 +83,9 @@ def by_statsmodels(data: ps.Sequences, expected: float) -> dict:
     """One series after the other: `loglike`, and `score` by its default."""
     from statsmodels.tsa.statespace.structural import UnobservedComponents
 
-    variances = np.square([SCALES[name] for name in ("noise_scale", "trend_level_scale", "trend_slope_scale", "seasonal_scale")])
+    variances = np.square(
+        [SCALES[name] for name in ("noise_scale", "trend_level_scale", "trend_slope_scale", "seasonal_scale")]
+    )
     models = [
         UnobservedComponents(
             series.numpy(), level="lltrend", freq_seasonal=[{"period": PERIOD}], use_exact_diffuse=True
@@ -148,7 +152,10 @@ def by_dynamax(python: str, data: ps.Sequences, wide: LinearGaussianParameters, 
             "initial": wide.initial_cov,
         }
         np.savez(file, **{name: array.detach().numpy() for name, array in arrays.items()})
-        flags = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1", "JAX_PLATFORMS": "cpu"}
+        flags = {
+            "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+            "JAX_PLATFORMS": "cpu",
+        }
         found = subprocess.run(
             [python, "-c", DYNAMAX, str(file), str(repeats)], capture_output=True, text=True, check=True, env=flags
         )

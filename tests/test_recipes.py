@@ -19,6 +19,7 @@ from pyro_seq.nn.ode_rnn import GaussianHead
 from pyro_seq.nn.recurrent import LSTMTransition
 from pyro_seq.nn.thinned_encoder import ThinnedEncoder
 from pyro_seq.nn.units import StandardiseInputs
+from pyro_seq.nn.variogram import VariogramEncoder
 from pyro_seq.ops.langevin import ULA
 from pyro_seq.ops.mlp import ACTIVATIONS
 
@@ -63,7 +64,7 @@ PARTS = [
     LSTMTransition(2, 5, minimum_scale=0.1), ps.SeriesTempo(3, initial_spread=0.5),
     ps.SeriesTempo(encoder=ps.RNNEncoder((2,), 1, hidden_dim=4)),
     ps.ResidualTransition(2, 1, (4,), gain=0.5), ps.MLPTransition(2, 1, (4,)), ps.GRUTransition(2, 1),
-    ps.ChainEncoder(4, 2, 1, 3, hidden_dim=5), ps.NoisePrior(2, 1, (3,)),
+    ps.ChainEncoder(4, 2, 1, 3, hidden_dim=5), ps.NoisePrior(2, 1, (3,)), VariogramEncoder(2, hidden_dim=4, num_lags=3),
 ]  # fmt: skip
 LAYERS = [
     nn.Conv2d(1, 4, 3, stride=2, padding=1, dilation=2, bias=False, padding_mode="circular"),
