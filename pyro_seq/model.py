@@ -106,9 +106,9 @@ class SequenceModel(nn.Module):
             raise DataError(
                 f"`data.times` must be evenly spaced, with the same step in all series: {type(self).__name__} counts "
                 f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
-                "and hide the steps between them, as `Sequences.from_dataframe(..., freq=...)` does with months, "
-                "business days and days on which clocks change, or use a model in continuous time: `ODE2VAE`, or "
-                "`KalmanVAE` with `ContinuousDynamics`."
+                "with hidden steps between them: `data.on_grid(step)`, or `Sequences.from_dataframe(..., freq=...)` "
+                "with months, business days and days on which clocks change. Or use a model in continuous time: "
+                "`ODE2VAE`, or `KalmanVAE` with `ContinuousDynamics`."
             )
         for part in self.children():
             if isinstance(part, _Checks):
@@ -182,7 +182,7 @@ class SequenceModel(nn.Module):
             raise DataError(
                 f"`data.times` must have steps of {known:g}, as the training data had: {type(self).__name__} counts "
                 f"steps. Got steps of {step:g}. Convert the time stamps to the unit of training, put the series on its "
-                "grid with hidden steps between, or train on such data: `fit(..., readapt=True)`."
+                f"grid, `data.on_grid({known:g})`, or train on such data: `fit(..., readapt=True)`."
             )
 
     def check_range(self, data: Sequences) -> None:
