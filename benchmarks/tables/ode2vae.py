@@ -58,7 +58,7 @@ NOTES = {
         "As above but for the emission, in units of each joint angle: small ones count as much as large ones in the "
         "objective, and the intervals of each have a width of their own."
     ),
-    "mocap-bayes": "TODO",
+    "mocap-bayes": "",
     "mocap-tempo": (
         "An addition to the paper, so labelled: each series runs along the field at a speed of its own, whose "
         "population is learned from 19 sequences, validation included (nothing is selected on them). That tempo "

@@ -116,21 +116,21 @@ PUBLISHED = {
     "digits": "T = 15 counts frames 1 to 15, which are seen, T = 45 counts frames 16 to 45. Published, on MNIST: "
     "Latent ODE 0.015 (T = 15) and 0.039 (T = 45), energy prior alone 0.031, "
     "chains alone 0.025, ODE-LEBM 0.020 and 0.024 with NMI 0.576. Our digits are others: compare the "
-    "order. Half of the usual steps, one seed.",
+    "order. Half of the usual steps.",
     "steps": "One point in five seen; four chains from the encoder's best draws and from noise.",
     "cold": "One point in five seen at test time, all in training; twice the usual steps. The loss falls for some "
     "1500 steps and stays: 20 steps from noise do not find what they would have to teach. Chains are adjusted, with a "
     "step size of each series. Unadjusted ones, as published, learned fast with steps of 0.03 and then ran off as the "
     "networks sharpened (in other trials most of them froze), and hardly at all in 800 steps with 0.02.",
     "balls": "Published: Latent ODE 0.0178 / 0.0199, ODE-LEBM 0.0099 / 0.0159 with R2 0.62 of the friction. Half of "
-    "the usual steps, one seed. Both follow the ball while it is seen; in the 20 frames after that it is sharp in "
+    "the usual steps. Both follow the ball while it is seen; in the 20 frames after that it is sharp in "
     "a wrong place, and the mean image is better (0.033 and 0.036 against 0.023). The friction is found in the state "
     "rather than in the dynamic part.",
     "walkers": "Published T = 50 / T = 100: hopper 0.0097 / 0.0145 and 0.0076 / 0.0138 (ODE-LEBM), swimmer 5.8e-5 / "
     "6.3e-5 and 3.0e-6 / 4.9e-6, cheetah 0.0112 / 0.0087 and 0.0081 / 0.0079. Initial states and "
     "units of swimmer and cheetah are not published, so compare with the trivial predictors. Bodies come to rest: the "
     "last seen state, which makes no error in the first 50 steps, is as good on the hopper and better on the others. "
-    "Half of the usual steps, one seed.",
+    "Half of the usual steps.",
 }
 
 
