@@ -43,8 +43,8 @@ def section(record: Mapping) -> list[str]:
     """The study on the page."""
     lines = [
         f"`{record['command']}`: variances of the noise of the observation, the level and the slope, in the flow's "
-        "unit squared; posterior means with 90 % intervals, four chains of 600 draws, one seed. The maxima equal those of "
-        f"statsmodels. {record.get('note', '')}".strip(),
+        "unit squared; posterior means with 90 % intervals, four chains of 600 draws, one seed. The maxima equal those "
+        f"of statsmodels. {record.get('note', '')}".strip(),
         "",
         "| data and model | method | variances | R-hat | ESS | divergences | leave-one-out |",
         "|---|---|---|---|---|---|---|",
