@@ -153,7 +153,9 @@ def mocap_recipe(
         return ps.ODE2VAE(
             shape,
             flow=flow,
-            vector_field=ps.BayesianMLP(flow.state_dim, flow.dim, is_bayesian=is_bayesian),
+            vector_field=ps.BayesianMLP(
+                flow.state_dim, flow.dim, is_bayesian=is_bayesian, initial_scale=0.03 if is_bayesian else None
+            ),
             encoder=ps.InitialStateEncoder(*windows, units=ps.Standardise(shape)),
             emission=ps.GaussianEmission(
                 ps.MLPDecoder(flow.dim, shape),
