@@ -15,6 +15,7 @@ from pyro_seq.infer.objective import Objective, joint_traces
 from pyro_seq.model import local_parameters
 from pyro_seq.nn.weight_posterior import FullCovariance, LowRank, MeanField, WeightPosterior
 from pyro_seq.training import schedules
+from tests.make_believe_gpu import make_believe_gpu
 
 NOISE, NUM_POINTS = 0.3, 24
 GUIDES = [MeanField(0.1), MeanField(0.1, is_tied=True), LowRank(2, 0.1), FullCovariance(0.1)]
@@ -254,3 +255,13 @@ def test_other_priors_have_no_closed_form():
     q = dist.MultivariateNormal(torch.zeros(2), torch.eye(2))
     with pytest.raises(NotImplementedError):
         kl_divergence(q, dist.Laplace(torch.zeros(2), 1.0).to_event(1))
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=repr)
+def test_weights_stay_on_their_device(guide):
+    field = ps.BayesianMLP(2, 1, (3,), guide=guide)
+    with make_believe_gpu() as device:
+        q = field.to(device).weight_distribution()
+        assert q.rsample().device == device
+        p = dist.Normal(torch.zeros(field.num_weights, device=device), 1.0).to_event(1)
+        assert kl_divergence(q, p).device == device
