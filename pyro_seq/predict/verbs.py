@@ -53,7 +53,9 @@ def forecast(
         horizon: Number of steps after the last observed one, beyond the grid at the median spacing of its steps.
         times: Future time stamps (horizon,) or (series, horizon), in the unit of the data, or dates where the data have
             dates; ``data.calendar.dates(prediction.times)`` gives them back.
-        inputs: Inputs over the horizon (series, horizon, input_dim), for data that have inputs.
+        inputs: Inputs over the horizon (series, horizon, input_dim), for data that have inputs; where these have a
+            horizon already and neither `horizon` nor `times` is given, in place of theirs. Forecasts that differ in
+            `inputs` alone ask what would happen if: the past, and with the same seed all draws of it, stay.
         num_samples: Number of draws.
         chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations, or fewer where a
             model needs many numbers for each.
@@ -219,6 +221,8 @@ def _extended(data: Sequences, horizon: int | None, times: Tensor | None, inputs
     """The data with the horizon that the arguments ask for, or with the one that they have."""
     if horizon is not None or times is not None:
         return data.extend(horizon=horizon, times=times, inputs=inputs)
+    if inputs is not None and data.horizon:
+        return data.extend(times=data.times[..., data.num_steps :], inputs=inputs)
     if inputs is not None:
         raise DataError(
             "`inputs` are those over the horizon that `horizon` or `times` adds. Got neither. Add one of them, or give "
