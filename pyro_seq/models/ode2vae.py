@@ -44,7 +44,7 @@ class ODE2VAE(SequenceModel):
 
     Guide::
 
-        weights         ~ Normal(loc, scale)                    mean field
+        weights         ~ Normal(loc, cov)                      mean field, or the `guide` of the field
         initial | x     ~ Normal(encoder(x_0), encoder(x_0..m)) position from one frame, velocity from m
 
     Symbols of the paper: s_t position, v_t velocity, z_t = (s_t, v_t) a row of `path`, W `weights`, f `vector_field`,
@@ -181,7 +181,7 @@ class ODE2VAE(SequenceModel):
             self.observe(self.emission, self.known.beside(self.flow.position(path), self.emission, data), data)
 
     def guide(self, data: Sequences) -> None:
-        """Draw a field from the mean-field posterior, and initial states around what the encoder reads."""
+        """Draw a field from its posterior, and initial states around what the encoder reads."""
         self.bind()
         self.vector_field.posterior()
         with self.series(data):

@@ -59,10 +59,10 @@ class SRVP(SequenceModel):
     last seen ones in predictions. With `content_dim` = 0 and no skips it is one of whole videos, and can be sampled.
     The first row of `noise` leads to no frame and is standard normal.
 
-    Frames must be evenly spaced, with missing ones hidden; those of a forecast may lie closer, on the grid of Euler
-    steps. How many of these a forecast takes for a frame is the attribute `forecast_substeps`, `num_substeps` unless it
-    is set: with 4 a forecast can be asked for at twice or four times the frame rate. States of seen frames keep the
-    step of training.
+    Frames must be evenly spaced, with missing ones hidden: `Sequences.on_grid` makes them so. Those of a forecast may
+    lie closer, on the grid of Euler steps. How many of these a forecast takes for a frame is the attribute
+    `forecast_substeps`, `num_substeps` unless it is set: with 4 a forecast can be asked for at twice or four times the
+    frame rate. States of seen frames keep the step of training.
 
     Nothing bounds the residuals of the paper: far beyond the lengths of training a state may leave the finite numbers,
     which is a `NumericalError` with the series and the time. Under a `GRUTransition` none grows beyond 1 or its start.
