@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError
 from pyro_seq.nn.bayesian import FieldFunction
+from pyro_seq.ops._sweep import Sweep, SweptFunction
 from pyro_seq.ops.odeint import RK4, Solution, Solver, odeint
 
 _ORDER_NAMES = ("position", "velocity", "acceleration", "jerk")
@@ -90,16 +91,57 @@ class Flow(nn.Module):
             log density along the path has fallen; None without `has_volume`.
         """
 
-        def rate(_: Tensor, state: Tensor) -> Tensor:
-            rate = self.rate(function, state)
-            return rate if speed is None else speed[..., None] * rate
-
         def divergence(_: Tensor, state: Tensor) -> Tensor:
             divergence = self.divergence(function, state)
             return divergence if speed is None else speed * divergence
 
         solver = RK4() if self.solver is None else self.solver
-        return odeint(rate, initial, times, solver, integrand=divergence if has_volume else None)
+        return odeint(
+            _Rate(self, function, speed), initial, times, solver, integrand=divergence if has_volume else None
+        )
+
+
+class _Rate:
+    """The right-hand side as the solvers take it, with gradients by a sweep where the function has one."""
+
+    def __init__(self, flow: Flow, function: FieldFunction, speed: Tensor | None) -> None:
+        self.flow, self.function, self.speed = flow, function, speed
+
+    def __call__(self, _: Tensor, state: Tensor) -> Tensor:
+        rate = self.flow.rate(self.function, state)
+        return rate if self.speed is None else self.speed[..., None] * rate
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.function.tensors if isinstance(self.function, SweptFunction) else ()
+
+    def has_sweep(self, state: Tensor) -> bool:
+        return self.speed is None and isinstance(self.function, SweptFunction) and self.function.has_sweep(state)
+
+    def record(self, state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        assert isinstance(self.function, SweptFunction)
+        highest, records = self.function.record(state)
+        return highest if self.flow.order == 1 else torch.cat([state[..., self.flow.dim :], highest], -1), records
+
+    def sweep(self, tensors: tuple[Tensor, ...], records: tuple[Tensor, ...]) -> Sweep:
+        assert isinstance(self.function, SweptFunction)
+        highest = self.function.sweep(tensors, records)
+        return highest if self.flow.order == 1 else _RateSweep(self.flow.dim, highest)
+
+
+class _RateSweep:
+    """The rate of each derivative is the next one, and that of the last the function."""
+
+    def __init__(self, dim: int, highest: Sweep) -> None:
+        self.dim, self.highest = dim, highest
+
+    def pull(self, stage: int, cotangent: Tensor) -> Tensor:
+        pulled = self.highest.pull(stage, cotangent[..., -self.dim :])
+        pulled[..., self.dim :].add_(cotangent[..., : -self.dim])
+        return pulled
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        return self.highest.gradients()
 
 
 class SteeredFunction:
@@ -124,3 +166,41 @@ class SteeredFunction:
 
     def _joined(self, state: Tensor) -> Tensor:
         return torch.cat([state, self.constant.expand(*state.shape[:-1], -1)], -1)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The constant, and what the function depends on."""
+        return (self.constant, *self.function.tensors) if isinstance(self.function, SweptFunction) else ()
+
+    def has_sweep(self, state: Tensor) -> bool:
+        """Whether the function has one of the joined state."""
+        return isinstance(self.function, SweptFunction) and self.function.has_sweep(state)
+
+    def record(self, state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The function's, at the joined state."""
+        assert isinstance(self.function, SweptFunction)
+        return self.function.record(self._joined(state))
+
+    def sweep(self, tensors: tuple[Tensor, ...], records: tuple[Tensor, ...]) -> _SteeredSweep:
+        """The function's, cut to the state."""
+        assert isinstance(self.function, SweptFunction)
+        return _SteeredSweep(tensors[0], self.function.sweep(tensors[1:], records))
+
+
+class _SteeredSweep:
+    """The part of the cotangent that belongs to the constant is summed up, for it acts at every stage."""
+
+    def __init__(self, constant: Tensor, joined: Sweep) -> None:
+        self.constant, self.joined = constant, joined
+        self.total: Tensor | None = None
+
+    def pull(self, stage: int, cotangent: Tensor) -> Tensor:
+        size = self.constant.shape[-1]
+        pulled = self.joined.pull(stage, cotangent)
+        own = pulled[..., -size:]
+        self.total = own.clone() if self.total is None else self.total.add_(own)
+        return pulled[..., :-size]
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        assert self.total is not None
+        return self.total.sum_to_size(self.constant.shape), *self.joined.gradients()
