@@ -14,6 +14,7 @@ from pyro_seq.ops._even_grid import EvenGrid
 from pyro_seq.ops._march import Field, Jump, march
 from pyro_seq.ops._sweep import is_swept, swept_march
 from pyro_seq.ops._time_grid import TimeGrid, cut, entries_at
+from pyro_seq.ops.forcing import Forcing
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,21 @@ class FixedStep:
             )
 
     def solve(
-        self, vector_field: Field, initial: Tensor, times: Tensor, integrand: Field | None, jump: Jump | None = None
+        self,
+        vector_field: Field,
+        initial: Tensor,
+        times: Tensor,
+        integrand: Field | None,
+        jump: Jump | None = None,
+        forcing: Forcing | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Path and integral for checked arguments; see :func:`pyro_seq.ops.odeint.odeint`."""
         if not self.is_dense or self.step_size is None:
-            return self._along(cut(times, self.step_size, self.nodes, initial), vector_field, initial, integrand, jump)
-        if jump is not None:
-            raise UnsupportedError(f"{self} does not stop at `times`, so it cannot jump there. Leave `is_dense` out.")
+            grid = cut(times, self.step_size, self.nodes, initial)
+            return self._along(grid, vector_field, initial, integrand, jump, forcing)
+        if jump is not None or forcing is not None:
+            what = "it cannot jump there" if forcing is None else "a step would see inputs of later times"
+            raise UnsupportedError(f"{self} does not stop at `times`, so {what}. Leave `is_dense` out.")
         even = EvenGrid(times, self.step_size, self.nodes, initial)
         states, integral = self._along(even.steps, vector_field, initial, integrand)
         path = even.read(states, even.slopes(vector_field, states))
@@ -65,23 +74,41 @@ class FixedStep:
         return path, even.read(integral[..., None], rates[..., None])[..., 0]
 
     def _along(
-        self, grid: TimeGrid, vector_field: Field, initial: Tensor, integrand: Field | None, jump: Jump | None = None
+        self,
+        grid: TimeGrid,
+        vector_field: Field,
+        initial: Tensor,
+        integrand: Field | None,
+        jump: Jump | None = None,
+        forcing: Forcing | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Path and integral at the ends of a grid."""
-        path, stages = self._path(grid, vector_field, initial, jump, has_stages=integrand is not None)
+        drive = None
+        if forcing is not None:
+            assert grid.interval is not None and grid.share is not None
+            drive = forcing.within(grid.interval, grid.share)
+        path, stages = self._path(grid, vector_field, initial, jump, drive, has_stages=integrand is not None)
         if integrand is None:
             return path, None
         if not stages:
             return path, path.new_zeros(path.shape[:-1])
-        return path, _quadrature(integrand, torch.stack(stages), grid, self)
+        return path, _quadrature(integrand, torch.stack(stages), grid, self, drive)
 
     def _path(
-        self, grid: TimeGrid, vector_field: Field, initial: Tensor, jump: Jump | None, *, has_stages: bool
+        self,
+        grid: TimeGrid,
+        vector_field: Field,
+        initial: Tensor,
+        jump: Jump | None,
+        drive: Tensor | None,
+        *,
+        has_stages: bool,
     ) -> tuple[Tensor, list[Tensor]]:
+        """States at the wanted times and, if wanted, those of all stages."""
         if jump is None and len(grid.lengths) and is_swept(vector_field, initial):
-            frames, stages = swept_march(vector_field, initial, grid, self, keep_stages=has_stages, drive=None)
+            frames, stages = swept_march(vector_field, initial, grid, self, keep_stages=has_stages, drive=drive)
         else:
-            frames, stages = march(vector_field, initial, grid, self, keep_stages=has_stages, jump=jump)
+            frames, stages = march(vector_field, initial, grid, self, keep_stages=has_stages, jump=jump, drive=drive)
         path = torch.stack(frames, -2)
         return path if grid.ends.ndim == 1 else entries_at(path, grid.ends.unique(return_inverse=True)[1]), stages
 
@@ -137,9 +164,14 @@ def check_values(values: Tensor, states: Tensor) -> None:
         )
 
 
-def _quadrature(integrand: Field, stages: Tensor, grid: TimeGrid, solver: FixedStep) -> Tensor:
+def _quadrature(
+    integrand: Field, stages: Tensor, grid: TimeGrid, solver: FixedStep, drive: Tensor | None = None
+) -> Tensor:
     """The integral by the solver's own nodes and weights, all stages evaluated in one call."""
-    values = integrand(grid.stacked_clock(stages[0]), stages)
+    driven: tuple[Tensor, ...] = ()
+    if drive is not None:
+        driven = (drive.reshape(len(drive), *[1] * (stages.ndim - drive.ndim), *drive.shape[1:]),)
+    values = integrand(grid.stacked_clock(stages[0]), stages, *driven)
     check_values(values, stages)
     by_stage = values.unflatten(0, (-1, len(solver.nodes))).unbind(1)
     slopes = sum(weight * value for weight, value in zip(solver.weights, by_stage, strict=True) if weight)

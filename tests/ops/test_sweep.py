@@ -34,23 +34,35 @@ class Path:
     """A path by a field of random weights, and a function of it with gradients for all that it depends on."""
 
     def __init__(
-        self, *, sample=(), order=2, is_own=False, solver=None, act="tanh", is_steered=False, has_volume=False
+        self,
+        *,
+        sample=(),
+        order=2,
+        is_own=False,
+        solver=None,
+        act="tanh",
+        is_steered=False,
+        has_volume=False,
+        input_dim=0,
     ):
         RANDOM.manual_seed(0)
-        self.flow = Flow(DIM, order=order, solver=RK4(0.1) if solver is None else solver)
+        self.flow = Flow(DIM, order=order, solver=RK4(0.1) if solver is None else solver, input_dim=input_dim)
         size = order * DIM
-        self.field = BayesianMLP(size + CONSTANT * is_steered, DIM, (5, 4), activation=ACTIVATIONS[act]).double()
+        self.field = BayesianMLP(
+            size + input_dim + CONSTANT * is_steered, DIM, (5, 4), activation=ACTIVATIONS[act]
+        ).double()
         self.sources = [normal(*sample, SERIES, size), 0.5 * normal(*sample, self.field.num_weights)]
         if is_steered:
             self.sources.append(normal(SERIES, CONSTANT))
         self.times = (0.1 + normal(*[SERIES] * is_own, 5).abs() / 2).cumsum(-1)
+        self.inputs = normal(SERIES, 5, input_dim) if input_dim else None
         self.weigh = normal(*sample, SERIES, 5, size), normal(*sample, SERIES, 5)
         self.has_volume = has_volume
 
     def loss(self, initial, weights, *constant):
         function = self.field.function(weights)
         function = SteeredFunction(function, *constant) if constant else function
-        found = self.flow(function, initial, self.times, has_volume=self.has_volume)
+        found = self.flow(function, initial, self.times, has_volume=self.has_volume, inputs=self.inputs)
         loss = (self.weigh[0] * found.path.sin()).sum()
         return loss + (self.weigh[1] * found.integral).sum() if self.has_volume else loss
 
@@ -85,6 +97,9 @@ CASES = {
     "dense": {"solver": RK4(0.1, is_dense=True), "has_volume": True},
     "steered": {"is_steered": True, "order": 1},
     "steered, divergence": {"is_steered": True, "has_volume": True, "is_own": True},
+    "inputs": {"input_dim": 2},
+    "inputs, samples, divergence": {"input_dim": 2, "sample": (3,), "has_volume": True, "is_own": True},
+    "inputs, steered": {"input_dim": 2, "is_steered": True},
     **{act: {"act": act} for act in ACTIVATIONS},
 }
 
