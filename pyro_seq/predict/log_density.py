@@ -11,6 +11,9 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDi
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from pyro_seq.distributions.linear_gaussian import LinearGaussian
+from pyro_seq.distributions.replicate import Replicate
+
 
 class LogDensity(Messenger):
     r"""While a verb runs inside of it, scores `truth` by each law that the verb draws observations from.
@@ -34,12 +37,14 @@ class LogDensity(Messenger):
         self._counts: dict[str, int] = {}
 
     def entries(self, num_samples: int) -> Tensor | None:
-        r"""Log density of each entry (series, time, \*obs), NaN where it has none.
+        r"""Log density of each entry (series, time, \*obs), NaN where it has none; of a forecast those of its horizon.
 
         None where observations were drawn from laws without a density of single entries, or not once for each of
         `num_samples` draws at each step, as where a task fills gaps by copies of series.
         """
         wanted = [name for name, truth in self._truth.items() if truth.shape[1]]
+        if "x" not in self._counts and "x_future" in wanted:
+            wanted.remove("x")  # a forecast decodes no seen step
         if any(self._counts.get(name) != num_samples for name in wanted):
             return None
         return torch.cat([self._sums[name] for name in wanted], 1) - math.log(num_samples)
@@ -64,7 +69,7 @@ class LogDensity(Messenger):
 
 
 def _by_entry(law: dist.TorchDistribution) -> dist.TorchDistribution:
-    """The law with its events and masks taken off."""
+    """The law of each entry by itself: with events and masks taken off, or its marginals where a path is Gaussian."""
     while isinstance(law, dist.Independent | MaskedDistribution | ExpandedDistribution):
         law = law.base_dist
-    return law
+    return law.entries() if isinstance(law, LinearGaussian | Replicate) else law
