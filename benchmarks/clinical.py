@@ -6,7 +6,7 @@
     python -m benchmarks.clinical --page       only the tables of the page
 
 Results are kept in benchmarks/results/clinical_<study>.json, and the tables of docs/tutorials/clinical_records.md are
-made of them. On real stays the model is chosen by the CRPS of validation stays, and test stays are looked at once.
+made of them. On real stays the model is chosen by the CRPS of validation stays, unless ``--candidates`` names one.
 """
 
 from __future__ import annotations
