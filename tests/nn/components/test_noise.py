@@ -176,7 +176,7 @@ def test_intervals_hold_what_comes_and_the_degrees_are_found():
     scores = {}
     for noise in (StudentTNoise(), GaussianNoise()):
         model = ps.StructuralSeries(Level(), noise=noise).double()
-        posterior = ps.fit(model, train, ps.SVI(num_steps=300, learning_rate=0.05, num_particles=2), trainer=QUIET)
+        posterior = ps.fit(model, train, ps.SVI(num_steps=150, learning_rate=0.1), trainer=QUIET)
         scores[noise] = ps.evaluate(posterior, data, ps.Forecasting(60), num_samples=400).means()
         if noise.has_weights:
             drawn = posterior.draws(train, 200)["coordinates"][:, 0]
