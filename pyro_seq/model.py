@@ -13,6 +13,7 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
+from pyro_seq._asked import is_horizon_alone
 from pyro_seq._plain_pyro import warn_of_plain_training
 from pyro_seq._process import process_state
 from pyro_seq.data import Sequences
@@ -106,9 +107,9 @@ class SequenceModel(nn.Module):
             raise DataError(
                 f"`data.times` must be evenly spaced, with the same step in all series: {type(self).__name__} counts "
                 f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
-                "and hide the steps between them, as `Sequences.from_dataframe(..., freq=...)` does with months, "
-                "business days and days on which clocks change, or use a model in continuous time: `ODE2VAE`, or "
-                "`KalmanVAE` with `ContinuousDynamics`."
+                "with hidden steps between them: `data.on_grid(step)`, or `Sequences.from_dataframe(..., freq=...)` "
+                "with months, business days and days on which clocks change. Or use a model in continuous time: "
+                "`ODE2VAE`, or `KalmanVAE` with `ContinuousDynamics`."
             )
         for part in self.children():
             if isinstance(part, _Checks):
@@ -182,7 +183,7 @@ class SequenceModel(nn.Module):
             raise DataError(
                 f"`data.times` must have steps of {known:g}, as the training data had: {type(self).__name__} counts "
                 f"steps. Got steps of {step:g}. Convert the time stamps to the unit of training, put the series on its "
-                "grid with hidden steps between, or train on such data: `fit(..., readapt=True)`."
+                f"grid, `data.on_grid({known:g})`, or train on such data: `fit(..., readapt=True)`."
             )
 
     def check_range(self, data: Sequences) -> None:
@@ -298,7 +299,7 @@ class SequenceModel(nn.Module):
             data: The data; its mask decides which entries count.
         """
         steps = data.num_steps
-        if steps:
+        if steps and not (data.horizon and is_horizon_alone()):
             seen = emission(path[..., :steps, :])
             pyro.sample("x", _over_time(seen, data, masked=True), obs=data.values, infer=_drawn_from(seen, data))
         if data.horizon:

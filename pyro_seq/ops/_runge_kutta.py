@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,10 +11,10 @@ from torch import Tensor
 from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.ops._even_grid import EvenGrid
-from pyro_seq.ops._time_grid import Arrival, TimeGrid, cut, entries_at
-
-Field = Callable[[Tensor, Tensor], Tensor]
-Jump = Callable[[int | Tensor, Tensor], Tensor]
+from pyro_seq.ops._march import Field, Jump, march
+from pyro_seq.ops._sweep import is_swept, swept_march
+from pyro_seq.ops._time_grid import TimeGrid, cut, entries_at
+from pyro_seq.ops.forcing import Forcing
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,21 @@ class FixedStep:
             )
 
     def solve(
-        self, vector_field: Field, initial: Tensor, times: Tensor, integrand: Field | None, jump: Jump | None = None
+        self,
+        vector_field: Field,
+        initial: Tensor,
+        times: Tensor,
+        integrand: Field | None,
+        jump: Jump | None = None,
+        forcing: Forcing | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Path and integral for checked arguments; see :func:`pyro_seq.ops.odeint.odeint`."""
         if not self.is_dense or self.step_size is None:
-            return self._along(cut(times, self.step_size, self.nodes, initial), vector_field, initial, integrand, jump)
-        if jump is not None:
-            raise UnsupportedError(f"{self} does not stop at `times`, so it cannot jump there. Leave `is_dense` out.")
+            grid = cut(times, self.step_size, self.nodes, initial)
+            return self._along(grid, vector_field, initial, integrand, jump, forcing)
+        if jump is not None or forcing is not None:
+            what = "it cannot jump there" if forcing is None else "a step would see inputs of later times"
+            raise UnsupportedError(f"{self} does not stop at `times`, so {what}. Leave `is_dense` out.")
         even = EvenGrid(times, self.step_size, self.nodes, initial)
         states, integral = self._along(even.steps, vector_field, initial, integrand)
         path = even.read(states, even.slopes(vector_field, states))
@@ -67,15 +74,43 @@ class FixedStep:
         return path, even.read(integral[..., None], rates[..., None])[..., 0]
 
     def _along(
-        self, grid: TimeGrid, vector_field: Field, initial: Tensor, integrand: Field | None, jump: Jump | None = None
+        self,
+        grid: TimeGrid,
+        vector_field: Field,
+        initial: Tensor,
+        integrand: Field | None,
+        jump: Jump | None = None,
+        forcing: Forcing | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Path and integral at the ends of a grid."""
-        path, stages = _march(vector_field, initial, grid, self, keep_stages=integrand is not None, jump=jump)
+        drive = None
+        if forcing is not None:
+            assert grid.interval is not None and grid.share is not None
+            drive = forcing.within(grid.interval, grid.share)
+        path, stages = self._path(grid, vector_field, initial, jump, drive, has_stages=integrand is not None)
         if integrand is None:
             return path, None
         if not stages:
             return path, path.new_zeros(path.shape[:-1])
-        return path, _quadrature(integrand, torch.stack(stages), grid, self)
+        return path, _quadrature(integrand, torch.stack(stages), grid, self, drive)
+
+    def _path(
+        self,
+        grid: TimeGrid,
+        vector_field: Field,
+        initial: Tensor,
+        jump: Jump | None,
+        drive: Tensor | None,
+        *,
+        has_stages: bool,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """States at the wanted times and, if wanted, those of all stages."""
+        if jump is None and len(grid.lengths) and is_swept(vector_field, initial):
+            frames, stages = swept_march(vector_field, initial, grid, self, keep_stages=has_stages, drive=drive)
+        else:
+            frames, stages = march(vector_field, initial, grid, self, keep_stages=has_stages, jump=jump, drive=drive)
+        path = torch.stack(frames, -2)
+        return path if grid.ends.ndim == 1 else entries_at(path, grid.ends.unique(return_inverse=True)[1]), stages
 
 
 @rebuildable
@@ -120,15 +155,6 @@ class RK4(FixedStep):
     weights: ClassVar[tuple[float, ...]] = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
 
 
-def check_slope(slope: Tensor, state: Tensor) -> None:
-    """Refuse a field whose output is not shaped like the state: broadcasting would hide it."""
-    if slope.shape != state.shape:
-        raise ShapeError(
-            f"`vector_field` must return the shape of the state, {tuple(state.shape)}. Got {tuple(slope.shape)}. "
-            "If the field carries extra sample axes, expand `initial` to them first."
-        )
-
-
 def check_values(values: Tensor, states: Tensor) -> None:
     """Refuse an integrand that returns anything but one number a state."""
     if values.shape != states.shape[:-1]:
@@ -138,61 +164,14 @@ def check_values(values: Tensor, states: Tensor) -> None:
         )
 
 
-def _advance(state: Tensor, length: float | Tensor, slope: Tensor) -> Tensor:
-    if isinstance(length, float):
-        return torch.add(state, slope, alpha=length)
-    return torch.addcmul(state, length, slope)
-
-
-def _march(
-    vector_field: Field,
-    initial: Tensor,
-    grid: TimeGrid,
-    solver: FixedStep,
-    *,
-    keep_stages: bool,
-    jump: Jump | None = None,
-) -> tuple[Tensor, list[Tensor]]:
-    """Step through the grid. Returns the path and, if wanted, the states at which the field was evaluated."""
-    clock, arrivals = iter(grid.clock.unbind(0)), grid.arrivals(initial.device)
-    offsets = [grid.multiples(node, initial) for node in solver.nodes]
-    first = next(i for i, weight in enumerate(solver.weights) if weight)
-    scale = grid.multiples(solver.weights[first], initial)
-    ratios = [weight / solver.weights[first] for weight in solver.weights]
-    state = _after(jump, arrivals[0], initial)
-    frames, stages = [state], []
-    for step in range(len(grid.lengths)):
-        point = slope = total = state
-        for stage, ratio in enumerate(ratios):
-            if stage:
-                point = _advance(state, offsets[stage][step], slope)
-            slope = vector_field(next(clock), point)
-            check_slope(slope, point)
-            if keep_stages:
-                stages.append(point)
-            if stage == first:
-                total = slope
-            elif ratio:
-                total = torch.add(total, slope, alpha=ratio)
-        state = _advance(state, scale[step], total)
-        if step + 1 in arrivals:
-            state = _after(jump, arrivals[step + 1], state)
-            frames.append(state)
-    path = torch.stack(frames, -2)
-    return path if grid.ends.ndim == 1 else entries_at(path, grid.ends.unique(return_inverse=True)[1]), stages
-
-
-def _after(jump: Jump | None, arrival: Arrival, state: Tensor) -> Tensor:
-    """The state after what happens at a wanted time to the series that have reached one."""
-    if jump is None:
-        return state
-    moved = jump(arrival.time, state)
-    return moved if arrival.is_there is None else torch.where(arrival.is_there, moved, state)
-
-
-def _quadrature(integrand: Field, stages: Tensor, grid: TimeGrid, solver: FixedStep) -> Tensor:
+def _quadrature(
+    integrand: Field, stages: Tensor, grid: TimeGrid, solver: FixedStep, drive: Tensor | None = None
+) -> Tensor:
     """The integral by the solver's own nodes and weights, all stages evaluated in one call."""
-    values = integrand(grid.stacked_clock(stages[0]), stages)
+    driven: tuple[Tensor, ...] = ()
+    if drive is not None:
+        driven = (drive.reshape(len(drive), *[1] * (stages.ndim - drive.ndim), *drive.shape[1:]),)
+    values = integrand(grid.stacked_clock(stages[0]), stages, *driven)
     check_values(values, stages)
     by_stage = values.unflatten(0, (-1, len(solver.nodes))).unbind(1)
     slopes = sum(weight * value for weight, value in zip(solver.weights, by_stage, strict=True) if weight)

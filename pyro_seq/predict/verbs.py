@@ -53,7 +53,9 @@ def forecast(
         horizon: Number of steps after the last observed one, beyond the grid at the median spacing of its steps.
         times: Future time stamps (horizon,) or (series, horizon), in the unit of the data, or dates where the data have
             dates; ``data.calendar.dates(prediction.times)`` gives them back.
-        inputs: Inputs over the horizon (series, horizon, input_dim), for data that have inputs.
+        inputs: Inputs over the horizon (series, horizon, input_dim), for data that have inputs; where these have a
+            horizon already and neither `horizon` nor `times` is given, in place of theirs. Forecasts that differ in
+            `inputs` alone ask what would happen if: the past, and with the same seed all draws of it, stay.
         num_samples: Number of draws.
         chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations, or fewer where a
             model needs many numbers for each.
@@ -182,6 +184,10 @@ class _Condition(Messenger):
         self.draws = draws
         self.only_global = only_global
         self.chunk = slice(None)
+        self.is_horizon_alone = False
+
+    def _pyro_horizon_alone(self, msg: dict) -> None:
+        msg["value"], msg["done"] = self.is_horizon_alone, True
 
     def _pyro_sample(self, msg: dict) -> None:
         name = msg["name"]
@@ -219,6 +225,8 @@ def _extended(data: Sequences, horizon: int | None, times: Tensor | None, inputs
     """The data with the horizon that the arguments ask for, or with the one that they have."""
     if horizon is not None or times is not None:
         return data.extend(horizon=horizon, times=times, inputs=inputs)
+    if inputs is not None and data.horizon:
+        return data.extend(times=data.times[..., data.num_steps :], inputs=inputs)
     if inputs is not None:
         raise DataError(
             "`inputs` are those over the horizon that `horizon` or `times` adds. Got neither. Add one of them, or give "
@@ -280,6 +288,7 @@ def _predict(
 ) -> Prediction:
     """Run the model on draws, a chunk of them at a time, and keep `steps` of it, shared or (series, time)."""
     times = data.times[..., steps] if isinstance(steps, slice) else _picked(data.times.expand(len(data), -1), steps)
+    condition.is_horizon_alone = isinstance(steps, slice) and steps.start == data.num_steps
     chunks: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
     if chunk_size is None:
         numbers = data.times.shape[-1] * data.values[:, :1].numel() * model.numbers_per_entry(draws)
@@ -306,7 +315,7 @@ def _read(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     shape = (num_samples, data.num_series)
     samples, means, latents = [], [], {}
-    skipped = steps.start if isinstance(steps, slice) else 0
+    skipped = steps.start - (0 if "x" in trace.nodes else data.num_steps) if isinstance(steps, slice) else 0
     for name, site in trace.nodes.items():
         if site["type"] != "sample" or site_is_subsample(site):
             continue
