@@ -15,6 +15,7 @@ from pyro_seq.model import over_samples
 from pyro_seq.nn.components import Cycle, GaussianNoise, Level, StudentTNoise, Trend
 from pyro_seq.posterior import prediction_context
 from pyro_seq.testing import check_model
+from pyro_seq.training.schedules import Cosine
 
 QUIET = ps.Trainer(progress=False, accelerator="cpu")
 
@@ -176,7 +177,7 @@ def test_intervals_hold_what_comes_and_the_degrees_are_found():
     scores = {}
     for noise in (StudentTNoise(), GaussianNoise()):
         model = ps.StructuralSeries(Level(), noise=noise).double()
-        posterior = ps.fit(model, train, ps.SVI(num_steps=150, learning_rate=0.1), trainer=QUIET)
+        posterior = ps.fit(model, train, ps.SVI(num_steps=200, learning_rate=0.1, schedule=Cosine(200)), trainer=QUIET)
         scores[noise] = ps.evaluate(posterior, data, ps.Forecasting(60), num_samples=400).means()
         if noise.has_weights:
             drawn = posterior.draws(train, 200)["coordinates"][:, 0]
