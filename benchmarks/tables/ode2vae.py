@@ -49,11 +49,11 @@ NOTES = {
         "angle gives 0.0009. Training uses random cyclic shifts of its sequences, which are full turns."
     ),
     "mocap": (
-        "MSE in squared degrees, last iterate, no selection. The ten seeds are of an earlier state of the code; seeds 0 "
-        "and 1 by this one have 6.76 and 5.95. The field is deterministic here, that of the paper is "
-        "Bayesian: see below. Published on this split: ODE2VAE-KL "
-        "8.09 ± 1.95, latent ODE 5.98, latent SDE 4.03 (the last two: Li et al. 2020). There are four test sequences: "
-        "their spread, not that over seeds, is what limits the comparison."
+        "MSE in squared degrees, last iterate, no selection. The ten seeds are of an earlier state of the code; seeds"
+        " 0 and 1 by this one have 6.76 and 5.95. The field is deterministic here, that of the paper is Bayesian: see"
+        " below. Published on this split: ODE2VAE-KL 8.09 ± 1.95, latent ODE 5.98, latent SDE 4.03 (the last two: Li "
+        "et al. 2020). There are four test sequences: their spread, not that over seeds, is what limits the "
+        "comparison."
     ),
     "mocap-units": (
         "As above but for the emission, in units of each joint angle: small ones count as much as large ones in the "
