@@ -37,7 +37,7 @@ class _Adapts(Protocol):
 class SequenceModel(nn.Module):
     """Base of every model: write `model(data)`, `guide(data)` and `dims`, and all verbs and methods work.
 
-    The rules that the generic verbs rely on:
+    The rules that the generic verbs rely on, to which `pyro_seq.testing.check_model` holds a model:
 
     * The observation site is ``x`` (written by `observe`), its continuation ``x_future``.
     * ``series`` is the only plate (`series`), and global latents are sampled above it, each as one flat site.
@@ -55,9 +55,6 @@ class SequenceModel(nn.Module):
         has_guide: False for a model, or one built from parts, that has no guide and is inferred by chains alone.
         renamed_parts: Parts whose names have changed, ``{"old.": "new."}``, so that earlier files still load.
         time_scale: Time stamps per unit of model time (buffer), set by `adapt`: the typical step of training.
-
-    See Also:
-        `pyro_seq.testing.check_model`, which holds a model against these rules.
     """
 
     dims: ClassVar[dict[str, tuple[str, ...]]] = {}
@@ -138,6 +135,11 @@ class SequenceModel(nn.Module):
         return True
 
     @property
+    def sites_without_mode(self) -> tuple[str, ...]:
+        """Latents that scale other ones: the joint density of both has no highest point that means anything."""
+        return ()
+
+    @property
     def has_dreams(self) -> bool:
         """Whether a guide may learn from draws: these look like data, and it reads more than single frames."""
         return self.reads_series and not self.is_conditional
@@ -198,7 +200,7 @@ class SequenceModel(nn.Module):
     def prepare(self, data: Sequences) -> Sequences:
         """The same data with what `model` and `guide` both compute from them in ``context``, worked out once for both.
 
-        Called before both by the methods and the verbs, but not by plain Pyro: they must compute it when it is absent.
+        Called before both by methods and verbs, but not by plain Pyro: they must compute it when it is absent.
         """
         return data
 
@@ -210,11 +212,14 @@ class SequenceModel(nn.Module):
         """Draws of latents that `model` integrates out, given draws of the others; predictions carry them along."""
         return {}
 
-    def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> TorchDistribution:
-        """Law of the seen steps given draws (sample, 1, event) of what all series share; batch (sample, series).
+    def numbers_per_entry(self, draws: Mapping[str, Tensor]) -> int:
+        """About how many numbers each draw of each entry takes in a prediction, by which verbs share out draws."""
+        return 1
 
-        It is what `model` has at ``x``, where that integrates out all that belongs to a series, as `LinearGaussian`
-        does. Override it where `model` draws latents of series that have a closed form. `start_filter` needs it.
+    def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> TorchDistribution:
+        """Law of the seen steps given draws (sample, 1, event) of what all series share; `start_filter` needs it.
+
+        It is what `model` has at ``x``, batch (sample, series). Override it where that draws latents of a closed form.
 
         Raises:
             UnsupportedError: When `model` draws latents of single series.
@@ -356,8 +361,7 @@ def is_latent(site: Mapping[str, Any]) -> bool:
 
 def is_random(site: Mapping[str, Any]) -> bool:
     """True for a site of a trace with a density: sampled or observed, neither deterministic nor the plate's own."""
-    is_sample = site["type"] == "sample" and not site_is_subsample(site)
-    return is_sample and not site["infer"].get("_deterministic")
+    return site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic")
 
 
 def is_local(site: Mapping[str, Any]) -> bool:

@@ -15,10 +15,10 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.factors_given_series import FactorsGivenSeries
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.distributions.ornstein_uhlenbeck import OrnsteinUhlenbeck
-from pyro_seq.door import require_inputs
 from pyro_seq.errors import ShapeError, UnsupportedError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.emission import GaussianEmission
+from pyro_seq.nn.known_inputs import require_inputs
 from pyro_seq.nn.student_t import StudentTEmission
 from pyro_seq.nn.units import StandardiseInputs
 from pyro_seq.ops.kalman import LinearGaussianParameters

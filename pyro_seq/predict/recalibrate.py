@@ -44,6 +44,7 @@ class Recalibrated:
             wide. One number where `is_pooled`, a share of half the width of each interval.
         num_samples: Draws behind each interval.
         seed: Of the draws.
+        is_pooled: One margin for all steps and variables.
     """
 
     posterior: Posterior

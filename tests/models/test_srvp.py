@@ -453,7 +453,7 @@ def test_errors_name_the_argument():
         small_model(encoder=ChainEncoder(6, 3, 2))
     with pytest.raises(DataError, match=r"`data.values` must lie in \[0, 1\]. Got \[0, 255\]"):
         forecast(posterior, Sequences(torch.tensor([0.0, 255.0]).double().expand(2, 5, *SHAPE[:2], 4, 2).flatten(-2)))
-    with pytest.raises(UnsupportedError, match="`data.inputs` is given, but SRVP has no inputs"):
+    with pytest.raises(ShapeError, match="`data.inputs` must have 0 entries a step, the `input_dim` of the transition"):
         reconstruct(posterior, dataclasses.replace(data, inputs=torch.rand(2, STEPS, 1)))
     with pytest.raises(DataError, match="`data` must have at least one seen frame a series"):
         reconstruct(posterior, data.hide(torch.tensor([[True], [False]]).expand(-1, STEPS)))
