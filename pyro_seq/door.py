@@ -38,7 +38,8 @@ def require_data(
         data: What must be `Sequences` that fit it.
         name: Of the argument, for the message.
         has_device: Whether the data must be where the model is; not where training moves both.
-        has_units: Whether steps must be as long as in the training data; not where new units are taken.
+        has_units: Whether steps must be as long as in the training data, and columns have their names; not where new
+            units are taken.
         has_values: Whether values are looked at, and should not be far from those of the training data.
 
     Raises:
@@ -60,6 +61,8 @@ def require_data(
                 f"`{name}` and `model` must be on one device. Got {data.device} and {parameter.device} "
                 f"(`{parameter_name}`). Move one: `{name}.to('{parameter.device}')` or `model.to('{data.device}')`."
             )
+    if has_units:
+        model.check_names(data, name)
     model.check(data)
     if has_units:
         model.check_units(data)
@@ -70,6 +73,12 @@ def require_data(
 def require_inputs(data: Sequences, input_dim: int, owner: str) -> None:
     """Refuse inputs of another size than the `input_dim` of their `owner`."""
     size = 0 if data.inputs is None else data.inputs.shape[-1]
+    if data.static is not None and size + data.static.shape[-1] == input_dim:
+        raise ShapeError(
+            f"`data.inputs` must have {input_dim} entries a step, the `input_dim` of the {owner}. Got {size}, and "
+            f"{data.static.shape[-1]} static covariates beside them. Make these inputs, too: "
+            "`data.with_static_as_inputs()`."
+        )
     if size != input_dim:
         raise ShapeError(
             f"`data.inputs` must have {input_dim} entries a step, the `input_dim` of the {owner}. Got {size}. Make the "

@@ -15,13 +15,11 @@ from torch import Tensor, nn
 
 from pyro_seq._plain_pyro import warn_of_plain_training
 from pyro_seq._process import process_state
-from pyro_seq.data import Sequences
+from pyro_seq.data import Labels, Sequences
 from pyro_seq.distributions import PathDistribution
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError, shape_text
 from pyro_seq.nn.seen_range import SeenRange
-from pyro_seq.ops._time_unit import typical_step, warn_of_bursts, warn_of_other_unit
-
-EVEN = 1e-3  # share of a step by which time stamps may be off an even grid
+from pyro_seq.ops._time_unit import EVEN, are_even, rounding, typical_step, warn_of_bursts, warn_of_other_unit
 
 
 @runtime_checkable
@@ -142,11 +140,17 @@ class SequenceModel(nn.Module):
         """Whether a guide may learn from draws: these look like data, and it reads more than single frames."""
         return self.reads_series and not self.is_conditional
 
+    @property
+    def labels(self) -> Labels:
+        """What variables and inputs were called in training, where they had names."""
+        return self._seen.names.labels
+
     def take_units(self, data: Sequences, *, again: bool = False) -> None:
         """`adapt` to `data`, unless the model has units: weights that were trained in some are worth nothing in others.
 
         A model has units once it was fitted or its weights were loaded. With `again` they are taken anew.
         """
+        self._seen.names.take(data.labels, again=again)
         if again or not self._has_units:
             self.adapt(data)
             self._has_units = True
@@ -182,6 +186,10 @@ class SequenceModel(nn.Module):
                 f"steps. Got steps of {step:g}. Convert the time stamps to the unit of training, put the series on its "
                 "grid with hidden steps between, or train on such data: `fit(..., readapt=True)`."
             )
+
+    def check_names(self, data: Sequences, name: str = "data") -> None:
+        """Refuse variables and inputs with other names than in training, or in another order; verbs call it."""
+        self._seen.names.require_same(data.labels, name)
 
     def check_range(self, data: Sequences) -> None:
         """Warn of values and inputs far outside of what the training data had; verbs that look at them call it.
@@ -304,19 +312,6 @@ class SequenceModel(nn.Module):
 def _knows_units(model: SequenceModel, _: Any) -> None:
     """Weights that were loaded come with the units that they were trained in."""
     model._has_units = model._has_time_unit = True
-
-
-def rounding(times: Tensor) -> float:
-    """The largest error of a difference of two time stamps, each rounded to double precision once."""
-    return torch.finfo(torch.float64).eps * float(times.abs().max()) if times.numel() else 0.0
-
-
-def are_even(gaps: Tensor, times: Tensor) -> bool:
-    """True for steps of one length up to the share `EVEN` of it, and up to the rounding of the time stamps."""
-    if not gaps.numel():
-        return True
-    step = gaps.median()
-    return float((gaps - step).abs().max()) <= EVEN * float(step) + 2 * rounding(times)
 
 
 def _over_time(emission: TorchDistribution, data: Sequences, masked: bool) -> TorchDistribution:

@@ -15,11 +15,12 @@ from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.model import EVEN, SequenceModel, rounding
+from pyro_seq.model import SequenceModel
 from pyro_seq.nn.components.assembly import Grid, assemble, contributions
 from pyro_seq.nn.components.component import Component, Structure
 from pyro_seq.nn.components.parameter import Parameter, positive
 from pyro_seq.nn.components.series_units import SeriesUnits
+from pyro_seq.ops._time_unit import EVEN, rounding
 from pyro_seq.ops.kalman import LinearGaussianParameters
 
 # without a floor the likelihood of a series that holds no surprise, such as a constant one, has no maximum

@@ -14,6 +14,7 @@ from pyro_seq._arguments import is_positive, keep_whole, require, seed_number, w
 from pyro_seq._process import process_state
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences
+from pyro_seq.data._columns import require_same_names
 from pyro_seq.data._validation import widen
 from pyro_seq.door import require_posterior, require_type
 from pyro_seq.errors import DataError, ShapeError
@@ -257,6 +258,7 @@ def evaluate_baselines(train: Sequences, data: Sequences, task: Task, *, period:
     require_type(data, Sequences, "data")
     if train.obs_shape != data.obs_shape:
         raise ShapeError(f"`train` must have observations like `data`, {data.obs_shape}. Got {train.obs_shape}.")
+    require_same_names(data.labels, train.labels, "data", "train.labels")
     _require_task(task)
     given, missing = task.given(data), _never_seen(train, data, task)
     truth, mask = scored_truth(data, task)

@@ -23,7 +23,8 @@ from pyro_seq.data.calendar import Calendar
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.door import require_data, require_posterior, require_type
 from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.model import EVEN, SequenceModel, is_latent, is_local, rounding
+from pyro_seq.model import SequenceModel, is_latent, is_local
+from pyro_seq.ops._time_unit import EVEN, rounding
 from pyro_seq.ops.kalman import step
 from pyro_seq.ops.kalman.routines import FilterResult
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
