@@ -211,7 +211,7 @@ def evaluate(
         scores_of(slice(start, start + size), mixed_seed(seed, number) >> 2 if number else seed)
         for number, start in enumerate(range(0, data.num_series, size))
     ]
-    scores = joined(rounds)
+    scores = joined(rounds)._replace(variables=data.labels.variables)
     if isinstance(posterior, GuidePosterior):
         _warn_of_narrow(scores, num_samples)
     return scores
@@ -278,7 +278,8 @@ def evaluate_baselines(train: Sequences, data: Sequences, task: Task, *, period:
     if train.num_steps < data.num_steps:
         note = f"needs training series of {data.num_steps} steps, as in `data`; those of `train` have {train.num_steps}"
         nearest = no_scores(NEAREST, rows["training mean"].mse, note)
-    return [*rows.values(), *([] if nearest is None else [nearest])]
+    found = [*rows.values(), *([] if nearest is None else [nearest])]
+    return [scores._replace(variables=data.labels.variables) for scores in found]
 
 
 def baselines(train: Sequences, data: Sequences, task: Task) -> dict[str, Tensor]:
@@ -292,7 +293,12 @@ def _never_seen(train: Sequences, data: Sequences, task: Task) -> str:
     """Which scored entries no training series shows."""
     scored = task.scored(data).flatten(0, 1).any(0)
     entries = [tuple(entry) for entry in (scored & ~train.entry_mask.flatten(0, 1).any(0)).nonzero().tolist()]
-    return f"no series of `train` shows the entries {entries}" if entries else ""
+    names = data.labels.variables
+    return (
+        f"no series of `train` shows the entries {[names[e[0]] for e in entries] if names else entries}"
+        if entries
+        else ""
+    )
 
 
 def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task: Task, *, note: str = "") -> Scores:
@@ -313,7 +319,8 @@ def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task
     is_said = bool(note) or bool(mean[mask.to(mean.device)].isfinite().all())
     require(is_said, "mean", "finite where it is scored, or a `note` must say why it is not", mean)
     naive = _naive_error(task.given(data), None)
-    return score_draws(name, mean, samples, truth, mask, naive=naive, note=note)
+    scores = score_draws(name, mean, samples, truth, mask, naive=naive, note=note)
+    return scores._replace(variables=data.labels.variables)
 
 
 def scored_truth(data: Sequences, task: Task) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from pyro_seq._style import MODEL, MUTED, SERIES, TRUTH, add_legend, as_numpy, new_figure, tidy
 from pyro_seq.diagnostics.calibration import CalibrationCurve
-from pyro_seq.diagnostics.plots.style import MODEL, MUTED, SERIES, TRUTH, add_legend, as_numpy, new_figure, tidy
 from pyro_seq.errors import DataError
 
 

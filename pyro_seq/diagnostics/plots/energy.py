@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from pyro_seq.diagnostics.plots.style import SERIES, add_legend, as_numpy, new_figure, tidy
+from pyro_seq._style import SERIES, add_legend, as_numpy, new_figure, tidy
 from pyro_seq.errors import DataError, ShapeError
 
 _SPAN = 15.0  # nats above the lowest energy that colours tell apart

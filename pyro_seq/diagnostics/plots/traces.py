@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from pyro_seq._style import SERIES, new_figure, tidy
 from pyro_seq.diagnostics.convergence import entry_names, select
-from pyro_seq.diagnostics.plots.style import SERIES, new_figure, tidy
 
 
 def plot_trace(idata: Any, names: Sequence[str], *, max_entries: int = 6) -> Figure:

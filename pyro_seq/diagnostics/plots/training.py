@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyro_seq.diagnostics.plots.style import ACCENT, MODEL, add_legend, new_figure, tidy
+from pyro_seq._style import ACCENT, MODEL, add_legend, new_figure, tidy
 from pyro_seq.errors import DataError
 
 
