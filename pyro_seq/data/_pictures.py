@@ -129,7 +129,7 @@ def _shade(panel: Axes, times: Tensor, calendar: Calendar | None) -> None:
 def date_axis(panel: Axes, calendar: Calendar | None, *, has_year: bool = True) -> None:
     """Few short dates along the axis, in the time zone of the data."""
     if calendar is not None:
-        locator = AutoDateLocator(tz=calendar.tz, minticks=3, maxticks=6)
+        locator = AutoDateLocator(tz=calendar.tz, minticks=3, maxticks=8)
         panel.xaxis.set_major_locator(locator)
         panel.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=calendar.tz))
         panel.xaxis.get_offset_text().set(fontsize=8, visible=has_year)

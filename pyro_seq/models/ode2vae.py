@@ -288,5 +288,5 @@ def _emission(obs_shape: tuple[int, ...], dim: int, emission: Emission | None) -
     if len(obs_shape) == 3:
         emission = BernoulliEmission() if emission is None else emission
         if emission.decoder is None:
-            emission.decoder = ConvDecoder(dim, obs_shape)
+            emission.decoder = emission.heads(lambda: ConvDecoder(dim, obs_shape))
     return frame_emission(obs_shape, dim, emission)

@@ -140,7 +140,8 @@ class SRVP(SequenceModel):
         self.initial_prior = StandardNormal() if initial_prior is None else initial_prior
         self.emission = PixelEmission() if emission is None else emission
         if self.emission.decoder is None:
-            self.emission.decoder = architecture.decoder(content_dim + self.state_dim, self.obs_shape)
+            latent_dim = content_dim + self.state_dim
+            self.emission.decoder = self.emission.heads(lambda: architecture.decoder(latent_dim, self.obs_shape))
         self.has_skips = bool(getattr(self.emission.decoder, "has_skips", False))
         code_dim = self.frame_encoder.code_dim
         self.content = Content(code_dim, content_dim, num_frames) if content_dim else None

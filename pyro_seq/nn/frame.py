@@ -81,5 +81,7 @@ def frame_emission(obs_shape: tuple[int, ...], dim: int, emission: Emission | No
     if emission is None:
         emission = BernoulliEmission() if is_image else GaussianEmission()
     if emission.decoder is None:
-        emission.decoder = SubPixelDecoder(dim, obs_shape) if is_image else MLPDecoder(dim, obs_shape)
+        emission.decoder = emission.heads(
+            lambda: SubPixelDecoder(dim, obs_shape) if is_image else MLPDecoder(dim, obs_shape)
+        )
     return emission

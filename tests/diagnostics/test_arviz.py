@@ -79,15 +79,18 @@ def test_labels_of_the_data(make_posterior, make_data):
 def test_times_are_dates_where_the_data_have_dates(make_posterior, make_data, tz, tmp_path):
     days = pd.date_range("2024-03-29", periods=8, freq="D", tz=tz)
     data = dataclasses.replace(make_data(), times=days)
-    idata = to_arviz(make_posterior(), data, num_samples=2)
+    posterior = make_posterior()
+    posterior.model.take_units(data)
+    idata = to_arviz(posterior, data, num_samples=2)
     utc = days if tz is None else days.tz_convert("UTC").tz_localize(None)
     assert list(pd.to_datetime(idata["observed_data"]["time"].values)) == list(utc[:6])
     assert list(pd.to_datetime(idata["predictions"]["time"].values)) == list(utc[6:])
     save_netcdf(idata, tmp_path / "dates.nc")
     again = load_netcdf(tmp_path / "dates.nc")
     assert list(pd.to_datetime(again["predictions"]["time"].values)) == list(utc[6:])
-    own = dataclasses.replace(data, times=np.stack([(utc + pd.Timedelta(hours=n)).to_numpy() for n in range(5)]))
-    stamps = to_arviz(make_posterior(), own, num_samples=2)["observed_data"]["time_stamp"]
+    later = 3600 * torch.arange(5.0)[:, None]
+    own = dataclasses.replace(data, times=data.times + later)
+    stamps = to_arviz(posterior, own, num_samples=2)["observed_data"]["time_stamp"]
     assert stamps.dims == ("series", "time") and pd.Timestamp(stamps.values[3, 0]) == utc[0] + pd.Timedelta(hours=3)
 
 
