@@ -9,6 +9,7 @@ import torch
 
 from pyro_seq.data import Sequences
 from pyro_seq.data._validation import widen
+from pyro_seq.data.labels import shortened
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.model import SequenceModel
 
@@ -80,9 +81,10 @@ def require_inputs(data: Sequences, input_dim: int, owner: str) -> None:
             "`data.with_static_as_inputs()`."
         )
     if size != input_dim:
+        remedy = "Give the data those of training" if not size else "Select them" if input_dim else "Leave inputs out"
         raise ShapeError(
-            f"`data.inputs` must have {input_dim} entries a step, the `input_dim` of the {owner}. Got {size}. Make the "
-            f"model with `input_dim={size}`, or leave inputs out."
+            f"`data.inputs` must have {input_dim} entries a step, the `input_dim` of the {owner}. Got {size}. {remedy}"
+            f", or make the model with `input_dim={size}`."
         )
 
 
@@ -91,6 +93,28 @@ def require_posterior(posterior: Any) -> None:
     if not isinstance(getattr(posterior, "model", None), SequenceModel) or not hasattr(posterior, "draws"):
         raise DataError(
             f"`posterior` must be what `fit` returned. Got {type(posterior).__name__}. Fit the model first."
+        )
+
+
+def warn_of_unseen(data: Sequences) -> None:
+    """Say which variables of training data are never observed: what is predicted of them are guesses.
+
+    Raises:
+        DataError: When nothing at all is observed.
+    """
+    is_seen = data.entry_mask.flatten(0, 1).any(0)
+    if not bool(is_seen.any()):
+        raise DataError("`data` must show at least one value. Got none that is observed. Check `mask`, and NaN.")
+    if is_seen.ndim == 1 and not bool(is_seen.all()):
+        names = data.labels.of("variables", is_seen.shape)
+        kept = [place for place, seen in enumerate(is_seen.tolist()) if seen]
+        unseen = [names[place] for place, seen in enumerate(is_seen.tolist()) if not seen]
+        call = f"data.select(variables={[names[place] for place in kept]})"
+        warnings.warn(
+            f"`data` never show {shortened(unseen)}: nothing is learned of them, and what is predicted are guesses. "
+            f"Leave them out: `{call if data.labels.variables else f'data.values[..., {kept}]'}`.",
+            UserWarning,
+            stacklevel=4,
         )
 
 

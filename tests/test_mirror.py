@@ -40,6 +40,7 @@ OTHERS = {
     "test_kinds_of_values.py": "emissions of every kind through models, files and verbs",
     "test_make_believe_gpu.py": "every model, method and verb on a device that is only said to be one",
     "test_mirror.py": "the names of the tests",
+    "test_mistakes.py": "what is easily got wrong with tables, from reading to predicting",
     "test_names.py": "names of columns at every verb",
     "test_new_model.py": "a page of the manual",
     "test_public_api.py": "names of the package",

@@ -79,6 +79,15 @@ def _places(labels: Labels, axis: str, names: Any) -> list[int]:
     return [known.index(name) for name in names]
 
 
+def _categories(wanted: Sequence[str], others: list[str]) -> str:
+    """Index and argument that give a column the categories it is known with, where others have come."""
+    for column in (name.partition("=")[0] for name in others if "=" in name):
+        known = [name.partition("=")[2] for name in wanted if name.startswith(f"{column}=")]
+        if known:
+            return f"[{column!r}], categories={known}"
+    return ""
+
+
 def require_same_names(labels: Labels, known: Labels, name: str, place: str, *, way_out: str = "") -> None:
     """Refuse names that are not those of other data, in their order; what has no names is taken as it is.
 
@@ -107,6 +116,8 @@ def require_same_names(labels: Labels, known: Labels, name: str, place: str, *, 
             got = f"also {shortened(strange)}: {shortened(came)}" if strange else got
             names = list(wanted) if len(wanted) <= _LISTED else f"{place}.{axis}"
             remedy = f"Select them by name: `{name}.select({axis}={names})`"
+        if entries := _categories(wanted, [*missing, *strange]):
+            remedy = f"Read {name} with the categories of training: `pandas.Categorical(frame{entries})`"
         if axis == "inputs" and set(missing) and set(missing) <= set(labels.static or ()):
             remedy = f"Make inputs of static covariates: `{name}.with_static_as_inputs()`"
         raise DataError(

@@ -10,7 +10,7 @@ from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.data._columns import require_same_names
-from pyro_seq.door import require_data, require_type
+from pyro_seq.door import require_data, require_type, warn_of_unseen
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.infer.measured import measure, measuring_parts
 from pyro_seq.model import SequenceModel
@@ -82,6 +82,8 @@ def fit(
     require(isinstance(readapt, bool), "readapt", "True or False", readapt)
     seed = seed_number(seed)
     _check(model, method, data, "data", readapt)
+    if isinstance(data, Sequences):
+        warn_of_unseen(data)
     if validation is not None:
         _check(model, method, validation, "validation", readapt)
         if validation.obs_shape != data.obs_shape:
