@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_seq._arguments import real_number, require
 from pyro_seq._random import isolated_rng
-from pyro_seq.data import Labels, Sequences, _frames
+from pyro_seq.data import Labels, Sequences, _frames, _pictures
 from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import DataError, shape_text
 from pyro_seq.model import SequenceModel, is_latent, local_parameters, over_samples
@@ -126,9 +126,7 @@ class Prediction:
         Example:
             >>> forecast(posterior, data, horizon=12).plot(data, variables=["pulse"])  # doctest: +SKIP
         """
-        from pyro_seq.data._pictures import plot_prediction  # matplotlib takes a while to import
-
-        return plot_prediction(self.samples, self.times, self.labels, self.calendar, data, series, variables)
+        return _pictures.plot_prediction(self.samples, self.times, self.labels, self.calendar, data, series, variables)
 
     def _repr_html_(self) -> str:
         return _frames.as_html(self, self._beginning() if self.samples.ndim == 4 else None)

@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_seq._arguments import require
@@ -20,6 +17,9 @@ from pyro_seq.data.labels import Labels
 from pyro_seq.errors import ShapeError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from pyro_seq.data.sequences import Sequences
 
 LEVELS = (0.9, 0.5)
@@ -129,6 +129,8 @@ def _shade(panel: Axes, times: Tensor, calendar: Calendar | None) -> None:
 def date_axis(panel: Axes, calendar: Calendar | None, *, has_year: bool = True) -> None:
     """Few short dates along the axis, in the time zone of the data."""
     if calendar is not None:
+        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
         locator = AutoDateLocator(tz=calendar.tz, minticks=3, maxticks=8)
         panel.xaxis.set_major_locator(locator)
         panel.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=calendar.tz))

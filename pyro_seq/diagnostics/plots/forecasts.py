@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from pyro_seq._style import new_figure, tidy, time_label
 from pyro_seq.data import Sequences
 from pyro_seq.data._pictures import axis_values, date_axis, draw_fan, draw_truth
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.posterior import Prediction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MAX_PANELS = 6
 
