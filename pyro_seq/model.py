@@ -150,7 +150,7 @@ class SequenceModel(nn.Module):
 
         A model has units once it was fitted or its weights were loaded. With `again` they are taken anew.
         """
-        self._seen.names.take(data.labels, again=again)
+        self._seen.take_names(data.labels, again=again)
         if again or not self._has_units:
             self.adapt(data)
             self._has_units = True

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_seq.data import Sequences
+from pyro_seq.data import Labels, Sequences
 from pyro_seq.data._validation import widen
 from pyro_seq.nn.saved_state import shape_by_data, take_shape
 from pyro_seq.nn.seen_names import SeenNames
@@ -51,6 +51,11 @@ class SeenRange(nn.Module):
             for name, extreme, unknown in (("low", low, -math.inf), ("high", high, math.inf)):
                 take_shape(self, tuple(extreme.shape), name + kind)
                 getattr(self, name + kind).copy_(torch.where(is_known, extreme, unknown))
+
+    def take_names(self, labels: Labels, *, again: bool = False) -> None:
+        """Keep the names of variables and inputs, where there were none yet; with `again` in any case."""
+        self.names.take(labels, again=again)
+        self.names.to(self.low.device)
 
     def warn_of_far(self, data: Sequences) -> None:
         """One warning that names the variables with values far outside.

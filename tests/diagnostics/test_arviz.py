@@ -15,7 +15,8 @@ import torch
 from pyro_seq.data import Labels, Sequences
 from pyro_seq.diagnostics import load_netcdf, save_netcdf, to_arviz
 from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.posterior import StoredPosterior
+from pyro_seq.models import DynamicFactors
+from pyro_seq.posterior import GuidePosterior, StoredPosterior
 from pyro_seq.predict.verbs import forecast, reconstruct
 from tests.toy import NOISE, make_lines
 from tests.toy import make_data as make_line_data
@@ -92,6 +93,13 @@ def test_times_are_dates_where_the_data_have_dates(make_posterior, make_data, tz
     own = dataclasses.replace(data, times=data.times + later)
     stamps = to_arviz(posterior, own, num_samples=2)["observed_data"]["time_stamp"]
     assert stamps.dims == ("series", "time") and pd.Timestamp(stamps.values[3, 0]) == utc[0] + pd.Timedelta(hours=3)
+
+
+def test_inputs_have_their_names_and_times():
+    data = Sequences(torch.randn(3, 5, 1), inputs=torch.rand(3, 5, 2), labels=Labels(inputs=["dose", "age"]))
+    posterior = GuidePosterior(DynamicFactors((1,), 1, input_dim=2))
+    inputs = to_arviz(posterior, data, num_samples=2)["constant_data"]["inputs"]
+    assert list(inputs["input"].values) == ["dose", "age"] and list(inputs["input_time"].values) == [0, 1, 2, 3, 4]
 
 
 def test_image_axes_have_names(make_posterior, make_data):

@@ -8,6 +8,8 @@ import torch
 from pyro_seq.data import Labels
 from pyro_seq.errors import DataError
 from pyro_seq.nn.seen_names import SeenNames
+from pyro_seq.nn.seen_range import SeenRange
+from tests.make_believe_gpu import make_believe_gpu
 
 ODD = ("Blutdruck (mmHg)", "température, °C", '"a\\b"')
 
@@ -50,3 +52,10 @@ def test_long_lists_of_names_are_told_by_where_they_are():
 def test_precision_and_place_of_a_model_leave_names_alone():
     names = knowing(variables=ODD).to(torch.float64).half()
     assert names.labels.variables == ODD
+
+
+def test_names_are_where_the_range_is():
+    with make_believe_gpu() as device:
+        seen = SeenRange().to(device)
+        seen.take_names(Labels(variables=ODD))
+        assert seen.names.text.device == device and seen.names.labels.variables == ODD
