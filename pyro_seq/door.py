@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from pyro_seq.data import Sequences
+from pyro_seq.data._columns import require_same_names
 from pyro_seq.data._validation import widen
 from pyro_seq.data.labels import shortened
-from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
 
 _REMEDIES = {SequenceModel: "Build one, such as `ODE2VAE(obs_shape=(2,))`", Sequences: "Wrap it: `Sequences(values)`"}
@@ -63,29 +64,13 @@ def require_data(
                 f"(`{parameter_name}`). Move one: `{name}.to('{parameter.device}')` or `model.to('{data.device}')`."
             )
     if has_units:
-        model.check_names(data, name)
+        way_out = ", or train on such data: `fit(..., readapt=True)`"
+        require_same_names(data.labels, model.labels, name, "posterior.model.labels", way_out=way_out)
     model.check(data)
     if has_units:
         model.check_units(data)
     if has_units and has_values:
         model.check_range(data)
-
-
-def require_inputs(data: Sequences, input_dim: int, owner: str) -> None:
-    """Refuse inputs of another size than the `input_dim` of their `owner`."""
-    size = 0 if data.inputs is None else data.inputs.shape[-1]
-    if data.static is not None and size + data.static.shape[-1] == input_dim:
-        raise ShapeError(
-            f"`data.inputs` must have {input_dim} entries a step, the `input_dim` of the {owner}. Got {size}, and "
-            f"{data.static.shape[-1]} static covariates beside them. Make these inputs, too: "
-            "`data.with_static_as_inputs()`."
-        )
-    if size != input_dim:
-        remedy = "Give the data those of training" if not size else "Select them" if input_dim else "Leave inputs out"
-        raise ShapeError(
-            f"`data.inputs` must have {input_dim} entries a step, the `input_dim` of the {owner}. Got {size}. {remedy}"
-            f", or make the model with `input_dim={size}`."
-        )
 
 
 def require_posterior(posterior: Any) -> None:

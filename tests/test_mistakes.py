@@ -62,7 +62,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "all inputs are missing": (
         lambda: ps.impute(fitted(dosed()), read(frame())),
-        r"`data.inputs` must have 1 entries a step, .*Got 0\. Give the data those of training, or",
+        r"`data.inputs` must have 1 entries a step, .*Got 0\. Pass them, `inputs=`",
     ),
     "class 7 of 5": (
         lambda: one_hot(np.full((1, 2, 1), 7.0), 5),

@@ -101,7 +101,7 @@ def test_other_names_are_refused_with_what_mends_them(posterior, change, text):
 
 def test_static_covariates_without_names_are_missed_by_number(posterior):
     data = table()
-    with pytest.raises(ShapeError, match=r"Got 1, and 1 static covariates beside them.*with_static_as_inputs\(\)`"):
+    with pytest.raises(ShapeError, match=r"Got 1\. Make inputs .* too: `data.with_static_as_inputs\(\)`"):
         ps.reconstruct(
             posterior, replace(data, inputs=data.inputs[..., :1], static=data.inputs[:, 0, 1:], labels=Labels())
         )

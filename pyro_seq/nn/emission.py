@@ -49,6 +49,11 @@ class Emission(nn.Module):
         super().__init__()
         self.register_module("decoder", decoder)
 
+    @property
+    def input_dim(self) -> int:
+        """Size of the inputs that the decoder reads after the position: those of an `InputDecoder`."""
+        return getattr(self.decoder, "input_dim", 0)
+
     def heads(self, make: Callable[[], nn.Module]) -> nn.Module:
         """The decoder that a model gives this emission, of what makes the model's default one: as it is, or several."""
         return make()

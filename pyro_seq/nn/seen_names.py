@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_seq.data import Labels
-from pyro_seq.data._columns import COLUMNS, require_same_names
+from pyro_seq.data._columns import COLUMNS
 
 
 class SeenNames(nn.Module):
@@ -37,15 +37,6 @@ class SeenNames(nn.Module):
         known = {} if again else self.labels.plain()
         names = {axis: found for axis, found in labels.plain().items() if axis in COLUMNS} | known
         self.text = torch.frombuffer(bytearray(json.dumps(names).encode()), dtype=torch.uint8) if names else None
-
-    def require_same(self, labels: Labels, name: str) -> None:
-        """Refuse data whose columns have other names, or another order; data without names are taken as they are.
-
-        Raises:
-            DataError: With what came, and the call that mends it.
-        """
-        way_out = ", or train on such data: `fit(..., readapt=True)`"
-        require_same_names(labels, self.labels, name, "posterior.model.labels", way_out=way_out)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         found = state.get(f"{prefix}text")

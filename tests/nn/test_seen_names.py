@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pyro_seq.data import Labels
+from pyro_seq.data._columns import require_same_names
 from pyro_seq.errors import DataError
 from pyro_seq.nn.seen_names import SeenNames
 from pyro_seq.nn.seen_range import SeenRange
@@ -45,7 +46,8 @@ def test_first_names_stay_until_all_are_taken_anew():
 def test_long_lists_of_names_are_told_by_where_they_are():
     names = [f"gene {number}" for number in range(30)]
     with pytest.raises(DataError, match=r"select\(variables=posterior.model.labels.variables\)`") as caught:
-        knowing(variables=names).require_same(Labels(variables=names[::-1]), "data")
+        known = knowing(variables=names).labels
+        require_same_names(Labels(variables=names[::-1]), known, "data", "posterior.model.labels")
     assert len(str(caught.value)) < 500
 
 
