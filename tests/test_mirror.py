@@ -20,7 +20,6 @@ OTHERS = {
     "models/test_driven.py": "known inputs in the models that they drive",
     "models/test_kalman_vae_faults.py": "known faults of the public code, each shown absent",
     "models/test_ode2vae_faults.py": "known faults of the public code, each shown absent",
-    "models/test_driven.py": "known inputs in the models that they drive",
     "models/test_restart_term.py": "one term of ODELEBM, against closed forms",
     "models/test_time_stamps.py": "close time stamps through every model",
     "ops/test_joint_simulation.py": "the joint distribution that Langevin steps keep",
