@@ -24,7 +24,7 @@ from pyro_seq.model import SequenceModel, is_local, local_log_prob, local_parame
 
 
 @contextmanager
-def _lenient() -> Iterator[None]:
+def lenient() -> Iterator[None]:
     """Run a model on latents that may be far out, without a complaint for all where one leaves the finite numbers."""
     with local_parameters(), pyro.validation_enabled(False), passing_nonfinite():
         yield
@@ -65,7 +65,7 @@ class SeriesTarget:
 
     def __init__(self, model: SequenceModel, data: Sequences, *, num_shared: int = 0) -> None:
         self.model = model
-        with torch.no_grad(), isolated_rng(0), _lenient():
+        with torch.no_grad(), isolated_rng(0), lenient():
             self.data = model.prepare(data)
             sites = latent_sites(model, self.data)
         shared = sorted(global_names(sites))
@@ -86,20 +86,20 @@ class SeriesTarget:
     def on(self, data: Sequences) -> SeriesTarget:
         """The same latents given other data of as many steps, without a look at the model's sites."""
         target = copy.copy(self)
-        with torch.no_grad(), _lenient():
+        with torch.no_grad(), lenient():
             target.data = self.model.prepare(data)
         return target
 
     def __call__(self, vector: Tensor) -> Tensor:
         """Energies (..., series) of vectors (..., series, entry)."""
         values, log_det = self.split(vector)
-        with unnormalised(), _lenient():
+        with unnormalised(), lenient():
             return -(series_log_prob(self.model, self.data, values | self.shared) + log_det)
 
     def emission(self, vector: Tensor) -> Distribution:
         """Distribution of the observations given vectors (..., series, entry), time in its event."""
         values, _ = self.split(vector)
-        with unnormalised(), _lenient():
+        with unnormalised(), lenient():
             trace = poutine.trace(poutine.condition(self.model.model, data=values | self.shared)).get_trace(self.data)
         return trace.nodes["x"]["fn"]
 
@@ -151,7 +151,7 @@ class SeriesTarget:
 
     def _drawn_by_guide(self, names: list[str], num_draws: int) -> dict[str, Tensor]:
         """One draw for each chain of the latents that all series share, (chain, 1, event)."""
-        with torch.no_grad(), _lenient():
+        with torch.no_grad(), lenient():
             trace = poutine.trace(over_samples(self.model.guide, num_draws)).get_trace(self.data)
         return {name: trace.nodes[name]["value"] for name in names}
 
@@ -160,7 +160,7 @@ class SeriesTarget:
         """Drawn vectors (chain, series, entry) and the log densities of their sites."""
         method = poutine.condition(self.model.guide if from_guide else self.model.model, data=self.shared)
         method = poutine.block(method, hide_fn=_is_observed)
-        with unnormalised(), _lenient():
+        with unnormalised(), lenient():
             trace = poutine.trace(over_samples(method, num_chains)).get_trace(self.data)
             density = torch.as_tensor(local_log_prob(trace))
         values = {

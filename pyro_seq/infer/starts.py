@@ -11,13 +11,20 @@ from pyro.infer.mcmc.adaptation import BlockMassMatrix
 from torch import Tensor
 from torch.distributions import biject_to
 
+from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError
+from pyro_seq.errors import DataError, NumericalError
+from pyro_seq.infer.chains import ChainRun
+from pyro_seq.infer.joint_target import JointTarget
+from pyro_seq.ops._langevin_state import all_finite
+from pyro_seq.ops.hamiltonian import HamiltonianState, hamiltonian_state
 from pyro_seq.posterior import Posterior
 
 _NUM_DRAWS = 100  # of a fit, for the spread
 _RADII = (2.0, 0.5, 0.1)  # of the cubes around 0 that starts are drawn from; the first is Pyro's and Stan's
 _NUM_TRIES = 3  # draws of a fit, for each chain
+_NUM_CUBES = 20  # draws from each cube
+_STARTS = 0  # stream of random numbers
 
 Strategy = Callable[[dict], Tensor]
 
@@ -90,3 +97,47 @@ class KnownMassMatrix(BlockMassMatrix):
             names: diagonal if len(mass_matrix_shape[names]) == 1 else diagonal.diag()
             for names, diagonal in diagonals.items()
         }
+
+
+def joint_starts(target: JointTarget, plan: ChainRun) -> HamiltonianState:
+    """Starts of all chains at once, drawn again, and nearer to 0 or by other draws of the fit, where one has no density.
+
+    Raises:
+        NumericalError: When a chain finds none.
+    """
+    like, state = target.data.values, None
+    for attempt in range(_NUM_TRIES if plan.start else _NUM_CUBES * len(_RADII)):
+        if plan.start is not None:
+            places = torch.arange(plan.num_chains) + attempt * plan.num_chains
+            vectors = target.join({name: draws[places] for name, draws in plan.start.items()})
+        else:
+            generator = torch.Generator().manual_seed(mixed_seed(plan.seed, _STARTS, attempt))
+            cube = 2 * torch.rand(plan.num_chains, target.num_entries, dtype=like.dtype, generator=generator) - 1
+            vectors = _RADII[attempt // _NUM_CUBES] * cube.to(like.device)
+        found = hamiltonian_state(target, vectors)
+        if state is None:
+            state = found
+        else:
+            is_open = ~all_finite(state.energy, state.gradient)
+            taken = [torch.where(is_open.reshape(-1, *[1] * (new.ndim - 1)), new, old) for new, old in zip(found, state, strict=True)]
+            state = HamiltonianState(*taken)
+        if bool(all_finite(state.energy, state.gradient).all()):
+            return state
+    chain = int((~all_finite(state.energy, state.gradient)).nonzero()[0])
+    raise no_start(chain, has_fit=plan.start is not None)
+
+
+def no_start(chain: int, *, has_fit: bool) -> NumericalError:
+    """The error of a chain that found no place to begin."""
+    tried, remedy = (
+        (f"{_NUM_TRIES} draws of `start`", "Fit for longer, so that its draws lie where the density is finite")
+        if has_fit
+        else (
+            "draws from cubes around 0",
+            "Start where a fit is, `MCMC(..., start=fit(model, data, SVI(...)))`",
+        )
+    )
+    return NumericalError(
+        f"No starting point with a finite density was found for chain {chain}, among {tried}. {remedy}, or check the "
+        "scale of the data and of the noise."
+    )
