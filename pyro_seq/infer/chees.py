@@ -80,7 +80,9 @@ class ChEES:
         try:
             for _ in tqdm(range(plan.num_samples), desc="draw", unit="step", disable=not plan.has_progress):
                 state, step = _moved(target, state, adaptation, generator)
-                size, count = (torch.full_like(state.energy, number) for number in (adaptation.step_size, step.num_steps))
+                size, count = (
+                    torch.full_like(state.energy, number) for number in (adaptation.step_size, step.num_steps)
+                )
                 rows.append(
                     (state.value, step.acceptance, -state.energy, step.hamiltonian, size, count, step.is_divergent)
                 )
@@ -90,7 +92,7 @@ class ChEES:
             warn_of_interrupt(plan.num_chains, len(rows), plan)
         draws, *columns = (torch.stack(column, 1) for column in zip(*rows, strict=True))
         names = ("acceptance_rate", "lp", "energy", "step_size", "n_steps", "diverging")
-        return Chains(target.split(draws)[0], target.shared, dict(zip(names, columns, strict=True)))
+        return Chains(target.split(draws), target.shared, dict(zip(names, columns, strict=True)))
 
     def _first_scale(self, target: JointTarget, plan: ChainRun, state: HamiltonianState) -> Tensor:
         """That of a fit where one is known, else 1."""

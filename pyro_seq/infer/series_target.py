@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -83,6 +83,16 @@ class SeriesTarget:
             self._sites[name] = _Site(transform, transform.inverse_shape(event), event)
         self.num_entries = sum(site.real_shape.numel() for site in self._sites.values())
 
+    @property
+    def index(self) -> Tensor:
+        """Places of the series in their data set."""
+        return self.data.index
+
+    @property
+    def global_sites(self) -> frozenset[str]:
+        """Names of the sites that all series share."""
+        return frozenset(self.shared)
+
     def on(self, data: Sequences) -> SeriesTarget:
         """The same latents given other data of as many steps, without a look at the model's sites."""
         target = copy.copy(self)
@@ -138,16 +148,7 @@ class SeriesTarget:
         With several candidates each vector is one of so many draws, z, picked with a probability in proportion to
         :math:`p(x_i, z) / q(z)`: sampling importance resampling (Rubin, 1988).
         """
-        best, density = self._proposed(num_chains, from_guide)
-        if num_candidates == 1:
-            return best
-        highest = self._perturbed_weight(best, density)
-        for _ in range(num_candidates - 1):
-            vector, density = self._proposed(num_chains, from_guide)
-            weight = self._perturbed_weight(vector, density)
-            best = torch.where((weight > highest)[..., None], vector, best)
-            highest = torch.maximum(weight, highest)
-        return best
+        return picked(lambda: self._proposed(num_chains, from_guide), self._weight, num_candidates)
 
     def _drawn_by_guide(self, names: list[str], num_draws: int) -> dict[str, Tensor]:
         """One draw for each chain of the latents that all series share, (chain, 1, event)."""
@@ -159,7 +160,7 @@ class SeriesTarget:
     def _proposed(self, num_chains: int, from_guide: bool) -> tuple[Tensor, Tensor]:
         """Drawn vectors (chain, series, entry) and the log densities of their sites."""
         method = poutine.condition(self.model.guide if from_guide else self.model.model, data=self.shared)
-        method = poutine.block(method, hide_fn=_is_observed)
+        method = poutine.block(method, hide_fn=is_observed)
         with unnormalised(), lenient():
             trace = poutine.trace(over_samples(method, num_chains)).get_trace(self.data)
             density = torch.as_tensor(local_log_prob(trace))
@@ -171,12 +172,33 @@ class SeriesTarget:
         return self.join(values).detach().clone(), density
 
     @torch.no_grad()
-    def _perturbed_weight(self, vector: Tensor, density: Tensor) -> Tensor:
-        """Log importance weights plus Gumbel noise: the largest of several belongs to a draw by the weights."""
-        _, log_det = self.split(vector)
-        noise = -torch.empty_like(log_det).exponential_().log()
-        return (-self(vector) - log_det - density + noise).nan_to_num(nan=-torch.inf)
+    def _weight(self, vector: Tensor, density: Tensor) -> Tensor:
+        """Log importance weights of drawn vectors."""
+        return -self(vector) - self.split(vector)[1] - density
 
 
-def _is_observed(site: dict) -> bool:
+def picked(
+    propose: Callable[[], tuple[Tensor, Tensor]], weigh: Callable[[Tensor, Tensor], Tensor], num_candidates: int
+) -> Tensor:
+    """Vectors picked among so many proposals, each with its density, by their log importance weights."""
+    best, density = propose()
+    if num_candidates == 1:
+        return best
+    highest = _perturbed(weigh(best, density))
+    for _ in range(num_candidates - 1):
+        vector, density = propose()
+        weight = _perturbed(weigh(vector, density))
+        best = torch.where((weight > highest)[..., None], vector, best)
+        highest = torch.maximum(weight, highest)
+    return best
+
+
+def _perturbed(weight: Tensor) -> Tensor:
+    """Log weights plus Gumbel noise: the largest of several belongs to a draw by the weights."""
+    noise = -torch.empty_like(weight).exponential_().log()
+    return (weight + noise).nan_to_num(nan=-torch.inf)
+
+
+def is_observed(site: dict) -> bool:
+    """Whether a message of Pyro belongs to an observation."""
     return site.get("is_observed", False)

@@ -100,31 +100,33 @@ class KnownMassMatrix(BlockMassMatrix):
 
 
 def joint_starts(target: JointTarget, plan: ChainRun) -> HamiltonianState:
-    """Starts of all chains at once, drawn again, and nearer to 0 or by other draws of the fit, where one has no density.
+    """Starts of all chains, drawn again, nearer to 0 or by other draws of the fit, where one has no density.
 
     Raises:
         NumericalError: When a chain finds none.
     """
-    like, state = target.data.values, None
-    for attempt in range(_NUM_TRIES if plan.start else _NUM_CUBES * len(_RADII)):
-        if plan.start is not None:
-            places = torch.arange(plan.num_chains) + attempt * plan.num_chains
-            vectors = target.join({name: draws[places] for name, draws in plan.start.items()})
-        else:
-            generator = torch.Generator().manual_seed(mixed_seed(plan.seed, _STARTS, attempt))
-            cube = 2 * torch.rand(plan.num_chains, target.num_entries, dtype=like.dtype, generator=generator) - 1
-            vectors = _RADII[attempt // _NUM_CUBES] * cube.to(like.device)
-        found = hamiltonian_state(target, vectors)
-        if state is None:
-            state = found
-        else:
-            is_open = ~all_finite(state.energy, state.gradient)
-            taken = [torch.where(is_open.reshape(-1, *[1] * (new.ndim - 1)), new, old) for new, old in zip(found, state, strict=True)]
-            state = HamiltonianState(*taken)
-        if bool(all_finite(state.energy, state.gradient).all()):
+    state = hamiltonian_state(target, _places(target, plan, 0))
+    for attempt in range(1, _NUM_TRIES if plan.start else _NUM_CUBES * len(_RADII)):
+        is_open = ~all_finite(state.energy, state.gradient)
+        if not bool(is_open.any()):
             return state
-    chain = int((~all_finite(state.energy, state.gradient)).nonzero()[0])
-    raise no_start(chain, has_fit=plan.start is not None)
+        vectors = torch.where(is_open[:, None], _places(target, plan, attempt), state.value)
+        state = hamiltonian_state(target, vectors)
+    is_open = ~all_finite(state.energy, state.gradient)
+    if bool(is_open.any()):
+        raise no_start(int(is_open.nonzero()[0]), has_fit=plan.start is not None)
+    return state
+
+
+def _places(target: JointTarget, plan: ChainRun, attempt: int) -> Tensor:
+    """Vectors (chain, entry) to try."""
+    if plan.start is not None:
+        chosen = torch.arange(plan.num_chains) + attempt * plan.num_chains
+        return target.join({name: draws[chosen] for name, draws in plan.start.items()})
+    like = target.data.values
+    generator = torch.Generator().manual_seed(mixed_seed(plan.seed, _STARTS, attempt))
+    cube = 2 * torch.rand(plan.num_chains, target.num_entries, dtype=like.dtype, generator=generator) - 1
+    return _RADII[attempt // _NUM_CUBES] * cube.to(like.device)
 
 
 def no_start(chain: int, *, has_fit: bool) -> NumericalError:

@@ -13,7 +13,7 @@ from pyro_seq.ops._langevin_adaptation import DualAveraging
 
 # Shares of the warm-up between which scales are measured, each window with the scales of the one before; the rest is
 # for steps and paths alone
-_WINDOWS = (0.1, 0.25, 0.5, 0.8)
+_WINDOWS = (0.1, 0.2, 0.4, 0.7)
 _FEWEST_STEPS = 20  # of a warm-up that can measure scales
 _RATE, _MEMORY = 0.025, 0.95  # of Adam, which climbs the criterion
 _FORGETTING = 0.5  # of the averages that are kept in the end, as a power of the count
@@ -55,8 +55,6 @@ class PathAdaptation:
     ) -> None:
         self.scale = scale if scale.ndim == 2 or not is_dense else scale.diag()
         self.num_steps, self.target, self.is_dense, self.most = num_steps, target_accept, is_dense, most_leapfrogs
-        self.path_length = 1.0
-        self._square, self._log_average = 0.0, 0.0
         self._window_ends = [int(share * num_steps) for share in _WINDOWS] if num_steps >= _FEWEST_STEPS else []
         self._window: list[Tensor] = []
         self._count = self._paths = 0
@@ -88,28 +86,33 @@ class PathAdaptation:
 
     def _climb(self, before: HamiltonianState, step: HamiltonianStep) -> None:
         """One step of Adam on the log of the path length."""
-        start = without(self.scale, before.value - before.value.mean(0))
-        weight = step.acceptance.double()
+        weight = torch.where(step.is_divergent, 0.0, step.acceptance)
+        weight = (weight / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny))[:, None]
         proposal = torch.where(step.is_divergent[:, None], before.value, step.proposal)
-        end = without(self.scale, proposal - (weight[:, None] * proposal).sum(0) / weight.sum().clamp(min=1e-12))
-        change = (end.square().sum(-1) - start.square().sum(-1)) * (end * step.momentum).sum(-1)
-        slope = float((weight * torch.where(step.is_divergent, 0.0, change.double())).sum() / weight.sum().clamp(min=1e-12))
-        slope *= step.duration
+        momentum = torch.where(step.is_divergent[:, None], 0.0, step.momentum)
+        start = without(self.scale, before.value - before.value.mean(0))
+        end = without(self.scale, proposal - (weight * proposal).sum(0))
+        change = (end.square() - start.square()).sum(-1) * (end * momentum).sum(-1)
+        slope = step.duration * float((weight[:, 0] * change).double().sum())
         if math.isfinite(slope):
             self._square = _MEMORY * self._square + (1 - _MEMORY) * slope**2
-            mean_square = self._square / (1 - _MEMORY**self._count)
+            mean_square = self._square / (1 - _MEMORY ** (self._count - self._since))
             log_length = math.log(self.path_length) + _RATE * slope / (math.sqrt(mean_square) + 1e-30)
-            # the length may not outrun the steps that are taken, nor be less than one of them
-            log_length = min(max(log_length, math.log(self.step_size)), math.log(self.most * self.step_size))
+            log_most = math.log(self.most) + float(self._averaging.log_average)
+            log_length = min(log_length, log_most)  # beyond, it would change nothing
             self.path_length = math.exp(log_length)
         gain = (self._count - self._since) ** -_FORGETTING
         self._log_average += gain * (math.log(self.path_length) - self._log_average)
 
     def _restart(self) -> None:
-        """A new scale asks for a new step size; about right for a normal target in units of its scale."""
+        """A new scale asks for steps and paths that are new, too: here about right for a round normal target.
+
+        A path that was right in other units may lie near a higher maximum, of paths that turn back on themselves.
+        """
         self.step_size = float(self.scale.shape[0]) ** -0.25
         self._averaging = DualAveraging.start(torch.tensor(self.step_size, dtype=torch.float64))
-        self._since = self._count
+        self.path_length = 1.0
+        self._square, self._log_average, self._since = 0.0, 0.0, self._count
 
 
 def _van_der_corput(number: int) -> float:

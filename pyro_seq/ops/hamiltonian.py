@@ -80,9 +80,7 @@ def hamiltonian_step(
     acceptance = torch.where(is_divergent, 0.0, (-rise).exp().clamp(max=1.0))
     is_taken = uniform < acceptance
     taken = [torch.where(_like(is_taken, new), new, old) for new, old in zip(end, state, strict=True)]
-    step = HamiltonianStep(
-        acceptance, start, is_divergent, end.value, momentum, step_size * num_steps, num_steps
-    )
+    step = HamiltonianStep(acceptance, start, is_divergent, end.value, momentum, step_size * num_steps, num_steps)
     return HamiltonianState(*taken), step
 
 
