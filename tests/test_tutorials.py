@@ -46,6 +46,16 @@ def test_missing_and_irregular() -> None:
     assert names["prediction"].samples.shape == (50, 16, 3, 2)
 
 
+def test_mechanistic_field() -> None:
+    names = run_page("docs/tutorials/mechanistic_field.md", num_samples="20", warmup_steps="40")
+    means = names["table"]["mean"]
+    assert means["constants[stiffness]"] == pytest.approx(2.0, rel=0.1)
+    assert means["constants[noise]"] == pytest.approx(0.1, rel=0.3)
+    assert len(names["table"]) == 3 + 4 * 2
+    rivals = names["ps"].evaluate_baselines(names["data"], names["whole"], names["task"])
+    assert names["scores"].means()["mse"] < 0.2 * min(row.means()["mse"] for row in rivals)
+
+
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if page not in QUOTING | ELSEWHERE and "tutorials" not in page and python_blocks(page)],

@@ -16,7 +16,7 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.energy_based import unnormalised
 from pyro_seq.errors import DataError, NumericalError
 from pyro_seq.infer.chains import global_names, latent_sites
-from pyro_seq.infer.series_target import SeriesTarget, is_observed, lenient, picked
+from pyro_seq.infer.series_target import SeriesTarget, SharedLatents, is_observed, lenient, picked
 from pyro_seq.model import SequenceModel, is_local, is_random, over_samples
 
 
@@ -76,14 +76,16 @@ class JointTarget:
         except (NumericalError, torch.linalg.LinAlgError):  # of one chain, which must not stop the others
             first = next(iter(real.values()))
             if len(first) == 1:
-                return sum(value.flatten(1).sum(1) for value in real.values()) * torch.nan  # with a graph
+                return torch.cat([value.flatten(1) for value in real.values()], 1).sum(1) * torch.nan  # with a graph
             chains = ({name: value[chain : chain + 1] for name, value in real.items()} for chain in range(len(first)))
             return torch.cat([self.energies(chain, data) for chain in chains])
 
     def _energies(self, real: Mapping[str, Tensor], data: Sequences) -> Tensor:
-        values, total = self.constrained(real, 1)
-        known = {name: value[:, None] if name in self.shared else value for name, value in values.items()}
-        shape, weight = (len(total), data.num_series), data.total / data.num_series
+        common, total = self.constrained({name: value for name, value in real.items() if name in self.shared}, 1)
+        values, log_det = self.constrained({name: value for name, value in real.items() if name not in common}, 1)
+        known = values | {name: value[:, None] for name, value in common.items()}
+        weight, shape = data.total / data.num_series, (len(next(iter(real.values()))), data.num_series)
+        total = total + weight * log_det
         with unnormalised(), lenient():
             trace = poutine.trace(poutine.condition(self.model.model, data=known)).get_trace(data)
             for site in (site for site in trace.nodes.values() if is_random(site)):
@@ -183,6 +185,9 @@ def langevin_target(model: SequenceModel, data: Sequences, num_shared: int) -> S
         data: Series to condition on.
         num_shared: Draws by the guide of the latents that all series share, see `SeriesTarget`.
     """
-    with torch.no_grad(), isolated_rng(0), lenient():
-        shares = bool(global_names(latent_sites(model, data)))
-    return AllSeries(model, data) if shares and not num_shared else SeriesTarget(model, data, num_shared=num_shared)
+    try:
+        return SeriesTarget(model, data, num_shared=num_shared)
+    except SharedLatents:
+        if num_shared:  # by a guide, which there is not
+            raise
+    return AllSeries(model, data)

@@ -30,6 +30,10 @@ def lenient() -> Iterator[None]:
         yield
 
 
+class SharedLatents(UnsupportedError):
+    """Series share latents that nobody draws for them."""
+
+
 class _Site(NamedTuple):
     transform: Transform  # from real numbers to the support
     real_shape: torch.Size
@@ -70,7 +74,7 @@ class SeriesTarget:
             sites = latent_sites(model, self.data)
         shared = sorted(global_names(sites))
         if shared and not (num_shared and model.has_guide):
-            raise UnsupportedError(
+            raise SharedLatents(
                 f"Langevin chains are run for each series apart, but {type(model).__name__} has latents that all "
                 f"series share: {shared}. These have no posterior of a single series: use `MCMC(NUTS(), ...)`, which "
                 "moves all latents together, replace them by parameters, or fit by `SVI` and `refine` the rest."

@@ -21,7 +21,7 @@ from pyro_seq.posterior import Posterior, StoredPosterior, reading
 from pyro_seq.training.trainer import Trainer
 
 _NOISE = 1  # stream of random numbers
-_MEMORY, _LEAST = 0.99, 1e-5  # of the running mean of squared gradients, as in RMSprop
+_MEMORY = 0.99  # of the running mean of squared gradients, as in RMSprop
 _ALLOWED = 0.5  # share of the steps that may fail before the run is given up
 
 
@@ -45,6 +45,7 @@ class SGLD:
         \frac{s^2 + s^4 V / 4}{1 - (1 - s^2 \lambda / 2)^2} \quad \text{for } \lambda^{-1}.
 
     Use it where a gradient over all series is too dear, and compare two step sizes; else `MCMC` with `ChEES` is exact.
+    All chains look at the same minibatches, whose noise they share: R-hat sees none of it.
 
     Args:
         num_samples: Draws kept from each chain.
@@ -56,9 +57,9 @@ class SGLD:
         num_cycles: Cosine cycles of the step size, from s to 0, over the run after the warm-up: a long step finds
             another mode, short ones draw from it; draws are kept in the second half of each cycle, which takes twice
             the steps. A constant step when absent.
-        has_scale: Set the scale in the warm-up by the running mean of squared gradients, :math:`c^2 = 1 / \sqrt v`
-            (pSGLD), relative to its mean; it then stays, so that no term is missing from the dynamics. Without it the
-            scale is the spread of `start`, or 1.
+        has_scale: Set the scale in the warm-up by the running mean of squared gradients, :math:`c = 1 / \sqrt v`, so
+            that the noise of the minibatches has the same share in every direction. It then stays, so that no term is
+            missing from the dynamics, as one is from pSGLD. Without it the scale is the spread of `start`, or 1.
         start: A fit of the same model and series: chains start at its draws, in units of their spread.
 
     Raises:
@@ -70,6 +71,7 @@ class SGLD:
 
     References:
         Welling and Teh (2011), Bayesian learning via stochastic gradient Langevin dynamics.
+        Ahn, Korattikara and Welling (2012), Bayesian posterior sampling via stochastic gradient Fisher scoring.
         Li, Chen, Carlson and Carin (2016), Preconditioned stochastic gradient Langevin dynamics.
         Zhang, Li, Zhang, Chen and Wilson (2020), Cyclical stochastic gradient MCMC for Bayesian deep learning.
     """
@@ -122,7 +124,7 @@ class SGLD:
             kept = self._kept(walk, plan)
         draws = {name: torch.stack([values[name] for values, _, _ in kept], 1) for name in target.sites}
         sites, _ = target.constrained(draws, 2)
-        steps, failed = (torch.stack([row[place] for row in kept], 1) for place in (1, 2))
+        steps, failed = torch.stack([size for _, size, _ in kept], 1), torch.stack([bad for *_, bad in kept], 1)
         return StoredPosterior(model, data, sites, target.shared, {"step_size": steps, "diverging": failed})
 
     def _kept(self, walk: _Walk, plan: ChainRun) -> list[tuple[dict[str, Tensor], Tensor, Tensor]]:
@@ -189,13 +191,14 @@ class _Walk:
         """Move what the next minibatch tells of."""
         data, chosen = self.target.data, None
         if self.method.batch_size is not None and self.method.batch_size < data.num_series:
-            chosen = torch.randperm(data.num_series, generator=self.generator)[: self.method.batch_size].sort().values
+            order = torch.randperm(data.num_series, generator=self.generator)
+            chosen = order[: self.method.batch_size].sort().values.to(data.device)
         self.count += 1
         gradients = self._gradients(chosen)
         is_good = torch.stack([part.flatten(1).isfinite().all(1) for part in gradients.values()]).all(0)
         self.failed += ~is_good
         for name, gradient in gradients.items():
-            place = slice(None) if chosen is None or name in self.target.shared else chosen.to(gradient.device)
+            place = slice(None) if chosen is None or name in self.target.shared else chosen
             if self.method.has_scale and not is_warm:
                 self._measure(name, place, gradient)
             scale = self.scales[name][place]
@@ -209,7 +212,7 @@ class _Walk:
     def _gradients(self, chosen: Tensor | None) -> dict[str, Tensor]:
         """Of the energy by each site, of the chosen series alone where it has series."""
         whole, shared = self.target.data, self.target.shared
-        data = whole if chosen is None else self.target.model.prepare(whole.minibatch(chosen.to(whole.device)))
+        data = whole if chosen is None else self.target.model.prepare(whole.minibatch(chosen))
         with torch.enable_grad():
             real = {
                 name: (value if chosen is None or name in shared else value[:, chosen]).detach().requires_grad_()
@@ -226,8 +229,7 @@ class _Walk:
         self.squares[name][place] = _MEMORY * self.squares[name][place] + (1 - _MEMORY) * square
         mean = self.squares[name] / (1 - _MEMORY ** self.visits[name].clamp(min=1))
         root = mean.sqrt()
-        relative = root / root[root > 0].mean() if bool((root > 0).any()) else torch.ones_like(root)
-        self.scales[name] = torch.where(root > 0, (relative + _LEAST).rsqrt(), 1.0)
+        self.scales[name] = torch.where(root > 0, 1 / root, 1.0)
 
 
 def _spread(draws: Tensor) -> Tensor:

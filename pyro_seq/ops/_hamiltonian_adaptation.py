@@ -15,6 +15,7 @@ from pyro_seq.ops._langevin_adaptation import DualAveraging
 # for steps and paths alone
 _WINDOWS = (0.1, 0.2, 0.4, 0.7)
 _FEWEST_STEPS = 20  # of a warm-up that can measure scales
+_ROUND_PATH = 2.2  # about the best length on a round normal target, where sin(T)^2 is the mean of sin(h T)^2
 _RATE, _MEMORY = 0.025, 0.95  # of Adam, which climbs the criterion
 _FORGETTING = 0.5  # of the averages that are kept in the end, as a power of the count
 _LEAST_ACCEPTANCE = 1e-3  # in the harmonic mean
@@ -58,6 +59,9 @@ class PathAdaptation:
         self._window_ends = [int(share * num_steps) for share in _WINDOWS] if num_steps >= _FEWEST_STEPS else []
         self._window: list[Tensor] = []
         self._count = self._paths = 0
+        self._averaging = DualAveraging.start(torch.ones((), dtype=torch.float64))
+        self._square = self._log_average = 0.0  # of the slope, and of the log of the path length
+        self._since = 0  # the last new scale
         self._restart()
 
     def next_leapfrogs(self) -> int:
@@ -111,7 +115,7 @@ class PathAdaptation:
         """
         self.step_size = float(self.scale.shape[0]) ** -0.25
         self._averaging = DualAveraging.start(torch.tensor(self.step_size, dtype=torch.float64))
-        self.path_length = 1.0
+        self.path_length = _ROUND_PATH
         self._square, self._log_average, self._since = 0.0, 0.0, self._count
 
 

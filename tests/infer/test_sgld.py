@@ -20,7 +20,7 @@ class Mean(ps.SequenceModel):
     def model(self, data: ps.Sequences) -> None:
         mean = pyro.sample("mean", dist.Normal(data.values.new_zeros(1), 1.0).to_event(1))
         with self.series(data):
-            path = mean[..., None, :].expand(*mean.shape[:-1], data.num_steps, 1)
+            path = mean[..., None, :].expand(*mean.shape[:-1], data.times.shape[-1], 1)
             self.observe(lambda states: dist.Normal(states, NOISE), path, data)
 
 
@@ -38,7 +38,9 @@ def law(data: ps.Sequences) -> tuple[float, float, float]:
     return mean, precision, (NUM_SERIES / NOISE**2) ** 2 * spread
 
 
-@pytest.mark.parametrize("share", [0.5, 0.2, 0.05])
+@pytest.mark.parametrize(
+    "share", [0.5, pytest.param(0.2, marks=pytest.mark.slow), pytest.param(0.05, marks=pytest.mark.slow)]
+)
 def test_stationary_variance_is_that_of_the_closed_form(data: ps.Sequences, quiet, share: float) -> None:
     """A step with s^2 of a share of the posterior variance; the draws are a first-order autoregression."""
     mean, precision, gradient = law(data)
@@ -57,6 +59,13 @@ def test_stationary_variance_is_that_of_the_closed_form(data: ps.Sequences, quie
     assert variance * precision > 1.005 + share / 10  # the bias is there to be seen
 
 
+def gentle(toy) -> ps.SequenceModel:
+    """Of a posterior that is not much narrower than the prior in any direction."""
+    model = toy.make_lines().double()
+    model.emit.weight.data.mul_(0.3)
+    return model
+
+
 def _size(values: Tensor, memory: float) -> float:
     """Effective draws of an autoregression."""
     return values.numel() * (1 - memory) / (1 + memory)
@@ -67,9 +76,10 @@ def _common(square: float, gradient: float, memory: float) -> float:
     return (square**2 * gradient / 4 / (1 - memory) ** 2 / 2_000) ** 0.5
 
 
+@pytest.mark.slow
 def test_small_steps_on_all_series_are_right(toy, quiet) -> None:
     """Latents of series and those that they share, against the exact posterior."""
-    data, model = toy.make_data(3).to(dtype=torch.float64), toy.make_lines().double()
+    data, model = toy.make_data(3).to(dtype=torch.float64), gentle(toy)
     method = ps.SGLD(num_samples=400, warmup_steps=400, step_size=0.08, num_chains=32, thinning=5)
     posterior = ps.fit(model, data, method, trainer=quiet)
     mean, cov = toy.exact_posterior(model, data)
@@ -80,9 +90,10 @@ def test_small_steps_on_all_series_are_right(toy, quiet) -> None:
         assert values.std() == pytest.approx(scale, rel=0.15)
 
 
+@pytest.mark.slow
 def test_series_latents_learn_when_their_turn_comes(toy, quiet) -> None:
     """With minibatches each line has its own posterior, not one that counts its series several times."""
-    data, model = toy.make_data(6).to(dtype=torch.float64), toy.make_lines().double()
+    data, model = toy.make_data(6).to(dtype=torch.float64), gentle(toy)
     method = ps.SGLD(num_samples=400, warmup_steps=600, step_size=0.08, num_chains=32, batch_size=3, thinning=8)
     sites = ps.fit(model, data, method, trainer=quiet).sites
     mean, cov = toy.exact_posterior(model, data)
@@ -91,7 +102,7 @@ def test_series_latents_learn_when_their_turn_comes(toy, quiet) -> None:
     torch.testing.assert_close(level.mean(0), mean[1::2], rtol=0, atol=0.15)
 
 
-def test_cycles_and_preconditioning(data: ps.Sequences, quiet) -> None:
+def test_cycles(data: ps.Sequences, quiet) -> None:
     method = ps.SGLD(
         num_samples=6,
         warmup_steps=5,
