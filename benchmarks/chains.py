@@ -130,7 +130,7 @@ def highest(target: JointTarget) -> Tensor:
         search.zero_grad()
         value = target(vector[None])[0]
         value.backward()
-        return float(value)
+        return float(value.detach())
 
     with torch.enable_grad():
         search.step(energy)

@@ -51,7 +51,7 @@ print(diagnostics.summary(idata, ["field", "ahead"])[["rhat", "ess_bulk"]].agg([
 
 # %% Picture: the field, forecasts of one swing, traces and ranks over chains at one probe
 figure, axes = pyplot.subplots(2, 2, figsize=(9, 6), layout="constrained")
-for name, (low, middle, high) in bands.items():
+for low, middle, high in bands.values():
     axes[0, 0].plot(angles, middle)
     axes[0, 0].fill_between(angles, low, high, alpha=0.3)
 axes[0, 1].plot(times[12:], ahead[::few, 0].T, "C1", alpha=0.5)

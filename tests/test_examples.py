@@ -28,7 +28,7 @@ def run(example: Path, folder: Path, *options: str) -> str:
 def test_there_is_one_for_each_model() -> None:
     sources = [example.read_text() for example in EXAMPLES]
     for name in ("ps.ODE2VAE(", "ps.KalmanVAE(", "ps.SRVP(", "ps.ODELEBM(", "ps.StructuralSeries("):
-        assert sum(name in source for source in sources) == 1, name
+        assert any(name in source for source in sources), name
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -30,7 +30,7 @@ def potential(value: Tensor) -> Tensor:
     return 0.5 * (value / WIDTHS).square().sum(-1)
 
 
-def ends(step: Step, *, num_chains: int = 4_000, num_paths: int = 6, step_size: float = 1.4) -> Tensor:
+def ends(step: Step, *, num_chains: int = 8_000, num_paths: int = 8, step_size: float = 1.4) -> Tensor:
     """Where chains are that start at exact draws: exact draws again, if the kernel leaves the target as it is."""
     generator = torch.Generator().manual_seed(3)
     value = WIDTHS * torch.randn(num_chains, 3, dtype=torch.float64, generator=generator)
