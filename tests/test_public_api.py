@@ -6,6 +6,8 @@ import importlib
 import inspect
 import pkgutil
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from types import ModuleType
 
@@ -84,3 +86,10 @@ def test_documented_arguments_reads_google_style() -> None:
     args = "Args:\n    first: A thing\n        told: over two lines.\n    second, third: More.\n"
     doc = f"One line.\n\n{args}\nReturns:\n    x: y\n"
     assert documented_arguments(doc) == {"first", "second", "third"}
+
+
+def test_what_only_some_need_is_imported_when_it_is_used() -> None:
+    slow = ["lightning", "arviz", "matplotlib", "pandas", "xarray", "sklearn", "scipy", "torchdiffeq"]
+    code = f"import pyro_seq, sys; print([name for name in {slow} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

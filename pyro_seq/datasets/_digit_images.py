@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from scipy import ndimage
 
 from pyro_seq.datasets._cache import data_root
 from pyro_seq.datasets._download import fetch
@@ -54,6 +53,8 @@ class BundledDigits:
         images, labels = load_digits(return_X_y=True)
         images = images.reshape(-1, _BUNDLED_SIZE, _BUNDLED_SIZE).astype(np.float32) / np.float32(_BUNDLED_MAX)
         if self.size != _BUNDLED_SIZE:
+            from scipy import ndimage  # slow to import, and needed here only
+
             factor = self.size / _BUNDLED_SIZE
             images = ndimage.zoom(images, (1, factor, factor), order=1, mode="nearest", grid_mode=True)
         return images, labels

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from pyro_seq._arguments import seed_number, whole_number
 from pyro_seq.data import Sequences
@@ -111,6 +110,8 @@ def _select(source: DigitImages, digits: Sequence[int], count: int) -> tuple[np.
 
 def _rotate(images: np.ndarray, angles: np.ndarray) -> np.ndarray:
     """Images (series, height, width) turned by angles (series, time) in degrees -> (series, time, 1, height, width)."""
+    from scipy import ndimage  # slow to import, and needed here only
+
     frames = np.empty((*angles.shape, 1, *images.shape[1:]), dtype=np.float32)
     # One image and angle at a time is what the interpolator offers; it takes some 50 microseconds.
     for series, step in np.ndindex(*angles.shape):

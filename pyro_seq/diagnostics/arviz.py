@@ -7,11 +7,9 @@ Written against the part that ArviZ 0.23 (`InferenceData`) and 1.x (`DataTree`) 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import arviz as az
 import torch
-import xarray as xr
 
 from pyro_seq.data import Sequences
 from pyro_seq.diagnostics._draws import Draws, take_draws
@@ -19,6 +17,9 @@ from pyro_seq.diagnostics._labels import Labelled, Labels, as_array
 from pyro_seq.diagnostics.field import field_at
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.posterior import PointPosterior, Posterior, StoredPosterior
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 GROUPS = (
     "posterior",
@@ -130,12 +131,17 @@ def to_arviz(
 
 def chain_diagnostics(draws: xr.Dataset) -> dict[str, xr.Dataset]:
     """R-hat, bulk and tail effective sample sizes of every entry, as ArviZ computes them."""
+    import arviz as az  # slow to import, so only where it is used
+
     figures = {"ess_bulk": az.ess(draws, method="bulk"), "ess_tail": az.ess(draws, method="tail")}
     return figures if draws.sizes["chain"] == 1 else {"rhat": az.rhat(draws), **figures}
 
 
 def container(groups: Mapping[str, xr.Dataset]) -> Any:
     """What the installed version of ArviZ keeps groups in."""
+    import arviz as az
+    import xarray as xr
+
     if int(az.__version__.split(".")[0]) >= 1:
         return xr.DataTree.from_dict(dict(groups))
     return az.InferenceData(**groups)  # type: ignore[arg-type]  # its annotation forgets the groups
@@ -194,6 +200,8 @@ def _dataset(
     variables: Mapping[str, Labelled], labels: Labels, num_chains: int, *, is_future: bool, attrs: Mapping[str, str]
 ) -> xr.Dataset:
     """Label the axes, with the sample axis split into chains and draws."""
+    import xarray as xr
+
     split = {}
     for name, (axes, values) in variables.items():
         if axes[0] == "sample":

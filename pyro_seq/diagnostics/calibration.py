@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from pyro_seq._arguments import seed_number, whole_number
@@ -166,6 +165,8 @@ def uniformity(values: Tensor) -> Uniformity:
         values: Independent values, as of `probability_integral_transform`. Entries of one series are dependent and make
             the p-value too small: pass one entry a series.
     """
+    from scipy import stats  # slow to import, and needed here only
+
     result = stats.kstest(torch.as_tensor(values).detach().cpu().numpy().ravel(), "uniform")
     return Uniformity(float(result.statistic), float(result.pvalue))
 
@@ -191,6 +192,8 @@ def rank_uniformity(ranks: Tensor, num_samples: int, *, num_bins: int = 20) -> U
     bin_of = torch.arange(num_samples + 1) * num_bins // (num_samples + 1)
     expected = torch.bincount(bin_of, minlength=num_bins).double() * len(ranks) / (num_samples + 1)
     found = torch.bincount(bin_of[ranks.cpu().long()], minlength=num_bins)
+    from scipy import stats
+
     result = stats.chisquare(found.numpy(), expected.numpy())
     return Uniformity(float(result.statistic), float(result.pvalue))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
 from pyro_seq.diagnostics.arviz import chain_diagnostics
 from pyro_seq.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 _GUIDE_NOTE = (
     "Draws of a guide are independent: R-hat and effective sample sizes would say nothing about the fit. "
@@ -42,6 +44,8 @@ def summary(idata: Any, names: Sequence[str] | None = None, *, level: float = 0.
         Vehtari, Gelman, Simpson, Carpenter, Burkner (2021), Rank-normalization, folding, and localization: an improved
         R-hat for assessing convergence of MCMC.
     """
+    import pandas as pd  # slow to import, and needed here only
+
     draws = select(idata, names)
     if not 0 < level < 1:
         raise DataError(f"`level` must lie between 0 and 1. Got {level}. For 90 % pass 0.9.")
@@ -67,6 +71,8 @@ def summary(idata: Any, names: Sequence[str] | None = None, *, level: float = 0.
 
 def select(idata: Any, names: Sequence[str] | None) -> xr.Dataset:
     """Variables of the posterior as one data set."""
+    import xarray as xr
+
     draws = idata["posterior"]
     draws = draws.to_dataset() if isinstance(draws, xr.DataTree) else draws
     names = [str(name) for name in draws.data_vars] if names is None else names

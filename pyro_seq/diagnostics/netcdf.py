@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
-from typing import Any
-
-import xarray as xr
+from typing import TYPE_CHECKING, Any
 
 from pyro_seq._files import StrPath, require_moderate, write_bytes
 from pyro_seq.diagnostics.arviz import container
 from pyro_seq.errors import CheckpointError, DataError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _MARK = b"\npyro_seq sha256 "  # what follows the last byte of an HDF5 file is nobody's, and no reader looks at it
 
@@ -35,6 +36,8 @@ def save_netcdf(idata: Any, path: StrPath) -> Path:
     Example:
         >>> save_netcdf(idata, "posterior.nc")  # doctest: +SKIP
     """
+    import xarray as xr  # slow to import, so only where it is used
+
     names = idata.children if isinstance(idata, xr.DataTree) else idata.groups()
     groups = {name: xr.Dataset(idata[name].data_vars, idata[name].coords, idata[name].attrs) for name in names}
     encoding = {f"/{name}": _compressed(group) for name, group in groups.items()}
@@ -69,6 +72,8 @@ def load_netcdf(path: StrPath) -> Any:
         DataError: When the file is missing, not complete or altered, or has no sum and unpacks to more than 64 times
             its size and a gigabyte.
     """
+    import xarray as xr
+
     try:
         content, mark, digest = Path(path).read_bytes().rpartition(_MARK)
         if mark and hashlib.sha256(content).hexdigest().encode() != digest:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from pyro import poutine
-from scipy.optimize import minimize
 from torch import Tensor
 from torch.distributions import Transform, biject_to
 
@@ -91,6 +90,8 @@ class Mode:
 
     def _search(self, landscape: _Landscape, start: np.ndarray) -> _End:
         """Uphill from one start."""
+        from scipy.optimize import minimize  # slow to import, and needed here only
+
         landscape.highest = -np.inf
         first, _ = landscape(start)
         if not np.isfinite(first):

@@ -1,13 +1,22 @@
-"""Adaptive Dormand-Prince 5(4), by torchdiffeq, with our own guards: its asserts vanish under ``python -O``."""
+r"""Adaptive Dormand-Prince 5(4): torchdiffeq chooses and takes the steps, with our own guards and our own read-out.
+
+The guards are there because its asserts vanish under ``python -O``. Its own read-out writes every time stamp into one
+tensor, so that the backward pass costs the square of their number. Here the slopes of each accepted step are kept, and
+all time stamps are read at once, each series at its own, from the polynomial of the step that they fall into,
+
+.. math::
+    y(t_i + x h) \approx e + d x + c x^2 + b x^3 + a x^4, \qquad 0 \le x \le 1,
+
+of order 4, which meets the values at start, middle and end of the step and the slopes at both ends (Shampine 1986).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
-import torchdiffeq
 from torch import Tensor
 
 from pyro_seq._recipes import rebuildable
@@ -15,6 +24,18 @@ from pyro_seq.errors import DataError, NumericalError, UnsupportedError
 from pyro_seq.ops._runge_kutta import check_slope, check_values
 
 Field = Callable[[Tensor, Tensor], Tensor]
+
+# weights of the seven slopes of a step: for the state at its end, and for the state in its middle (Shampine 1986)
+_END = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0.0)
+_MIDDLE = (
+    6025192743 / 30085553152 / 2,
+    0.0,
+    51252292925 / 65400821598 / 2,
+    -2691868925 / 45128329728 / 2,
+    187940372067 / 1594534317056 / 2,
+    -1776094331 / 19743644256 / 2,
+    11237099 / 235043384 / 2,
+)
 
 
 @rebuildable
@@ -24,8 +45,8 @@ class Dopri5:
 
     The error norm runs over the whole batch: the steps, and so the rounding, of a series depend on the other series.
     Where series or chains must be independent, take a fixed-step solver. Series with times of their own are brought
-    to one scale, from 0 at their first time to 1 at their last, and solved on the union of all times: memory grows
-    with the number of distinct times.
+    to one scale, from 0 at their first time to 1 at their last, and take their steps together. Cost: that of the steps,
+    whose number the tolerances decide; time stamps cost an interpolation each.
 
     Args:
         rtol: Relative tolerance of a step.
@@ -55,6 +76,8 @@ class Dopri5:
         jump: Callable[[int, Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Path and integral for checked arguments; see :func:`pyro_seq.ops.odeint.odeint`."""
+        import torchdiffeq  # slow to import, and needed here only
+
         if jump is not None:
             raise UnsupportedError(f"{self} has steps of its own and cannot jump at `times`. Use RK4().")
         if times.shape[-1] == 1 or not initial.numel():
@@ -64,20 +87,59 @@ class Dopri5:
         clock = times.detach().to(initial.device, torch.float64)
         first, span = clock[..., 0], clock[..., -1] - clock[..., 0]
         if times.ndim == 1:
-            first, span, places = torch.zeros_like(first), torch.ones_like(span), None
+            first, span = torch.zeros_like(first), torch.ones_like(span)
         else:
-            clock, places = ((clock - first[:, None]) / span[:, None]).unique(return_inverse=True)
             first, span = first[:, None], span[:, None]
+            clock = (clock - first) / span
         guard = _Guard(vector_field, integrand, self, first.to(initial), span.to(initial))
         try:
-            solution = torchdiffeq.odeint(guard, start, clock, rtol=self.rtol, atol=self.atol, method="dopri5")
+            ends = clock.reshape(-1, clock.shape[-1])[0, [0, -1]]
+            torchdiffeq.odeint(guard, start, ends, rtol=self.rtol, atol=self.atol, method="dopri5")
         except AssertionError as error:
             raise guard.failure(str(error)) from error
-        frames = solution.movedim(0, -2)
-        if places is not None:
-            places = places.reshape(*[1] * (frames.ndim - 3), *places.shape, 1)
-            frames = torch.take_along_dim(frames, places, dim=-2)
+        frames = _read(guard.steps, clock)
         return (frames, None) if integrand is None else (frames[..., :-1], frames[..., -1])
+
+
+class _Step(NamedTuple):
+    """An accepted step: where it starts, its length in solver time, and its seven slopes."""
+
+    time: Tensor
+    length: Tensor
+    state: Tensor
+    slopes: list[Tensor]
+
+    def coefficients(self) -> Tensor:
+        """Of the polynomial, from the constant on, along a first axis."""
+        slopes = self.length.to(self.state) * torch.stack(self.slopes)
+        end, middle = (
+            self.state + torch.tensordot(slopes.new_tensor(weights), slopes, 1) for weights in (_END, _MIDDLE)
+        )
+        first, last = slopes[0], slopes[-1]
+        return torch.stack(
+            [
+                self.state,
+                first,
+                last - 4 * first - 11 * self.state - 5 * end + 16 * middle,
+                5 * first - 3 * last + 18 * self.state + 14 * end - 32 * middle,
+                2 * (last - first) - 8 * (end + self.state) + 16 * middle,
+            ]
+        )
+
+
+def _read(steps: list[_Step], clock: Tensor) -> Tensor:
+    r"""The state at `clock`, (time,) or (series, time): (\*batch, time, state)."""
+    starts, lengths = (torch.stack(parts) for parts in zip(*((step.time, step.length) for step in steps), strict=True))
+    step_of = torch.bucketize(clock, (starts + lengths)[:-1])
+    share = (clock - starts[step_of]) / lengths[step_of]
+    # (power, *batch, step, state)
+    coefficients = torch.stack([step.coefficients() for step in steps], -2)
+    share = share[..., None].to(coefficients)
+    chosen = step_of[..., None].expand(*coefficients.shape[1:-2], -1, coefficients.shape[-1])
+    frames = coefficients.new_zeros(())
+    for power in reversed(coefficients.unbind(0)):
+        frames = frames * share + power.gather(-2, chosen)
+    return frames
 
 
 class _Guard:
@@ -91,6 +153,8 @@ class _Guard:
         self.num_steps = 0
         self.time = first
         self.slope: Tensor | None = None
+        self.slopes: list[Tensor] = []
+        self.steps: list[_Step] = []
 
     def __call__(self, time: Tensor, state: Tensor) -> Tensor:
         time = self.first + self.span * time
@@ -104,7 +168,9 @@ class _Guard:
         self.time, self.slope = time, slope.detach()
         if not slope.isfinite().all():
             raise self.failure("the derivative is not finite")
-        return slope * self.span
+        slope = slope * self.span
+        self.slopes.append(slope)
+        return slope
 
     def callback_step(self, time: Tensor, state: Tensor, length: Tensor) -> None:
         self.num_steps += 1
@@ -112,6 +178,11 @@ class _Guard:
             raise self.failure(f"no end after `max_num_steps` = {self.solver.max_num_steps} steps")
         if not time + length > time:
             raise self.failure("the step length fell below the resolution of the time")
+
+    def callback_accept_step(self, time: Tensor, state: Tensor, length: Tensor) -> None:
+        first = self.steps[-1].slopes[-1] if self.steps else self.slopes[0]
+        self.steps.append(_Step(time, length, state, [first, *self.slopes[-6:]]))
+        self.slopes.clear()
 
     def failure(self, reason: str) -> NumericalError:
         """Blame the series whose derivative is largest or not finite."""

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchdiffeq
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_seq.errors import DataError, NumericalError, ShapeError
 from pyro_seq.ops.mlp import ACTIVATIONS, apply_layers
@@ -22,6 +24,16 @@ ALL = [*FIXED, Dopri5()]
 
 def by_name(solver):
     return type(solver).__name__
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations, forward and backward."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
 
 
 def logistic(t: Tensor, state: Tensor) -> Tensor:
@@ -99,6 +111,41 @@ class TestAccuracy:
         times = irregular(3, 6) if per_series else irregular(1, 6)[0]
         path, _ = odeint(logistic, initial, times, Dopri5(rtol=1e-8, atol=1e-9))
         assert (path - logistic_solution(initial, times)).abs().max() < 1e-7
+
+    @pytest.mark.parametrize("per_series", [False, True])
+    def test_dopri5_equals_torchdiffeq(self, per_series):
+        """Value and gradient, at times that differ by series against the union of all."""
+        start, times = normal(5, 3, 4), (irregular(3, 6) if per_series else irregular(1, 6)[0])
+        field = MLPField(state_dim=2)
+
+        def oracle(initial):
+            if not per_series:
+                return torchdiffeq.odeint(field, initial, times, rtol=1e-6, atol=1e-7, method="dopri5").movedim(0, -2)
+            first, span = times[:, :1], times[:, -1:] - times[:, :1]
+            clock, places = ((times - first) / span).unique(return_inverse=True)
+            union = torchdiffeq.odeint(
+                lambda t, y: field(first + span * t, y) * span, initial, clock, rtol=1e-6, atol=1e-7, method="dopri5"
+            ).movedim(0, -2)
+            return torch.take_along_dim(union, places[None, :, :, None], -2)
+
+        found, gradients = [], []
+        for solve in (oracle, lambda initial: odeint(field, initial, times, Dopri5(1e-6, 1e-7)).path):
+            initial = start.clone().requires_grad_()
+            found.append(solve(initial))
+            gradients.append(torch.autograd.grad(found[-1].cos().sum(), [initial, *sum(field.layers, ())]))
+        torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-11, atol=1e-12)
+
+    def test_dopri5_takes_as_many_operations_for_many_times_as_for_few(self):
+        def operations(num_times):
+            times = irregular(40, num_times)
+            times = torch.cat([torch.zeros(40, 1), 3 * times / times[:, -1:]], 1)
+            initial = torch.linspace(0.1, 0.9, 40, dtype=torch.float64)[:, None].requires_grad_()
+            with Operations() as counter:
+                odeint(logistic, initial, times, Dopri5()).path.sum().backward()
+            return counter.count
+
+        assert operations(200) == operations(2)
 
     @pytest.mark.parametrize("solver", ALL, ids=by_name)
     @pytest.mark.parametrize("per_series", [False, True])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from pyro_seq._arguments import require
 from pyro_seq.diagnostics.backtest import Backtest
 from pyro_seq.diagnostics.plots.forecasts import draw_fan, draw_truth
 from pyro_seq.diagnostics.plots.style import MUTED, SERIES, add_legend, as_numpy, new_figure, tidy, time_label
 from pyro_seq.predict._tally import SCORES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _LEVELS = {"coverage_50": 0.5, "coverage_90": 0.9}
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from scipy import stats
 
 from pyro_seq.diagnostics.calibration import CalibrationCurve
 from pyro_seq.diagnostics.plots.style import MODEL, MUTED, SERIES, TRUTH, add_legend, as_numpy, new_figure, tidy
 from pyro_seq.errors import DataError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plot_calibration(curves: CalibrationCurve | Mapping[str, CalibrationCurve]) -> Figure:
@@ -47,6 +48,8 @@ def plot_ranks(values: Any, *, num_samples: int | None = None, num_bins: int = 2
         num_bins: Number of bins.
         title: Of the panel.
     """
+    from scipy import stats  # slow to import, and needed here only
+
     values = as_numpy(values).ravel()
     if not values.size:
         raise DataError("`values` must hold at least one. Got none.")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_seq.diagnostics.plots.style import SERIES, add_legend, as_numpy, new_figure, tidy
 from pyro_seq.errors import DataError, ShapeError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SPAN = 15.0  # nats above the lowest energy that colours tell apart
 _MARGIN = 0.1  # of the range of the draws, around them

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from pyro_seq.data import Sequences
 from pyro_seq.diagnostics.plots.style import ACCENT, MODEL, TRUTH, as_numpy, new_figure, tidy, time_label
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.posterior import Prediction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MAX_PANELS = 6
 

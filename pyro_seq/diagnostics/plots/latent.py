@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyro_seq.diagnostics.field import rate_at
@@ -16,6 +14,10 @@ from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.flow import Flow
 from pyro_seq.posterior import Prediction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class _Plane(NamedTuple):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from pyro_seq.diagnostics.plots.style import SERIES, add_legend, as_numpy, new_figure, tidy
 from pyro_seq.errors import DataError
 from pyro_seq.predict.evaluate_video import VideoScores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _LABELS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "lpips": "LPIPS"}
 _CHOICES = ("best", "mean", "worst")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from pyro_seq.diagnostics.plots.images import as_rows, value_range
 from pyro_seq.diagnostics.plots.style import ACCENT, as_numpy, new_figure
 from pyro_seq.errors import DataError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MAX_COLUMNS = 16
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TRUTH = "#222222"
 MODEL = "#1f6f9f"
@@ -21,6 +22,9 @@ _SIZES = {"axes.titlesize": 9, "axes.labelsize": 9, "tick": 8, "legend": 8}
 
 def new_figure(width: float, height: float, *, is_tight: bool = False) -> Figure:
     """A figure outside of pyplot, so that nothing stays open; its parts never overlap. Sizes in inches."""
+    from matplotlib.figure import Figure  # slow to import, so only where a figure is made
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     layout = ConstrainedLayoutEngine()
     if is_tight:
         layout.set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from scipy import stats
 
 from pyro_seq.diagnostics.convergence import entry_names, select
 from pyro_seq.diagnostics.plots.style import SERIES, new_figure, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plot_trace(idata: Any, names: Sequence[str], *, max_entries: int = 6) -> Figure:
@@ -30,6 +31,8 @@ def plot_trace(idata: Any, names: Sequence[str], *, max_entries: int = 6) -> Fig
     Raises:
         DataError: When a name is unknown.
     """
+    from scipy import stats  # slow to import, and needed here only
+
     draws = select(idata, names)
     entries: list[tuple[str, np.ndarray]] = []
     for name in draws.data_vars:
