@@ -16,7 +16,7 @@ times, start = 0.4 * torch.arange(20.0), 1.2 * torch.randn(5, 2, generator=gener
 flow = torch.linalg.matrix_exp(times[:, None, None] * torch.tensor([[0.0, 1.0], [-1.0, -0.2]]))
 swings = (start @ flow[:, 0].mT)[..., None] + 0.2 * torch.randn(5, 20, 1, generator=generator)
 whole = ps.Sequences(swings, times=times).to(options.device)
-seen, task, few = whole.first(12), ps.Forecasting(num_observed=12), options.few(200)
+seen, task, few = whole.first(12), ps.Forecasting(num_observed=12), options.few(400)
 
 # %% Model: the acceleration is linear in place and speed, with random weights; (5,) in place of () makes it a network
 torch.manual_seed(0)
@@ -24,7 +24,7 @@ parts = {"vector_field": ps.BayesianMLP(2, 1, ()), "encoder": ps.RNNEncoder((1,)
 model = ps.ODE2VAE((1,), 1, emission=ps.GaussianEmission(torch.nn.Identity()), **parts).to(options.device)
 
 # %% Fit: a guide, and chains that start at its draws
-guide = ps.fit(model, seen, ps.SVI(num_steps=options.few(600), learning_rate=1e-2), trainer=options.trainer)
+guide = ps.fit(model, seen, ps.SVI(num_steps=options.few(1_500), learning_rate=1e-2), trainer=options.trainer)
 method = ps.MCMC(ps.ChEES(full_mass=True), num_samples=few, warmup_steps=few, num_chains=8, start=guide)
 chains = ps.fit(model, seen, method, trainer=options.trainer)
 

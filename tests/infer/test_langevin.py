@@ -162,7 +162,7 @@ def test_steps_far_too_large_are_reported() -> None:
 def test_global_latents_move_with_those_of_the_series(toy, quiet, start: str) -> None:
     """Against the exact posterior; the gradient of what all share is the sum over series."""
     data, model = toy.make_data(2).to(dtype=torch.float64), toy.make_lines().double()
-    model.emit.weight.data.mul_(0.3)  # of a posterior that is not much narrower than the prior in any direction
+    model.emit.weight.data.mul_(0.05)  # of a posterior that is not much narrower than the prior in any direction
     method = MCMC(Langevin(start=start), num_samples=300, warmup_steps=100, num_chains=16)
     posterior = fit(model, data, method, trainer=quiet)
     assert posterior.global_sites == {"drift"} and posterior.sites["drift"].shape == (16, 300, 1)
