@@ -48,11 +48,13 @@ print(diagnostics.summary(idata, ["field", "ahead"])[["rhat", "ess_bulk"]].agg([
 # %% Picture: the field, forecasts of one swing, traces and ranks over chains at one probe
 figure, axes = pyplot.subplots(2, 2, figsize=(9, 6), layout="constrained")
 for low, middle, high in bands.values():
-    axes[0, 0].plot(places, middle)
+    axes[0, 0].plot(places, middle, "-", places, -places, "k--")
     axes[0, 0].fill_between(places, low, high, alpha=0.3)
 axes[0, 1].plot(times[12:], ahead[::few, 0].T, "C1", alpha=0.5)
 axes[0, 1].plot(times, whole.values[0].cpu(), "k.")
 trace = idata["posterior"]["field"].values[..., 0, 0]  # (chain, draw)
 axes[1, 0].plot(trace.T, linewidth=0.5)
 axes[1, 1].hist(trace.ravel().argsort().argsort().reshape(trace.shape).T, histtype="step")
+titles = ("acceleration at rest: guide, chains, truth", "forecasts of the first swing", "traces", "ranks")
+axes = [axis.set_title(title) for axis, title in zip(axes.flat, titles, strict=True)]
 figure.savefig(options.out / "field.png", dpi=150)
