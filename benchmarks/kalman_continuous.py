@@ -6,8 +6,9 @@
   each series and nothing else; the score is the squared error of the posterior mean at all points of test series. The
   points are those of `benchmarks.studies.ode_lebm --data sinusoids --learn observed`.
 * ``pendulum``: video of a swinging pendulum, of which half of the frames are dropped at random. One model in continuous
-  time learns from the frames that are left, at their times; others need a grid, and have the dropped frames hidden on
-  it or filled in by linear interpolation. The score is the squared error a pixel at the dropped frames of test series.
+  time learns from the frames that are left, at their times, or with hidden frames at the times of the dropped ones, at
+  which it will be asked; others need a grid, and have the dropped frames hidden on it or filled in by linear
+  interpolation. The score is the squared error a pixel at the dropped frames of test series.
 
 ``--quick`` takes few series and steps, to see that all runs.
 """
@@ -126,6 +127,7 @@ def video_model(dynamics: ps.MixedDynamics | ps.ContinuousDynamics) -> ps.Kalman
 
 FORMS: dict[str, tuple[Callable[[], ps.KalmanVAE], Callable[[ps.Sequences], ps.Sequences]]] = {
     "continuous time": (lambda: video_model(ps.ContinuousDynamics(2, 4, 4)), only_seen),
+    "continuous time, frames hidden": (lambda: video_model(ps.ContinuousDynamics(2, 4, 4)), lambda given: given),
     "grid, frames hidden": (lambda: video_model(ps.MixedDynamics(2, 4, 4)), lambda given: given),
     "grid, frames interpolated": (lambda: video_model(ps.MixedDynamics(2, 4, 4)), filled_in),
 }

@@ -3,12 +3,15 @@
 ``python -m benchmarks.physionet`` takes the first 800 stays of PhysioNet 2012 (their folder is named by
 ``PYRO_SEQ_DATA``), hourly, the 36 variables that are measured over time, in deviations of the training entries; 540
 stays train, 100 choose the number of factors and the noise, and of 160 a tenth of the observed entries is hidden and
-filled. ``--rivals`` adds SAITS and BRITS of the package ``pypots``, which is no dependency of this one.
+filled. Rows with "recalibrated" have intervals by `pyro_seq.recalibrate` on the 100. ``--rivals`` adds SAITS and BRITS
+of the package ``pypots``, which is no dependency of this one. Figures of each variable are in
+``benchmarks/results/physionet.json`` beside those of the table.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,14 +21,21 @@ import torch
 from torch import Tensor
 
 import pyro_seq as ps
-from pyro_seq.datasets import physionet_2012
+from benchmarks._measure import RESULTS
+from pyro_seq.datasets import PHYSIONET_2012_VARIABLES, physionet_2012
 from pyro_seq.metrics import coverage, crps
 from pyro_seq.training.schedules import Cosine
 
 STAYS, SHARES, DESCRIPTORS, HOURS = 800, {"validation_share": 0.125, "test_share": 0.2}, 5, 48
 QUIET = ps.Trainer(progress=False, accelerator="cpu")
 TASK = ps.Imputation(0.1, num_kept=0, seed=7, is_by_entry=True)
-NOISES: dict[str, Callable[[], Any]] = {"Gaussian": ps.GaussianEmission, "Student-t": ps.StudentTEmission}
+FLOOR = 0.03  # of noise scales, in deviations of a variable
+NOISES: dict[str, Callable[[], Any]] = {
+    "Gaussian": ps.GaussianEmission,
+    "Student-t": lambda: ps.StudentTEmission(minimum_scale=FLOOR),
+    "unbounded Student-t": ps.StudentTEmission,
+}
+HEAD = "| test | MAE | RMSE | CRPS | 50 % covers | 90 % covers | seconds |\n|---|---|---|---|---|---|---|"
 
 
 def stays() -> tuple[ps.Sequences, ps.Sequences, ps.Sequences]:
@@ -63,16 +73,46 @@ def candidates(sizes: list[int], noises: list[str]) -> dict[str, Callable[[], ps
     }
 
 
-def row(name: str, mean: Tensor, draws: Tensor | None, test: ps.Sequences, seconds: float) -> str:
-    """A line of the table, over all hidden entries alike."""
+def scores(name: str, mean: Tensor, draws: Tensor | None, test: ps.Sequences, seconds: float) -> dict[str, Any]:
+    """Figures over all hidden entries alike, and for each variable."""
     hidden = TASK.scored(test)
     error = (mean - test.values)[hidden]
-    figures = [float(error.abs().mean()), float(error.square().mean().sqrt())]
+    found: dict[str, Any] = {
+        "test": name,
+        "MAE": float(error.abs().mean()),
+        "RMSE": float(error.square().mean().sqrt()),
+    }
     if draws is not None:
-        figures += [float(crps(draws, test.values, mask=hidden)), float(coverage(draws, test.values, 0.9, mask=hidden))]
-    return " | ".join([f"| {name}", *(f"{figure:.3f}" for figure in figures), *["-"] * (4 - len(figures))]) + (
-        f" | {seconds:.0f} |"
-    )
+        found["CRPS"] = float(crps(draws, test.values, mask=hidden))
+        found |= {f"{level}": float(coverage(draws, test.values, level, mask=hidden)) for level in (0.5, 0.9)}
+        found["variables"] = by_variable(draws.quantile(0.05, 0), draws.quantile(0.95, 0), test)
+    return found | {"seconds": seconds}
+
+
+def by_variable(lower: Tensor, upper: Tensor, test: ps.Sequences) -> dict[str, tuple[int, float]]:
+    """Hidden entries of each variable, and the share of them in their intervals."""
+    hidden = TASK.scored(test)
+    inside = (test.values >= lower) & (test.values <= upper) & hidden
+    counts, held = hidden.sum((0, 1)).tolist(), inside.sum((0, 1)).tolist()
+    names = PHYSIONET_2012_VARIABLES[DESCRIPTORS:]
+    return {name: (n, share / n) for name, n, share in zip(names, counts, held, strict=True) if n}
+
+
+def line(found: dict[str, Any]) -> str:
+    """A line of the table."""
+    figures = [f"{found[name]:.3f}" if name in found else "-" for name in ("MAE", "RMSE", "CRPS", "0.5", "0.9")]
+    return " | ".join([f"| {found['test']}", *figures, f"{found['seconds']:.0f} |"])
+
+
+def recalibrated(posterior: Any, validation: ps.Sequences, test: ps.Sequences, name: str) -> dict[str, Any]:
+    """Intervals by what those of the validation stays hold."""
+    start = time.perf_counter()
+    widened = ps.recalibrate(posterior, validation, TASK, num_samples=100, is_pooled=True)
+    intervals = widened.intervals(TASK.given(test))
+    held = by_variable(intervals.lower, intervals.upper, test)
+    share = sum(n * part for n, part in held.values()) / sum(n for n, _ in held.values())
+    seconds = time.perf_counter() - start
+    return {"test": name, "0.9": share, "factor": 1 + float(widened.margins), "variables": held, "seconds": seconds}
 
 
 def hourly(data: ps.Sequences) -> np.ndarray:
@@ -120,20 +160,29 @@ def main() -> None:
         chosen = ps.select(choices, train, method(options.steps), validation=validation, task=TASK, trainer=QUIET)
         print(chosen.table().round(4).to_string(index=False), flush=True)
         best = chosen.best
-    print("| test | MAE | RMSE | CRPS | 90 % covers | seconds |\n|---|---|---|---|---|---|", flush=True)
+    rows: list[dict[str, Any]] = []
+
+    def note(found: dict[str, Any]) -> None:
+        rows.append(found)
+        print(line(found), flush=True)
+        (RESULTS / "physionet.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+    print(HEAD, flush=True)
     for name, values in ps.predict.evaluate.baselines(train, test, TASK).items():
-        print(row(name, values, None, test, 0.0), flush=True)
+        note(scores(name, values, None, test, 0.0))
     for seed in options.seeds:
         torch.manual_seed(seed)
         start = time.perf_counter()
         posterior = ps.fit(choices[best](), train, method(options.steps), seed=seed, trainer=QUIET)
+        seconds = time.perf_counter() - start
         filled = ps.impute(posterior, TASK.given(test), num_samples=100, seed=seed)
-        print(row(f"{best}, seed {seed}", filled.mean, filled.samples, test, time.perf_counter() - start), flush=True)
+        note(scores(f"{best}, seed {seed}", filled.mean, filled.samples, test, seconds))
+        note(recalibrated(posterior, validation, test, f"the same, recalibrated, seed {seed}"))
     for name in options.rivals:
         for seed in options.seeds:
             start = time.perf_counter()
             values = rival(name, train, validation, test, seed)
-            print(row(f"{name}, seed {seed}", values, None, test, time.perf_counter() - start), flush=True)
+            note(scores(f"{name}, seed {seed}", values, None, test, time.perf_counter() - start))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,17 @@
 
 ``python -m benchmarks.structural`` fits a trend and a season by maximum likelihood, forecasts the last two years, and
 counts what the 90 % intervals hold, beside `UnobservedComponents` of statsmodels, which also brings the CO2 data, with
-59 weeks missing, and beside the value of the same season and the last value. ``--nuts`` adds the full posterior.
+59 weeks missing, and beside the value of the same season and the last value. ``--nuts`` samples the full posterior and
+says how well the chains mixed, ``--backtest`` forecasts from many origins, ``--speed`` times the likelihood; their
+numbers go to ``benchmarks/results``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,28 +23,9 @@ import torch
 from torch import Tensor
 
 import pyro_seq as ps
-from pyro_seq.nn.components import Seasonal, Structure, Trend
-
-QUIET = ps.Trainer(progress=False, accelerator="cpu")
-# monthly totals of international airline passengers, 1949 to 1960, in thousands (Box and Jenkins, 1976, series G)
-PASSENGERS = """
-112 118 132 129 121 135 148 148 136 119 104 118 115 126 141 135 125 149 170 170 158 133 114 140
-145 150 178 163 172 178 199 199 184 162 146 166 171 180 193 181 183 218 230 242 209 191 172 194
-196 196 236 235 229 243 264 272 237 211 180 201 204 188 235 227 234 264 302 293 259 229 203 229
-242 233 267 269 270 315 364 347 312 274 237 278 284 277 317 313 318 374 413 405 355 306 271 306
-315 301 356 348 355 422 465 467 404 347 305 336 340 318 362 348 363 435 491 505 404 359 310 337
-360 342 406 396 420 472 548 559 463 407 362 405 417 391 419 461 472 535 622 606 508 461 390 432
-"""
-
-
-class Case(NamedTuple):
-    """One series, what it is made of, the same for statsmodels, and how far ahead."""
-
-    data: Callable[[], ps.Sequences]
-    components: Structure
-    options: dict
-    horizon: int
-    season: int
+from benchmarks import _structural_origins, _structural_speed
+from benchmarks._measure import RESULTS
+from benchmarks._structural_cases import CASES, QUIET, Case
 
 
 class Forecast(NamedTuple):
@@ -53,43 +38,12 @@ class Forecast(NamedTuple):
     seconds: float = 0.0
 
 
-def co2() -> ps.Sequences:
-    """Atmospheric CO2 at Mauna Loa, weekly from 1958 to 2001, in parts per million; missing weeks are hidden."""
-    from statsmodels.datasets import co2
-
-    return ps.Sequences(co2.load_pandas().data["co2"].to_numpy()[None, :, None])
-
-
-def passengers() -> ps.Sequences:
-    """The logarithm, in which growth and seasons add up."""
-    return ps.Sequences(np.log(np.array(PASSENGERS.split(), dtype=np.float64))[None, :, None])
-
-
-YEAR = 365.25 / 7
-CASES = {
-    "co2": Case(
-        co2,
-        Trend() + Seasonal(YEAR, harmonics=2),
-        {"level": "lltrend", "freq_seasonal": [{"period": YEAR, "harmonics": 2}]},
-        104,
-        52,
-    ),
-    "passengers": Case(
-        passengers,
-        Trend() + Seasonal(12),
-        {"level": "lltrend", "freq_seasonal": [{"period": 12}]},
-        24,
-        12,
-    ),
-}
-
-
-def by_structure(case: Case, data: ps.Sequences, method: ps.Mode | ps.MCMC, num_samples: int = 1000) -> Forecast:
+def by_structure(case: Case, data: ps.Sequences, method: ps.Mode, num_samples: int = 1000) -> Forecast:
     """All that a user writes, and the log likelihood of the point."""
     train = data.first(data.num_steps - case.horizon)
     model = ps.StructuralSeries(case.components).double()
     posterior = ps.fit(model, train, method, trainer=QUIET)
-    ahead = ps.forecast(posterior, train, times=data.times[-case.horizon :], num_samples=num_samples, chunk_size=100)
+    ahead = ps.forecast(posterior, train, times=data.times[-case.horizon :], num_samples=num_samples)
     low, high = ahead.quantile([0.05, 0.95])
     height = math.nan
     if isinstance(posterior, ps.PointPosterior):
@@ -130,7 +84,7 @@ def by_last(case: Case, data: ps.Sequences) -> Forecast:
     return Forecast(mean, torch.full_like(mean, torch.nan), torch.full_like(mean, torch.nan))
 
 
-def forecasts(case: Case, *, has_nuts: bool = False) -> Iterator[tuple[str, Forecast]]:
+def forecasts(case: Case) -> Iterator[tuple[str, Forecast]]:
     """Every way, with its processor time."""
     data = case.data()
     ways: dict[str, Callable[[], Forecast]] = {
@@ -140,9 +94,6 @@ def forecasts(case: Case, *, has_nuts: bool = False) -> Iterator[tuple[str, Fore
         "same season": lambda: by_season(case, data),
         "last value": lambda: by_last(case, data),
     }
-    if has_nuts:
-        chains = ps.MCMC(ps.NUTS(), num_samples=200, warmup_steps=200)
-        ways["StructuralSeries, NUTS"] = lambda: by_structure(case, data, chains, 200)
     for name, way in ways.items():
         start = time.process_time()
         found = way()
@@ -160,13 +111,42 @@ def scores(case: Case, found: Forecast) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--series", nargs="+", choices=list(CASES), default=list(CASES), help="which series")
-    parser.add_argument("--nuts", action="store_true", help="also sample the posterior, which takes minutes")
+    parser.add_argument("--nuts", action="store_true", help="sample the posterior instead, which takes minutes")
+    parser.add_argument("--draws", type=int, nargs=2, default=[300, 500], help="steps of warm-up and draws of a chain")
+    parser.add_argument("--backtest", action="store_true", help="forecast from many origins instead")
+    parser.add_argument("--speed", action="store_true", help="time the likelihood and its gradient instead")
+    parser.add_argument("--dynamax", metavar="PYTHON", help="of an environment that has dynamax, for --speed")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.speed:
+        keep("speed", _structural_speed.compare(dynamax=options.dynamax))
+    elif options.nuts or options.backtest:
+        for series in options.series:
+            rows = (
+                [_structural_origins.chains_of(series, CASES[series], *options.draws)]
+                if options.nuts
+                else _structural_origins.backtest_of(series, CASES[series])
+            )
+            keep(f"{'nuts' if options.nuts else 'backtest'}_{series}", rows)
+    else:
+        two_years(options.series)
+
+
+def keep(name: str, rows: list[dict]) -> None:
+    """Print rows, and write them to a file of results."""
+    command = " ".join(["python -m benchmarks.structural", *(word for word in sys.argv[1:] if "/" not in word)])
+    for row in rows:
+        print({key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
+    text = json.dumps({"command": command, "rows": rows}, indent=1)
+    (RESULTS / f"structural_{name}.json").write_text(text + "\n")
+
+
+def two_years(chosen: list[str]) -> None:
+    """The table of one origin."""
     print("| series | by | log likelihood | root mean squared error | 90 % interval covers | s |")
     print("|---|---|---|---|---|---|")
-    for series in options.series:
-        for name, found in forecasts(CASES[series], has_nuts=options.nuts):
+    for series in chosen:
+        for name, found in forecasts(CASES[series]):
             error, share = scores(CASES[series], found)
             height = "" if math.isnan(found.log_likelihood) else f"{found.log_likelihood:.2f}"
             interval = "" if bool(found.low.isnan().all()) else f"{share:.2f}"

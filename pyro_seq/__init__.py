@@ -48,6 +48,7 @@ from pyro_seq.nn.energy_tilt import EnergyTilt
 from pyro_seq.nn.flow import Flow
 from pyro_seq.nn.frame import FrameEncoder
 from pyro_seq.nn.initial_prior import LearnedNormal, StandardNormal
+from pyro_seq.nn.input_decoder import InputDecoder
 from pyro_seq.nn.log_normal import LogNormalEmission
 from pyro_seq.nn.mixture import LSTMMixture, MixedDynamics, WindowMixture
 from pyro_seq.nn.mlp import MLPDecoder, MLPTrunk
@@ -145,6 +146,7 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "BayesianMLP",
     "DeterministicField",
     "InitialStateEncoder",
+    "InputDecoder",
     "FrameWindow",
     "FrameEncoder",
     "RNNEncoder",

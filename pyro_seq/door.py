@@ -9,7 +9,7 @@ import torch
 
 from pyro_seq.data import Sequences
 from pyro_seq.data._validation import widen
-from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
 
 _REMEDIES = {SequenceModel: "Build one, such as `ODE2VAE(obs_shape=(2,))`", Sequences: "Wrap it: `Sequences(values)`"}
@@ -65,16 +65,6 @@ def require_data(
         model.check_units(data)
     if has_units and has_values:
         model.check_range(data)
-
-
-def require_inputs(data: Sequences, input_dim: int, owner: str) -> None:
-    """Refuse inputs of another size than the `input_dim` of their `owner`."""
-    size = 0 if data.inputs is None else data.inputs.shape[-1]
-    if size != input_dim:
-        raise ShapeError(
-            f"`data.inputs` must have {input_dim} entries a step, the `input_dim` of the {owner}. Got {size}. Make the "
-            f"model with `input_dim={size}`, or leave inputs out."
-        )
 
 
 def require_posterior(posterior: Any) -> None:

@@ -37,7 +37,7 @@ class _Adapts(Protocol):
 class SequenceModel(nn.Module):
     """Base of every model: write `model(data)`, `guide(data)` and `dims`, and all verbs and methods work.
 
-    The rules that the generic verbs rely on:
+    The rules that the generic verbs rely on, to which `pyro_seq.testing.check_model` holds a model:
 
     * The observation site is ``x`` (written by `observe`), its continuation ``x_future``.
     * ``series`` is the only plate (`series`), and global latents are sampled above it, each as one flat site.
@@ -55,9 +55,6 @@ class SequenceModel(nn.Module):
         has_guide: False for a model, or one built from parts, that has no guide and is inferred by chains alone.
         renamed_parts: Parts whose names have changed, ``{"old.": "new."}``, so that earlier files still load.
         time_scale: Time stamps per unit of model time (buffer), set by `adapt`: the typical step of training.
-
-    See Also:
-        `pyro_seq.testing.check_model`, which holds a model against these rules.
     """
 
     dims: ClassVar[dict[str, tuple[str, ...]]] = {}
@@ -109,9 +106,9 @@ class SequenceModel(nn.Module):
             raise DataError(
                 f"`data.times` must be evenly spaced, with the same step in all series: {type(self).__name__} counts "
                 f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
-                "and hide the steps between them, as `Sequences.from_dataframe(..., freq=...)` does with months, "
-                "business days and days on which clocks change, or use a model in continuous time: `ODE2VAE`, or "
-                "`KalmanVAE` with `ContinuousDynamics`."
+                "with hidden steps between them: `data.on_grid(step)`, or `Sequences.from_dataframe(..., freq=...)` "
+                "with months, business days and days on which clocks change. Or use a model in continuous time: "
+                "`ODE2VAE`, or `KalmanVAE` with `ContinuousDynamics`."
             )
         for part in self.children():
             if isinstance(part, _Checks):
@@ -136,6 +133,11 @@ class SequenceModel(nn.Module):
     def reads_series(self) -> bool:
         """Whether the guide reads many steps at once, so that it must learn to do with fewer; False step by step."""
         return True
+
+    @property
+    def sites_without_mode(self) -> tuple[str, ...]:
+        """Latents that scale other ones: the joint density of both has no highest point that means anything."""
+        return ()
 
     @property
     def has_dreams(self) -> bool:
@@ -180,7 +182,7 @@ class SequenceModel(nn.Module):
             raise DataError(
                 f"`data.times` must have steps of {known:g}, as the training data had: {type(self).__name__} counts "
                 f"steps. Got steps of {step:g}. Convert the time stamps to the unit of training, put the series on its "
-                "grid with hidden steps between, or train on such data: `fit(..., readapt=True)`."
+                f"grid, `data.on_grid({known:g})`, or train on such data: `fit(..., readapt=True)`."
             )
 
     def check_range(self, data: Sequences) -> None:
@@ -198,7 +200,7 @@ class SequenceModel(nn.Module):
     def prepare(self, data: Sequences) -> Sequences:
         """The same data with what `model` and `guide` both compute from them in ``context``, worked out once for both.
 
-        Called before both by the methods and the verbs, but not by plain Pyro: they must compute it when it is absent.
+        Called before both by methods and verbs, but not by plain Pyro: they must compute it when it is absent.
         """
         return data
 
@@ -210,11 +212,14 @@ class SequenceModel(nn.Module):
         """Draws of latents that `model` integrates out, given draws of the others; predictions carry them along."""
         return {}
 
-    def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> TorchDistribution:
-        """Law of the seen steps given draws (sample, 1, event) of what all series share; batch (sample, series).
+    def numbers_per_entry(self, draws: Mapping[str, Tensor]) -> int:
+        """About how many numbers each draw of each entry takes in a prediction, by which verbs share out draws."""
+        return 1
 
-        It is what `model` has at ``x``, where that integrates out all that belongs to a series, as `LinearGaussian`
-        does. Override it where `model` draws latents of series that have a closed form. `start_filter` needs it.
+    def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> TorchDistribution:
+        """Law of the seen steps given draws (sample, 1, event) of what all series share; `start_filter` needs it.
+
+        It is what `model` has at ``x``, batch (sample, series). Override it where that draws latents of a closed form.
 
         Raises:
             UnsupportedError: When `model` draws latents of single series.
@@ -356,8 +361,7 @@ def is_latent(site: Mapping[str, Any]) -> bool:
 
 def is_random(site: Mapping[str, Any]) -> bool:
     """True for a site of a trace with a density: sampled or observed, neither deterministic nor the plate's own."""
-    is_sample = site["type"] == "sample" and not site_is_subsample(site)
-    return is_sample and not site["infer"].get("_deterministic")
+    return site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic")
 
 
 def is_local(site: Mapping[str, Any]) -> bool:

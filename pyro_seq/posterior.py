@@ -182,7 +182,7 @@ class StoredPosterior:
                 are shared by all series.
         """
         has_local = bool(self.sites.keys() - self.global_sites)
-        series = self._fitted_series(data.seen()) if has_local else []
+        series = _places(data.seen(), self.data.seen()) if has_local else []
         stored = next(iter(self.sites.values())).shape[:2].numel()
         if num_samples <= stored:
             chosen = torch.linspace(0, stored - 1, num_samples).round().long()
@@ -191,41 +191,38 @@ class StoredPosterior:
         flat = {name: value.flatten(0, 1)[chosen].to(data.device) for name, value in self.sites.items()}
         return {name: value[:, None] if name in self.global_sites else value[:, series] for name, value in flat.items()}
 
-    def _fitted_series(self, data: Sequences) -> list[int]:
-        """Which of the fitted series each of `data` is."""
-        fitted = self.data.seen()
-        number = {identity: number for number, identity in enumerate(_identities(fitted))}
-        found = [number.get(identity) for identity in _identities(data)]
-        if None in found:
-            raise DataError(
-                "`data` must be series that were fitted, the same in values, mask, times and inputs: draws of MCMC say "
-                f"nothing about others. Series {found.index(None)} is not among them. Got {data!r} for a posterior of "
-                f"{fitted!r}. Extend the fitted data, or fit with a guide."
-            )
-        return [place for place in found if place is not None]
-
 
 @dataclass(eq=False, repr=False)
 class PointPosterior:
-    """One value of each latent, all of which are shared by all series; for any data.
+    r"""One value of each latent; for any data where all series share all latents, else for the fitted series only.
 
     Attributes:
         model: The model.
-        sites: The values by site, event alone.
+        sites: The values by site, event alone; those of latents that series have of their own (series, \*event).
         history: Figures of the search by name, one entry a step.
+        data: The fitted series, where they have latents of their own.
+        own_sites: Names of the sites that belong to single series.
     """
 
     model: SequenceModel
     sites: dict[str, Tensor]
     history: dict[str, list[float]] = field(default_factory=dict)
+    data: Sequences | None = None
+    own_sites: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return in_short(self, f"sites {', '.join(self.sites)}", history_text(self.history))
 
     def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
-        r"""The value, again and again: (sample, 1, \*event)."""
-        sites = {name: value.to(data.device) for name, value in self.sites.items()}
-        return {name: value.expand(num_samples, 1, *value.shape) for name, value in sites.items()}
+        r"""The value, again and again: (sample, 1, \*event), or (sample, series, \*event) of single series.
+
+        Raises:
+            DataError: When series have latents of their own, and `data` are not fitted series.
+        """
+        series = _places(data.seen(), self.data.seen()) if self.own_sites and self.data is not None else []
+        found = {name: value.to(data.device) for name, value in self.sites.items()}
+        found = {name: value[series] if name in self.own_sites else value[None] for name, value in found.items()}
+        return {name: value.expand(num_samples, *value.shape) for name, value in found.items()}
 
 
 def in_short(posterior: Posterior, *texts: str) -> str:
@@ -236,6 +233,19 @@ def in_short(posterior: Posterior, *texts: str) -> str:
 def history_text(history: Mapping[str, list[float]]) -> str:
     """Names of the logged figures, and how many there are of the longest."""
     return f"history of {max(map(len, history.values()))} entries: {', '.join(history)}" if history else ""
+
+
+def _places(data: Sequences, fitted: Sequences) -> list[int]:
+    """Which of the fitted series each of `data` is."""
+    number = {identity: number for number, identity in enumerate(_identities(fitted))}
+    found = [number.get(identity) for identity in _identities(data)]
+    if None in found:
+        raise DataError(
+            "`data` must be series that were fitted, the same in values, mask, times and inputs: what MCMC and `Mode` "
+            f"find of latents of single series says nothing about others. Series {found.index(None)} is not among "
+            f"them. Got {data!r} for a posterior of {fitted!r}. Extend the fitted data, or fit with a guide."
+        )
+    return [place for place in found if place is not None]
 
 
 def _identities(data: Sequences) -> list[tuple[bytes, int]]:

@@ -19,6 +19,8 @@ from pyro_seq.nn.ode_rnn import GaussianHead
 from pyro_seq.nn.recurrent import LSTMTransition
 from pyro_seq.nn.thinned_encoder import ThinnedEncoder
 from pyro_seq.nn.units import StandardiseInputs
+from pyro_seq.nn.variogram import VariogramEncoder
+from pyro_seq.nn.weight_posterior import FullCovariance, LowRank, MeanField
 from pyro_seq.ops.langevin import ULA
 from pyro_seq.ops.mlp import ACTIVATIONS
 
@@ -26,7 +28,8 @@ IMAGE = (1, 16, 16)
 PARTS = [
     ps.Flow(2, order=3, solver=ps.RK4(0.1, is_dense=True)), ps.Flow(1, solver=ps.Dopri5(rtol=1e-3)),
     ps.BayesianMLP(2, 1, [3], activation=ACTIVATIONS["silu"], is_bayesian=False, prior_scale=2.0, site="w"),
-    ps.BayesianMLP(2, 1, has_tied_scale=True, initial_scale=0.1),
+    ps.BayesianMLP(2, 1, has_tied_scale=True, initial_scale=0.1), ps.BayesianMLP(2, 1, guide=MeanField(is_tied=True)),
+    ps.BayesianMLP(2, 1, guide=LowRank(2, initial_factor=0.2)), ps.BayesianMLP(2, 1, (3,), guide=FullCovariance(0.2)),
     ps.DeterministicField(nn.Sequential(nn.Linear(2, 3, bias=False), nn.GELU("tanh"), nn.Linear(3, 1))),
     ps.ConvTrunk(2, IMAGE, (4,), nn.Tanh), ps.MLPTrunk(1, (2,), (3,), activation=nn.ELU, noise=0.1),
     ps.ConvDecoder(2, IMAGE, (4,), hidden_dim=5, activation=nn.SiLU), ps.MLPDecoder(2, (2,), (3,), nn.ReLU),
@@ -63,7 +66,14 @@ PARTS = [
     LSTMTransition(2, 5, minimum_scale=0.1), ps.SeriesTempo(3, initial_spread=0.5),
     ps.SeriesTempo(encoder=ps.RNNEncoder((2,), 1, hidden_dim=4)),
     ps.ResidualTransition(2, 1, (4,), gain=0.5), ps.MLPTransition(2, 1, (4,)), ps.GRUTransition(2, 1),
+    VariogramEncoder(2, hidden_dim=4, num_lags=3),
     ps.ChainEncoder(4, 2, 1, 3, hidden_dim=5), ps.NoisePrior(2, 1, (3,)),
+    ps.Flow(2, input_dim=2, has_linear_inputs=True), ps.InputDecoder(2, (3,), nn.Linear(1, 3), hidden_dims=(4,)),
+    ps.InitialStateEncoder(ps.FrameWindow(ps.MLPTrunk(2, (2,)), 2, 1, input_dim=2)),
+    ps.RNNEncoder((2,), 3, hidden_dim=4, input_dim=2), ps.ODERNNEncoder((2,), 3, hidden_dim=4, input_dim=2),
+    ps.FrameEncoder(ps.MLPTrunk(1, (2,)), 2, input_dim=2), LSTMTransition(2, 5, input_dim=2),
+    ps.ResidualTransition(2, 1, (4,), input_dim=2), ps.MLPTransition(2, 1, (4,), input_dim=2),
+    ps.GRUTransition(2, 1, input_dim=2), ps.ChainEncoder(4, 2, 1, 3, hidden_dim=5, input_dim=2),
 ]  # fmt: skip
 LAYERS = [
     nn.Conv2d(1, 4, 3, stride=2, padding=1, dilation=2, bias=False, padding_mode="circular"),
@@ -150,7 +160,9 @@ def test_a_class_derived_from_a_part_is_not_taken_for_it() -> None:
 
 
 def test_signatures_and_errors_stay() -> None:
-    assert list(inspect.signature(ps.Flow).parameters) == ["dim", "order", "solver"]
+    assert list(inspect.signature(ps.Flow).parameters) == [
+        "dim", "order", "solver", "input_dim", "has_linear_inputs",
+    ]  # fmt: skip
     assert ps.Flow.__init__.__wrapped__ is not None and is_dataclass(ps.RK4)
     with pytest.raises(TypeError, match="unexpected keyword argument 'sovler'"):
         ps.Flow(2, sovler=ps.RK4())  # type: ignore[call-arg]

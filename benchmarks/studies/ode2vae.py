@@ -3,7 +3,9 @@
 python -m benchmarks.studies.ode2vae                     rotating digits, nothing to download, a few minutes
 python -m benchmarks.studies.ode2vae --data mnist        rotating MNIST threes; the first three frames give all sixteen
 python -m benchmarks.studies.ode2vae --data mocap        walking (CMU subject 35); three frames give the next 297
-python -m benchmarks.studies.ode2vae --data mocap-tempo  the same with a latent tempo, learned on train and validation
+python -m benchmarks.studies.ode2vae --data mocap-units  the same, each joint angle in a unit of its own
+python -m benchmarks.studies.ode2vae --data mocap-bayes  as mocap-units, with a Bayesian field
+python -m benchmarks.studies.ode2vae --data mocap-tempo  as mocap with a latent tempo, learned on train and validation
 python -m benchmarks.studies.ode2vae --data balls        bouncing balls; three frames give the next ten
 """
 
@@ -110,6 +112,18 @@ def mocap(order: int) -> Recipe:
     return mocap_recipe(train, test, order, num_steps=600)
 
 
+def mocap_units(order: int) -> Recipe:
+    """Walking, each joint angle in its own unit."""
+    train, _, test = datasets.cmu_walking()
+    return mocap_recipe(train, test, order, num_steps=600, units_shape=train.obs_shape)
+
+
+def mocap_bayes(order: int) -> Recipe:
+    """Walking with a Bayesian field; the recipe was chosen on held-out training and validation sequences."""
+    train, _, test = datasets.cmu_walking()
+    return mocap_recipe(train, test, order, num_steps=600, units_shape=train.obs_shape, is_bayesian=True)
+
+
 def mocap_tempo(order: int) -> Recipe:
     """Walking with a latent tempo; its population is learned on the training and the validation sequences together."""
     train, validation, test = datasets.cmu_walking()
@@ -118,19 +132,36 @@ def mocap_tempo(order: int) -> Recipe:
 
 
 def mocap_recipe(
-    train: ps.Sequences, test: ps.Sequences, order: int, *, num_steps: int, has_tempo: bool = False
+    train: ps.Sequences,
+    test: ps.Sequences,
+    order: int,
+    *,
+    num_steps: int,
+    has_tempo: bool = False,
+    units_shape: tuple[int, ...] = (),
+    is_bayesian: bool = False,
 ) -> Recipe:
+    """Walking: one unit and noise scale for all joint angles, `units_shape` ``()``, or those of each.
+
+    Frames of training are eight apart, and so are the steps of its solver; predictions take a step a frame.
+    """
+
     def model() -> ps.ODE2VAE:
-        shape, flow = train.obs_shape, flow_of(6, order)
+        shape, flow = train.obs_shape, flow_of(6, order, solver=ps.RK4(step_size=8 * 0.05))
         lengths = (1, 3) if order == 2 else (3,)
         windows = [ps.FrameWindow(ps.MLPTrunk(frames, shape, noise=0.6), frames, flow.dim) for frames in lengths]
         return ps.ODE2VAE(
             shape,
             flow=flow,
-            vector_field=ps.BayesianMLP(flow.state_dim, flow.dim, is_bayesian=False),
+            vector_field=ps.BayesianMLP(
+                flow.state_dim, flow.dim, is_bayesian=is_bayesian, initial_scale=0.03 if is_bayesian else None
+            ),
             encoder=ps.InitialStateEncoder(*windows, units=ps.Standardise(shape)),
             emission=ps.GaussianEmission(
-                ps.MLPDecoder(flow.dim, shape), initial_scale=0.37, minimum_scale=0.02, units=ps.Standardise(())
+                ps.MLPDecoder(flow.dim, shape),
+                initial_scale=0.37,
+                minimum_scale=0.02,
+                units=ps.Standardise(units_shape),
             ),
             tempo=ps.SeriesTempo(train.num_series, initial_spread=0.05) if has_tempo else None,
             time_step=0.05,
@@ -143,6 +174,7 @@ def mocap_recipe(
         schedule=schedules.Cosine(num_steps, warmup=100, final=0.02),
         clip_norm=1.0,
         average=0.99,
+        scales={"weights": 1 / 8} if is_bayesian else {},  # a step sees one frame in eight of its windows
         views=[
             views.RandomWindows(schedules.WarmUp(num_steps // 2, value=300, start=60), at_start=0.3, shortest=64),
             views.Thin(8, keep=3),
@@ -170,7 +202,15 @@ def balls(order: int) -> Recipe:
     return Recipe(train, test, model, method, 3, {"forecast of 10 after 3": (ps.Forecasting(3), 13)})
 
 
-RECIPES = {"digits": digits, "mnist": mnist, "mocap": mocap, "mocap-tempo": mocap_tempo, "balls": balls}
+RECIPES = {
+    "digits": digits,
+    "mnist": mnist,
+    "mocap": mocap,
+    "mocap-units": mocap_units,
+    "mocap-bayes": mocap_bayes,
+    "mocap-tempo": mocap_tempo,
+    "balls": balls,
+}
 
 
 def smoke(recipe: Recipe) -> Recipe:

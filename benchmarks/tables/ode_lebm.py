@@ -15,6 +15,7 @@ import json
 import math
 import shutil
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -112,23 +113,24 @@ PUBLISHED = {
     "harder of the two, while the nearest neighbour sees training series whole. ODE-LEBM is ahead of it from 0.3 on, "
     "the Latent ODE from 0.5 on. With one point in ten ODE-LEBM has about half the error of the Latent ODE or "
     "less in each seed, after as many steps and twice the time.",
-    "digits": "Published, on MNIST: Latent ODE 0.015 (T = 15) and 0.039 (T = 45), energy prior alone 0.031, "
+    "digits": "T = 15 counts frames 1 to 15, which are seen, T = 45 counts frames 16 to 45. Published, on MNIST: "
+    "Latent ODE 0.015 (T = 15) and 0.039 (T = 45), energy prior alone 0.031, "
     "chains alone 0.025, ODE-LEBM 0.020 and 0.024 with NMI 0.576. Our digits are others: compare the "
-    "order. Half of the usual steps, one seed.",
+    "order. Half of the usual steps.",
     "steps": "One point in five seen; four chains from the encoder's best draws and from noise.",
     "cold": "One point in five seen at test time, all in training; twice the usual steps. The loss falls for some "
     "1500 steps and stays: 20 steps from noise do not find what they would have to teach. Chains are adjusted, with a "
     "step size of each series. Unadjusted ones, as published, learned fast with steps of 0.03 and then ran off as the "
     "networks sharpened (in other trials most of them froze), and hardly at all in 800 steps with 0.02.",
     "balls": "Published: Latent ODE 0.0178 / 0.0199, ODE-LEBM 0.0099 / 0.0159 with R2 0.62 of the friction. Half of "
-    "the usual steps, one seed. Both follow the ball while it is seen; in the 20 frames after that it is sharp in "
+    "the usual steps. Both follow the ball while it is seen; in the 20 frames after that it is sharp in "
     "a wrong place, and the mean image is better (0.033 and 0.036 against 0.023). The friction is found in the state "
     "rather than in the dynamic part.",
     "walkers": "Published T = 50 / T = 100: hopper 0.0097 / 0.0145 and 0.0076 / 0.0138 (ODE-LEBM), swimmer 5.8e-5 / "
     "6.3e-5 and 3.0e-6 / 4.9e-6, cheetah 0.0112 / 0.0087 and 0.0081 / 0.0079. Initial states and "
     "units of swimmer and cheetah are not published, so compare with the trivial predictors. Bodies come to rest: the "
     "last seen state, which makes no error in the first 50 steps, is as good on the hopper and better on the others. "
-    "Half of the usual steps, one seed.",
+    "Half of the usual steps.",
 }
 
 
@@ -268,6 +270,16 @@ def durations(records: Sequence[Mapping]) -> str:
     return ", ".join(f"{way} {statistics.fmean(found):.0f} s" for way, found in seconds.items())
 
 
+def seeds_of(records: Sequence[Mapping]) -> str:
+    """How many trainings a row is of, and what stands behind ±."""
+    runs = Counter((record["label"], record.get("walker")) for record in records)
+    fewest, most = min(runs.values()), max(runs.values())
+    if most == 1:
+        return "One seed."
+    others = "" if fewest == most else "; rows without it have one seed"
+    return f"Means over test series and {most} seeds, ± the standard deviation over the seeds{others}."
+
+
 def command_of_study(study: str, record: Mapping) -> str:
     """What to type for all runs of a study, with the effort that was asked of them."""
     *_, name, value = record["command"].split()
@@ -284,7 +296,7 @@ def section(study: str) -> list[str]:
         groups.setdefault(record["walker"] if study == "walkers" else "", []).append(record)
     lines += [
         f"`{command_of_study(study, records[-1])}`, such as `{records[-1]['command']}`; processor time to train: "
-        f"{durations(records)}. {PUBLISHED[study]}",
+        f"{durations(records)}. {seeds_of(records)} {PUBLISHED[study]}",
         "",
     ]
     if study in PICTURES:
@@ -311,9 +323,9 @@ def summary(records: Sequence[Mapping]) -> list[str]:
     values = by_place(records)
     lines = [
         "Irregular sinusoids, all 100 points from a share of them, by",
-        "`python -m benchmarks.studies.ode_lebm --learn all --share 0.1`: mean squared error over test series, with",
-        "the standard deviation over three seeds where given; chains take 60 Langevin steps from the encoder's best",
-        "draws.",
+        "`python -m benchmarks.studies.ode_lebm --learn all --share 0.1`: mean squared error over test series, of",
+        "three seeds with ± their standard deviation, of one seed without; chains take 60 Langevin steps from the",
+        "encoder's best draws.",
         "[All scores](docs/results.md), other data and other uses, by `python -m benchmarks.tables.ode_lebm`.",
         "",
         "| predictor | " + " | ".join(SHARES) + " |",

@@ -90,9 +90,9 @@ def stochastic_section(record: dict) -> list[str]:
     (horizon,) = map(str, record["horizons"])
     lines = [f"### Bouncing off at random: {horizon} frames after 5", ""]
     lines += [
-        f"`{record['command']}`: {setting(record)}, {record['samples']} predictions of each. Mean over videos and its "
-        f"95 % interval; the best prediction is chosen for each metric by itself. {costs(record)} With scores and "
-        f"pictures {record['seconds'] / 60:.0f} minutes on one thread."
+        f"`{record['command']}`: {setting(record)}, {record['samples']} predictions of each. One seed. Mean over test "
+        "videos, ± half of its 95 % interval over them; the best prediction is chosen for each metric by itself. "
+        f"{costs(record)} With scores and pictures {record['seconds'] / 60:.0f} minutes on one thread."
     ]
     lines += ["", "| predictor | PSNR, best | PSNR, mean | SSIM, best | SSIM, mean |", "|---|---|---|---|---|"]
     for name, scores in record["scores"].items():
@@ -126,6 +126,7 @@ def ablation_section(record: dict) -> list[str]:
     lines = ["### Bouncing like light off a mirror: the ablation of the paper", ""]
     lines += [
         f"`{record['command']}`: {setting(record)}, one prediction of each, as in the paper. Equal steps for all. "
+        "One seed. Mean over test videos, ± half of its 95 % interval over them. "
         f"{costs(record)}"
     ]
     short, long = map(str, record["horizons"])
@@ -157,8 +158,8 @@ def summary(record: dict) -> list[str]:
     lines = [
         f"A digit that bounces off at random, {horizon} frames after 5, by `python -m benchmarks.studies.srvp`: "
         "best of",
-        f"{record['samples']} predictions, with 95 % intervals; [all scores](docs/results.md) and the ablation of the "
-        f"transition, by",
+        f"{record['samples']} predictions, one seed, ± half of the 95 % interval over test videos;",
+        "[all scores](docs/results.md) and the ablation of the transition, by",
         "`python -m benchmarks.tables.srvp`.",
         "",
         "| predictor | PSNR | SSIM |",

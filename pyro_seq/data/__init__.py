@@ -1,8 +1,9 @@
 """Data: ``Sequences`` in memory, and ``SequenceSource`` for what does not fit there."""
 
+from pyro_seq.data.fill_inputs import fill_inputs
 from pyro_seq.data.labels import Labels
 from pyro_seq.data.one_hot import one_hot
 from pyro_seq.data.sequences import Sequences
 from pyro_seq.data.source import SequenceSource
 
-__all__ = ["Labels", "SequenceSource", "Sequences", "one_hot"]
+__all__ = ["Labels", "SequenceSource", "Sequences", "fill_inputs", "one_hot"]

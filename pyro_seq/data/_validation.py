@@ -242,8 +242,8 @@ def checked_inputs(inputs: Any, values: Tensor, times: Tensor) -> Tensor | None:
         where = _first(~inputs.isfinite())
         raise DataError(
             f"`inputs` must be finite, for they are known. Got {float(inputs[where])} at {where} "
-            "(series, time, input). Fill it and add what was missing as a further input: "
-            "`torch.cat([inputs.nan_to_num(), inputs.isnan()], -1)`."
+            "(series, time, input). Fill it and add what was missing as a further input: `fill_inputs(inputs)` of "
+            "`pyro_seq.data` does both."
         )
     return inputs
 

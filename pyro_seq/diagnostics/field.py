@@ -11,11 +11,16 @@ from torch import Tensor
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.bayesian import FieldFunction
-from pyro_seq.nn.flow import Flow
+from pyro_seq.nn.flow import Flow, SteeredFunction
 from pyro_seq.posterior import Prediction, prediction_context
 
 
-def field_at(model: SequenceModel, prediction: Prediction | Mapping[str, Tensor], states: Tensor) -> Tensor:
+def field_at(
+    model: SequenceModel,
+    prediction: Prediction | Mapping[str, Tensor],
+    states: Tensor,
+    inputs: Tensor | None = None,
+) -> Tensor:
     """Evaluate the vector field at `states`, once for each draw of its weights.
 
     The draws are those of a prediction, so that the field can be set beside the paths that followed it. For ODE2VAE the
@@ -25,6 +30,8 @@ def field_at(model: SequenceModel, prediction: Prediction | Mapping[str, Tensor]
         model: A model with a part `vector_field`, whose random weights, if any, are one site.
         prediction: Result of a verb, or its `latents`.
         states: Probe states (probe, state).
+        inputs: Inputs that drive the field, (input,) or (probe, input), in the unit of the data; their means in the
+            training data when absent.
 
     Returns:
         Field outputs (sample, probe, output); one sample when the field has no random weights.
@@ -39,25 +46,31 @@ def field_at(model: SequenceModel, prediction: Prediction | Mapping[str, Tensor]
         >>> field_at(posterior.model, prediction, states).std(0)  # doctest: +SKIP
     """
     with prediction_context(model):
-        function, _, states = _function_and_states(model, prediction, states)
+        function, _, states = _function_and_states(model, prediction, states, inputs)
         return function(states)
 
 
-def rate_at(model: SequenceModel, prediction: Prediction | Mapping[str, Tensor], states: Tensor) -> Tensor:
+def rate_at(
+    model: SequenceModel,
+    prediction: Prediction | Mapping[str, Tensor],
+    states: Tensor,
+    inputs: Tensor | None = None,
+) -> Tensor:
     """Time derivative of the whole state at `states`, (sample, probe, state): the field, and the rates that it implies.
 
     Args:
         model: A model with parts `vector_field` and `flow`.
         prediction: Result of a verb, or its `latents`.
         states: Probe states (probe, state).
+        inputs: Inputs that drive the field, as for `field_at`.
     """
     with prediction_context(model):
-        function, flow, states = _function_and_states(model, prediction, states)
+        function, flow, states = _function_and_states(model, prediction, states, inputs)
         return flow.rate(function, states)
 
 
 def _function_and_states(
-    model: SequenceModel, prediction: Prediction | Mapping[str, Tensor], states: Tensor
+    model: SequenceModel, prediction: Prediction | Mapping[str, Tensor], states: Tensor, inputs: Tensor | None
 ) -> tuple[FieldFunction, Flow, Tensor]:
     """The field for all draws at once, the flow along it, and the states repeated for every draw."""
     field: Any = getattr(model, "vector_field", None)
@@ -75,11 +88,24 @@ def _function_and_states(
         )
     site = getattr(field, "site", None)
     if site is None or not getattr(field, "is_bayesian", True):
-        return field.prior(), flow, states[None]
+        return _under(model, field.prior(), states, inputs), flow, states[None]
     latents = prediction.latents if isinstance(prediction, Prediction) else prediction
     if site not in latents:
         raise DataError(
             f"`prediction` must hold draws of the site {site!r}. Got {sorted(latents)}. Pass the result of "
             "`reconstruct` or `forecast` of this model."
         )
-    return field.function(latents[site]), flow, states.expand(len(latents[site]), *states.shape)
+    function = _under(model, field.function(latents[site]), states, inputs)
+    return function, flow, states.expand(len(latents[site]), *states.shape)
+
+
+def _under(model: SequenceModel, function: FieldFunction, states: Tensor, inputs: Tensor | None) -> FieldFunction:
+    """The function under inputs, those of the training data's mean when absent."""
+    size = getattr(model.flow, "input_dim", 0)
+    if inputs is not None and (not size or inputs.shape not in ((size,), (len(states), size))):
+        raise ShapeError(f"`inputs` must be (input {size},) or (probe, input {size}). Got {tuple(inputs.shape)}.")
+    if not size:
+        return function
+    known: Any = model.known
+    standardised = states.new_zeros(size) if inputs is None else known.units(inputs.to(states))
+    return SteeredFunction(function, standardised.expand(len(states), size))

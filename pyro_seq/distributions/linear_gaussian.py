@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions import GaussianHMM, constraints
 from torch import Tensor
@@ -144,15 +145,17 @@ class LinearGaussian(PathDistribution):
     @property
     def mean(self) -> Tensor:
         """Mean of each entry, ``(*batch, time, obs)``."""
-        parameters, moments = self._marginals()
-        return (parameters.observation @ moments.predicted_means[..., None]).squeeze(-1)
+        return self._moments()[0]
 
     @property
     def variance(self) -> Tensor:
         """Variance of each entry, ``(*batch, time, obs)``."""
-        parameters, moments = self._marginals()
-        cov = parameters.observation @ moments.predicted_covs @ parameters.observation.mT + parameters.observation_cov
-        return cov.diagonal(dim1=-2, dim2=-1)
+        return self._moments()[1]
+
+    def entries(self) -> dist.Normal:
+        """Law of each entry by itself, batch ``(*batch, time, obs)``."""
+        mean, variance = self._moments()
+        return dist.Normal(mean, variance.sqrt(), validate_args=False)
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> LinearGaussian:
         """The same distribution over a larger batch."""
@@ -230,10 +233,14 @@ class LinearGaussian(PathDistribution):
                 f"steps, with parameters for {'every step' if known is None else f'{known} steps'}."
             )
 
-    def _marginals(self) -> tuple[LinearGaussianParameters, FilterResult]:
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        """Means and variances of the entries."""
         hidden = self.parameters.initial_mean.new_zeros(self.batch_shape + self.event_shape)
         parameters = self.parameters.between(0, self.num_steps)
-        return parameters, kalman_filter(hidden, parameters, torch.zeros_like(hidden, dtype=torch.bool))
+        states = kalman_filter(hidden, parameters, torch.zeros_like(hidden, dtype=torch.bool))
+        mean = (parameters.observation @ states.predicted_means[..., None]).squeeze(-1)
+        cov = parameters.observation @ states.predicted_covs @ parameters.observation.mT + parameters.observation_cov
+        return mean, cov.diagonal(dim1=-2, dim2=-1)
 
     def _arguments(self, value: Tensor) -> tuple[Tensor, LinearGaussianParameters, Tensor | None]:
         """What the routines of `pyro_seq.ops.kalman` take for a path: values, parameters of its steps, mask."""

@@ -184,20 +184,30 @@ class MixedLinearGaussian(PathDistribution):
         return torch.stack(path, -2)
 
     @full_precision
-    def future(self, value: Tensor, horizon: int, *, state: Tensor | None = None) -> MixedLinearGaussian:
-        """Distribution of the next steps given a whole path, and given the last `state` (..., state) if it is known."""
+    def after(self, value: Tensor, seen: Tensor | None = None) -> tuple[Past, Tensor]:
+        """All that the future depends on after a whole path, and the log density of what it was observed to be.
+
+        Args:
+            value: Paths (..., time, code).
+            seen: True at the steps that the state is conditioned on, (..., time); the dynamics read all of them.
+        """
         value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape))
         parameters, memory = self._advance(value)
-        if state is None:
-            filtered = kalman_filter(value, parameters)
-            mean, cov = filtered.filtered_means[..., -1, :], filtered.filtered_covs[..., -1, :, :]
-        else:
-            mean, cov = state, state.new_zeros((*state.shape, state.shape[-1]))
+        filtered = kalman_filter(value, parameters, None if seen is None else seen[..., None].expand(value.shape))
+        mean, cov = filtered.filtered_means[..., -1, :], filtered.filtered_covs[..., -1, :, :]
+        return Past(mean, cov, value[..., -1, :], memory), filtered.log_likelihood
+
+    @full_precision
+    def future(self, value: Tensor, horizon: int, *, state: Tensor | None = None) -> MixedLinearGaussian:
+        """Distribution of the next steps given a whole path, and given the last `state` (..., state) if it is known."""
+        past, _ = self.after(value)
+        if state is not None:
+            past = past._replace(mean=state, cov=state.new_zeros((*state.shape, state.shape[-1])))
         return MixedLinearGaussian(
             self.dynamics,
             horizon,
             inputs=None if self.inputs is None else self.inputs[..., self.num_steps :, :],
-            past=Past(mean, cov, value[..., -1, :], memory),
+            past=past,
             is_counted=self.is_counted,
         )
 

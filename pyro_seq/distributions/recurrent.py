@@ -17,11 +17,12 @@ Memory = tuple[Tensor, ...]
 class StepPredictor(Protocol):
     """How a path goes on; `pyro_seq.nn.recurrent.LSTMTransition` is one."""
 
-    def __call__(self, previous: Tensor, memory: Memory) -> tuple[Normal, Memory]:
+    def __call__(self, previous: Tensor, memory: Memory, *inputs: Tensor) -> tuple[Normal, Memory]:
         """Distributions (..., time, code) of the steps after `previous` (..., time, code), and what is remembered.
 
         The memory is what an earlier call returned, tensors (..., hidden) that may lack leading axes of `previous`; it
-        is empty before the first call.
+        is empty before the first call. Where a path has inputs, those of the steps that are entered come last,
+        (..., time, input).
         """
         ...
 
@@ -53,9 +54,11 @@ class RecurrentPath(PathDistribution):
         memory: What the transition remembers of the steps before the first one.
         encoded: Distribution of the steps that were seen, batch shape (..., time, code).
         seen: True where `encoded` holds, (..., time); everywhere when absent.
+        inputs: What drives each step, (..., time, input), at least `num_steps` of them, the rest for `future`; those of
+            the first step are not read.
 
     Raises:
-        ShapeError: When `initial` is a number, or `encoded`, `seen` or `valid` have another length.
+        ShapeError: When `initial` is a number, `encoded`, `seen` or `valid` have another length, or inputs are few.
 
     Example:
         >>> def halve(previous, memory):
@@ -82,6 +85,7 @@ class RecurrentPath(PathDistribution):
         memory: Memory = (),
         encoded: Normal | None = None,
         seen: Tensor | None = None,
+        inputs: Tensor | None = None,
     ) -> None:
         if not initial.batch_shape:
             raise ShapeError("`initial` must have the batch shape (..., code). Got a single number. Add an axis.")
@@ -89,6 +93,7 @@ class RecurrentPath(PathDistribution):
             "valid": num_steps if valid is None else valid.shape[-1],
             "encoded": num_steps if encoded is None else encoded.batch_shape[-2],
             "seen": num_steps if seen is None else seen.shape[-1],
+            "inputs": num_steps if inputs is None else min(num_steps, inputs.shape[-2]),
         }
         wrong = {name: length for name, length in steps.items() if length != num_steps}
         if wrong:
@@ -97,6 +102,7 @@ class RecurrentPath(PathDistribution):
         self.transition = transition
         self.memory = memory
         self.encoded = encoded
+        self.inputs = inputs
         self.seen = None if seen is None or encoded is None or bool(seen.all()) else seen
         event_shape = torch.Size((num_steps, initial.batch_shape[-1]))
         super().__init__(initial.batch_shape[:-1], event_shape, valid, validate_args=False)
@@ -114,6 +120,7 @@ class RecurrentPath(PathDistribution):
             memory=self.memory,
             encoded=self.encoded,
             seen=self.seen,
+            inputs=self.inputs,
         )
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
@@ -132,7 +139,7 @@ class RecurrentPath(PathDistribution):
         path: list[Tensor] = []
         for time in range(noise.shape[-2]):
             if time:
-                after, memory = self.transition(path[-1][..., None, :], memory)
+                after, memory = self.transition(path[-1][..., None, :], memory, *self._driving(time, time + 1))
                 now = _step(after, 0)
             code = now.loc + now.scale * noise[..., time, :]
             if self.encoded is not None and self.seen is not None:
@@ -158,7 +165,8 @@ class RecurrentPath(PathDistribution):
             return self.encoded.expand(shape)
         loc, scale = (part[..., None, :] for part in (self.initial.loc, self.initial.scale))
         if self.event_shape[0] > 1:
-            after, _ = self.transition(value[..., :-1, :].expand((*batch_shape, -1, -1)), self.memory)
+            driving = self._driving(1, self.event_shape[0])
+            after, _ = self.transition(value[..., :-1, :].expand((*batch_shape, -1, -1)), self.memory, *driving)
             loc = torch.cat([loc.expand((*batch_shape, 1, -1)), after.loc], -2)
             scale = torch.cat([scale.expand((*batch_shape, 1, -1)), after.scale], -2)
         if self.encoded is not None and self.seen is not None:
@@ -172,9 +180,23 @@ class RecurrentPath(PathDistribution):
         if not value.shape[-2]:
             initial, memory = self.initial.expand(value.shape[:-2] + value.shape[-1:]), self.memory
         else:
-            after, memory = self.transition(value, self.memory)
+            driving = self._driving(1, value.shape[-2] + 1, has_more=horizon > 0)
+            after, memory = self.transition(value, self.memory, *driving)
             initial = _step(after, -1)
-        return RecurrentPath(initial, self.transition, horizon, memory=memory)
+        ahead = None if self.inputs is None else self.inputs[..., value.shape[-2] :, :]
+        return RecurrentPath(initial, self.transition, horizon, memory=memory, inputs=ahead)
+
+    def _driving(self, start: int, stop: int, has_more: bool = True) -> tuple[Tensor, ...]:
+        """Inputs of some steps, as the transition takes them; nothing without inputs.
+
+        Where there are no more, a step that nobody asks for is entered under the last ones.
+        """
+        if self.inputs is None:
+            return ()
+        inputs = self.inputs[..., start:stop, :]
+        if not has_more and inputs.shape[-2] < stop - start:
+            inputs = torch.cat([inputs, self.inputs[..., -1:, :]], -2)
+        return (inputs,)
 
 
 def _step(steps: Normal, time: int) -> Normal:

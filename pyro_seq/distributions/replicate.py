@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 from torch import Tensor
@@ -57,20 +58,23 @@ class Replicate(PathDistribution):
     @property
     def mean(self) -> Tensor:
         """Mean of each entry given the first observations, ``(*batch, time, obs)``."""
-        states = self.path.smooth(self.value).smoothed_means
-        return self._completed(self._observed(states)).expand(self.batch_shape + self.event_shape)
+        return self._means(self.path.smooth(self.value))
 
     @property
     def variance(self) -> Tensor:
         """Variance of each entry given the first observations, ``(*batch, time, obs)``."""
-        parameters = self._parameters()
-        covs = self.path.smooth(self.value).smoothed_covs
-        covs = parameters.observation @ covs @ parameters.observation.mT + parameters.observation_cov
-        gain = self._gain()
-        if gain is not None:
-            rest = torch.eye(gain.shape[-1], dtype=gain.dtype, device=gain.device) - gain
-            covs = rest @ covs @ rest.mT
-        return covs.diagonal(dim1=-2, dim2=-1).expand(self.batch_shape + self.event_shape)
+        return self._variances(self.path.smooth(self.value))
+
+    def states(self) -> dist.Normal:
+        """Law of each entry of the hidden path without noise, given the first observations."""
+        states, rows = self.path.smooth(self.value), self._parameters().observation
+        variance = (rows @ states.smoothed_covs @ rows.mT).diagonal(dim1=-2, dim2=-1)
+        return dist.Normal(self._observed(states.smoothed_means), variance.clamp(min=0.0).sqrt(), validate_args=False)
+
+    def entries(self) -> dist.Normal:
+        """Law of each entry by itself given the first observations, batch ``(*batch, time, obs)``."""
+        states = self.path.smooth(self.value)
+        return dist.Normal(self._means(states), self._variances(states).sqrt(), validate_args=False)
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> Replicate:
         """The same distribution over a larger batch."""
@@ -95,6 +99,19 @@ class Replicate(PathDistribution):
         raise UnsupportedError(
             "A `Replicate` has draws and moments but no density. Score observations by that of the path itself."
         )
+
+    def _means(self, states: SmootherResult) -> Tensor:
+        means = self._completed(self._observed(states.smoothed_means))
+        return means.expand(self.batch_shape + self.event_shape)
+
+    def _variances(self, states: SmootherResult) -> Tensor:
+        parameters = self._parameters()
+        covs = parameters.observation @ states.smoothed_covs @ parameters.observation.mT + parameters.observation_cov
+        gain = self._gain()
+        if gain is not None:
+            rest = torch.eye(gain.shape[-1], dtype=gain.dtype, device=gain.device) - gain
+            covs = rest @ covs @ rest.mT
+        return covs.diagonal(dim1=-2, dim2=-1).expand(self.batch_shape + self.event_shape)
 
     def _gain(self) -> Tensor | None:
         """What hidden entries learn from the noise of those seen at the same step; None where they learn nothing."""

@@ -25,8 +25,8 @@ class Move(Protocol):
 
     noise_dim: int
 
-    def __call__(self, state: Tensor, noise: Tensor, dt: float) -> Tensor:
-        """State (..., state) after `dt` frames under the noise (..., noise) of the frame."""
+    def __call__(self, state: Tensor, noise: Tensor, dt: float, *inputs: Tensor) -> Tensor:
+        """State (..., state) after `dt` frames under noise (..., noise) and inputs, if any, of the frame."""
         ...
 
 
@@ -82,6 +82,8 @@ class ResidualChain(PathDistribution):
         held: Noise of the frame that is under way at the start, (..., noise), when there is one.
         encoded: Distribution of the rows that were seen, batch shape (..., time, noise).
         seen: True where `encoded` holds, (..., time).
+        inputs: What drives the moves into each row, (..., time, input), at least `num_steps` of them, the rest for
+            :meth:`future`.
 
     Raises:
         ShapeError: When the parts have different lengths, or a row is more than a frame away from the one before it.
@@ -114,11 +116,12 @@ class ResidualChain(PathDistribution):
         held: Tensor | None = None,
         encoded: Normal | None = None,
         seen: Tensor | None = None,
+        inputs: Tensor | None = None,
     ) -> None:
         self.initial, self.move, self.noise_prior = initial, move, noise_prior
         self.num_substeps = num_substeps
         self.ticks = _whole_frames(num_steps, num_substeps) if ticks is None else tuple(ticks)
-        self.held, self.encoded, self.seen = held, encoded, seen
+        self.held, self.encoded, self.seen, self.inputs = held, encoded, seen, inputs
         _check_lengths(num_steps, valid, encoded, seen)
         _check_ticks(self.ticks, num_steps, num_substeps, held)
         self.frames = _frames(self.ticks[: num_steps + 1], num_substeps)
@@ -149,6 +152,7 @@ class ResidualChain(PathDistribution):
             held=self.held,
             encoded=self.encoded,
             seen=self.seen,
+            inputs=self.inputs,
         )
 
     # ------------------------------------------------------------------ draws
@@ -238,6 +242,7 @@ class ResidualChain(PathDistribution):
             num_substeps=n,
             ticks=known if len(known) > 1 else tuple(last + n * row for row in range(horizon + 1)),
             held=held if last % n else None,
+            inputs=None if self.inputs is None else self.inputs[..., self.num_steps :, :],
         )
 
     # ------------------------------------------------------------------ the recursion
@@ -256,10 +261,11 @@ class ResidualChain(PathDistribution):
         noise = state[..., :0] if self.held is None else self.held.expand(*batch, -1)
         frames, fine, dt = self.frames, [state], 1.0 / self.num_substeps
         for row in range(self.num_steps):
+            driving = () if self.inputs is None else (self.inputs[..., row, :].expand(*batch, -1),)
             for tick in range(self.ticks[row], self.ticks[row + 1]):
                 if frames.get(row) == tick and self.move.noise_dim:
                     noise = noise_of(row, state)
-                state = self.move(state, noise, dt)
+                state = self.move(state, noise, dt, *driving)
                 fine.append(state)
         return torch.stack(fine, -2)
 

@@ -74,13 +74,15 @@ def save(posterior: Posterior, path: StrPath) -> None:
         payload |= {"kind": "chains", **posterior.options()}
     elif isinstance(posterior, PointPosterior):
         payload |= {"kind": "point", "sites": posterior.sites, "history": posterior.history}
+        if posterior.data is not None:
+            payload |= {"own_sites": sorted(posterior.own_sites), "data": _plain(posterior.data)}
     elif isinstance(posterior, StoredPosterior):
         payload |= {
             "kind": "stored",
             "sites": posterior.sites,
             "global_sites": sorted(posterior.global_sites),
             "sample_stats": posterior.sample_stats,
-            "data": {name: getattr(posterior.data, name) for name in _DATA_FIELDS} | _additions(posterior.data),
+            "data": _plain(posterior.data),
         }
     else:
         raise UnsupportedError(
@@ -95,11 +97,12 @@ def save(posterior: Posterior, path: StrPath) -> None:
         ) from error
 
 
-def _additions(data: Sequences) -> dict[str, Any]:
-    """Fields that not all data have, those that are no tensors as plain data."""
+def _plain(data: Sequences) -> dict[str, Any]:
+    """All fields, those that not all data have where there are some, and what is no tensor as plain data."""
     calendar = None if data.calendar is None else dataclasses.astuple(data.calendar)
     fields = {"calendar": calendar, "static": data.static, "labels": data.labels.plain() or None}
-    return {name: field for name, field in fields.items() if field is not None}
+    always = {name: getattr(data, name) for name in _DATA_FIELDS}
+    return always | {name: field for name, field in fields.items() if field is not None}
 
 
 @one_at_a_time
@@ -162,19 +165,20 @@ def _posterior(
     if payload["kind"] == "chains":
         return ChainPosterior.from_options(model, payload)
     device = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
+    data, sites = _restored(payload.get("data"), device), {name: x.to(device) for name, x in payload["sites"].items()}
     if payload["kind"] == "point":
-        return PointPosterior(
-            model, {name: value.to(device) for name, value in payload["sites"].items()}, payload["history"]
-        )
-    clock, labels = payload["data"].get("calendar"), Labels.restored(payload["data"].get("labels", {}))
-    named = {"calendar": Calendar(*clock) if clock else None, "labels": labels}
-    return StoredPosterior(
-        model,
-        Sequences(**payload["data"] | named).to(device),
-        {name: draws.to(device) for name, draws in payload["sites"].items()},
-        frozenset(payload["global_sites"]),
-        payload["sample_stats"],
-    )
+        return PointPosterior(model, sites, payload["history"], data, frozenset(payload.get("own_sites", ())))
+    if data is None:
+        raise KeyError("data")
+    return StoredPosterior(model, data, sites, frozenset(payload["global_sites"]), payload["sample_stats"])
+
+
+def _restored(saved: dict[str, Any] | None, device: torch.device) -> Sequences | None:
+    """The series of a file that holds some."""
+    if saved is None:
+        return None
+    clock, labels = saved.get("calendar"), Labels.restored(saved.get("labels", {}))
+    return Sequences(**saved | {"calendar": Calendar(*clock) if clock else None, "labels": labels}).to(device)
 
 
 def _warn_of_unmeasured(model: SequenceModel, payload: dict[str, Any], path: StrPath) -> None:

@@ -1,4 +1,4 @@
-"""``Mode``: the highest point of the posterior, or of the likelihood, of latents that all series share."""
+"""``Mode``: the highest point of the posterior, or of the likelihood, of all latents."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ class Mode:
     .. math::
         \hat\theta = \arg\max_\theta \left[\log p(x \mid \theta) + \log p(\theta)\right]
 
-    For every model whose latents all series share, such as `StructuralSeries`, with the parameters of networks as they
-    are. The search is L-BFGS on coordinates without bounds, once from the median of the prior and then from draws of
+    For models with few latents, such as `StructuralSeries`, with the parameters of networks as they are. Latents that
+    series have of their own are found for the fitted series, all in one search. Where latents scale others, such as a
+    spread that is learned, the joint density has no highest point that means anything, and the model is refused. The
+    search is L-BFGS on coordinates without bounds, once from the median of the prior and then from draws of
     it; the highest end counts. Predictions from one point leave the uncertainty about the latents out: where series are
     short, prefer ``MCMC(NUTS(), ...)``.
 
@@ -50,6 +52,7 @@ class Mode:
 
     Raises:
         DataError: When an argument is out of range.
+        UnsupportedError: From `fit`, where latents scale other ones.
 
     Warns:
         UserWarning: When the best search ended at `num_steps`, or on a slope.
@@ -84,9 +87,9 @@ class Mode:
                     f"{landscape.trouble}"
                 )
             _warn_of_slope(best, self.num_steps)
-            sites = landscape.sites(torch.as_tensor(best.place))
+            sites = {name: value.detach() for name, value in landscape.sites(torch.as_tensor(best.place)).items()}
         history = {"step": [float(step) for step in range(len(best.history))], "log_density": best.history}
-        return PointPosterior(model, {name: value.detach() for name, value in sites.items()}, history)
+        return PointPosterior(model, sites, history, data if landscape.own else None, landscape.own)
 
     def _search(self, landscape: _Landscape, start: np.ndarray) -> _End:
         """Uphill from one start."""
@@ -132,11 +135,13 @@ class _Landscape:
         self.highest = -np.inf  # finite heights of the present search
         self.trouble = ""  # what the model said when it broke down
         sites = latent_sites(model, data)
-        if own := sorted(sites.keys() - global_names(sites)):
+        if scales := sorted(sites.keys() & set(model.sites_without_mode)):
             raise UnsupportedError(
-                f"`Mode` needs a model all of whose latents are shared by all series. Got {own} of each series in "
-                f"{type(model).__name__}. Fit it by `SVI`, or by `MCMC`."
+                f"`Mode` needs a joint density of all latents with a highest point that means something. Got {scales} "
+                f"in {type(model).__name__}, which scale other latents: it is highest where those vanish. Give them a "
+                "known scale, `Hierarchical(spread=0.3)`, or fit by `SVI` or `MCMC`."
             )
+        self.own = frozenset(sites) - global_names(sites)
         self.transforms: dict[str, Transform] = {name: biject_to(site["fn"].support) for name, site in sites.items()}
         self.shapes = {name: transform.inv(sites[name]["value"]).shape for name, transform in self.transforms.items()}
 

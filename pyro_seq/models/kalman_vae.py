@@ -15,12 +15,12 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.filled_path import FilledPath
 from pyro_seq.distributions.mixed_dynamics import MixedLinearGaussian
 from pyro_seq.distributions.states_given_path import StatesGivenPath
-from pyro_seq.door import require_inputs
 from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.continuous_mixture import ContinuousDynamics
 from pyro_seq.nn.emission import Emission
 from pyro_seq.nn.frame import FrameEncoder, frame_emission, frame_encoder
+from pyro_seq.nn.known_inputs import require_inputs
 from pyro_seq.nn.mixture import MixedDynamics
 
 
@@ -106,6 +106,12 @@ class KalmanVAE(SequenceModel):
         if self.encoder.dim != code_dim:
             raise DataError(
                 f"`encoder` must give codes of the size of the dynamics', {code_dim}. Got {self.encoder.dim}."
+            )
+        if self.emission.input_dim or getattr(self.encoder, "input_dim", 0):
+            raise DataError(
+                "`emission` and `encoder` must not read inputs: those of a KalmanVAE drive its dynamics. Got "
+                f"{self.emission.input_dim} inputs of the emission and {getattr(self.encoder, 'input_dim', 0)} of the "
+                "encoder. Leave them out there and pass `input_dim=`."
             )
         self.has_states = has_states
 

@@ -22,9 +22,10 @@ from pyro_seq.nn.emission import BernoulliEmission, Emission
 from pyro_seq.nn.encoder import FrameWindow, InitialStateEncoder, SeriesEncoder
 from pyro_seq.nn.energy_tilt import EnergyTilt
 from pyro_seq.nn.flow import Flow
-from pyro_seq.nn.frame import frame_emission
+from pyro_seq.nn.frame import frame_emission, give_decoder
 from pyro_seq.nn.informed import informed, sight
 from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
+from pyro_seq.nn.known_inputs import KnownInputs
 from pyro_seq.nn.mlp import MLPTrunk
 from pyro_seq.nn.tempo import SeriesTempo
 from pyro_seq.ops.odeint import RK4
@@ -38,16 +39,19 @@ class ODE2VAE(SequenceModel):
 
         weights         ~ Normal(0, I)                          one acceleration field f for all series
         initial         ~ Normal(0, I), or `initial_prior`      position s and velocity v at the first time
-        path            = solution of  s' = v,  v' = f(s, v)    at every time stamp
+        path            = solution of  s' = v,  v' = f(s, v, inputs)    at every time stamp
         x_t | path_t    ~ emission(decoder(s_t))
 
     Guide::
 
-        weights         ~ Normal(loc, scale)                    mean field
+        weights         ~ Normal(loc, cov)                      mean field, or the `guide` of the field
         initial | x     ~ Normal(encoder(x_0), encoder(x_0..m)) position from one frame, velocity from m
 
     Symbols of the paper: s_t position, v_t velocity, z_t = (s_t, v_t) a row of `path`, W `weights`, f `vector_field`,
     q_enc `encoder`, D the size q of `state_dim`.
+
+    Known inputs, ``data.inputs``, drive the field where the flow has an `input_dim`, and change what is seen of a state
+    where the emission's decoder is an `InputDecoder`; the encoder then reads them too.
 
     With `has_path_kl` the divergence from the prior counts at every observed time, as in the paper, through the
     density of the path,
@@ -91,6 +95,7 @@ class ODE2VAE(SequenceModel):
         NeurIPS 2019.
     """
 
+    has_inputs: bool = True
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "weights": ("weight",),
         "initial": ("state",),
@@ -125,15 +130,19 @@ class ODE2VAE(SequenceModel):
         self.flow = Flow(state_dim) if flow is None else flow
         if self.flow.solver is None:
             self.flow.solver = RK4(step_size=time_step)
-        self.vector_field = BayesianMLP(self.flow.state_dim, self.flow.dim) if vector_field is None else vector_field
+        size = self.flow.state_dim + self.flow.input_dim
+        self.vector_field = BayesianMLP(size, self.flow.dim) if vector_field is None else vector_field
+        self.flow.require_field(self.vector_field)
         self.initial_prior = StandardNormal() if initial_prior is None else initial_prior
+        input_dim = self.flow.input_dim or getattr(emission, "input_dim", 0)
         if encoder is None:
-            encoder = _encoder(self.obs_shape, self.flow, num_velocity_frames)
+            encoder = _encoder(self.obs_shape, self.flow, num_velocity_frames, input_dim)
         self.encoder = encoder
         self.emission = _emission(self.obs_shape, self.flow.dim, emission)
         if tempo is not None:
-            tempo.complete(self.obs_shape)
+            tempo.complete(self.obs_shape, input_dim)
         self.tempo = tempo
+        self.known = KnownInputs(encoder, flow=self.flow, emission=self.emission)
         self.time_step = time_step
         self.has_path_kl = has_path_kl
         self.has_instant_encoder = has_instant_encoder
@@ -158,27 +167,36 @@ class ODE2VAE(SequenceModel):
             zeros = data.values.new_zeros(self.flow.state_dim)
             initial = pyro.sample("initial", self.initial_prior.distribution(zeros))
             speed = None if self.tempo is None else self.tempo.prior(data)
-            solution = self.flow(function, initial, self._times(data), speed=speed, has_volume=has_volume)
+            solution = self.flow(
+                function,
+                initial,
+                self._times(data),
+                speed=speed,
+                has_volume=has_volume,
+                inputs=self.known.for_part(self.flow, data),
+            )
             path = pyro.deterministic("path", solution.path, event_dim=2)
             if has_volume:
                 pyro.deterministic("volume", solution.integral, event_dim=1)
-            self.observe(lambda states: self.emission(self.flow.position(states)), path, data)
+            self.observe(self.emission, self.known.beside(self.flow.position(path), self.emission, data), data)
 
     def guide(self, data: Sequences) -> None:
-        """Draw a field from the mean-field posterior, and initial states around what the encoder reads."""
+        """Draw a field from its posterior, and initial states around what the encoder reads."""
         self.bind()
         self.vector_field.posterior()
         with self.series(data):
             pyro.sample("initial", self.encode(data))
             if self.tempo is not None:
-                self.tempo.posterior(data.seen(), self._series_times(data.seen()))
+                data = data.seen()
+                self.tempo.posterior(data, self._series_times(data), *self.known.read_by(self.tempo.encoder, data))
 
     def encode(self, data: Sequences) -> dist.TorchDistribution:
         """Posterior of the initial state given what the encoder reads: batch (series,), event (state,)."""
         data = data.seen()
         mask, times = data.entry_mask, self._series_times(data)
         prior = self.initial_prior.distribution(data.values.new_zeros(self.flow.state_dim))
-        return informed(self.encoder(data.values, mask, times), prior, sight(self.encoder, mask))
+        read = self.encoder(data.values, mask, times, *self.known.read_by(self.encoder, data))
+        return informed(read, prior, sight(self.encoder, mask))
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
         r"""The path terms of the paper, and those of the initial prior, (..., series) each.
@@ -240,8 +258,8 @@ class ODE2VAE(SequenceModel):
         def windows(steps: Tensor) -> Tensor:
             return steps.unfold(1, length, 1).movedim(-1, 2).flatten(0, 1)
 
-        times = windows(self._series_times(data))
-        encoded = self.encoder(windows(data.values), windows(data.entry_mask), times).base_dist
+        times, inputs = windows(self._series_times(data)), map(windows, self.known.read_by(self.encoder, data))
+        encoded = self.encoder(windows(data.values), windows(data.entry_mask), times, *inputs).base_dist
         starts = torch.arange(data.num_steps - length + 1, device=data.device)
         shape = (data.num_series, len(starts))
         opinion = dist.Normal(encoded.loc.unflatten(0, shape), encoded.scale.unflatten(0, shape)).to_event(1)
@@ -267,7 +285,7 @@ def _require_fitting(model: ODE2VAE) -> None:
         )
 
 
-def _encoder(obs_shape: tuple[int, ...], flow: Flow, num_frames: int) -> InitialStateEncoder:
+def _encoder(obs_shape: tuple[int, ...], flow: Flow, num_frames: int, input_dim: int) -> InitialStateEncoder:
     """Position from one frame, the derivatives from the first few: convolutional for images, else an MLP.
 
     A state of first order has to hold the velocity as well, so all of it is read from the first few frames.
@@ -275,7 +293,7 @@ def _encoder(obs_shape: tuple[int, ...], flow: Flow, num_frames: int) -> Initial
     trunk = ConvTrunk if len(obs_shape) == 3 else MLPTrunk
 
     def window(length: int, dim: int) -> FrameWindow:
-        return FrameWindow(trunk(length, obs_shape), length, dim)
+        return FrameWindow(trunk(length, obs_shape), length, dim, input_dim=input_dim)
 
     if flow.order == 1:
         return InitialStateEncoder(window(num_frames, flow.dim))
@@ -287,6 +305,5 @@ def _emission(obs_shape: tuple[int, ...], dim: int, emission: Emission | None) -
     """As for other models, but for images with the transposed convolutions of the paper."""
     if len(obs_shape) == 3:
         emission = BernoulliEmission() if emission is None else emission
-        if emission.decoder is None:
-            emission.decoder = ConvDecoder(dim, obs_shape)
+        give_decoder(emission, lambda: ConvDecoder(dim, obs_shape))
     return frame_emission(obs_shape, dim, emission)

@@ -22,6 +22,7 @@ from pyro_seq.nn.flow import Flow, SteeredFunction
 from pyro_seq.nn.frame import frame_emission
 from pyro_seq.nn.informed import informed, sight
 from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
+from pyro_seq.nn.known_inputs import KnownInputs
 from pyro_seq.ops.odeint import RK4, Dopri5
 
 
@@ -32,7 +33,7 @@ class ODELEBM(SequenceModel):
     Generative model::
 
         initial = (state, static, dynamic)  ~ exp(-energy) Normal(0, I)     one joint energy; without one, Normal(0, I)
-        path            = solution of  s' = f(s, dynamic),  s = state first at every time stamp
+        path            = solution of  s' = f(s, inputs, dynamic),  s = state first at every time stamp
         x_t | path_t    ~ emission(decoder(s_t, static))
 
     Guide, with an encoder::
@@ -46,6 +47,9 @@ class ODELEBM(SequenceModel):
     `SVI` only. With a Gaussian prior and an encoder this is the Latent ODE. What stays the same along a series may be
     told apart by where it enters: the static part, such as a look, changes what is seen of a state; the dynamic part,
     such as a friction, changes how the state moves.
+
+    Known inputs, ``data.inputs``, drive the field where the flow has an `input_dim`, and change what is seen of a state
+    where the emission's decoder is an `InputDecoder`; an encoder then reads them too.
 
     Args:
         obs_shape: Shape of one observation; (channel, height, width) gives a convolutional decoder.
@@ -81,6 +85,7 @@ class ODELEBM(SequenceModel):
         Rubanova, Chen, Duvenaud, "Latent ODEs for irregularly-sampled time series", NeurIPS 2019.
     """
 
+    has_inputs: bool = True
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "weights": ("weight",),
         "initial": ("latent",),
@@ -117,8 +122,9 @@ class ODELEBM(SequenceModel):
         if self.flow.solver is None:
             self.flow.solver = RK4(step_size=time_step)
         self.static_dim, self.dynamic_dim, self.time_step = static_dim, dynamic_dim, time_step
-        size = self.flow.state_dim + dynamic_dim
+        size = self.flow.state_dim + self.flow.input_dim + dynamic_dim
         network = BayesianMLP(size, self.flow.dim, is_bayesian=False) if vector_field is None else vector_field
+        self.flow.require_field(network, dynamic_dim)
         self.vector_field: VectorField = network
         self.initial_prior = StandardNormal() if initial_prior is None else initial_prior
         if has_restart_term and encoder is None:
@@ -126,6 +132,7 @@ class ODELEBM(SequenceModel):
         self.encoder, self.has_restart_term = encoder, has_restart_term
         self.has_guide = encoder is not None
         self.emission = frame_emission(self.obs_shape, self.flow.dim + static_dim, emission)
+        self.known = KnownInputs(encoder, flow=self.flow, emission=self.emission)
         if encoder is not None and encoder.dim != self.dim:
             raise DataError(
                 f"`encoder` must give the joint vector of state {self.flow.state_dim}, static part {static_dim} and "
@@ -148,9 +155,10 @@ class ODELEBM(SequenceModel):
                 static = pyro.deterministic("static", static, event_dim=1)
             if self.dynamic_dim:
                 dynamic = pyro.deterministic("dynamic", dynamic, event_dim=1)
-            solution = self.flow(self._steered(function, dynamic), state, self._times(data))
+            steered = self._steered(function, dynamic)
+            solution = self.flow(steered, state, self._times(data), inputs=self.known.for_part(self.flow, data))
             path = pyro.deterministic("path", solution.path, event_dim=2)
-            self.observe(lambda states: self._emit(states, static), path, data)
+            self.observe(self.emission, self.known.beside(self._look(path, static), self.emission, data), data)
 
     def guide(self, data: Sequences) -> None:
         """Draw the joint vector around what the encoder reads."""
@@ -172,7 +180,8 @@ class ODELEBM(SequenceModel):
             )
         data = data.seen()
         mask, times = data.entry_mask, self._times(data).expand(data.num_series, -1)
-        return informed(self.encoder(data.values, mask, times), self.prior(data), sight(self.encoder, mask))
+        read = self.encoder(data.values, mask, times, *self.known.read_by(self.encoder, data))
+        return informed(read, self.prior(data), sight(self.encoder, mask))
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
         r"""Training terms, (..., series) each, where they were asked for: ``restart`` and ``energy_penalty``.
@@ -211,12 +220,15 @@ class ODELEBM(SequenceModel):
         with poutine.block():
             function = poutine.replay(self.vector_field.prior, trace=model_trace)()
         state, static, dynamic = initial.split((self.flow.state_dim, self.static_dim, self.dynamic_dim), -1)
-        times = self._times(data)
-        moved = self.flow(self._steered(function, dynamic), state, times[..., : step + 1], has_volume=True)
+        times, inputs = self._times(data), self.known.for_part(self.flow, data)
+        inputs = None if inputs is None else inputs[:, : step + 1]
+        steered = self._steered(function, dynamic)
+        moved = self.flow(steered, state, times[..., : step + 1], has_volume=True, inputs=inputs)
         assert moved.integral is not None and self.encoder is not None
         later = torch.cat([moved.path[..., -1, :], static, dynamic], -1)
         mask, times = data.entry_mask[:, step:], times.expand(data.num_series, -1)[:, step:]
-        opinion = self.encoder(data.values[:, step:], mask, times).log_prob(later)
+        read = [known[:, step:] for known in self.known.read_by(self.encoder, data)]
+        opinion = self.encoder(data.values[:, step:], mask, times, *read).log_prob(later)
         is_drawn_by_guide = not site["is_observed"]
         drawn = site["fn"].log_prob(initial) if is_drawn_by_guide else 0.0
         return torch.where(mask.flatten(1).any(1), drawn - moved.integral[..., -1] - opinion, 0.0)
@@ -224,12 +236,12 @@ class ODELEBM(SequenceModel):
     def _steered(self, function: FieldFunction, dynamic: Tensor) -> FieldFunction:
         return SteeredFunction(function, dynamic) if self.dynamic_dim else function
 
-    def _emit(self, states: Tensor, static: Tensor) -> dist.TorchDistribution:
+    def _look(self, states: Tensor, static: Tensor) -> Tensor:
+        """Position and static part, (..., time, dim)."""
         position = self.flow.position(states)
         if not self.static_dim:
-            return self.emission(position)
-        look = static[..., None, :].expand(*position.shape[:-1], -1)
-        return self.emission(torch.cat([position, look], -1))
+            return position
+        return torch.cat([position, static[..., None, :].expand(*position.shape[:-1], -1)], -1)
 
 
 def _refuse_adaptive(flow: Flow) -> None:

@@ -16,13 +16,17 @@ from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.emission import Emission
 from pyro_seq.nn.frame import FrameEncoder, frame_emission, frame_encoder
+from pyro_seq.nn.known_inputs import KnownInputs
 from pyro_seq.nn.recurrent import LSTMTransition
 
 _NUM_ADAPTED = 256  # series, spread over the data, from which the unit of codes is taken
 
 
 class CodeTransition(StepPredictor, Protocol):
-    """Where codes start and how they go on, a module; `LSTMTransition` is one."""
+    """Where codes start and how they go on, a module; `LSTMTransition` is one.
+
+    One with an attribute `input_dim` that is not 0 reads inputs.
+    """
 
     code_dim: int
 
@@ -42,7 +46,7 @@ class RecurrentVAE(SequenceModel):
     Generative model::
 
         codes_1             ~ Normal(m_1, s_1)              N(0, I) until the transition is trained
-        codes_t | <t        ~ Normal(LSTM(codes_<t), s)     one site for the whole path
+        codes_t | <t        ~ Normal(LSTM(codes_<t, inputs_<=t), s)     one site for the whole path
         x_t | codes_t       ~ emission(codes_t)
 
     Guide::
@@ -75,6 +79,8 @@ class RecurrentVAE(SequenceModel):
         encoder: Gaussian over the code of a frame.
         emission: Likelihood around a decoder; Bernoulli for images, Gaussian else.
         transition: Where codes start and how they go on; an `LSTMTransition` when absent.
+        input_dim: Size of the inputs of the data, for the default transition and encoder. An emission with an
+            `InputDecoder` reads them, too.
 
     Raises:
         DataError: When a size is not positive, or parts have codes of other sizes.
@@ -95,6 +101,7 @@ class RecurrentVAE(SequenceModel):
         learning", NeurIPS 2017, section 5.1.
     """
 
+    has_inputs: bool = True
     has_even_times: ClassVar[bool] = True
     needs_steps: ClassVar[bool] = False
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"codes": ("time", "code")}
@@ -109,6 +116,7 @@ class RecurrentVAE(SequenceModel):
         encoder: FrameEncoder | None = None,
         emission: Emission | None = None,
         transition: CodeTransition | None = None,
+        input_dim: int = 0,
     ) -> None:
         super().__init__()
         if code_dim < 1 or not maximum_variance > 0:
@@ -116,9 +124,15 @@ class RecurrentVAE(SequenceModel):
                 f"`code_dim` and `maximum_variance` must be positive. Got {code_dim} and {maximum_variance}."
             )
         self.obs_shape = axis_sizes(obs_shape, "obs_shape")
-        self.encoder = frame_encoder(self.obs_shape, code_dim, maximum_variance) if encoder is None else encoder
+        if encoder is None:
+            input_dim = input_dim or getattr(transition, "input_dim", 0) or getattr(emission, "input_dim", 0)
+            encoder = frame_encoder(self.obs_shape, code_dim, maximum_variance, input_dim)
+        self.encoder = encoder
         self.emission = frame_emission(self.obs_shape, code_dim, emission)
-        self.transition: Any = LSTMTransition(code_dim, hidden_dim) if transition is None else transition
+        if transition is None:
+            transition = LSTMTransition(code_dim, hidden_dim, input_dim=input_dim)
+        self.transition: Any = transition
+        self.known = KnownInputs(encoder, transition=transition, emission=self.emission)
         if not self.encoder.dim == self.transition.code_dim == code_dim:
             raise DataError(
                 f"`encoder` and `transition` must have codes of size `code_dim` = {code_dim}. Got {self.encoder.dim} "
@@ -135,7 +149,7 @@ class RecurrentVAE(SequenceModel):
         self.bind()
         with self.series(data):
             path = self.sample_path("codes", self.prior(data), data)
-            self.observe(self.emission, path, data)
+            self.observe(self.emission, self.known.beside(path, self.emission, data), data)
 
     def guide(self, data: Sequences) -> None:
         """Encode the seen frames one by one, and predict the codes of the hidden ones from those before."""
@@ -147,15 +161,22 @@ class RecurrentVAE(SequenceModel):
     def prior(self, data: Sequences) -> RecurrentPath:
         """Distribution of the codes at the seen steps before any frame is seen, batch (series,), event (time, code)."""
         initial = self.transition.initial(data.num_series)
-        return RecurrentPath(initial, self.transition, data.num_steps, valid=self.valid(data))
+        inputs = self.known.for_part(self.transition, data)
+        return RecurrentPath(initial, self.transition, data.num_steps, valid=self.valid(data), inputs=inputs)
 
     def encode(self, data: Sequences) -> RecurrentPath:
         """Distribution of the codes given the seen frames, batch (series,), event (time, code)."""
         data = data.seen()
         initial, steps = self.transition.initial(data.num_series), data.num_steps
-        encoded = self.encoder(data.values, data.entry_mask)
+        encoded = self.encoder(data.values, data.entry_mask, *self.known.read_by(self.encoder, data))
         return RecurrentPath(
-            initial, self.transition, steps, valid=self.valid(data), encoded=encoded, seen=data.step_mask
+            initial,
+            self.transition,
+            steps,
+            valid=self.valid(data),
+            encoded=encoded,
+            seen=data.step_mask,
+            inputs=self.known.for_part(self.transition, data),
         )
 
     def adapt(self, data: Sequences) -> None:
@@ -174,5 +195,5 @@ class RecurrentVAE(SequenceModel):
             return
         some = data.seen()[:: -(-data.num_series // _NUM_ADAPTED)]
         with torch.no_grad():
-            codes = self.encoder(some.values, some.entry_mask).loc
+            codes = self.encoder(some.values, some.entry_mask, *self.known.read_by(self.encoder, some)).loc
         self.transition.adapt_codes(Sequences(codes, some.step_mask))

@@ -23,9 +23,11 @@ from pyro_seq.nn.chain_encoder import ChainEncoder
 from pyro_seq.nn.content import Content, last_frames, random_frames
 from pyro_seq.nn.dcgan import DCGAN
 from pyro_seq.nn.emission import Emission, PixelEmission
-from pyro_seq.nn.image_coding import Architecture, Maps
+from pyro_seq.nn.frame import give_decoder
+from pyro_seq.nn.image_coding import Architecture, encoded_frames
 from pyro_seq.nn.informed import informed
 from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
+from pyro_seq.nn.known_inputs import KnownInputs
 from pyro_seq.nn.transition import NoisePrior, ResidualTransition, Transition
 from pyro_seq.posterior import prediction_context
 
@@ -57,10 +59,10 @@ class SRVP(SequenceModel):
     last seen ones in predictions. With `content_dim` = 0 and no skips it is one of whole videos, and can be sampled.
     The first row of `noise` leads to no frame and is standard normal.
 
-    Frames must be evenly spaced, with missing ones hidden; those of a forecast may lie closer, on the grid of Euler
-    steps. How many of these a forecast takes for a frame is the attribute `forecast_substeps`, `num_substeps` unless it
-    is set: with 4 a forecast can be asked for at twice or four times the frame rate. States of seen frames keep the
-    step of training.
+    Frames must be evenly spaced, with missing ones hidden: `Sequences.on_grid` makes them so. Those of a forecast may
+    lie closer, on the grid of Euler steps. How many of these a forecast takes for a frame is the attribute
+    `forecast_substeps`, `num_substeps` unless it is set: with 4 a forecast can be asked for at twice or four times the
+    frame rate. States of seen frames keep the step of training.
 
     Nothing bounds the residuals of the paper: far beyond the lengths of training a state may leave the finite numbers,
     which is a `NumericalError` with the series and the time. Under a `GRUTransition` none grows beyond 1 or its start.
@@ -77,7 +79,8 @@ class SRVP(SequenceModel):
         hidden_dim: Width of the layers of transition and noise prior; the encoder's are half as wide.
         num_substeps: Euler steps a frame, in training and for the seen frames.
         architecture: Makes the encoder and the default decoder of frames: `DCGAN`, the default, or `VGG`.
-        transition: How the state moves; a `ResidualTransition` by default.
+        transition: How the state moves; a `ResidualTransition` by default. One with an `input_dim` is driven by known
+            inputs, ``data.inputs``, those of the frame that is entered, and the default encoder reads them too.
         initial_prior: Prior of the first state: `StandardNormal` by default, `LearnedNormal` or an `EnergyTilt`.
         encoder: First state and noise from codes of frames; a `ChainEncoder` by default.
         emission: Likelihood around a decoder of content and state, `content_dim` + `state_dim` entries, or without one
@@ -95,6 +98,7 @@ class SRVP(SequenceModel):
         Franceschi, Delasalles, Chen, Lamprier, Gallinari, "Stochastic latent residual video prediction", ICML 2020.
     """
 
+    has_inputs: bool = True
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         "initial": ("state",),
         "noise": ("time", "component"),
@@ -138,14 +142,15 @@ class SRVP(SequenceModel):
         self.frame_encoder = architecture.encoder(self.obs_shape)
         self.initial_prior = StandardNormal() if initial_prior is None else initial_prior
         self.emission = PixelEmission() if emission is None else emission
-        if self.emission.decoder is None:
-            self.emission.decoder = architecture.decoder(content_dim + self.state_dim, self.obs_shape)
+        give_decoder(self.emission, lambda: architecture.decoder(content_dim + self.state_dim, self.obs_shape))
         self.has_skips = bool(getattr(self.emission.decoder, "has_skips", False))
         code_dim = self.frame_encoder.code_dim
         self.content = Content(code_dim, content_dim, num_frames) if content_dim else None
         if encoder is None:
-            encoder = ChainEncoder(code_dim, *sizes, num_frames, hidden_dim=hidden_dim // 2)
+            input_dim = getattr(self.transition, "input_dim", 0) or self.emission.input_dim
+            encoder = ChainEncoder(code_dim, *sizes, num_frames, hidden_dim=hidden_dim // 2, input_dim=input_dim)
         self.encoder = encoder
+        self.known = KnownInputs(encoder, transition=self.transition, emission=self.emission)
         self.is_conditional = bool(content_dim) or self.has_skips
         _require_same_sizes(self)
 
@@ -160,6 +165,7 @@ class SRVP(SequenceModel):
             states = pyro.deterministic("states", states, event_dim=2)
             if self.transition.is_residual:
                 pyro.deterministic("residual", distances, event_dim=1)
+            states = self.known.beside(states, self.emission, data)
             self.observe(lambda part: self.emit(part, data), states, data)
 
     def guide(self, data: Sequences) -> None:
@@ -167,13 +173,13 @@ class SRVP(SequenceModel):
         self.bind()
         data = self.prepare(data.seen())
         assert data.context is not None
-        codes, seen = data.context["codes"], data.step_mask
+        codes, seen, inputs = data.context["codes"], data.step_mask, self.known.read_by(self.encoder, data)
         with self.series(data):
             prior = self.initial_prior.distribution(data.values.new_zeros(self.state_dim))
             sees = seen[:, : self.encoder.num_frames].any(-1, keepdim=True)
-            initial = pyro.sample("initial", informed(self.encoder.initial(codes, seen), prior, sees))
+            initial = pyro.sample("initial", informed(self.encoder.initial(codes, seen, *inputs), prior, sees))
             if self.noise_dim:
-                pyro.sample("noise", self.chain(initial, data, encoded=self.encoder.noise(codes, seen)))
+                pyro.sample("noise", self.chain(initial, data, encoded=self.encoder.noise(codes, seen, *inputs)))
 
     def chain(self, initial: Tensor, data: Sequences, encoded: dist.Normal | None = None) -> ResidualChain:
         """Distribution of the noise of the seen steps, batch (..., series), event (time, component).
@@ -193,10 +199,14 @@ class SRVP(SequenceModel):
             valid=self.valid(data),
             encoded=encoded,
             seen=None if encoded is None else data.step_mask,
+            inputs=self.known.for_part(self.transition, data),
         )
 
     def emit(self, states: Tensor, data: Sequences) -> dist.TorchDistribution:
-        r"""Distribution of frames, batch (..., series, time, \*obs), in states (..., series, time, state) of `data`."""
+        r"""Distribution of frames, batch (..., series, time, \*obs), in states (..., series, time, state) of `data`.
+
+        Inputs stand beside the states where the emission reads some.
+        """
         rows, shape = states.flatten(0, -2), states.shape[:-1]
         owner = torch.arange(data.num_series, device=data.device)[:, None].expand(shape).flatten()
         if not self.training:
@@ -221,7 +231,7 @@ class SRVP(SequenceModel):
         if "codes" in context:
             return data
         seen = data.step_mask
-        codes, maps = self._encode(data)
+        codes, maps = encoded_frames(self.frame_encoder, data)
         context["codes"] = codes
         if self.content is not None and "content" not in context:
             chosen = context.get("content_frames", last_frames(seen, self.num_frames))
@@ -322,18 +332,6 @@ class SRVP(SequenceModel):
         far, further = ahead.states(later), ahead.distances(later)
         states, distances = states.expand(*far.shape[:-2], -1, -1), distances.expand(*further.shape[:-1], -1)
         return torch.cat([states, far], -2), torch.cat([distances, further], -1)
-
-    def _encode(self, data: Sequences) -> tuple[Tensor, Maps]:
-        """Codes (series, time, code) of the frames, zeros at hidden ones, and the maps of the seen ones one by one."""
-        seen = data.step_mask
-        if bool(seen.all()):
-            codes, maps = self.frame_encoder(data.values.flatten(0, 1))
-            return codes.to(data.dtype).unflatten(0, seen.shape), maps
-        codes = data.values.new_zeros(*seen.shape, self.frame_encoder.code_dim)
-        if not bool(seen.any()):
-            return codes, ()
-        found, maps = self.frame_encoder(data.values[seen])
-        return codes.index_put((seen,), found.to(data.dtype)), maps
 
     def _decode(self, states: Tensor, owner: Tensor, data: Sequences) -> Tensor:
         r"""The decoder's output (frame, \*decoded) at `states` (frame, state), each of the series `owner` (frame,)."""

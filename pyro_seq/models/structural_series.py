@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -14,16 +15,18 @@ from pyro_seq._arguments import is_positive, require
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
-from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.model import EVEN, SequenceModel, rounding
 from pyro_seq.nn.components.assembly import Grid, assemble, contributions
 from pyro_seq.nn.components.component import Component, Structure
-from pyro_seq.nn.components.parameter import Parameter, positive
+from pyro_seq.nn.components.noise import GaussianNoise, Noise, StudentTNoise
+from pyro_seq.nn.components.requirements import require_entries, require_inputs, require_whole_steps
 from pyro_seq.nn.components.series_units import SeriesUnits
+from pyro_seq.nn.components.sharing import Common, Shared, Sharing
+from pyro_seq.nn.components.table import ParameterTable
+from pyro_seq.nn.encoder import SeriesEncoder
+from pyro_seq.nn.informed import sight
+from pyro_seq.nn.variogram import VariogramEncoder
 from pyro_seq.ops.kalman import LinearGaussianParameters
-
-# without a floor the likelihood of a series that holds no surprise, such as a constant one, has no maximum
-_NOISE = Parameter("scale", positive(0.3, floor=1e-3), "change")
 
 
 @rebuildable
@@ -32,31 +35,41 @@ class StructuralSeries(SequenceModel):
 
     Generative model, with the states of all components integrated out exactly::
 
-        coordinates ~ Normal(0, I)                            shared by all series; each gives a parameter
+        coordinates ~ Normal(0, I)                            of all series or of each; each gives a parameter
         component   ~ linear Gaussian state-space model       of each series, given the parameters
-        x_t         ~ Normal(sum of components, noise_scale)
+        x_t         ~ Normal(sum of components, noise_scale)  or Student's t
 
     Guide::
 
-        coordinates ~ Normal(loc, covariance)                 with all correlations
+        coordinates ~ Normal(loc, covariance)                 of all series; Normal(encoder(x)) of each
+        weights     ~ Gamma                                   of each entry given these, under Student's t
 
-    The likelihood is that of the Kalman filter with an exactly diffuse start, as in Durbin and Koopman and in
-    statsmodels. Fit it by ``MCMC(NUTS(), ...)`` for the posterior, by `Mode` for the maximum of it or of the
-    likelihood, or by `SVI`. Every prediction carries draws of the ``components`` (sample, series, time, component), the
-    horizon included, and of the parameters by name, in the unit of the data. Any entries may be missing.
+    The likelihood is that of the Kalman filter with an exactly diffuse start, as in statsmodels. Fit it by
+    ``MCMC(NUTS(), ...)`` for the posterior, by `Mode` for the maximum of it or of the likelihood, or by `SVI`. Every
+    prediction carries draws of the ``components`` (sample, series, time, component), the horizon included, and of the
+    parameters by name, in the unit of the data. Any entries may be missing.
+
+    **Several series** have states of their own and, by default, the same parameters; with another `sharing` their own.
+    Draws of MCMC and of `Mode` then say nothing of other series; the guide of `SVI` reads them.
+
+    **Outliers.** With ``noise=StudentTNoise()`` each entry has a weight, given which all is Gaussian. The guide has the
+    best ones given the parameters, found in a few rounds of smoothing, and the bound lies below the evidence.
 
     **Time.** Whatever is said of steps, such as a period or the scale of what a step adds, counts steps of `step` time
     stamps; when absent, of the typical interval of the training data. Components on whole steps refuse other gaps.
 
     **Priors** are wide: scales are log-normal, within a factor of 50 of a median that is a share of how much the
-    training data change from one step to the next, or of their spread. They are part of the model; `Mode` can leave
-    them out. The noise is at least a thousandth of that change.
+    training data change in a step, or of their spread; the noise is at least a thousandth of that change. They are part
+    of the model; `Mode` can leave them out.
 
     Cost: one filter pass for each evaluation, linear in the steps and cubic in the number of states.
 
     Args:
         components: A component of `pyro_seq.nn.components` or a sum of some, ``Trend() + Seasonal(12)``.
         step: Length of a step in the unit of ``data.times``, which for dates is seconds.
+        sharing: `Shared`, `PerSeries` or `Hierarchical`: who has the parameters of many series.
+        noise: `GaussianNoise` or `StudentTNoise`.
+        encoder: What the guide reads parameters of single series by; a `VariogramEncoder` when absent.
 
     Raises:
         DataError: When an argument is of another type or out of range.
@@ -72,87 +85,144 @@ class StructuralSeries(SequenceModel):
         analysis by state space methods", 2nd edition, 2012.
     """
 
-    dims: ClassVar[dict[str, tuple[str, ...]]] = {"coordinates": ("parameter",), "components": ("time", "component")}
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {
+        **dict.fromkeys(("coordinates", "common", "spread", "deviations"), ("parameter",)),
+        "weights": ("time", "entry"),
+        "components": ("time", "component"),
+    }
 
-    def __init__(self, components: Component | Structure, *, step: float | None = None) -> None:
+    def __init__(
+        self,
+        components: Component | Structure,
+        *,
+        step: float | None = None,
+        sharing: Sharing = Shared(),
+        noise: Noise = GaussianNoise(),
+        encoder: SeriesEncoder | None = None,
+    ) -> None:
         super().__init__()
-        require(
-            isinstance(components, Component | Structure),
-            "components",
-            "a component of `pyro_seq.nn.components` or a sum of some, such as `Trend() + Seasonal(12)`",
-            components,
-        )
+        is_sum = isinstance(components, Component | Structure)
+        require(is_sum, "components", "components of `pyro_seq.nn.components`, `Trend() + Seasonal(12)`", components)
         require(step is None or is_positive(step), "step", "a positive number of time stamps", step)
+        require(isinstance(sharing, Sharing), "sharing", "`Shared()`, `PerSeries()` or `Hierarchical()`", sharing)
+        require(isinstance(noise, Noise), "noise", "`GaussianNoise()` or `StudentTNoise()`", noise)
         self.obs_shape = (1,)
         self.components = components if isinstance(components, Structure) else Structure((components,))
-        self.step = step
+        self.step, self.sharing, self.noise = step, sharing, noise
         self.is_conditional = any(not part.is_stationary for part in self.components.components)
         self.has_inputs = any(part.num_inputs > 0 for part in self.components.components)
         self.units = SeriesUnits()
-        self.loc = nn.Parameter(torch.zeros(len(self.names)))
-        # the root of the covariance: its lower part, with the logarithm of its diagonal
-        self.root = nn.Parameter(torch.diag(torch.full((len(self.names),), -1.0)))
+        size = len(self.names)
+        if sharing.shared:
+            self.loc = nn.Parameter(torch.zeros(size))
+            # the root of the covariance: its lower part, with the logarithm of its diagonal
+            self.root = nn.Parameter(torch.diag(torch.full((size,), -1.0)))
+        if sharing.is_learned:
+            self.log_spread = nn.Parameter(torch.full((size,), -1.5))
+            self.log_spread_scale = nn.Parameter(torch.full((size,), -1.0))
+        is_fit = encoder is None or (bool(sharing.own) and encoder.dim == size)
+        require(is_fit, "encoder", f"one with `dim` {size}, of parameters that series have of their own", encoder)
+        self.encoder = VariogramEncoder(size) if encoder is None and sharing.own else encoder
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the parameters, in the order of the coordinates."""
-        parts = self.components.components
-        own = [f"{part.name}_{parameter.name}" for part in parts for parameter in part.parameters()]
-        return (*own, "noise_scale")
+        return self._table.names
 
     @property
     def reads_series(self) -> bool:
-        """False: the guide knows the parameters only."""
-        return False
+        """Whether series have parameters of their own; what all share is read from none."""
+        return bool(self.sharing.own)
+
+    @property
+    def sites_without_mode(self) -> tuple[str, ...]:
+        """Scales of other latents."""
+        return ("spread",) * self.sharing.is_learned + ("weights",) * self.noise.has_weights
 
     # ------------------------------------------------------------------ programs
 
     def model(self, data: Sequences) -> None:
         """Draw the parameters; the series follow with their states integrated out."""
         self.bind()
-        eye = torch.eye(len(self.names), dtype=self.loc.dtype, device=self.loc.device)
-        coordinates = pyro.sample("coordinates", dist.MultivariateNormal(torch.zeros_like(eye[0]), scale_tril=eye))
-        if coordinates.ndim == 2:  # (sample, parameter), as `Predictive` has them of a guide without sites of series
-            coordinates = coordinates[:, None]
-        for name, value in self.parameters_at(coordinates).items():
-            pyro.deterministic(name, value)
-        path = self.path(coordinates, data)
+        common = self.sharing.common(self.units.spread.new_zeros(len(self.names)))
+        if not self.sharing.own:
+            self._show(common.place)
         with self.series(data):
+            coordinates, weights = self.sharing.coordinates(common), None
+            if self.sharing.own:
+                self._show(coordinates)
+            if isinstance(self.noise, StudentTNoise):
+                law = self.noise.weights(self._table.values(coordinates, self.units).noise, data)
+                weights = self.sample_path("weights", law, data)
+            path = self.path(coordinates, data, weights)
             pyro.sample("x", path, obs=data.values)
             if data.horizon:
                 pyro.sample("x_future", path.future(data.values, data.horizon))
 
     def guide(self, data: Sequences) -> None:
-        """Draw the parameters from a normal distribution of their coordinates."""
+        """Draw what is shared from a normal distribution, what is not by the encoder, and the weights given these."""
         self.bind()
-        root = self.root.tril(-1) + self.root.diagonal().exp().diag_embed()
-        pyro.sample("coordinates", dist.MultivariateNormal(self.loc, scale_tril=root))
+        data = data.seen()
+        zeros = self.units.spread.new_zeros(len(self.names))
+        common = Common(zeros, torch.ones_like(zeros))
+        if self.sharing.shared:
+            root = self.root.tril(-1) + self.root.diagonal().exp().diag_embed()
+            place = pyro.sample(self.sharing.shared, dist.MultivariateNormal(self.loc, scale_tril=root))
+            common = self.sharing.around(place)
+        if self.sharing.is_learned:
+            law = dist.LogNormal(self.log_spread, self.log_spread_scale.exp()).to_event(1)
+            common = common._replace(spread=pyro.sample("spread", law))
+        if not self.sharing.own and not self.noise.has_weights:
+            return
+        with self.series(data):
+            coordinates = common.place
+            if self.encoder is not None and common.spread is not None:
+                times = self.exact_times(data).expand(data.num_series, -1)
+                evidence = self.encoder(data.values, data.entry_mask, times).base_dist
+                own = common.given(evidence, sight(self.encoder, data.entry_mask))
+                coordinates = common.place + common.spread * pyro.sample(self.sharing.own, own)
+            if isinstance(self.noise, StudentTNoise):
+                values = self._table.values(coordinates, self.units).noise
+                law_given = functools.partial(self.path, coordinates, data)
+                pyro.sample("weights", self.noise.weights_given(law_given, values, data))
 
-    def path(self, coordinates: Tensor, data: Sequences) -> LinearGaussian:
-        r"""Law of the observations given parameters (\*batch, parameter): batch (series,), event (time, 1)."""
-        parameters = self.system(coordinates, data)
+    def path(self, coordinates: Tensor, data: Sequences, weights: Tensor | None = None) -> LinearGaussian:
+        r"""Law of the observations given parameters (\*batch, parameter): batch (series,), event (time, 1).
+
+        Under Student's t it is that given `weights`, (\*batch, time, 1) over all of ``data.times``.
+        """
+        parameters = self.system(coordinates, data, weights)
         mask = None if bool(data.mask.all()) else data.entry_mask
         return LinearGaussian(parameters, data.num_steps, mask=mask, batch_shape=data.values.shape[:1])
 
-    def system(self, coordinates: Tensor, data: Sequences) -> LinearGaussianParameters:
+    def system(self, coordinates: Tensor, data: Sequences, weights: Tensor | None = None) -> LinearGaussianParameters:
         r"""The state-space model of all components given parameters (\*batch, parameter), at all of ``data.times``."""
         self._require_whole_steps(data)
         if coordinates.ndim > 2 and bool((coordinates == coordinates[:1]).all()):
             coordinates = coordinates[:1]  # draws that are all alike, as those of a point, share one filter
-        *values, noise = self._values(coordinates)
+        components, noise = self._table.values(coordinates, self.units)
+        variance = noise["scale"].square()[..., None, None]
         times = self.exact_times(data)
         grid = Grid.of(times, data.inputs, data.dtype, 2 * rounding(data.times) / float(self.time_scale))
-        return assemble(self.components, values, noise["scale"], grid, self.units)
+        if weights is not None:
+            variance = variance / weights[..., None]
+        return assemble(self.components, components, variance, grid, self.units)
 
     def integrated_out(self, data: Sequences, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Draws of the paths of all components over all times, given what is seen of the series."""
-        coordinates = latents["coordinates"][:, None]
-        parameters = self.system(coordinates, data)
+        coordinates = latents["coordinates"] if self.sharing.own else latents["coordinates"][:, None]
+        weights = [latents[name] for name in ("weights", "weights_future") if name in latents]
+        parameters = self.system(coordinates, data, torch.cat(weights, -2) if weights else None)
         steps, horizon = data.times.shape[-1], data.horizon
         values, mask = (nn.functional.pad(part, (0, 0, 0, horizon)) for part in (data.values, data.entry_mask))
         path = LinearGaussian(parameters, steps, mask=mask)
         states = path.sample_states(values.expand(len(coordinates), -1, -1, -1), 1)[0]
         return {"components": contributions(self.components, parameters, states)}
+
+    def numbers_per_entry(self, draws: Mapping[str, Tensor]) -> int:
+        """Several covariances of the state; one filter serves draws that are all alike."""
+        is_one = all(bool((draw == draw[:1]).all()) for draw in draws.values())
+        return 1 if is_one else 8 * sum(part.state_dim for part in self.components.components) ** 2
 
     def coords(self, data: Sequences) -> dict[str, list]:
         """Names of the parameters and of the components."""
@@ -162,37 +232,27 @@ class StructuralSeries(SequenceModel):
 
     def parameters_at(self, coordinates: Tensor) -> dict[str, Tensor]:
         """Parameters by name, (...) each, in the unit of the data, given coordinates (..., parameter)."""
-        *values, noise = self._values(coordinates)
-        found: dict[str, Tensor] = {}
-        for part, own in zip(self.components.components, values, strict=True):
-            found |= {f"{part.name}_{name}": value.squeeze(-1) for name, value in part.report(own).items()}
-        return found | {"noise_scale": noise["scale"].squeeze(-1)}
+        return self._table.report(coordinates, self.units)
 
-    def coordinates_of(self, parameters: Mapping[str, float]) -> Tensor:
-        """Coordinates (parameter,) of parameters in the unit of the data, such as published ones.
+    def coordinates_of(self, parameters: Mapping[str, float | Tensor]) -> Tensor:
+        """Coordinates (..., parameter) of parameters in the unit of the data, such as published ones, (...) each.
 
         Raises:
             DataError: When a name is unknown or missing.
         """
-        require(set(parameters) == set(self.names), "parameters", f"named {list(self.names)}", list(parameters))
-        units = self._units()
-        given = (self.loc.new_tensor(parameters[name]) for name in self.names)
-        coordinates = [one.coordinate(value, units) for one, value in zip(self._own_parameters(), given, strict=True)]
-        return torch.stack(coordinates).detach()
+        return self._table.coordinates(parameters, self.units)
 
-    def _own_parameters(self) -> list[Parameter]:
-        return [parameter for part in self.components.components for parameter in part.parameters()] + [_NOISE]
+    @property
+    def _table(self) -> ParameterTable:
+        return ParameterTable(self.components, self.noise)
 
-    def _units(self) -> dict[str, Tensor]:
-        return {"spread": self.units.spread, "change": self.units.change}
-
-    def _values(self, coordinates: Tensor) -> list[dict[str, Tensor]]:
-        """Parameters of each component, and those of the noise, by name, (..., 1) each."""
-        units, column = self._units(), iter(coordinates.split(1, -1))
-        found = []
-        for parameters in (*(part.parameters() for part in self.components.components), (_NOISE,)):
-            found.append({one.name: one.value(next(column), units) for one in parameters})
-        return found
+    def _show(self, coordinates: Tensor) -> None:
+        """Let predictions carry the parameters, of each series where it has its own."""
+        event = 0 if self.sharing.own else None
+        if self.sharing.own not in ("", "coordinates"):
+            pyro.deterministic("coordinates", coordinates, event_dim=1)
+        for name, value in self.parameters_at(coordinates).items():
+            pyro.deterministic(name, value, event_dim=event)
 
     # ------------------------------------------------------------------ data
 
@@ -211,23 +271,8 @@ class StructuralSeries(SequenceModel):
     def check(self, data: Sequences) -> None:
         """Refuse other observation shapes or inputs, and series with fewer entries than states of unknown start."""
         super().check(data)
-        parts = self.components.components
-        wanted = sum(part.num_inputs for part in parts)
-        size = 0 if data.inputs is None else data.inputs.shape[-1]
-        if size != wanted:
-            raise ShapeError(
-                f"`data.inputs` must have {wanted} entries a step, as many as the components read. Got {size}. Pass "
-                f"them to `Sequences(..., inputs=...)`, or name their number: `Regression({size or 1})`."
-            )
-        unknown = sum(part.state_dim for part in parts if not part.is_stationary)
-        seen = data.entry_mask.flatten(1).sum(-1)
-        if bool((seen < unknown).any()):
-            series = int(seen.argmin())
-            raise DataError(
-                f"`data` must have at least {unknown} observed entries in each series, as many as there are states of "
-                f"unknown start. Got {int(seen[series])} in series {series}. Observe more, leave such series out, or "
-                "use fewer components or harmonics."
-            )
+        require_inputs(self.components, data)
+        require_entries(self.components, data)
         if data.horizon and self._has_units:
             self._require_whole_steps(data)
 
@@ -239,14 +284,5 @@ class StructuralSeries(SequenceModel):
             self._require_whole_steps(data)
 
     def _require_whole_steps(self, data: Sequences) -> None:
-        strict = [part for part in self.components.components if part.has_whole_steps]
-        gaps = data.times.diff(dim=-1) / self.time_scale
-        off = (gaps - gaps.round().clamp(min=1)).abs()
-        if strict and bool((off > EVEN + 2 * rounding(data.times) / self.time_scale).any()):
-            raise DataError(
-                f"`data.times` must have gaps of whole steps of {float(self.time_scale):g} for "
-                f"{type(strict[0]).__name__}. Got a gap of {float(gaps.flatten()[off.argmax()]):g} steps. Name the "
-                "step that they share, `StructuralSeries(..., step=...)`, put months on a grid by "
-                "`Sequences.from_dataframe(..., freq='MS')`, or take components for gaps of any length: `Level`, "
-                "`SmoothTrend`, `Seasonal` with fewer harmonics, `Cycle`."
-            )
+        tolerance = EVEN + 2 * rounding(data.times) / float(self.time_scale)
+        require_whole_steps(self.components, data.times, self.time_scale, tolerance)

@@ -30,7 +30,7 @@ def require_frame_grid(position: Tensor, num_steps: int, num_substeps: int, tole
     ):
         raise DataError(
             "`data.times` must be evenly spaced where frames were seen, and the same in all series. Put the frames on "
-            "an even grid and hide the steps between them."
+            "an even grid with hidden ones between them, `data.on_grid(step)`."
         )
     ahead = position.reshape(-1, position.shape[-1])[0, max(num_steps - 1, 0) :]
     if float(ahead.diff().max() if len(ahead) > 1 else 0.0) > 1 + tolerance:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_seq._recipes import rebuildable
-from pyro_seq.errors import DataError
+from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.nn.weight_posterior import MeanField, WeightPosterior
 from pyro_seq.ops.divergence import exact_divergence, mlp_divergence
 from pyro_seq.ops.mlp import ACTIVATIONS, Activation, Layers, apply_layers
 
@@ -67,10 +67,11 @@ class BayesianMLP(nn.Module):
     r"""A multilayer perceptron whose weights are random.
 
     .. math::
-        p(w) = \mathcal N(0, \sigma_0^2 I), \qquad q(w) = \mathcal N(\mu, \mathrm{diag}\, \sigma^2)
+        p(w) = \mathcal N(0, \sigma_0^2 I), \qquad q(w) = \mathcal N(\mu, \Sigma)
 
-    All weights and biases form one flat site, sampled above the series plate, so that one function is drawn per joint
-    sample and held along every path. Several functions are evaluated at once, as one batched matrix product a layer.
+    The divergence of q from p is in closed form for each `guide`. All weights and biases form one flat site, sampled
+    above the series plate, so that one function is drawn per joint sample and held along every path. Several functions
+    are evaluated at once, as one batched matrix product a layer.
 
     Args:
         in_dim: Size of the state.
@@ -78,10 +79,23 @@ class BayesianMLP(nn.Module):
         hidden_dims: Widths of the hidden layers.
         activation: Between layers, one of `pyro_seq.ops.mlp.ACTIVATIONS`.
         is_bayesian: False freezes the weights at their location: an ordinary network, without a site.
-        prior_scale: Standard deviation of the prior of every weight and bias.
-        initial_scale: Standard deviation of the posterior at the start.
-        has_tied_scale: One standard deviation for all weights (the original code of the authors) instead of one each.
+        prior_scale: Standard deviation :math:`\sigma_0` of the prior of every weight and bias.
+        initial_scale: Standard deviation of the posterior at the start, of ``guide=MeanField(initial_scale)``; 0.01
+            when absent.
+        has_tied_scale: One standard deviation for all weights (the original code of the authors) instead of one each,
+            ``guide=MeanField(is_tied=True)``.
         site: Name of the sample site.
+        guide: Family of the posterior: `MeanField` when absent, `LowRank` or `FullCovariance`.
+
+    Raises:
+        DataError: When a scale is not positive, a guide does not fit the number of weights, or an argument would have
+            no effect.
+
+    Example:
+        >>> from pyro_seq.nn.weight_posterior import LowRank
+        >>> field = BayesianMLP(4, 2, (8,), guide=LowRank(rank=3, initial_scale=0.03))
+        >>> field.weight_distribution().event_shape
+        torch.Size([58])
 
     References:
         Yildiz, Heinonen, Lahdesmaki, "ODE2VAE", NeurIPS 2019, section 3.1.
@@ -96,12 +110,13 @@ class BayesianMLP(nn.Module):
         activation: Activation = ACTIVATIONS["tanh"],
         is_bayesian: bool = True,
         prior_scale: float = 1.0,
-        initial_scale: float = 0.01,
+        initial_scale: float | None = None,
         has_tied_scale: bool = False,
         site: str = "weights",
+        guide: WeightPosterior | None = None,
     ) -> None:
         super().__init__()
-        if not (prior_scale > 0 and initial_scale > 0):
+        if not (prior_scale > 0 and (initial_scale is None or initial_scale > 0)):
             raise DataError(f"`prior_scale` and `initial_scale` must be positive. Got {prior_scale}, {initial_scale}.")
         self.sizes = (in_dim, *hidden_dims, out_dim)
         self.activation = activation
@@ -109,9 +124,11 @@ class BayesianMLP(nn.Module):
         self.prior_scale = prior_scale
         self.site = site
         self.loc = nn.Parameter(self._initial_weights())
-        if is_bayesian:
-            shape = () if has_tied_scale else self.loc.shape
-            self.log_scale = nn.Parameter(torch.full(shape, math.log(initial_scale)))
+        self._guide = _guide(guide, initial_scale, has_tied_scale, is_bayesian)
+        spread = self._guide.initial(self.num_weights) if is_bayesian else {}
+        for name, value in spread.items():
+            self.register_parameter(name, nn.Parameter(value))
+        self._spread = tuple(spread)
 
     @property
     def num_weights(self) -> int:
@@ -126,10 +143,21 @@ class BayesianMLP(nn.Module):
         return self.function(pyro.sample(self.site, dist.Normal(zeros, self.prior_scale).to_event(1)))
 
     def posterior(self) -> None:
-        """Sample the weights from the mean-field posterior."""
+        """Sample the weights from the variational posterior."""
         if self.is_bayesian:
-            scale = self.log_scale.exp().expand_as(self.loc)
-            pyro.sample(self.site, dist.Normal(self.loc, scale).to_event(1))
+            pyro.sample(self.site, self.weight_distribution())
+
+    def weight_distribution(self) -> dist.TorchDistribution:
+        """The variational posterior of the weights: batch (), event (weight,).
+
+        Raises:
+            UnsupportedError: When the field is not Bayesian.
+        """
+        if not self.is_bayesian:
+            raise UnsupportedError(
+                "The weights of a `BayesianMLP` with `is_bayesian=False` are no random variables. They are `field.loc`."
+            )
+        return self._guide.distribution(self.loc, {name: getattr(self, name) for name in self._spread})
 
     def mean_function(self) -> MLPFunction:
         """The function at the posterior mean of the weights."""
@@ -153,6 +181,24 @@ class BayesianMLP(nn.Module):
         for size_in, size_out in zip(self.sizes, self.sizes[1:], strict=False):
             parts += [nn.init.xavier_uniform_(torch.empty(size_out, size_in)).flatten(), torch.zeros(size_out)]
         return torch.cat(parts)
+
+
+def _guide(
+    guide: WeightPosterior | None, initial_scale: float | None, has_tied_scale: bool, is_bayesian: bool
+) -> WeightPosterior:
+    """The family that the arguments ask for."""
+    if guide is None:
+        return MeanField(0.01 if initial_scale is None else initial_scale, is_tied=has_tied_scale)
+    if not isinstance(guide, WeightPosterior) or isinstance(guide, type):
+        raise DataError(f"`guide` must be an object such as `MeanField()` or `LowRank(rank=8)`. Got {guide!r}.")
+    if not is_bayesian:
+        raise DataError("`guide` has no effect with `is_bayesian=False`. Leave one of the two out.")
+    if initial_scale is not None or has_tied_scale:
+        raise DataError(
+            "`initial_scale` and `has_tied_scale` are those of a mean field, and have no effect beside `guide`. Pass "
+            f"them to it, as in `{type(guide).__name__}(initial_scale=...)`."
+        )
+    return guide
 
 
 @rebuildable

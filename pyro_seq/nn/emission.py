@@ -46,6 +46,11 @@ class Emission(nn.Module):
         super().__init__()
         self.register_module("decoder", decoder)
 
+    @property
+    def input_dim(self) -> int:
+        """Size of the inputs that the decoder reads after the position: those of an `InputDecoder`."""
+        return getattr(self.decoder, "input_dim", 0)
+
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
         r"""Distribution of observations, batch shape (..., \*obs), given what the decoder wrote, (..., \*decoded)."""
         raise NotImplementedError(f"{type(self).__name__} must define `given(self, decoded)`.")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
+from pyro_seq.nn.known_inputs import InputMixer, keep_input_dim
 from pyro_seq.nn.units import Standardise
 
 
@@ -27,7 +28,9 @@ class SeriesEncoder(Protocol):
     """A module that reads a series and gives a Gaussian over a vector at its start; any model of a flow takes it.
 
     One with a method ``adapt(data)`` takes units from the training data there, and one that reads a part of a series
-    says by ``sees(mask)`` which entries of its vector it can tell, (batch, dim): the others follow the prior.
+    says by ``sees(mask)`` which entries of its vector it can tell, (batch, dim): the others follow the prior. One with
+    an attribute `input_dim` that is not 0 is called with one argument more, the inputs (batch, frame, input) in units
+    of the training data, 0 after the last frame of which anything is observed.
     `InitialStateEncoder` reads the first frames, `RNNEncoder` and `ODERNNEncoder` whole series.
     """
 
@@ -53,25 +56,42 @@ class FrameWindow(nn.Module):
         num_frames: Length of the window.
         dim: Size of the result.
         initial_log_scale: Log standard deviation at the start.
+        input_dim: Size of the inputs at each frame, which are read beside its features.
     """
 
-    def __init__(self, trunk: Trunk, num_frames: int, dim: int, *, initial_log_scale: float = -2.0) -> None:
+    input_dim: int = 0
+
+    def __init__(
+        self, trunk: Trunk, num_frames: int, dim: int, *, initial_log_scale: float = -2.0, input_dim: int = 0
+    ) -> None:
         super().__init__()
         self.trunk = trunk
         self.num_frames = num_frames
         self.dim = dim
-        self.head = nn.Linear(trunk.num_features, 2 * dim)
+        keep_input_dim(self, input_dim)
+        num_features = trunk.num_features
+        if input_dim:
+            self.mixer = InputMixer(num_features, num_frames * input_dim + num_frames - 1)
+            num_features = self.mixer.num_features
+        self.head = nn.Linear(num_features, 2 * dim)
         with torch.no_grad():
             self.head.bias[dim:].fill_(initial_log_scale)
             self.head.weight[dim:].mul_(0.1)
 
-    def forward(self, frames: Tensor, mask: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, frames: Tensor, mask: Tensor, gaps: Tensor, inputs: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         r"""Read frames (batch, frame, \*obs) with `mask` of that shape, `gaps` (batch, frame - 1) apart in model time.
+
+        Inputs, where it reads some, are (batch, frame, input).
 
         Returns:
             Mean and log standard deviation, (batch, dim) each.
         """
-        loc, log_scale = self.head(self.trunk(frames, mask, gaps)).chunk(2, -1)
+        features = self.trunk(frames, mask, gaps)
+        if inputs is not None:
+            features = self.mixer(features, torch.cat([inputs.flatten(1), gaps], -1))
+        loc, log_scale = self.head(features).chunk(2, -1)
         return loc, log_scale
 
 
@@ -110,6 +130,11 @@ class InitialStateEncoder(nn.Module):
         """Number of frames read."""
         return max(window.num_frames for window in self._windows())
 
+    @property
+    def input_dim(self) -> int:
+        """Size of the inputs that the windows read."""
+        return max(window.input_dim for window in self._windows())
+
     def adapt(self, data: Sequences) -> None:
         """Take the units of the frames from the training data."""
         self.units.adapt(data)
@@ -120,19 +145,25 @@ class InitialStateEncoder(nn.Module):
         sizes = [window.dim for window in self._windows()]
         return torch.cat([seen.expand(-1, size) for seen, size in zip(windows, sizes, strict=True)], -1)
 
-    def forward(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
+    def forward(
+        self, frames: Tensor, mask: Tensor, times: Tensor, inputs: Tensor | None = None
+    ) -> dist.TorchDistribution:
         r"""Distribution of the state at the first of `frames`.
 
         Args:
             frames: Frames (batch, frame, \*obs), at least one; those that lack for the window are missing.
             mask: True where observed, of the same shape.
             times: Model times of the frames (batch, frame).
+            inputs: Inputs at the frames (batch, frame, input), where the windows read some.
 
         Returns:
             A normal with batch shape (batch,) and event shape (state,).
         """
         frames = self.units(frames[:, : self.num_frames])
-        parts = [window(*_window(frames, mask, times, window.num_frames)) for window in self._windows()]
+        parts = [
+            window(*_window(frames, mask, times, window.num_frames), *_inputs(inputs, window))
+            for window in self._windows()
+        ]
         loc = torch.cat([part[0] for part in parts], -1)
         scale = torch.cat([part[1] for part in parts], -1).clamp(-10.0, 5.0).exp()
         return dist.Normal(loc, scale).to_event(1)
@@ -153,3 +184,12 @@ def _window(frames: Tensor, mask: Tensor, times: Tensor, length: int) -> tuple[T
         frames, mask = torch.cat([frames, empty], 1), torch.cat([mask, empty], 1)
         gaps = torch.cat([gaps, gaps.new_zeros(gaps.shape[0], lacking)], -1)
     return frames, mask, gaps
+
+
+def _inputs(inputs: Tensor | None, window: FrameWindow) -> tuple[Tensor, ...]:
+    """The inputs at the frames of a window that reads some; zeros where frames lack."""
+    if not window.input_dim or inputs is None:
+        return ()
+    inputs = inputs[:, : window.num_frames]
+    lacking = window.num_frames - inputs.shape[1]
+    return (torch.cat([inputs, inputs.new_zeros(len(inputs), lacking, window.input_dim)], 1),)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._arguments import require
 from pyro_seq._recipes import rebuildable
-from pyro_seq.errors import DataError
-from pyro_seq.nn.bayesian import FieldFunction
+from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.nn.bayesian import FieldFunction, VectorField
+from pyro_seq.nn.known_inputs import keep_input_dim
+from pyro_seq.ops.forcing import Forcing
 from pyro_seq.ops.odeint import RK4, Solution, Solver, odeint
 
 _ORDER_NAMES = ("position", "velocity", "acceleration", "jerk")
@@ -18,11 +21,17 @@ class Flow(nn.Module):
     r"""A differential equation of a given order, written as a first-order one.
 
     .. math::
-        \frac{d^n s}{dt^n} = f\left(s, \dot s, \dots, s^{(n-1)}\right), \qquad
+        \frac{d^n s}{dt^n} = f\left(s, \dot s, \dots, s^{(n-1)}, u(t)\right), \qquad
         \frac{d}{dt} \log q(z) = -\mathrm{tr}\, \frac{\partial f}{\partial s^{(n-1)}}
 
     The state z stacks the derivatives, (position, velocity, ...). Only the last block of the Jacobian has a trace: the
     rate of every other derivative is the next one. Order 2 is ODE2VAE, order 1 a neural ODE.
+
+    With `input_dim` known inputs u drive the field, ``data.inputs`` in units of the training data. They are given at
+    the time stamps, of seen steps, hidden steps and the horizon, and each is held from its own stamp on up to the next,
+    as a dose or a switch is, or with `has_linear_inputs` runs to the next in a straight line, as a temperature does.
+    Nothing is asked of them before the first stamp or after the last. So the path up to a time depends on held inputs
+    before it alone, and on linear ones up to it.
 
     Args:
         dim: Size of the position.
@@ -30,19 +39,39 @@ class Flow(nn.Module):
         solver: How to integrate. When absent, the model that the flow becomes part of fills in classical Runge-Kutta
             steps no longer than a typical interval of training, so that a state does not depend on which other times
             are asked for; a flow by itself takes one step an interval.
+        input_dim: Size of the inputs, which the field reads after the state; 0 for none.
+        has_linear_inputs: Inputs are linear between time stamps, rather than held.
+
+    Raises:
+        DataError: When a size is out of range, or an option would have no effect.
 
     References:
         Chen, Rubanova, Bettencourt, Duvenaud, "Neural Ordinary Differential Equations", NeurIPS 2018, theorem 1.
         Yildiz, Heinonen, Lahdesmaki, "ODE2VAE", NeurIPS 2019, section 3.
     """
 
-    def __init__(self, dim: int, *, order: int = 2, solver: Solver | None = None) -> None:
+    input_dim: int = 0
+    has_linear_inputs: bool = False
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        order: int = 2,
+        solver: Solver | None = None,
+        input_dim: int = 0,
+        has_linear_inputs: bool = False,
+    ) -> None:
         super().__init__()
         if dim < 1 or not 1 <= order <= len(_ORDER_NAMES):
             raise DataError(f"`dim` must be at least 1 and `order` 1 to {len(_ORDER_NAMES)}. Got {dim} and {order}.")
         self.dim = dim
         self.order = order
         self.solver = solver
+        keep_input_dim(self, input_dim)
+        if has_linear_inputs:
+            require(input_dim > 0, "input_dim", "1 or more with `has_linear_inputs`", input_dim)
+            self.has_linear_inputs = True
 
     @property
     def state_dim(self) -> int:
@@ -58,14 +87,28 @@ class Flow(nn.Module):
         """The undifferentiated part of the state, (..., dim): what a decoder sees."""
         return state[..., : self.dim]
 
-    def rate(self, function: FieldFunction, state: Tensor) -> Tensor:
-        """Time derivative of the state, (..., state)."""
-        highest = function(state)
+    def rate(self, function: FieldFunction, state: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Time derivative of the state, (..., state), under inputs (..., input)."""
+        highest = _driven(function, inputs)(state)
         return highest if self.order == 1 else torch.cat([state[..., self.dim :], highest], -1)
 
-    def divergence(self, function: FieldFunction, state: Tensor) -> Tensor:
-        """Trace of the Jacobian of `rate`, (...)."""
-        return function.divergence(state, slice(self.state_dim - self.dim, self.state_dim))
+    def divergence(self, function: FieldFunction, state: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Trace of the Jacobian of `rate` with respect to the state, (...)."""
+        return _driven(function, inputs).divergence(state, slice(self.state_dim - self.dim, self.state_dim))
+
+    def require_field(self, field: VectorField, constant_dim: int = 0) -> None:
+        """Refuse a network of another size than that of state, inputs and what is constant along a series.
+
+        Raises:
+            DataError: With both sizes.
+        """
+        wanted = (self.state_dim + self.input_dim + constant_dim, self.dim)
+        sizes = getattr(field, "sizes", wanted)
+        if (sizes[0], sizes[-1]) != wanted:
+            raise DataError(
+                f"`vector_field` must take {wanted[0]} numbers, {self.state_dim} of the state, {self.input_dim} inputs "
+                f"and {constant_dim} constant along a series, and give {self.dim}. Got {sizes[0]} and {sizes[-1]}."
+            )
 
     def forward(
         self,
@@ -75,6 +118,7 @@ class Flow(nn.Module):
         *,
         speed: Tensor | None = None,
         has_volume: bool = False,
+        inputs: Tensor | None = None,
     ) -> Solution:
         """Integrate from `initial` (..., series, state) at ``times[..., 0]`` on.
 
@@ -84,26 +128,39 @@ class Flow(nn.Module):
             times: (time,) shared or (series, time).
             speed: Factor on the whole right-hand side, (..., series).
             has_volume: Integrate the divergence as well.
+            inputs: Inputs at the times, (series, time, input), where the flow has some.
 
         Returns:
             ``path`` (..., series, time, state), and ``integral`` of the divergence (..., series, time), by which the
             log density along the path has fallen; None without `has_volume`.
-        """
 
-        def rate(_: Tensor, state: Tensor) -> Tensor:
-            rate = self.rate(function, state)
+        Raises:
+            ShapeError: When there are more or fewer inputs than the flow has.
+        """
+        size = 0 if inputs is None else inputs.shape[-1]
+        if size != self.input_dim:
+            raise ShapeError(f"`inputs` must have {self.input_dim} entries a step, the `input_dim`. Got {size}.")
+
+        def rate(_: Tensor, state: Tensor, *driven: Tensor) -> Tensor:
+            rate = self.rate(function, state, *driven)
             return rate if speed is None else speed[..., None] * rate
 
-        def divergence(_: Tensor, state: Tensor) -> Tensor:
-            divergence = self.divergence(function, state)
+        def divergence(_: Tensor, state: Tensor, *driven: Tensor) -> Tensor:
+            divergence = self.divergence(function, state, *driven)
             return divergence if speed is None else speed * divergence
 
         solver = RK4() if self.solver is None else self.solver
-        return odeint(rate, initial, times, solver, integrand=divergence if has_volume else None)
+        integrand = divergence if has_volume else None
+        forcing = None if inputs is None else Forcing(inputs, is_linear=self.has_linear_inputs)
+        return odeint(rate, initial, times, solver, integrand=integrand, forcing=forcing)
+
+
+def _driven(function: FieldFunction, inputs: Tensor | None) -> FieldFunction:
+    return function if inputs is None else SteeredFunction(function, inputs)
 
 
 class SteeredFunction:
-    """A function of the state, and of a constant vector of each series that enters the field but does not move.
+    """A function of the state, and of a vector of each series that enters the field but does not move.
 
     Args:
         function: Of (..., series, state + constant).

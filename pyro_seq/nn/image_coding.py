@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.nn.normalised import Norm, Rectified
 from pyro_seq.nn.tuned.columns import Window, convolution, transposed_convolution
@@ -27,6 +28,19 @@ class ImageEncoder(Protocol):
     def __call__(self, frames: Tensor) -> tuple[Tensor, Maps]:
         r"""Codes (frame, code) of frames (frame, \*obs), and the feature maps of each stage, large ones first."""
         ...
+
+
+def encoded_frames(encoder: ImageEncoder, data: Sequences) -> tuple[Tensor, Maps]:
+    """Codes (series, time, code) of all frames, zeros at hidden ones, and the maps of the seen ones one by one."""
+    seen = data.step_mask
+    if bool(seen.all()):
+        codes, maps = encoder(data.values.flatten(0, 1))
+        return codes.to(data.dtype).unflatten(0, seen.shape), maps
+    codes = data.values.new_zeros(*seen.shape, encoder.code_dim)
+    if not bool(seen.any()):
+        return codes, ()
+    found, maps = encoder(data.values[seen])
+    return codes.index_put((seen,), found.to(data.dtype)), maps
 
 
 class Architecture(Protocol):

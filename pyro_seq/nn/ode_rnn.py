@@ -15,6 +15,7 @@ from pyro_seq.errors import DataError
 from pyro_seq.nn.conv import ConvTrunk
 from pyro_seq.nn.encoder import Trunk
 from pyro_seq.nn.fused import run_recurrent
+from pyro_seq.nn.known_inputs import keep_input_dim
 from pyro_seq.nn.mlp import mlp
 from pyro_seq.nn.saved_state import came_later
 from pyro_seq.nn.units import Standardise
@@ -26,27 +27,45 @@ _HEAD = 64  # of the hidden layer behind a memory
 class StepReader(nn.Module):
     """Features of each step of a series: standardised values and what of them is observed, through a trunk if wanted.
 
+    Inputs, which are known at every step, come after them.
+
     Args:
         obs_shape: Shape of one observation.
         trunk: Reads a window of one frame, such as ``MLPTrunk(1, obs_shape)``; convolutional for images when absent,
             and nothing for vectors.
+        input_dim: Size of the inputs.
     """
 
-    def __init__(self, obs_shape: tuple[int, ...], trunk: Trunk | None = None) -> None:
+    input_dim: int = 0
+
+    def __init__(self, obs_shape: tuple[int, ...], trunk: Trunk | None = None, input_dim: int = 0) -> None:
         super().__init__()
         is_image = len(obs_shape) == 3
         self.units = Standardise()
         self.trunk = ConvTrunk(1, obs_shape) if is_image and trunk is None else trunk
         self.num_features = 2 * math.prod(obs_shape) if self.trunk is None else self.trunk.num_features
+        keep_input_dim(self, input_dim)
+        self.num_features += input_dim
 
-    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        r"""Features (series, time, feature) of frames and mask (series, time, \*obs)."""
+    def forward(self, frames: Tensor, mask: Tensor, inputs: Tensor | None = None) -> Tensor:
+        r"""Features (series, time, feature) of frames, mask (series, time, \*obs) and inputs (series, time, input)."""
         seen = mask.to(frames.dtype)
         frames = torch.where(mask, self.units(frames), 0).to(frames.dtype)
         if self.trunk is None:
-            return torch.cat([frames.flatten(2), seen.flatten(2)], -1)
-        windows = (frames.flatten(0, 1)[:, None], seen.flatten(0, 1)[:, None])
-        return self.trunk(*windows, frames.new_zeros(len(windows[0]), 0)).unflatten(0, frames.shape[:2])
+            features = torch.cat([frames.flatten(2), seen.flatten(2)], -1)
+        else:
+            windows = (frames.flatten(0, 1)[:, None], seen.flatten(0, 1)[:, None])
+            features = self.trunk(*windows, frames.new_zeros(len(windows[0]), 0)).unflatten(0, frames.shape[:2])
+        return features if inputs is None else torch.cat([features, inputs.to(features.dtype)], -1)
+
+    def reads(self, mask: Tensor) -> Tensor:
+        r"""Steps that tell something, (series, time), by mask (series, time, \*obs): those with an observed entry.
+
+        Where there are inputs, all up to the last of these: what drives a series through a gap explains what it shows
+        after it.
+        """
+        is_seen = mask.flatten(2).any(-1)
+        return is_seen.flip(1).cummax(1).values.flip(1) if self.input_dim else is_seen
 
 
 @rebuildable
@@ -95,41 +114,58 @@ class RNNEncoder(nn.Module):
 
     over the steps with an observed entry, 1 being the first of them; m is the mask, and t_0 the first time. Steps
     without one are skipped, so that more hidden ones change nothing. Cost: one fused call, as long as
-    the most seen steps of a series.
+    the most seen steps of a series. With inputs, which stand beside x_k, no step before the last seen one is skipped.
 
     Args:
         obs_shape: Shape of one observation.
         dim: Size of the vector.
         hidden_dim: Size of the network's memory h.
         trunk: Reads a window of one frame; convolutional for images when absent, and nothing for vectors.
+        input_dim: Size of the inputs of the data, read beside each step.
 
     References:
         Chen, Rubanova, Bettencourt, Duvenaud, "Neural Ordinary Differential Equations", NeurIPS 2018, section 5.
     """
 
     def __init__(
-        self, obs_shape: tuple[int, ...], dim: int, *, hidden_dim: int = 64, trunk: Trunk | None = None
+        self,
+        obs_shape: tuple[int, ...],
+        dim: int,
+        *,
+        hidden_dim: int = 64,
+        trunk: Trunk | None = None,
+        input_dim: int = 0,
     ) -> None:
         super().__init__()
         _check_sizes(dim, hidden_dim)
         self.dim = dim
-        self.reader = StepReader(obs_shape, trunk)
+        self.reader = StepReader(obs_shape, trunk, input_dim)
         self.recurrence = nn.GRU(self.reader.num_features + 1, hidden_dim, batch_first=True)
         self.head = GaussianHead(hidden_dim + 1, dim, hidden_dim=_HEAD)
+
+    @property
+    def input_dim(self) -> int:
+        """Size of the inputs that it reads."""
+        return self.reader.input_dim
 
     def adapt(self, data: Sequences) -> None:
         """Take the units of the frames from the training data."""
         self.reader.units.adapt(data)
 
-    def forward(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
-        r"""Batch (series,), event (dim,), of frames and mask (series, time, \*obs) at model times (series, time)."""
-        is_seen = mask.flatten(2).any(-1)
+    def forward(
+        self, frames: Tensor, mask: Tensor, times: Tensor, inputs: Tensor | None = None
+    ) -> dist.TorchDistribution:
+        r"""Batch (series,), event (dim,), of frames and mask (series, time, \*obs) at model times (series, time).
+
+        Inputs, where it reads some, are (series, time, input).
+        """
+        is_seen = self.reader.reads(mask)
         steps, count = torch.arange(is_seen.shape[1], device=frames.device), is_seen.sum(-1)
         order = torch.where(is_seen, -steps, 1).argsort(dim=-1, stable=True)  # seen steps from the last to the first
         order = order[:, : max(1, int(count.max()))]  # what comes after is never read
         clock = times.gather(1, order)
         gaps = torch.cat([torch.zeros_like(clock[:, :1]), -clock.diff(dim=-1)], -1)
-        features = self.reader(frames, mask)
+        features = self.reader(frames, mask, inputs)
         features = features.gather(1, order[..., None].expand(-1, -1, features.shape[-1]))
         steps = torch.cat([features, gaps[..., None].to(features.dtype)], -1)
         memory, _ = run_recurrent(self.recurrence, steps)
@@ -169,6 +205,7 @@ class ODERNNEncoder(nn.Module):
         field: The field f; a network with one hidden layer of 50 when absent.
         solver: How to move between steps; one step of Euler's method an interval when absent.
         trunk: Reads a window of one frame; convolutional for images when absent, and nothing for vectors.
+        input_dim: Size of the inputs of the data, read beside each step; hidden steps are then steps as well.
         cell: ``(features, memory) -> memory``, with `input_size` and `hidden_size`, the whole memory's; a
             `torch.nn.GRUCell` when absent.
         head: Maps the memory (series, memory) to a distribution of vectors; a `GaussianHead` when absent.
@@ -189,6 +226,7 @@ class ODERNNEncoder(nn.Module):
         field: nn.Module | None = None,
         solver: Solver = Euler(),
         trunk: Trunk | None = None,
+        input_dim: int = 0,
         cell: nn.Module | None = None,
         head: nn.Module | None = None,
     ) -> None:
@@ -197,24 +235,34 @@ class ODERNNEncoder(nn.Module):
         if isinstance(solver, Dopri5) or solver.is_dense:
             raise DataError(f"`solver` must stop at every time of every series. Got {solver}. Use Euler() or RK4().")
         self.dim, self.hidden_dim, self.solver = dim, hidden_dim, solver
-        self.reader = StepReader(obs_shape, trunk)
+        self.reader = StepReader(obs_shape, trunk, input_dim)
         self.field = mlp((hidden_dim, 50, hidden_dim)) if field is None else field
         self.cell = nn.GRUCell(self.reader.num_features, hidden_dim) if cell is None else cell
         self._memory_dim = _checked_memory(self.cell, self.reader.num_features, hidden_dim)
         self.head = GaussianHead(self._memory_dim, dim, hidden_dim=_HEAD) if head is None else head
 
+    @property
+    def input_dim(self) -> int:
+        """Size of the inputs that it reads."""
+        return self.reader.input_dim
+
     def adapt(self, data: Sequences) -> None:
         """Take the units of the frames from the training data."""
         self.reader.units.adapt(data)
 
-    def forward(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
-        r"""Batch (series,), event (dim,), of frames and mask (series, time, \*obs) at model times (series, time)."""
-        return self.head(self.memories(frames, mask, times)[:, -1].to(frames.dtype))
+    def forward(
+        self, frames: Tensor, mask: Tensor, times: Tensor, inputs: Tensor | None = None
+    ) -> dist.TorchDistribution:
+        r"""Batch (series,), event (dim,), of frames and mask (series, time, \*obs) at model times (series, time).
 
-    def memories(self, frames: Tensor, mask: Tensor, times: Tensor) -> Tensor:
+        Inputs, where it reads some, are (series, time, input).
+        """
+        return self.head(self.memories(frames, mask, times, inputs)[:, -1].to(frames.dtype))
+
+    def memories(self, frames: Tensor, mask: Tensor, times: Tensor, inputs: Tensor | None = None) -> Tensor:
         """Memory (series, time, memory) after each step, from the last step to the first."""
-        features = self.reader(frames, mask).flip(1)
-        is_seen = mask.flatten(2).any(-1).flip(1)
+        features = self.reader(frames, mask, inputs).flip(1)
+        is_seen = self.reader.reads(mask).flip(1)
         is_moving = is_seen.cumsum(1) > is_seen.long()  # something was seen before the step is read
         rows = torch.arange(len(frames), device=frames.device)
 
@@ -241,8 +289,8 @@ def _checked_memory(cell: nn.Module, num_features: int, hidden_dim: int) -> int:
     features, memory = getattr(cell, "input_size", None), getattr(cell, "hidden_size", None)
     if features != num_features or not isinstance(memory, int) or memory < hidden_dim:
         raise DataError(
-            f"`cell` must have `input_size` {num_features}, values and mask or what the trunk makes of them, and "
-            f"`hidden_size` {hidden_dim}, that of `hidden_dim`, or more. Got {features} and {memory} of "
+            f"`cell` must have `input_size` {num_features}, values and mask or what the trunk makes of them, with "
+            f"inputs, and `hidden_size` {hidden_dim}, that of `hidden_dim`, or more. Got {features} and {memory} of "
             f"{type(cell).__name__}. Make it of these sizes."
         )
     return memory

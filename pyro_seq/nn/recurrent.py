@@ -13,6 +13,7 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.recurrent import Memory
 from pyro_seq.errors import DataError
 from pyro_seq.nn.fused import run_recurrent
+from pyro_seq.nn.known_inputs import keep_input_dim
 from pyro_seq.nn.units import Standardise
 
 
@@ -52,22 +53,26 @@ class LSTMTransition(nn.Module):
 
     .. math::
         a_1 \sim N(m_1, s_1^2), \qquad
-        h_t = \mathrm{LSTM}(a_t, h_{t-1}), \qquad
+        h_t = \mathrm{LSTM}([a_t, u_{t+1}], h_{t-1}), \qquad
         a_{t+1} \sim N\left(W h_t + b,\ s^2\right)
 
     all in units of the codes, 1 unless :meth:`adapt_codes` takes them. The first step is standard normal before
-    training; its mean and scale, and the scale s of each entry, are learned.
+    training; its mean and scale, and the scale s of each entry, are learned. The inputs u, if any, are those of the
+    step that is entered.
 
     Args:
         code_dim: Size of a step a.
         hidden_dim: Size of the network's memory h.
         minimum_scale: Floor of the scales, in units of the codes, below 1.
+        input_dim: Size of the inputs.
 
     Raises:
         DataError: When an argument is out of range.
     """
 
-    def __init__(self, code_dim: int, hidden_dim: int = 64, *, minimum_scale: float = 1e-3) -> None:
+    input_dim: int = 0
+
+    def __init__(self, code_dim: int, hidden_dim: int = 64, *, minimum_scale: float = 1e-3, input_dim: int = 0) -> None:
         super().__init__()
         if code_dim < 1 or hidden_dim < 1:
             raise DataError(f"`code_dim` and `hidden_dim` must be positive. Got {code_dim} and {hidden_dim}.")
@@ -76,10 +81,11 @@ class LSTMTransition(nn.Module):
         self.code_dim = code_dim
         self.hidden_dim = hidden_dim
         self.minimum_scale = minimum_scale
+        keep_input_dim(self, input_dim)
         self.initial_loc = nn.Parameter(torch.zeros(code_dim))
         self.initial_log_scale = nn.Parameter(torch.full((code_dim,), math.log(1 - minimum_scale)))
         self.log_scale = nn.Parameter(torch.full((code_dim,), math.log(1 - minimum_scale)))
-        self.recurrence = Recurrence(code_dim, hidden_dim)
+        self.recurrence = Recurrence(code_dim + input_dim, hidden_dim)
         self.head = nn.Linear(hidden_dim, code_dim)
         self.units = Standardise((code_dim,))
 
@@ -97,9 +103,17 @@ class LSTMTransition(nn.Module):
         first = self._normal(self.initial_loc, self.initial_log_scale)
         return first.expand((num_series, self.code_dim))
 
-    def forward(self, previous: Tensor, memory: Memory = ()) -> tuple[dist.Normal, Memory]:
-        """Distributions of the steps after `previous` (..., time, code), and the memory (..., hidden) at the end."""
-        features, memory = self.recurrence(self.units(previous), memory)
+    def forward(
+        self, previous: Tensor, memory: Memory = (), inputs: Tensor | None = None
+    ) -> tuple[dist.Normal, Memory]:
+        """Distributions of the steps after `previous` (..., time, code), and the memory (..., hidden) at the end.
+
+        Inputs, where there are some, are those of the steps that are entered, (..., time, input).
+        """
+        steps = self.units(previous)
+        if inputs is not None:
+            steps = torch.cat([steps, inputs.expand(*steps.shape[:-1], -1)], -1)
+        features, memory = self.recurrence(steps, memory)
         return self._normal(self.head(features).to(previous.dtype), self.log_scale), memory
 
     def _normal(self, loc: Tensor, log_scale: Tensor) -> dist.Normal:

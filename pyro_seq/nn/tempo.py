@@ -75,10 +75,10 @@ class SeriesTempo(nn.Module):
         self.encoder = encoder
         self.has_table = num_series is not None
 
-    def complete(self, obs_shape: tuple[int, ...]) -> None:
-        """Make the encoder, of observations of that shape, where neither it nor a table was given."""
+    def complete(self, obs_shape: tuple[int, ...], input_dim: int = 0) -> None:
+        """Make the encoder, of observations and inputs of these sizes, where neither it nor a table was given."""
         if self.encoder is None and not self.has_table:
-            self.encoder = RNNEncoder(obs_shape, 1)
+            self.encoder = RNNEncoder(obs_shape, 1, input_dim=input_dim)
 
     def adapt(self, data: Sequences) -> None:
         """Take the units of the frames from the training data."""
@@ -89,14 +89,14 @@ class SeriesTempo(nn.Module):
         """Sample the speeds of the series of `data` (inside their plate), (..., series)."""
         return pyro.sample("log_tempo", self._population(data)).exp()
 
-    def posterior(self, data: Sequences, times: Tensor) -> None:
+    def posterior(self, data: Sequences, times: Tensor, *inputs: Tensor) -> None:
         """Sample the log tempo of each series (inside their plate), given its frames at model times (series, time)."""
-        pyro.sample("log_tempo", self._from_table(data) if self.has_table else self.given(data, times))
+        pyro.sample("log_tempo", self._from_table(data) if self.has_table else self.given(data, times, *inputs))
 
-    def given(self, data: Sequences, times: Tensor) -> dist.Normal:
-        """Population times what the encoder reads, batch (series,)."""
+    def given(self, data: Sequences, times: Tensor, *inputs: Tensor) -> dist.Normal:
+        """Population times what the encoder reads, inputs (series, time, input) too where it reads some: (series,)."""
         assert self.encoder is not None, "`complete` makes one"
-        read = self.encoder(data.values, data.entry_mask, times).base_dist
+        read = self.encoder(data.values, data.entry_mask, times, *inputs).base_dist
         precision = data.step_mask.any(-1) / read.scale.squeeze(-1).square()
         shrunk = 1 / ((-2 * self.log_spread).exp() + precision)
         return dist.Normal(shrunk * precision * read.loc.squeeze(-1), shrunk.sqrt())

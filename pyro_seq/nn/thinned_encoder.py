@@ -53,17 +53,22 @@ class ThinnedEncoder(nn.Module):
         """Size of the vector."""
         return self.encoder.dim
 
+    @property
+    def input_dim(self) -> int:
+        """Size of the inputs that it reads, at the steps that it hides too."""
+        return getattr(self.encoder, "input_dim", 0)
+
     def adapt(self, data: Sequences) -> None:
         """Take the units of the frames from the training data."""
         if hasattr(self.encoder, "adapt"):
             self.encoder.adapt(data)
 
-    def forward(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
+    def forward(self, frames: Tensor, mask: Tensor, times: Tensor, *inputs: Tensor) -> dist.TorchDistribution:
         r"""Batch (series,), event (dim,), of frames and mask (series, time, \*obs) at model times (series, time)."""
         if self.training:
             mask = mask & self._kept(mask.flatten(2).any(-1)).reshape(mask.shape[:2] + (1,) * (mask.ndim - 2))
             frames = frames.where(mask, 0)
-        return self.encoder(frames, mask, times)
+        return self.encoder(frames, mask, times, *inputs)
 
     def _kept(self, is_seen: Tensor) -> Tensor:
         """Which steps (series, time) remain."""

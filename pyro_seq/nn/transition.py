@@ -12,6 +12,7 @@ from torch.nn.functional import softplus
 
 from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError
+from pyro_seq.nn.known_inputs import keep_input_dim
 from pyro_seq.nn.mlp import mlp
 
 _FLOOR = 1e-4  # of standard deviations: the divergence from a state that has run away stays finite in single precision
@@ -19,13 +20,17 @@ _PAPER_GAIN, _PAPER_SHARE = 1.41, 20 / 512  # of the paper's first model: gain, 
 
 
 class Transition(Protocol):
-    """A module that moves states; `is_residual` says that it can take shorter steps than a frame."""
+    """A module that moves states; `is_residual` says that it can take shorter steps than a frame.
+
+    One with an attribute `input_dim` that is not 0 is called with one argument more, the inputs (..., input) of the
+    frame that is entered.
+    """
 
     is_residual: ClassVar[bool]
     state_dim: int
     noise_dim: int
 
-    def __call__(self, state: Tensor, noise: Tensor, dt: float) -> Tensor:
+    def __call__(self, state: Tensor, noise: Tensor, dt: float, *inputs: Tensor) -> Tensor:
         """State (..., state) after `dt` frames under the noise (..., noise) of the frame."""
         ...
 
@@ -35,7 +40,7 @@ class ResidualTransition(nn.Module):
     r"""A state that a network changes a little at a time: one Euler step of a differential equation.
 
     .. math::
-        y_{t + \Delta} = y_t + \Delta\, f(y_t, z)
+        y_{t + \Delta} = y_t + \Delta\, f(y_t, z, u)
 
     Args:
         state_dim: Size of the state y.
@@ -43,6 +48,7 @@ class ResidualTransition(nn.Module):
         hidden_dims: Widths of the hidden layers of f.
         gain: Gain of the orthogonal matrices that f starts with. When absent, 1.41 at 20 states and a width of 512, as
             in the paper, and as much less in narrower networks as makes f as strong there: 1.41 lets states explode.
+        input_dim: Size of known inputs u, those of the frame that is entered; 0 without any.
 
     References:
         Franceschi, Delasalles, Chen, Lamprier, Gallinari, "Stochastic latent residual video prediction", ICML 2020.
@@ -50,16 +56,25 @@ class ResidualTransition(nn.Module):
 
     is_residual: ClassVar[bool] = True
 
+    input_dim: int = 0
+
     def __init__(
-        self, state_dim: int, noise_dim: int, hidden_dims: Sequence[int] = (512, 512, 512), *, gain: float | None = None
+        self,
+        state_dim: int,
+        noise_dim: int,
+        hidden_dims: Sequence[int] = (512, 512, 512),
+        *,
+        gain: float | None = None,
+        input_dim: int = 0,
     ) -> None:
         super().__init__()
         self.state_dim, self.noise_dim = state_dim, noise_dim
-        self.velocity = _network(state_dim, noise_dim, hidden_dims, gain)
+        keep_input_dim(self, input_dim)
+        self.velocity = _network(state_dim, noise_dim, hidden_dims, gain, input_dim)
 
-    def forward(self, state: Tensor, noise: Tensor, dt: float) -> Tensor:
-        """State (..., state) after `dt` frames under the noise (..., noise) of the frame."""
-        return state + dt * self.velocity(torch.cat([state, noise], -1))
+    def forward(self, state: Tensor, noise: Tensor, dt: float, *inputs: Tensor) -> Tensor:
+        """State (..., state) after `dt` frames under noise (..., noise) and inputs (..., input) of the frame."""
+        return state + dt * self.velocity(torch.cat([state, noise, *inputs], -1))
 
 
 @rebuildable
@@ -73,20 +88,30 @@ class MLPTransition(nn.Module):
         noise_dim: Size of the noise z; 0 without any.
         hidden_dims: Widths of the hidden layers of g.
         gain: Gain of the orthogonal matrices that g starts with; chosen as for `ResidualTransition` when absent.
+        input_dim: Size of known inputs, which g reads too.
     """
 
     is_residual: ClassVar[bool] = False
 
+    input_dim: int = 0
+
     def __init__(
-        self, state_dim: int, noise_dim: int, hidden_dims: Sequence[int] = (512, 512, 512), *, gain: float | None = None
+        self,
+        state_dim: int,
+        noise_dim: int,
+        hidden_dims: Sequence[int] = (512, 512, 512),
+        *,
+        gain: float | None = None,
+        input_dim: int = 0,
     ) -> None:
         super().__init__()
         self.state_dim, self.noise_dim = state_dim, noise_dim
-        self.next = _network(state_dim, noise_dim, hidden_dims, gain)
+        keep_input_dim(self, input_dim)
+        self.next = _network(state_dim, noise_dim, hidden_dims, gain, input_dim)
 
-    def forward(self, state: Tensor, noise: Tensor, dt: float = 1.0) -> Tensor:
-        """State (..., state) of the next frame under its noise (..., noise)."""
-        return self.next(torch.cat([state, noise], -1))
+    def forward(self, state: Tensor, noise: Tensor, dt: float = 1.0, *inputs: Tensor) -> Tensor:
+        """State (..., state) of the next frame under its noise (..., noise) and inputs (..., input)."""
+        return self.next(torch.cat([state, noise, *inputs], -1))
 
 
 @rebuildable
@@ -98,6 +123,7 @@ class GRUTransition(nn.Module):
     Args:
         state_dim: Size of the state y, which is the memory of the unit.
         noise_dim: Size of the noise z, at least 1.
+        input_dim: Size of known inputs, which are read beside the noise.
 
     Raises:
         DataError: When there is no noise to read.
@@ -105,16 +131,20 @@ class GRUTransition(nn.Module):
 
     is_residual: ClassVar[bool] = False
 
-    def __init__(self, state_dim: int, noise_dim: int) -> None:
+    input_dim: int = 0
+
+    def __init__(self, state_dim: int, noise_dim: int, *, input_dim: int = 0) -> None:
         super().__init__()
         if noise_dim < 1:
             raise DataError(f"`noise_dim` must be at least 1: a GRU needs an input. Got {noise_dim}.")
         self.state_dim, self.noise_dim = state_dim, noise_dim
-        self.cell = nn.GRUCell(noise_dim, state_dim)
+        keep_input_dim(self, input_dim)
+        self.cell = nn.GRUCell(noise_dim + input_dim, state_dim)
 
-    def forward(self, state: Tensor, noise: Tensor, dt: float = 1.0) -> Tensor:
-        """State (..., state) of the next frame under its noise (..., noise)."""
-        return self.cell(noise.reshape(-1, self.noise_dim), state.reshape(-1, self.state_dim)).view(state.shape)
+    def forward(self, state: Tensor, noise: Tensor, dt: float = 1.0, *inputs: Tensor) -> Tensor:
+        """State (..., state) of the next frame under its noise (..., noise) and inputs (..., input)."""
+        steps = torch.cat([noise, *inputs], -1).flatten(0, -2)
+        return self.cell(steps, state.reshape(-1, self.state_dim)).view(state.shape)
 
 
 @rebuildable
@@ -143,10 +173,12 @@ def softplus_normal(features: Tensor) -> dist.Normal:
     return dist.Normal(loc, softplus(spread) + _FLOOR, validate_args=False)
 
 
-def _network(state_dim: int, noise_dim: int, hidden_dims: Sequence[int], gain: float | None) -> nn.Sequential:
+def _network(
+    state_dim: int, noise_dim: int, hidden_dims: Sequence[int], gain: float | None, input_dim: int
+) -> nn.Sequential:
     if state_dim < 1 or noise_dim < 0:
         raise DataError(f"`state_dim` must be positive, `noise_dim` 0 or more. Got {state_dim} and {noise_dim}.")
-    layers = mlp((state_dim + noise_dim, *hidden_dims, state_dim), nn.ReLU)
+    layers = mlp((state_dim + noise_dim + input_dim, *hidden_dims, state_dim), nn.ReLU)
     if gain is None:
         # the last matrix takes the norm of its input down by the root of this share, the gain acts once a layer
         share = state_dim / (hidden_dims[-1] if hidden_dims else state_dim)

@@ -22,8 +22,9 @@ from torch import Tensor
 from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
 from pyro_seq.ops._runge_kutta import check_slope, check_values
+from pyro_seq.ops.forcing import Forcing
 
-Field = Callable[[Tensor, Tensor], Tensor]
+Field = Callable[..., Tensor]
 
 # weights of the seven slopes of a step: for the state at its end, and for the state in its middle (Shampine 1986)
 _END = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0.0)
@@ -46,7 +47,8 @@ class Dopri5:
     The error norm runs over the whole batch: the steps, and so the rounding, of a series depend on the other series.
     Where series or chains must be independent, take a fixed-step solver. Series with times of their own are brought
     to one scale, from 0 at their first time to 1 at their last, and take their steps together. Cost: that of the steps,
-    whose number the tolerances decide; time stamps cost an interpolation each.
+    whose number the tolerances decide; time stamps cost an interpolation each. Under a forcing each interval between
+    two times is solved by itself, of all series side by side, for a signal may jump or bend there.
 
     Args:
         rtol: Relative tolerance of a step.
@@ -74,10 +76,9 @@ class Dopri5:
         times: Tensor,
         integrand: Field | None,
         jump: Callable[[int, Tensor], Tensor] | None = None,
+        forcing: Forcing | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Path and integral for checked arguments; see :func:`pyro_seq.ops.odeint.odeint`."""
-        import torchdiffeq  # slow to import, and needed here only
-
         if jump is not None:
             raise UnsupportedError(f"{self} has steps of its own and cannot jump at `times`. Use RK4().")
         if times.shape[-1] == 1 or not initial.numel():
@@ -85,6 +86,9 @@ class Dopri5:
             return frames, None if integrand is None else frames.new_zeros(frames.shape[:-1])
         start = initial if integrand is None else torch.cat([initial, torch.zeros_like(initial[..., :1])], -1)
         clock = times.detach().to(initial.device, torch.float64)
+        if forcing is not None:
+            frames = self._by_interval(vector_field, integrand, start, clock, forcing)
+            return (frames, None) if integrand is None else (frames[..., :-1], frames[..., -1])
         first, span = clock[..., 0], clock[..., -1] - clock[..., 0]
         if times.ndim == 1:
             first, span = torch.zeros_like(first), torch.ones_like(span)
@@ -92,13 +96,46 @@ class Dopri5:
             first, span = first[:, None], span[:, None]
             clock = (clock - first) / span
         guard = _Guard(vector_field, integrand, self, first.to(initial), span.to(initial))
-        try:
-            ends = clock.reshape(-1, clock.shape[-1])[0, [0, -1]]
-            torchdiffeq.odeint(guard, start, ends, rtol=self.rtol, atol=self.atol, method="dopri5")
-        except AssertionError as error:
-            raise guard.failure(str(error)) from error
+        ends = clock.reshape(-1, clock.shape[-1])[0, [0, -1]]
+        self._run(guard, start, ends)
         frames = _read(guard.steps, clock)
         return (frames, None) if integrand is None else (frames[..., :-1], frames[..., -1])
+
+    def _run(self, guard: _Guard, start: Tensor, clock: Tensor) -> Tensor:
+        """States (time, ..., dim) at the times of the solver's own clock."""
+        import torchdiffeq  # slow to import, and needed here only
+
+        try:
+            return torchdiffeq.odeint(guard, start, clock, rtol=self.rtol, atol=self.atol, method="dopri5")
+        except AssertionError as error:
+            raise guard.failure(str(error)) from error
+
+    def _by_interval(
+        self, vector_field: Field, integrand: Field | None, start: Tensor, clock: Tensor, forcing: Forcing
+    ) -> Tensor:
+        """States (..., time, dim), one interval of all series after the other, each from 0 to 1 of its own length."""
+        unit = torch.tensor([0.0, 1.0], dtype=clock.dtype, device=clock.device)
+        frames, num_steps = [start], 0
+        for interval in range(clock.shape[-1] - 1):
+            first, span = clock[..., interval], clock[..., interval + 1] - clock[..., interval]
+            if clock.ndim == 2:
+                first, span = first[:, None], span[:, None]
+            guard = _Guard(vector_field, integrand, self, first.to(start), span.to(start))
+            guard.drive, guard.num_steps = _Drive(forcing, interval), num_steps
+            frames.append(self._run(guard, frames[-1], unit)[-1])
+            num_steps = guard.num_steps
+        return torch.stack(frames, -2)
+
+
+class _Drive:
+    """A forcing within one interval, by the share of it that has passed."""
+
+    def __init__(self, forcing: Forcing, interval: int) -> None:
+        self.forcing, self.interval = forcing, torch.tensor([interval], device=forcing.values.device)
+
+    def __call__(self, share: Tensor) -> tuple[Tensor]:
+        """The signal, (series, input) or (input,), as the arguments that a field takes beside time and state."""
+        return (self.forcing.within(self.interval, share.reshape(1))[0],)
 
 
 class _Step(NamedTuple):
@@ -151,18 +188,20 @@ class _Guard:
         self.vector_field, self.integrand, self.solver = vector_field, integrand, solver
         self.first, self.span = first, span
         self.num_steps = 0
+        self.drive: Callable[[Tensor], tuple] = lambda _: ()
         self.time = first
         self.slope: Tensor | None = None
         self.slopes: list[Tensor] = []
         self.steps: list[_Step] = []
 
     def __call__(self, time: Tensor, state: Tensor) -> Tensor:
+        driven = self.drive(time)
         time = self.first + self.span * time
         plain = state if self.integrand is None else state[..., :-1]
-        slope = self.vector_field(time, plain)
+        slope = self.vector_field(time, plain, *driven)
         check_slope(slope, plain)
         if self.integrand is not None:
-            values = self.integrand(time, plain)
+            values = self.integrand(time, plain, *driven)
             check_values(values, plain)
             slope = torch.cat([slope, values[..., None]], -1)
         self.time, self.slope = time, slope.detach()

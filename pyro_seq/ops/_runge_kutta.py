@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,8 +14,9 @@ from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.ops._even_grid import EvenGrid
 from pyro_seq.ops._time_grid import Arrival, TimeGrid, cut, entries_at
+from pyro_seq.ops.forcing import Forcing
 
-Field = Callable[[Tensor, Tensor], Tensor]
+Field = Callable[..., Tensor]
 Jump = Callable[[int | Tensor, Tensor], Tensor]
 
 
@@ -51,13 +53,21 @@ class FixedStep:
             )
 
     def solve(
-        self, vector_field: Field, initial: Tensor, times: Tensor, integrand: Field | None, jump: Jump | None = None
+        self,
+        vector_field: Field,
+        initial: Tensor,
+        times: Tensor,
+        integrand: Field | None,
+        jump: Jump | None = None,
+        forcing: Forcing | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Path and integral for checked arguments; see :func:`pyro_seq.ops.odeint.odeint`."""
         if not self.is_dense or self.step_size is None:
-            return self._along(cut(times, self.step_size, self.nodes, initial), vector_field, initial, integrand, jump)
-        if jump is not None:
-            raise UnsupportedError(f"{self} does not stop at `times`, so it cannot jump there. Leave `is_dense` out.")
+            grid = cut(times, self.step_size, self.nodes, initial)
+            return self._along(grid, vector_field, initial, integrand, jump, forcing)
+        if jump is not None or forcing is not None:
+            what = "it cannot jump there" if forcing is None else "a step would see inputs of later times"
+            raise UnsupportedError(f"{self} does not stop at `times`, so {what}. Leave `is_dense` out.")
         even = EvenGrid(times, self.step_size, self.nodes, initial)
         states, integral = self._along(even.steps, vector_field, initial, integrand)
         path = even.read(states, even.slopes(vector_field, states))
@@ -67,15 +77,27 @@ class FixedStep:
         return path, even.read(integral[..., None], rates[..., None])[..., 0]
 
     def _along(
-        self, grid: TimeGrid, vector_field: Field, initial: Tensor, integrand: Field | None, jump: Jump | None = None
+        self,
+        grid: TimeGrid,
+        vector_field: Field,
+        initial: Tensor,
+        integrand: Field | None,
+        jump: Jump | None = None,
+        forcing: Forcing | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Path and integral at the ends of a grid."""
-        path, stages = _march(vector_field, initial, grid, self, keep_stages=integrand is not None, jump=jump)
+        drive = None
+        if forcing is not None:
+            assert grid.interval is not None and grid.share is not None
+            drive = forcing.within(grid.interval, grid.share)
+        path, stages = _march(
+            vector_field, initial, grid, self, keep_stages=integrand is not None, jump=jump, drive=drive
+        )
         if integrand is None:
             return path, None
         if not stages:
             return path, path.new_zeros(path.shape[:-1])
-        return path, _quadrature(integrand, torch.stack(stages), grid, self)
+        return path, _quadrature(integrand, torch.stack(stages), grid, self, drive)
 
 
 @rebuildable
@@ -152,9 +174,11 @@ def _march(
     *,
     keep_stages: bool,
     jump: Jump | None = None,
+    drive: Tensor | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Step through the grid. Returns the path and, if wanted, the states at which the field was evaluated."""
     clock, arrivals = iter(grid.clock.unbind(0)), grid.arrivals(initial.device)
+    driven = itertools.repeat(()) if drive is None else ((value,) for value in drive.unbind(0))
     offsets = [grid.multiples(node, initial) for node in solver.nodes]
     first = next(i for i, weight in enumerate(solver.weights) if weight)
     scale = grid.multiples(solver.weights[first], initial)
@@ -166,7 +190,7 @@ def _march(
         for stage, ratio in enumerate(ratios):
             if stage:
                 point = _advance(state, offsets[stage][step], slope)
-            slope = vector_field(next(clock), point)
+            slope = vector_field(next(clock), point, *next(driven))
             check_slope(slope, point)
             if keep_stages:
                 stages.append(point)
@@ -190,9 +214,14 @@ def _after(jump: Jump | None, arrival: Arrival, state: Tensor) -> Tensor:
     return moved if arrival.is_there is None else torch.where(arrival.is_there, moved, state)
 
 
-def _quadrature(integrand: Field, stages: Tensor, grid: TimeGrid, solver: FixedStep) -> Tensor:
+def _quadrature(
+    integrand: Field, stages: Tensor, grid: TimeGrid, solver: FixedStep, drive: Tensor | None = None
+) -> Tensor:
     """The integral by the solver's own nodes and weights, all stages evaluated in one call."""
-    values = integrand(grid.stacked_clock(stages[0]), stages)
+    driven: tuple[Tensor, ...] = ()
+    if drive is not None:
+        driven = (drive.reshape(len(drive), *[1] * (stages.ndim - drive.ndim), *drive.shape[1:]),)
+    values = integrand(grid.stacked_clock(stages[0]), stages, *driven)
     check_values(values, stages)
     by_stage = values.unflatten(0, (-1, len(solver.nodes))).unbind(1)
     slopes = sum(weight * value for weight, value in zip(solver.weights, by_stage, strict=True) if weight)

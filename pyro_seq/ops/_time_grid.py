@@ -23,11 +23,16 @@ class TimeGrid(NamedTuple):
         lengths: Step lengths, ``(step,)`` or ``(step, series, 1)``, in float64 on the CPU.
         ends: Number of steps taken when each wanted time is reached, from 0 on: ``(time,)`` where all series reach
             their times together, else ``(series, time)``; on the CPU.
+        interval: Between which two wanted times each stage lies, from 0 on, ``(step * stage,)`` or
+            ``(series, step * stage)``, on the CPU; None where steps do not stop at these times.
+        share: How far through its interval each stage lies, of the same shape; the end of a step belongs to it.
     """
 
     clock: Tensor
     lengths: Tensor
     ends: Tensor
+    interval: Tensor | None = None
+    share: Tensor | None = None
 
     def multiples(self, factor: float, like: Tensor) -> list[float] | tuple[Tensor, ...]:
         """``factor * length`` of each step: plain numbers when the series share their times, which is fastest."""
@@ -112,8 +117,10 @@ def cut(times: Tensor, step_size: float | None, nodes: tuple[float, ...], like: 
     starts = times.gather(-1, interval) + length * torch.minimum(taken, count)
     lengths = torch.where(taken < count, length, 0.0)
     clock = torch.stack([starts + node * lengths for node in nodes], -1).flatten(-2)
+    share = torch.stack([((taken + node) / count).clamp(max=1.0) for node in nodes], -1).flatten(-2)
+    interval = interval.repeat_interleave(len(nodes), -1)
     if times.ndim == 2:
         clock, lengths = clock.mT[..., None], lengths.mT[..., None]
         first = ends[0] if len(ends) else torch.arange(len(lengths) + 1)
         ends = first if bool((ends == first).all()) else ends
-    return TimeGrid(clock.to(like), lengths, ends)
+    return TimeGrid(clock.to(like), lengths, ends, interval, share)

@@ -12,6 +12,7 @@ from pyro_seq._nonfinite import nonfinite_is_passed
 from pyro_seq.errors import DataError, NumericalError, ShapeError, shape_text
 from pyro_seq.ops._dopri5 import Dopri5
 from pyro_seq.ops._runge_kutta import RK4, Euler, FixedStep, Midpoint
+from pyro_seq.ops.forcing import Forcing
 
 __all__ = ["RK4", "Dopri5", "Euler", "Midpoint", "Solution", "Solver", "odeint"]
 
@@ -32,13 +33,14 @@ class Solution(NamedTuple):
 
 
 def odeint(
-    vector_field: Callable[[Tensor, Tensor], Tensor],
+    vector_field: Callable[..., Tensor],
     initial: Tensor,
     times: Tensor,
     solver: Solver,
     *,
-    integrand: Callable[[Tensor, Tensor], Tensor] | None = None,
+    integrand: Callable[..., Tensor] | None = None,
     jump: Callable[[int | Tensor, Tensor], Tensor] | None = None,
+    forcing: Forcing | None = None,
 ) -> Solution:
     r"""Solve :math:`\dot y = f(t, y)` from the first time on, each series on its own times if wanted.
 
@@ -67,6 +69,8 @@ def odeint(
             included, as in a network that reads data on its way. The path has the states after it. Where series reach
             their times after different numbers of steps, k is a tensor (series,), and states of series that are on the
             way between two times stay as they are.
+        forcing: A known signal u(t). Field and integrand are then called as ``f(t, state, u)``, with u at the stage in
+            question, (series, input) or (input,), and on stacks of stages (stage, 1, ..., 1, series, input).
 
     Returns:
         The path ``(*batch, series, time, dim)`` and the integral ``(*batch, series, time)`` or None.
@@ -74,7 +78,7 @@ def odeint(
     Raises:
         ShapeError: If shapes do not fit.
         DataError: If times do not increase or an argument has the wrong type.
-        UnsupportedError: If there are jumps under a solver that does not stop at every time.
+        UnsupportedError: If there are jumps or a forcing under a solver that does not stop at every time.
         NumericalError: If a state leaves the finite numbers or the adaptive solver gives up. Inside chains, fixed-step
             solvers return such states instead, so that they reach the energy of their own chain only.
 
@@ -85,7 +89,9 @@ def odeint(
         (torch.Size([3, 6, 1]), True)
     """
     _check(initial, times, solver)
-    path, integral = solver.solve(vector_field, initial, times, integrand, jump)
+    if forcing is not None:
+        forcing.require_covering(times)
+    path, integral = solver.solve(vector_field, initial, times, integrand, jump, forcing)
     if not nonfinite_is_passed():
         _check_finite(path, integral, times, solver)
     return Solution(path, integral)

@@ -11,6 +11,9 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDi
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from pyro_seq.distributions.linear_gaussian import LinearGaussian
+from pyro_seq.distributions.replicate import Replicate
+
 
 class LogDensity(Messenger):
     r"""While a verb runs inside of it, scores `truth` by each law that the verb draws observations from.
@@ -64,7 +67,7 @@ class LogDensity(Messenger):
 
 
 def _by_entry(law: dist.TorchDistribution) -> dist.TorchDistribution:
-    """The law with its events and masks taken off."""
+    """The law of each entry by itself: with events and masks taken off, or its marginals where a path is Gaussian."""
     while isinstance(law, dist.Independent | MaskedDistribution | ExpandedDistribution):
         law = law.base_dist
-    return law
+    return law.entries() if isinstance(law, LinearGaussian | Replicate) else law

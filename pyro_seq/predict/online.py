@@ -1,7 +1,8 @@
 """On-line filtering: a fitted model takes in one observation after another, at a cost that does not grow.
 
 The state of a filter is a mean and a covariance for each series, so nothing that was seen so far need be kept. It is
-exact, for models whose observations have a linear Gaussian law, `SequenceModel.marginal`.
+exact, for models whose observations have a linear Gaussian law, `SequenceModel.marginal`; and given draws of the codes
+of frames, for models whose guide reads frames one by one, as that of `KalmanVAE` does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from pyro_seq._arguments import require, seed_number, whole_number
@@ -20,14 +20,11 @@ from pyro_seq._random import isolated_rng
 from pyro_seq.data import Labels, Sequences
 from pyro_seq.data._validation import as_times
 from pyro_seq.data.calendar import Calendar
-from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.door import require_data, require_posterior, require_type
 from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.model import EVEN, SequenceModel, is_latent, is_local, rounding
-from pyro_seq.ops.kalman import step
-from pyro_seq.ops.kalman.routines import FilterResult
+from pyro_seq.model import EVEN, SequenceModel, rounding
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
-from pyro_seq.predict._law import at_step, law_of, require_local_moves
+from pyro_seq.predict._filters import Filter, Known, filter_of
 from pyro_seq.predict.finite import about_numbers, require_finite
 
 
@@ -35,13 +32,11 @@ from pyro_seq.predict.finite import about_numbers, require_finite
 class FilterState:
     r"""What a filter knows of each series after its last step: Gaussian, given the latents that all series share.
 
+    Where the guide reads codes of frames it is Gaussian given those so far, of which each sample has its own draw.
+
     Attributes:
-        model: The fitted model.
-        latents: Draws of the latents that all series share, (sample, 1, \*event), which stay as they were fitted.
-        means: Of the hidden state, (sample, series, state); one sample where no latents are shared.
-        covs: Its covariances, (sample, series, state, state).
-        log_likelihood: Log density of all observed entries so far, (sample, series), in nats. What one observation adds
-            is its density given those before: the less, the more of a surprise.
+        rule: How it takes in a step: the model, and draws of the latents that all series share.
+        known: Moments of the hidden state, and what else the future depends on.
         ends: The first and the last time stamp, (2,) or (series, 2).
         spacing: From the last step to the next, unless another time is given, (1,) or (series, 1).
         obs_shape: Shape of one observation.
@@ -50,17 +45,43 @@ class FilterState:
         labels: What series and variables are called.
     """
 
-    model: SequenceModel
-    latents: Mapping[str, Tensor]
-    means: Tensor
-    covs: Tensor
-    log_likelihood: Tensor
+    rule: Filter
+    known: Known
     ends: Tensor
     spacing: Tensor
     obs_shape: tuple[int, ...]
     input_dim: int
     calendar: Calendar | None
     labels: Labels
+
+    @property
+    def model(self) -> SequenceModel:
+        """The fitted model."""
+        return self.rule.model
+
+    @property
+    def latents(self) -> Mapping[str, Tensor]:
+        r"""Draws of the latents that all series share, (sample, 1, \*event), which stay as they were fitted."""
+        return self.rule.latents
+
+    @property
+    def means(self) -> Tensor:
+        """Means of the hidden state, (sample, series, state); one sample where neither latents nor codes are drawn."""
+        return self.known.means
+
+    @property
+    def covs(self) -> Tensor:
+        """Its covariances, (sample, series, state, state)."""
+        return self.known.covs
+
+    @property
+    def log_likelihood(self) -> Tensor:
+        """Log density of all observed entries so far, (sample, series), in nats.
+
+        What one observation adds is its density given those before: the less, the more of a surprise. Where codes are
+        drawn it is log p(x, codes) - log q(codes | x), whose mean over samples is the evidence lower bound.
+        """
+        return self.known.log_likelihood
 
     def __repr__(self) -> str:
         samples, series, size = self.means.shape
@@ -73,10 +94,10 @@ def start_filter(posterior: Posterior, data: Sequences, *, num_samples: int = 10
 
     Args:
         posterior: What `fit` returned for a model whose observations have a linear Gaussian law: `DynamicFactors`, or
-            one with a `LinearGaussian` at its site ``x``.
+            one with a `LinearGaussian` at its site ``x``; or for `KalmanVAE`, or another whose guide is a `FilledPath`.
         data: What was seen so far; a horizon is dropped.
-        num_samples: Draws of the latents that all series share, where there are any.
-        seed: Seed of these draws.
+        num_samples: Draws of the latents that all series share, where there are any, or of the codes of frames.
+        seed: Seed of these draws, and of those of the codes of later frames.
 
     Returns:
         The state after the last step of the grid.
@@ -95,11 +116,9 @@ def start_filter(posterior: Posterior, data: Sequences, *, num_samples: int = 10
     data, model = data.seen(), posterior.model
     num_samples, seed = whole_number(num_samples, "num_samples", 1), seed_number(seed)
     with prediction_context(model), about_numbers():
-        latents = _shared_latents(posterior, data, num_samples, seed)
-        law = law_of(model, data, latents)
-        require_local_moves(model, data, latents, law)
-        filtered = law.filter(data.values)
-    means, covs = filtered.filtered_means[..., -1, :], filtered.filtered_covs[..., -1, :, :]
+        rule = filter_of(posterior, data, num_samples, seed)
+        known = rule.start(data)
+    means = known.means
     if not bool(means.isfinite().all()):
         series = int((~means.isfinite()).any(-1).reshape(-1, len(data)).any(0).nonzero()[0])
         raise DataError(
@@ -109,11 +128,8 @@ def start_filter(posterior: Posterior, data: Sequences, *, num_samples: int = 10
     times = data.times
     spacing = times.diff(dim=-1).median(-1, keepdim=True).values if data.num_steps > 1 else model.time_scale[None]
     return FilterState(
-        model,
-        latents,
-        means=_by_sample(means, 2),
-        covs=_by_sample(covs, 3),
-        log_likelihood=_by_sample(filtered.log_likelihood, 1),
+        rule,
+        known,
         ends=times[..., [0, -1]],
         spacing=spacing,
         obs_shape=data.obs_shape,
@@ -172,16 +188,8 @@ def filter_step(
     grid = _after_the_ends(state, new)
     state.model.check_range(new)
     with prediction_context(state.model), about_numbers():
-        law = law_of(state.model, grid, state.latents)
-        before = FilterResult(state.means, state.covs, state.means, state.covs, state.log_likelihood)
-        after = step(new.values[:, 0], at_step(law.parameters, grid.num_steps - 1), before, new.entry_mask[:, 0])
-    return replace(
-        state,
-        means=after.filtered_means,
-        covs=after.filtered_covs,
-        log_likelihood=state.log_likelihood + after.log_likelihood,
-        ends=grid.times[..., [0, -1]],
-    )
+        known = state.rule.take_in(state.known, grid)
+    return replace(state, known=known, ends=grid.times[..., [0, -1]])
 
 
 @one_at_a_time
@@ -205,8 +213,8 @@ def filter_forecast(
         seed: Seed of the draws.
 
     Returns:
-        Draws over the horizon, as `forecast` gives them, with the latents that all series share. ``emission_means`` are
-        the exact means given these.
+        Draws over the horizon, as `forecast` gives them. With the latents that all series share ``emission_means`` are
+        the exact means given these; with codes, those given the codes and states of the horizon that come along.
 
     Raises:
         DataError: When not exactly one of `horizon` and `times` is given, or times are not later than the last one.
@@ -222,26 +230,10 @@ def filter_forecast(
     times = as_times(times, state.ends.device, state.calendar)
     hidden = state.means.new_full((state.means.shape[1], times.shape[-1], *state.obs_shape), torch.nan)
     grid = _after_the_ends(state, Sequences(hidden, times=times, inputs=inputs))
-    start = grid.num_steps - times.shape[-1] - 1  # the last step of the filter
     with prediction_context(state.model), isolated_rng(seed), about_numbers():
-        parameters = law_of(state.model, grid, state.latents).parameters.between(start, grid.num_steps)
-        parameters = parameters._replace(initial_mean=state.means, initial_cov=state.covs, diffuse=None)
-        path = LinearGaussian(parameters, grid.num_steps - start)
-        rounds = -(-num_samples // len(state.means))
-        draws = path.rsample(torch.Size([rounds])).flatten(0, 1)[:num_samples, :, 1:]
-        means = path.mean.repeat(rounds, 1, 1, 1)[:num_samples, :, 1:]
-        latents = {name: draw[:, 0].repeat(rounds, *[1] * (draw.ndim - 2)) for name, draw in state.latents.items()}
+        draws, means, latents = state.rule.ahead(state.known, grid, times.shape[-1], num_samples)
         require_finite(draws, means, times)
-    latents = {name: draw[:num_samples] for name, draw in latents.items()}
     return Prediction(draws, means, latents, times, state.labels, state.calendar)
-
-
-def _shared_latents(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> dict[str, Tensor]:
-    """Draws of the latents that all series share; none where there are none."""
-    trace = poutine.trace(posterior.model.model).get_trace(posterior.model.prepare(data))
-    shared = [name for name, site in trace.nodes.items() if is_latent(site) and not is_local(site)]
-    draws = posterior.draws(data, num_samples, seed=seed) if shared else {}
-    return {name: draws[name] for name in shared}
 
 
 # ---------------------------------------------------------------------- the grid
@@ -293,7 +285,7 @@ def _after_the_ends(state: FilterState, new: Sequences) -> Sequences:
         )
 
     def with_ends(part: Tensor) -> Tensor:
-        return torch.nn.functional.pad(part, (0, 0, ends.shape[-1], 0))  # hidden steps in front, along time
+        return torch.cat([part.new_zeros(len(part), ends.shape[-1], *part.shape[2:]), part], 1)  # hidden steps in front
 
     return Sequences(
         with_ends(new.values),
@@ -305,10 +297,3 @@ def _after_the_ends(state: FilterState, new: Sequences) -> Sequences:
 
 def _input_dim(data: Sequences) -> int:
     return 0 if data.inputs is None else data.inputs.shape[-1]
-
-
-def _by_sample(values: Tensor, ndim: int) -> Tensor:
-    """Moments with the axes sample and series in front of `ndim` - 1 others, whether or not they had samples."""
-    while values.ndim < ndim + 1:
-        values = values[None]
-    return values

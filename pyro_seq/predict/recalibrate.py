@@ -41,9 +41,10 @@ class Recalibrated:
         task: What is predicted.
         level: Share of new series whose entry lies inside, at each step and for each variable.
         margins: What is added at both ends, (time, \*obs), in the unit of the data; negative where intervals were too
-            wide.
+            wide. One number where `is_pooled`, a share of half the width of each interval.
         num_samples: Draws behind each interval.
         seed: Of the draws.
+        is_pooled: One margin for all steps and variables.
     """
 
     posterior: Posterior
@@ -52,6 +53,7 @@ class Recalibrated:
     margins: Tensor
     num_samples: int
     seed: int
+    is_pooled: bool = False
 
     def intervals(self, given: Sequences) -> Intervals:
         """Intervals for new series.
@@ -64,14 +66,15 @@ class Recalibrated:
             ShapeError: When the predicted grid is another.
         """
         low, high, times = _central(self.posterior, given, self.task, self.level, self.num_samples, self.seed)
-        if low.shape[1:] != self.margins.shape:
+        if not self.is_pooled and low.shape[1:] != self.margins.shape:
             raise ShapeError(
                 "`given` must be seen on the grid of the validation series, for predictions "
                 f"{tuple(self.margins.shape)} of each. Got {tuple(low.shape[1:])}. Pass as many steps, with as long a "
                 "horizon."
             )
         centre = (low + high) / 2  # an interval that shrinks to nothing ends there
-        return Intervals(torch.minimum(low - self.margins, centre), torch.maximum(high + self.margins, centre), times)
+        margins = self.margins * (high - low) / 2 if self.is_pooled else self.margins
+        return Intervals(torch.minimum(low - margins, centre), torch.maximum(high + margins, centre), times)
 
 
 def recalibrate(
@@ -82,6 +85,7 @@ def recalibrate(
     level: float = 0.9,
     num_samples: int = 200,
     seed: int = 0,
+    is_pooled: bool = False,
 ) -> Recalibrated:
     r"""Learn on validation series by how much intervals must grow, or shrink, to hold what they say.
 
@@ -97,6 +101,11 @@ def recalibrate(
     validation sets, at each step and for each variable by itself, not for whole paths at once, nor for each kind of
     series. Series that the model was trained on are not exchangeable with new ones.
 
+    A table with many gaps scores too few entries at each step. With `is_pooled` all entries count as one, each in
+    halves of the width of its own interval, and all intervals grow by one share. They hold theirs on average over
+    entries, no longer at each step and for each variable, and n is then between the numbers of series and of entries,
+    as the entries of a series are alike or not. Steps and variables may be others in new series.
+
     Memory: draws of all validation series at once.
 
     Args:
@@ -106,12 +115,14 @@ def recalibrate(
         level: Wanted share p.
         num_samples: Draws behind each interval.
         seed: Of the draws.
+        is_pooled: Learn one share for all steps and variables.
 
     Returns:
         The intervals of new series, by its method `intervals`.
 
     Raises:
-        DataError: When an argument is of another type, or validation scores too few series for `level`: 9 for 0.9.
+        DataError: When an argument is of another type, or validation scores too few series for `level`, or entries
+            where `is_pooled`: 9 for 0.9.
 
     Example:
         >>> widened = recalibrate(posterior, validation, Forecasting(num_observed=20))  # doctest: +SKIP
@@ -124,11 +135,16 @@ def recalibrate(
     require_posterior(posterior)
     require_type(validation, Sequences, "validation")
     require(isinstance(level, float) and 0.0 < level < 1.0, "level", "a share between 0 and 1", level)
+    require(isinstance(is_pooled, bool), "is_pooled", "True or False", is_pooled)
     num_samples, seed = whole_number(num_samples, "num_samples", 2), seed_number(seed)
     truth, mask = scored_truth(validation, task)
     low, high, _ = _central(posterior, task.given(validation), task, level, num_samples, seed)
-    distance = torch.where(mask, torch.maximum(low - truth, truth - high), torch.inf)
-    return Recalibrated(posterior, task, level, _margins(distance, mask, level), num_samples, seed)
+    distance = torch.maximum(low - truth, truth - high)
+    if is_pooled:
+        floor = torch.finfo(low.dtype).tiny  # an interval of no width
+        distance, mask = (distance / ((high - low) / 2).clamp(min=floor))[mask], mask[mask]
+    margins = _margins(torch.where(mask, distance, torch.inf), mask, level)
+    return Recalibrated(posterior, task, level, margins, num_samples, seed, is_pooled)
 
 
 def _central(
@@ -145,13 +161,13 @@ def _margins(distance: Tensor, mask: Tensor, level: float) -> Tensor:
     """The wanted order statistic of the scored distances of each entry, (time, *obs); those not scored are infinite."""
     count = mask.sum(0)
     rank = ((count + 1) * level - 1e-9).ceil().long()  # 9.000000001 is 9
-    short = (rank > count) & mask.any(0)
+    short = (rank > count) & (mask.any(0) | (mask.ndim == 1))
     if bool(short.any()):
         fewest = int(count[short].min())
         raise DataError(
             f"`validation` must score {math.ceil(level / (1 - level) - 1e-9)} series or more at each step, for each "
             f"variable, so that some lie beyond an interval that holds {level:g}. Got {fewest}. Keep more series for "
-            "validation, or lower `level`."
+            "validation, lower `level`, or pool all entries, `is_pooled=True`."
         )
     ranked = distance.sort(0).values
     return ranked.take_along_dim((rank - 1).clamp(max=len(ranked) - 1)[None], 0)[0]

@@ -53,9 +53,12 @@ def forecast(
         horizon: Number of steps after the last observed one, beyond the grid at the median spacing of its steps.
         times: Future time stamps (horizon,) or (series, horizon), in the unit of the data, or dates where the data have
             dates; ``data.calendar.dates(prediction.times)`` gives them back.
-        inputs: Inputs over the horizon (series, horizon, input_dim), for data that have inputs.
+        inputs: Inputs over the horizon (series, horizon, input_dim), for data that have inputs; where these have a
+            horizon already and neither `horizon` nor `times` is given, in place of theirs. Forecasts that differ in
+            `inputs` alone ask what would happen if: the past, and with the same seed all draws of it, stay.
         num_samples: Number of draws.
-        chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
+        chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations, or fewer where a
+            model needs many numbers for each.
         seed: Seed of the draws, a whole number below 2^63. The caller's random state is not touched.
 
     Returns:
@@ -202,22 +205,24 @@ def _checked(
     seed: int,
     *,
     has_values: bool = True,
-) -> tuple[int, int, int]:
+) -> tuple[int, int | None, int]:
     """Refuse what a verb cannot use; the whole numbers that were meant, the size of a chunk among them."""
     require_posterior(posterior)
     require_data(posterior.model, data, has_values=has_values)
     if has_values:
         warn_of_gaps(posterior, data)
     num_samples = whole_number(num_samples, "num_samples", 1)
-    if chunk_size is None:
-        chunk_size = max(1, CHUNK_ENTRIES // max(1, data.times.shape[-1] * data.values[:, :1].numel()))
-    return num_samples, whole_number(chunk_size, "chunk_size", 1, 2**63 - 1), seed_number(seed)
+    if chunk_size is not None:
+        chunk_size = whole_number(chunk_size, "chunk_size", 1, 2**63 - 1)
+    return num_samples, chunk_size, seed_number(seed)
 
 
 def _extended(data: Sequences, horizon: int | None, times: Tensor | None, inputs: Tensor | None) -> Sequences:
     """The data with the horizon that the arguments ask for, or with the one that they have."""
     if horizon is not None or times is not None:
         return data.extend(horizon=horizon, times=times, inputs=inputs)
+    if inputs is not None and data.horizon:
+        return data.extend(times=data.times[..., data.num_steps :], inputs=inputs)
     if inputs is not None:
         raise DataError(
             "`inputs` are those over the horizon that `horizon` or `times` adds. Got neither. Add one of them, or give "
@@ -249,7 +254,9 @@ def _after_the_end(data: Sequences, horizon: int | None) -> slice | Tensor:
     return data.lengths[:, None] + torch.arange(whole_number(horizon, "horizon"), device=data.device)
 
 
-def _reconstructed(posterior: Posterior, data: Sequences, num_samples: int, chunk_size: int, seed: int) -> Prediction:
+def _reconstructed(
+    posterior: Posterior, data: Sequences, num_samples: int, chunk_size: int | None, seed: int
+) -> Prediction:
     """Each step of `data` drawn anew, given all of them."""
     data = _prepared(posterior, data)
     draws = _draws(posterior, data, num_samples, seed)
@@ -272,12 +279,15 @@ def _predict(
     condition: _Condition,
     num_samples: int,
     steps: slice | Tensor,
-    chunk_size: int,
+    chunk_size: int | None,
     seed: int,
 ) -> Prediction:
     """Run the model on draws, a chunk of them at a time, and keep `steps` of it, shared or (series, time)."""
     times = data.times[..., steps] if isinstance(steps, slice) else _picked(data.times.expand(len(data), -1), steps)
     chunks: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
+    if chunk_size is None:
+        numbers = data.times.shape[-1] * data.values[:, :1].numel() * model.numbers_per_entry(draws)
+        chunk_size = max(1, CHUNK_ENTRIES // max(1, numbers))
     with prediction_context(model), isolated_rng(_stream(seed, _OBSERVATIONS)), about_numbers():
         for start in range(0, num_samples, chunk_size):
             condition.chunk = slice(start, start + chunk_size)

@@ -84,7 +84,7 @@ class RandomWindows:
 
 @dataclass(frozen=True)
 class Thin:
-    """The first `keep` steps, then every `stride`-th.
+    """The first `keep` steps, then every `stride`-th; of data with inputs the others are hidden, as `RandomSteps` does.
 
     Args:
         stride: Distance between kept steps.
@@ -111,15 +111,17 @@ class Thin:
         count = (data.num_steps - keep) // self.stride
         thinned = keep + self.stride * torch.arange(count)
         if not self.random_offset:
-            return data.take_steps(torch.cat([torch.arange(keep), thinned + self.stride - 1]))
+            return _only(data, torch.cat([torch.arange(keep), thinned + self.stride - 1]))
         offset = torch.randint(self.stride, (data.num_series, 1), generator=generator)
         kept = torch.arange(keep).expand(data.num_series, -1)
-        return data.take_steps(torch.cat([kept, thinned + offset], 1))
+        return _only(data, torch.cat([kept, thinned + offset], 1))
 
 
 @dataclass(frozen=True)
 class RandomSteps:
     """`count` steps of each series: the first `keep`, and a random increasing choice of the rest.
+
+    Of data with inputs the other steps are hidden rather than dropped: what an input does there is not undone.
 
     Args:
         count: Steps that remain, or a function of the training step; no more than there are.
@@ -150,7 +152,7 @@ class RandomSteps:
         order = torch.rand(rows, data.num_steps - self.keep, generator=generator).argsort(1)
         chosen = self.keep + order[:, : count - self.keep].sort(1).values
         steps = torch.cat([torch.arange(self.keep).expand(rows, -1), chosen], 1)
-        return data.take_steps(steps if self.per_series else steps[0])
+        return _only(data, steps if self.per_series else steps[0])
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,14 @@ class CyclicShift:
         rows = torch.arange(data.num_series, device=data.device)[:, None]
         inputs = None if data.inputs is None else data.inputs[rows, steps]
         return data._with(values=data.values[rows, steps], mask=data.mask[rows, steps], inputs=inputs)
+
+
+def _only(data: Sequences, steps: Tensor) -> Sequences:
+    """The chosen steps, (steps,) or (series, steps)."""
+    if data.inputs is None:
+        return data.take_steps(steps)
+    hidden = torch.ones(data.num_series, data.num_steps, dtype=torch.bool)
+    return data.seen().hide(hidden.scatter(1, steps.expand(data.num_series, -1), False).to(data.device))
 
 
 def _gather(data: Sequences, steps: Tensor) -> Sequences:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import pyro_seq as ps
-from benchmarks.structural import CASES, Forecast, by_last, by_season, by_statsmodels, by_structure, scores
+from benchmarks._structural_cases import CASES
+from benchmarks.structural import Forecast, by_last, by_season, by_statsmodels, by_structure, scores
 
 
 @pytest.mark.slow

@@ -34,6 +34,16 @@ def test_reads_the_three_parts(tmp_path: Path) -> None:
         assert part.mask.all()
 
 
+def test_channels_that_hold_rounding_only_are_zero(tmp_path: Path) -> None:
+    content = arrays()
+    for array, level in zip(content.values(), (1e-5, 1e-5, 1e-13), strict=True):
+        array[..., 2] = level
+    for part, array in zip(cmu_walking(path=saved(tmp_path, content)), content.values(), strict=True):
+        assert not bool(part.values[..., 2].any())
+        others = [0, 1, 3]
+        torch.testing.assert_close(part.values[..., others], torch.from_numpy(array[..., others]).float())
+
+
 def test_is_found_in_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYRO_SEQ_DATA", str(tmp_path))
     with pytest.raises(DataError, match="PYRO_SEQ_DATA"):
@@ -75,6 +85,7 @@ def test_real_file() -> None:
     train, validation, test = cmu_walking()
     assert [part.values.shape for part in (train, validation, test)] == [(16, 300, 50), (3, 300, 50), (4, 300, 50)]
     spread = train.values.flatten(0, 1).std(0)
+    assert all(not bool(part.values[..., [24, 25, 31, 32]].any()) for part in (train, validation, test))
     assert (spread < 1e-4).nonzero().flatten().tolist() == [24, 25, 31, 32]
     assert max(part.values.mean(1).abs().max() for part in (train, validation, test)) < 2e-3
 

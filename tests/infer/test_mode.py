@@ -111,9 +111,37 @@ def test_a_search_that_has_not_arrived_says_so():
         ps.fit(Coins(), make_data(), ps.Mode(num_starts=1, num_steps=1), trainer=QUIET)
 
 
-def test_what_it_refuses(toy):
-    with pytest.raises(UnsupportedError, match=r"shared by all series. Got \['line'\]"):
-        ps.fit(toy.make_lines(), toy.make_data(3), ps.Mode(), trainer=QUIET)
+class OwnMeans(ps.SequenceModel):
+    """Values of variance 1 around a mean of each series, which is standard normal."""
+
+    dims: ClassVar = {"mean": ("entry",)}
+    obs_shape = (1,)
+
+    def model(self, data):
+        self.bind()
+        with self.series(data):
+            mean = pyro.sample("mean", dist.Normal(data.values.new_zeros(1), 1.0).to_event(1))
+            path = mean[..., None, :].expand(*mean.shape[:-1], data.times.shape[-1], 1)
+            self.observe(lambda state: dist.Normal(state, 1.0), path, data)
+
+
+def test_latents_of_single_series_are_found_for_these():
+    """A mean shrinks to its sum over one more than there are."""
+    data = make_data()
+    posterior = ps.fit(OwnMeans(), data, ps.Mode(), trainer=QUIET)
+    expected = data.values.sum(1) / (data.entry_mask.sum(1) + 1)
+    torch.testing.assert_close(posterior.sites["mean"], expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(posterior.draws(data[[2]], 2)["mean"], posterior.sites["mean"][[2]].expand(2, 1, 1))
+    with pytest.raises(DataError, match="Series 1 is not among them"):
+        posterior.draws(ps.Sequences(torch.cat([data.values[:1], data.values[1:2] + 1])), 2)
+
+
+def test_what_it_refuses():
+    class Scales(Coins):
+        sites_without_mode = ("precision",)
+
+    with pytest.raises(UnsupportedError, match=r"Got \['precision'\] in Scales"):
+        ps.fit(Scales(), make_data(), ps.Mode(), trainer=QUIET)
     data = make_data()
     with pytest.raises(UnsupportedError, match="validation"):
         ps.fit(Coins(), data, ps.Mode(), validation=data, trainer=QUIET)

@@ -10,6 +10,7 @@ from torch.distributions import MultivariateNormal
 import pyro_seq as ps
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.infer.objective import Objective
+from pyro_seq.model import series_log_prob
 from pyro_seq.models import dynamic_factors
 from pyro_seq.testing import check_model
 
@@ -132,6 +133,7 @@ def test_under_heavy_tails_the_guide_is_the_posterior_under_weighted_noise(df, m
     model = ps.DynamicFactors((3,), 2, emission=ps.StudentTEmission(initial_df=df)).double()
     torch.nn.init.normal_(model.emission.decoder.weight)
     model.take_units(data)
+    model.eval()
     factors, series = model.encode(data), 1
     units, loadings = model.emission.units, model.emission.decoder.weight.detach()
     weights = factors.linear.parameters.observation[series, ..., 0] / loadings[:, 0]
@@ -161,6 +163,36 @@ def test_under_heavy_tails_the_guide_is_the_posterior_under_weighted_noise(df, m
         scaled = squares / (noise * weights.flatten()[seen])
         wanted = (degrees + 1) / (degrees + scaled)
         torch.testing.assert_close(weights.flatten()[seen], wanted, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("df", [2.5, 6.0])
+def test_under_heavy_tails_the_bound_lies_a_little_below_the_evidence(df):
+    """One factor at one step: both by sums over a grid of it, the joint density by torch's own distributions."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(6, 1, 3, generator=generator, dtype=torch.float64)
+    values[0, 0, 0], values[1] = 8.0, values[1] + 4.0
+    data = ps.Sequences(values).hide(torch.tensor([0, 0, 1, 0, 0, 0])[:, None, None] * torch.tensor([1, 0, 0]) > 0)
+    model = ps.DynamicFactors((3,), 1, emission=ps.StudentTEmission(initial_df=df, minimum_scale=0.07)).double()
+    torch.nn.init.normal_(model.emission.decoder.weight, generator=generator)
+    model.take_units(data)
+    emission, units = model.emission, model.emission.units
+    grid = torch.linspace(-12.0, 12.0, 4801, dtype=torch.float64)
+    with torch.no_grad():
+        means = units.restore(emission.decoder(grid[:, None]))[:, None]  # (grid, series, variable)
+        noise = torch.distributions.StudentT(emission.df, means, emission.scale)
+        seen = torch.where(data.entry_mask[:, 0], noise.log_prob(data.values[:, 0]), 0.0).sum(-1)
+        joint = torch.distributions.Normal(0.0, 1.0).log_prob(grid)[:, None] + seen
+        paths, width = grid[:, None, None, None].expand(-1, 6, 1, 1), grid[1] - grid[0]
+        evidence = joint.logsumexp(0) + width.log()
+        gaps = []
+        for is_training in (True, False):
+            model.train(is_training)
+            guide = model.encode(data).log_prob(paths)
+            torch.testing.assert_close(guide.exp().sum(0) * width, torch.ones(6, dtype=torch.float64))
+            gaps.append(evidence - (guide.exp() * (joint - guide)).sum(0) * width)
+        torch.testing.assert_close(series_log_prob(model, data, {"factors": paths}), joint, rtol=1e-9, atol=1e-9)
+    assert all(bool((gap > -1e-9).all()) for gap in gaps)
+    assert float(gaps[1].mean()) < 0.1 < 0.25 < float((evidence.max() - evidence.min()).abs())
 
 
 def test_an_outlier_moves_a_robust_model_less():

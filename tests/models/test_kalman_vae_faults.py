@@ -153,7 +153,7 @@ def test_times_must_be_even():
     rates = torch.arange(6.0) * torch.tensor([1.0, 1.0, 2.0, 1.0])[:, None]
     for times in (uneven, rates):
         for verb in verbs(model(), Sequences(sequences().values, times=times)):
-            with pytest.raises(DataError, match=r"`data.times` must be evenly spaced.*hide the steps between"):
+            with pytest.raises(DataError, match=r"`data.times` must be evenly spaced.*hidden steps between"):
                 verb()
     with pytest.raises(DataError, match="`data.times` must be evenly spaced.*from 1 to 1.5"):
         forecast(GuidePosterior(model()), sequences(), times=torch.tensor([6.5, 7.5]), num_samples=1)

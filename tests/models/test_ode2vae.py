@@ -9,7 +9,7 @@ from pyro import poutine
 from torch import nn
 
 from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError, ShapeError, UnsupportedError
+from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.infer.objective import Objective
 from pyro_seq.models.ode2vae import ODE2VAE
 from pyro_seq.nn.bayesian import BayesianMLP, DeterministicField
@@ -262,7 +262,7 @@ def test_errors_name_the_argument():
     posterior = GuidePosterior(small_model())
     with pytest.raises(ShapeError, match=r"`data.values` must have observations of shape \(3,\)"):
         forecast(posterior, sequences(obs_shape=(4,)), horizon=2)
-    with pytest.raises(UnsupportedError, match=r"`data.inputs` is given"):
+    with pytest.raises(ShapeError, match=r"`data.inputs` must have 0 entries a step, the `input_dim` of the flow"):
         forecast(posterior, Sequences(torch.rand(2, 4, 3).double(), inputs=torch.rand(2, 4, 1)).seen(), horizon=0)
     with pytest.raises(DataError, match="must be positive"):
         ODE2VAE((3,), 0)

@@ -336,7 +336,7 @@ def test_errors_name_the_argument() -> None:
     posterior = ChainPosterior(linear_model())
     with pytest.raises(ShapeError, match=r"observations of shape \(3,\)"):
         forecast(posterior, irregular(obs=4), horizon=1)
-    with pytest.raises(UnsupportedError, match=r"`data.inputs` is given"):
+    with pytest.raises(ShapeError, match=r"`data.inputs` must have 0 entries a step, the `input_dim` of the flow"):
         reconstruct(posterior, dataclasses.replace(data, inputs=torch.zeros(4, 6, 1, dtype=F64)))
 
 

@@ -12,7 +12,7 @@ import torch
 from pyro import poutine
 
 from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError, ShapeError, UnsupportedError
+from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.objective import Objective
 from pyro_seq.infer.svi import SVI
@@ -208,7 +208,7 @@ def test_errors_name_the_argument():
     posterior = GuidePosterior(small_model().double())
     with pytest.raises(ShapeError, match=r"`data.values` must have observations of shape \(3,\)"):
         forecast(posterior, sequences(obs_shape=(4,)), horizon=2)
-    with pytest.raises(UnsupportedError, match=r"`data.inputs` is given"):
+    with pytest.raises(ShapeError, match=r"`data.inputs` must have 0 entries a step, the `input_dim` of the transi"):
         reconstruct(posterior, Sequences(torch.rand(2, 4, 3).double(), inputs=torch.rand(2, 4, 1)))
     with pytest.raises(DataError, match=r"`data.times` must be evenly spaced"):
         reconstruct(posterior, Sequences(torch.rand(2, 3, 3).double(), times=torch.tensor([0.0, 1.0, 3.0])))

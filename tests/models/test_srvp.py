@@ -453,7 +453,7 @@ def test_errors_name_the_argument():
         small_model(encoder=ChainEncoder(6, 3, 2))
     with pytest.raises(DataError, match=r"`data.values` must lie in \[0, 1\]. Got \[0, 255\]"):
         forecast(posterior, Sequences(torch.tensor([0.0, 255.0]).double().expand(2, 5, *SHAPE[:2], 4, 2).flatten(-2)))
-    with pytest.raises(UnsupportedError, match="`data.inputs` is given, but SRVP has no inputs"):
+    with pytest.raises(ShapeError, match="`data.inputs` must have 0 entries a step, the `input_dim` of the transition"):
         reconstruct(posterior, dataclasses.replace(data, inputs=torch.rand(2, STEPS, 1)))
     with pytest.raises(DataError, match="`data` must have at least one seen frame a series"):
         reconstruct(posterior, data.hide(torch.tensor([[True], [False]]).expand(-1, STEPS)))
@@ -478,3 +478,70 @@ def test_errors_name_the_times():
         forecast(posterior, data, times=STEPS - 1 + torch.tensor([0.25, 0.5]))
     with pytest.raises(DataError, match="Choose other times"):
         forecast(posterior, data, times=STEPS - 1 + torch.tensor([2**-0.5, 3**0.5 - 0.5]))
+
+
+# ---------------------------------------------------------------- gaps
+
+
+class LinearMove(nn.Module):
+    """A state y that becomes y + dt (A y + B z)."""
+
+    is_residual = True
+    state_dim, noise_dim = 3, 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.pull = nn.Parameter(0.5 * torch.randn(3, 3, generator=generator, dtype=torch.float64))
+        self.push = nn.Parameter(torch.randn(3, 2, generator=generator, dtype=torch.float64))
+
+    def forward(self, state: Tensor, noise: Tensor, dt: float) -> Tensor:
+        return state + dt * (state @ self.pull.mT + noise @ self.push.mT)
+
+
+class ConstantNoise(nn.Module):
+    """Noise of scales 0.5 and 2, whatever the state."""
+
+    def forward(self, state: Tensor) -> Normal:
+        scale = state.new_tensor([0.5, 2.0]).expand(*state.shape[:-1], 2)
+        return Normal(torch.ones_like(scale), scale)
+
+
+def test_the_variance_of_a_state_grows_with_the_gap_as_over_as_many_frames():
+    """Frames at the times 0, 1, 3, 7: by sums of powers of the move of a frame, under noise of scales of its own."""
+    model = small_model(transition=LinearMove, content_dim=0)
+    model.noise_prior = ConstantNoise()
+    generator = torch.Generator().manual_seed(2)
+    uneven = Sequences(torch.rand(1, 4, *SHAPE, generator=generator, dtype=torch.float64), times=[0.0, 1.0, 3.0, 7.0])
+    with pytest.raises(DataError, match=r"on_grid"):
+        model.check(uneven)
+    data = uneven.on_grid()
+    model.check(data)
+    chain = model.chain(torch.zeros(1, 3, dtype=torch.float64), data)
+    seen = data.step_mask[0]
+    assert torch.equal(data.times[seen], uneven.times)
+
+    def state_of(standard: Tensor) -> Tensor:
+        return chain.states(chain.follow(standard[None]))[0, seen]
+
+    found = torch.autograd.functional.jacobian(state_of, torch.zeros(8, 2, dtype=torch.float64))
+    with torch.no_grad():
+        move = torch.eye(3, dtype=torch.float64) + model.transition.pull
+        gained = model.transition.push @ torch.tensor([0.25, 4.0]).double().diag() @ model.transition.push.mT
+        by_time = [cov := torch.zeros(3, 3, dtype=torch.float64)]
+        for _ in range(7):
+            by_time.append(cov := move @ cov @ move.mT + gained)
+    for row, time in enumerate([0, 1, 3, 7]):
+        flat = found[row].flatten(1)
+        torch.testing.assert_close(flat @ flat.mT, by_time[time], rtol=1e-12, atol=1e-12)
+
+
+def test_frames_at_uneven_times_are_fitted_and_forecast():
+    generator = torch.Generator().manual_seed(3)
+    times = torch.tensor([[0.0, 2.0, 3.0, 5.0], [1.0, 2.0, 4.0, 6.0]]) / 10
+    data = Sequences(torch.rand(2, 4, *SHAPE, generator=generator), times=times).on_grid(0.1)
+    model = small_model(torch.float32, gain=2.0)
+    posterior = fit(model, data, SVI(num_steps=2), trainer=Trainer(progress=False))
+    ahead = forecast(posterior, data, horizon=2, num_samples=3)
+    assert ahead.samples.shape == (3, 2, 2, *SHAPE) and bool(ahead.samples.isfinite().all())
+    torch.testing.assert_close(ahead.times, torch.tensor([[0.6, 0.7], [0.7, 0.8]]).double())

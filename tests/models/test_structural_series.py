@@ -255,6 +255,31 @@ def test_predictions_are_those_of_statsmodels():
         assert bool(((paths[:, :48, place].mean(0) - smooth).abs() < 4.5 * spread / count**0.5).all())
 
 
+def test_the_log_score_of_a_forecast_is_that_of_statsmodels():
+    """The mean log density of what came under the forecast from the first 43 months."""
+    data = made_up(48)
+    model = fitted(CASES["harmonics"][0], data)
+    posterior = ps.PointPosterior(model, {"coordinates": model.coordinates_of(SEASON)})
+    scores = ps.evaluate(posterior, data, ps.Forecasting(43), num_samples=3)
+    known = reference("harmonics", data.first(43)).smooth(theirs("harmonics", SEASON)).get_forecast(5)
+    law = torch.distributions.Normal(*map(torch.as_tensor, (known.predicted_mean, np.sqrt(known.var_pred_mean))))
+    torch.testing.assert_close(scores.log_score, law.log_prob(data.values[0, 43:, 0]).mean()[None], rtol=1e-8, atol=0)
+
+
+def test_the_log_score_of_a_filled_gap_is_what_it_adds_to_the_likelihood():
+    """Of several parameters the mean density; each entry that is hidden alone, by the difference of two likelihoods."""
+    data = made_up(40)
+    model = fitted(Level() + Cycle(4, 30), data)
+    draws = 0.5 * torch.randn(1, 6, len(model.names), generator=torch.Generator().manual_seed(1)).double()
+    posterior = ps.StoredPosterior(model, data, {"coordinates": draws}, frozenset({"coordinates"}))
+    task = ps.Imputation(0.03, seed=2)
+    place = task.scored(data).nonzero()
+    assert len(place) == 1
+    heights = [model.path(draws[0, :, None], one).log_prob(one.values) for one in (data, task.given(data))]
+    expected = (heights[0] - heights[1]).logsumexp(0) - np.log(6)
+    torch.testing.assert_close(ps.evaluate(posterior, data, task, num_samples=6).log_score, expected)
+
+
 def test_a_filter_on_line_ends_where_the_batch_does():
     data = made_up(24)
     model = fitted(Trend() + Seasonal(4, harmonics=1) + Cycle(), data)

@@ -221,8 +221,12 @@ def test_what_is_not_linear_gaussian_is_refused_with_a_way_out() -> None:
     with pytest.raises(ps.UnsupportedError, match="`observation_cov` at a step depends on its time"):
         ps.start_filter(StoredPosterior(Counting(), data, draws.sites, draws.global_sites), data)
     even = ps.Sequences(data.values.float())
-    with pytest.raises(ps.UnsupportedError, match=r"draws latents of single series, \['codes'\].*is_causal=True"):
-        ps.start_filter(ps.GuidePosterior(ps.KalmanVAE((1,))), even)
+    for other in (ps.ODE2VAE((1,), 2), ps.RecurrentVAE((1,), 2), ps.ODELEBM((1,), 2)):
+        with pytest.raises(ps.UnsupportedError, match=r"draws latents of single series, .*is_causal=True"):
+            ps.start_filter(ps.GuidePosterior(other), even)
+    chains = StoredPosterior(ps.KalmanVAE((1,)), even, {"codes": torch.zeros(1, 2, 2, 6, 2)})
+    with pytest.raises(ps.UnsupportedError, match=r"single series, \['codes'\]"):
+        ps.start_filter(chains, even)
 
 
 def test_wrong_arguments() -> None:
@@ -263,3 +267,111 @@ def test_wrong_arguments() -> None:
         assert float(ps.filter_step(counting, value, 6.0).ends[-1]) == 6.0
     finally:
         Level.has_even_times = False
+
+
+# ---------------------------------------------------------------------- codes of frames
+
+
+def codes_case(kind: str, num_steps: int = 14) -> tuple[ps.GuidePosterior, ps.Sequences]:
+    """A Kalman VAE whose modes and memory matter, on two series with gaps and single entries hidden."""
+    data = make_series(num_steps, obs=3, own_times=kind == "continuous")
+    hidden = torch.zeros(2, num_steps, 3, dtype=torch.bool)
+    hidden[0, 5], hidden[1, 7:9] = True, True
+    times = data.times if kind == "continuous" else None
+    inputs = torch.randn(2, num_steps, 1, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    given = inputs if kind == "inputs" else None
+    data = ps.Sequences(data.values, mask=data.mask & ~hidden, times=times, inputs=given)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        size = int(given is not None)
+        window = ps.WindowMixture(2, 3, length=3)
+        dynamics = {
+            "even": lambda: ps.MixedDynamics(2, 3, 3),
+            "inputs": lambda: ps.MixedDynamics(2, 3, 3, mixture=window, input_dim=size),
+            "one mode": lambda: ps.MixedDynamics(2, 3, 1),
+            "continuous": lambda: ps.ContinuousDynamics(2, 3, 3),
+        }[kind]()
+        model = ps.KalmanVAE((3,), dynamics=dynamics, has_states=kind == "inputs").double()
+        for parameter in model.dynamics.parameters():
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    model.take_units(data)
+    return ps.GuidePosterior(model), data
+
+
+def run_codes(posterior: ps.GuidePosterior, data: ps.Sequences, start: int) -> tuple[ps.FilterState, torch.Tensor]:
+    """The state after all steps, one by one from `start` on, and the codes drawn, (sample, series, time, code)."""
+    state = ps.start_filter(posterior, data.first(start), num_samples=4, seed=1)
+    codes = [state.known.memory[0].code]
+    for number in range(start, data.num_steps):
+        inputs = None if data.inputs is None else data.inputs[:, number]
+        time = data.times[..., number]
+        state = ps.filter_step(state, data.values[:, number], time, mask=data.mask[:, number], inputs=inputs)
+        codes.append(state.known.memory[0].code)
+    return state, torch.stack(codes, -2)
+
+
+@pytest.mark.parametrize("kind", ["even", "inputs", "one mode", "continuous"])
+def test_codes_one_by_one_are_the_batch_given_the_same_codes(kind: str) -> None:
+    """Against a filter over the whole path, with parameters from all codes at once, and the guide's own formulas."""
+    posterior, data = codes_case(kind)
+    model = posterior.model
+    state, codes = run_codes(posterior, data, 1)
+    with torch.no_grad():
+        prior, seen = model.prior(data), data.step_mask
+        filled = prior.complete(codes, seen.expand(codes.shape[:-1]), is_mean=True)
+        torch.testing.assert_close(codes, filled, rtol=1e-9, atol=1e-9)  # a hidden frame has its mean
+        system = prior.parameters(codes)
+        mask = seen[..., None].expand(codes.shape)
+        batch = kalman_filter(codes, system, mask)
+        torch.testing.assert_close(state.means, batch.filtered_means[..., -1, :], rtol=1e-9, atol=1e-9)
+        expected = batch.filtered_covs[..., -1, :, :].expand(state.covs.shape)
+        torch.testing.assert_close(state.covs, expected, rtol=1e-9, atol=1e-9)
+        encoded = model.encode(data)
+        read = dist.Normal(encoded.loc, encoded.scale).log_prob(codes).sum(-1)
+        emitted = model.emission(codes).log_prob(data.values)
+        weight = batch.log_likelihood + torch.where(data.entry_mask, emitted, 0.0).sum((-1, -2))
+        weight = weight - torch.where(seen, read, 0.0).sum(-1)
+        torch.testing.assert_close(state.log_likelihood, weight, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["one mode", "continuous"])
+def test_forecasts_from_codes_are_those_of_the_batch(kind: str) -> None:
+    """The law of the next codes given those drawn, from the path of all steps; and frames that they emit."""
+    posterior, data = codes_case(kind)
+    data, last = data.first(5), data.times[..., 5:6]
+    state, codes = run_codes(posterior, data, 1)
+    found = ps.filter_forecast(state, times=torch.cat([last, last + 1], -1), num_samples=8000)
+    assert found.samples.shape == found.latents["states_future"].shape == (8000, 2, 2, 3)
+    longer = ps.Sequences(torch.cat([data.values, data.values[:, :1]], 1), times=torch.cat([data.times, last], -1))
+    with torch.no_grad():
+        system = posterior.model.prior(longer).parameters(torch.nn.functional.pad(codes, (0, 0, 0, 1)))
+        seen = (torch.arange(6) < 5)[:, None].expand(4, 2, 6, 2)
+        batch = kalman_filter(torch.nn.functional.pad(codes, (0, 0, 0, 1)), system, seen)
+        rows = system.observation if system.observation.ndim == 2 else system.observation[..., -1, :, :]
+        expected = (rows @ batch.predicted_means[..., -1, :, None]).squeeze(-1)
+        spread = rows @ batch.predicted_covs[..., -1, :, :] @ rows.mT + system.observation_cov
+        drawn = found.latents["codes_future"]
+        torch.testing.assert_close(found.emission_means, posterior.model.emission(drawn).mean)
+    first = drawn[:, :, 0].reshape(2000, 4, 2, 2)
+    assert_close_mc(first, expected)
+    assert_close_mc((first - expected).square(), spread.diagonal(dim1=-2, dim2=-1).expand(expected.shape))
+
+
+def test_a_frame_more_costs_the_same_whatever_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames that the encoder reads, and all that is kept: the same after 3 as after 60 frames; and of other data."""
+    posterior, data = codes_case("even", 63)
+    lengths: list[int] = []
+    original = posterior.model.encode
+    monkeypatch.setattr(posterior.model, "encode", lambda data: (lengths.append(data.num_steps), original(data))[1])
+    found = []
+    for start in (3, 60):
+        state = ps.start_filter(posterior, data.first(start), num_samples=4)
+        lengths.clear()
+        after = ps.filter_step(state, data.values[:, start])
+        past = after.known.memory[0]
+        kept = [past.mean, past.cov, past.code, *past.memory]
+        found.append((list(lengths), sum(part.numel() for part in kept)))
+        again = ps.filter_step(state, data.values[:, start])
+        assert torch.equal(after.means, again.means)  # its own seed
+        assert after.means[0].ne(after.means[1]).all()
+    assert found[0] == found[1] and found[0][0] == [3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import pyro
@@ -99,3 +100,33 @@ def test_too_little_to_go_by_is_refused():
         widened.intervals(few.first(SEEN).extend(horizon=HORIZON + 1))
     with pytest.raises(ps.DataError, match="`level`"):
         ps.recalibrate(posterior(), few, task, level=1.0)
+
+
+@pytest.mark.parametrize("spread", [0.3, 30.0])
+def test_pooled_entries_share_one_factor(spread):
+    """The factor by hand, and the share held in new series, of other steps and variables; a few scored entries."""
+    values = truth(60, 1, 40)
+    hidden = torch.rand(values.shape, generator=torch.Generator().manual_seed(0)) < 0.97
+    validation = ps.Sequences(values).hide(hidden & (torch.arange(SEEN + HORIZON)[:, None] >= SEEN))
+    task = ps.Forecasting(SEEN)
+    with pytest.raises(ps.DataError, match="is_pooled=True"):
+        ps.recalibrate(posterior(spread), validation, task)
+    widened = ps.recalibrate(posterior(spread), validation, task, num_samples=50, is_pooled=True)
+    assert widened.margins.shape == ()
+    drawn = ps.forecast(posterior(spread), task.given(validation), num_samples=50)
+    low, high = drawn.interval(0.9)
+    scores = (values[:, SEEN:] - (low + high) / 2).abs() / ((high - low) / 2)  # in halves of widths from the middle
+    scores = scores[validation.entry_mask[:, SEEN:]].sort().values
+    rank = math.ceil((len(scores) + 1) * 0.9)
+    torch.testing.assert_close(1 + widened.margins, scores[rank - 1])
+    new = truth(800, 2, 40)
+    interval = widened.intervals(ps.Sequences(new[:, :SEEN]).extend(horizon=HORIZON))
+    inside = (new[:, SEEN:] >= interval.lower) & (new[:, SEEN:] <= interval.upper)
+    # the quantile of n scores is off by a standard error of sqrt(p (1 - p) / n)
+    assert abs(float(inside.float().mean()) - 0.9) < 4 * (0.09 / len(scores)) ** 0.5
+    one = widened.intervals(ps.Sequences(new[:1, :SEEN]).extend(horizon=1))
+    assert one.lower.shape == (1, 1, 40)
+    with pytest.raises(ps.DataError, match=r"Got \d. Keep more"):
+        ps.recalibrate(posterior(), validation[:1], task, is_pooled=True)
+    with pytest.raises(ps.DataError, match="`is_pooled` must be True or False"):
+        ps.recalibrate(posterior(), validation, task, is_pooled="yes")

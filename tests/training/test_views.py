@@ -206,11 +206,13 @@ def test_random_gaps_of_no_series_are_the_data(data):
     [*VIEWS, RandomGaps(), Thin(3, keep=0), Thin(3, keep=0, random_offset=True), RandomSteps(5, keep=0)],
     ids=repr,
 )
-def test_what_is_anchored_leaves_beginnings_and_steps_where_they_are(view, data):
-    """Inputs say which step is shown: of anchored views the first is always the same, and each is at its own time."""
+def test_what_is_anchored_leaves_beginnings_and_steps_where_they_are(view):
+    """Values say which step is shown: of anchored views the first is always the same, and each is at its own time."""
+    place, time = 100 * torch.arange(6.0)[:, None], torch.arange(9.0)
+    data = Sequences((place + time)[..., None], times=10.0 + 2 * time)
     shown = [view(data, step, generator(step)) for step in range(20)]
-    first = torch.stack([seen.inputs[:, 0, 0] for seen in shown])
-    steps = [seen.inputs[..., 0] - 100 * torch.arange(6.0)[:, None] for seen in shown]
+    steps = [torch.where(seen.mask, seen.values[..., 0] - place, (seen.times.float() - 10) / 2) for seen in shown]
+    first = torch.stack([step[:, 0] for step in steps])
     in_time = [
         torch.equal(10 + 2 * step.double(), seen.times.expand(6, -1)) for step, seen in zip(steps, shown, strict=True)
     ]
@@ -219,4 +221,7 @@ def test_what_is_anchored_leaves_beginnings_and_steps_where_they_are(view, data)
 
 def test_random_steps_by_training_step(data):
     view = RandomSteps(lambda step: step - 1, keep=2)
-    assert [view(data, step, generator()).num_steps for step in (0, 5, 6, 100)] == [2, 4, 5, 9]
+    plain = Sequences(data.values, mask=data.mask, times=data.times)
+    assert [view(plain, step, generator()).num_steps for step in (0, 5, 6, 100)] == [2, 4, 5, 9]
+    data = Sequences(data.values, times=data.times, inputs=data.inputs)  # where the others are hidden
+    assert [view(data, step, generator()).mask.sum(1).tolist() for step in (0, 5, 100)] == [[2] * 6, [4] * 6, [9] * 6]

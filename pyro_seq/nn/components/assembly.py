@@ -44,20 +44,21 @@ class Grid(NamedTuple):
         """From one matrix a gap, (..., gap, row, column), to one a step; time is 1 where all gaps are the same."""
         if self.which is None or matrix.shape[-3] == 1:
             return matrix
-        if self.which.ndim == 2 and matrix.ndim > 3:
-            matrix = matrix.squeeze(-4)  # of the series, all of which have these parameters
-        return matrix[..., self.which, :, :]
+        if self.which.ndim == 1 or matrix.ndim == 3:
+            return matrix[..., self.which, :, :]
+        series = torch.arange(len(self.which), device=matrix.device)[:, None]
+        return matrix.expand(*matrix.shape[:-4], len(series), *matrix.shape[-3:])[..., series, self.which, :, :]
 
 
 def assemble(
-    structure: Structure, values: Sequence[Mapping[str, Tensor]], noise: Tensor, grid: Grid, units: SeriesUnits
+    structure: Structure, values: Sequence[Mapping[str, Tensor]], variance: Tensor, grid: Grid, units: SeriesUnits
 ) -> LinearGaussianParameters:
     r"""The states of all components, one after another, and an observation of their sum with noise.
 
     Args:
         structure: The components.
         values: Parameters of each component, by name, (\*batch, 1).
-        noise: Standard deviation of the noise of an observation, (\*batch, 1).
+        variance: That of the noise of an observation, (\*batch, time or 1, 1, 1).
         grid: Steps and inputs.
         units: Of the data; they do not change the model, only how exactly it is computed.
     """
@@ -68,11 +69,11 @@ def assemble(
     return LinearGaussianParameters(
         transition=grid.along_time(_block_diagonal([block.transition for block in blocks])),
         transition_cov=grid.along_time(_block_diagonal([block.transition_cov for block in blocks])),
-        observation=_observation(structure, noise, grid.inputs),
-        observation_cov=noise.square()[..., None, None],
+        observation=_observation(structure, variance, grid.inputs),
+        observation_cov=variance,
         initial_mean=torch.cat(means),
         initial_cov=_block_diagonal(covs),
-        diffuse=torch.tensor(is_diffuse, device=noise.device) if any(is_diffuse) else None,
+        diffuse=torch.tensor(is_diffuse, device=variance.device) if any(is_diffuse) else None,
     )
 
 

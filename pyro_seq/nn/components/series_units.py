@@ -31,6 +31,10 @@ class SeriesUnits(nn.Module):
         self.register_buffer("spread", torch.ones(()))
         self.register_buffer("change", torch.ones(()))
 
+    def by_name(self) -> dict[str, Tensor]:
+        """Those that parameters are measured in."""
+        return {"spread": self.spread, "change": self.change}
+
     def adapt(self, data: Sequences) -> None:
         """Take the units from the observed entries of series of one variable."""
         values, mask = data.values.flatten(1).double(), data.entry_mask.flatten(1)

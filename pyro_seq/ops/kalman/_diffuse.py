@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq.errors import NumericalError
-from pyro_seq.ops.kalman._algebra import append
+from pyro_seq.ops.kalman._algebra import append, common_shape
 from pyro_seq.ops.kalman._filter_gradient import Filtered, filter_states
 from pyro_seq.ops.kalman._smoother import Smoothed, draw_states, smooth_states
 from pyro_seq.ops.kalman.system import System
@@ -24,11 +24,13 @@ def filter_diffuse(system: System, is_parallel: bool) -> Filtered:
     """Moments given the past, (D5) with what has been seen so far: NaN while that does not determine the start."""
     run = _run(system, is_parallel)
     start, is_determined = _so_far(run)
-    filtered = _settled(run.filtered.mean, run.filtered.cov, start, is_determined)
+    filtered = _settled(run.stack, run.filtered.mean, run.filtered.cov, start, is_determined)
     # before anything is seen, a start is determined only where no state is diffuse
     nothing = torch.full_like(is_determined[..., :1], start.mean.shape[-2] == 0)
     is_determined = torch.cat([nothing, is_determined[..., :-1]], -1)
-    predicted = _settled(run.filtered.predicted_mean, run.filtered.predicted_cov, start.delayed(), is_determined)
+    predicted = _settled(
+        run.stack, run.filtered.predicted_mean, run.filtered.predicted_cov, start.delayed(), is_determined
+    )
     return Filtered(*filtered, *predicted, _log_likelihood(run, _solve(run)))
 
 
@@ -36,12 +38,13 @@ def smooth_diffuse(system: System, is_parallel: bool) -> Smoothed:
     """Moments given all observations, (D5)."""
     run = _run(system, is_parallel)
     start = _solve(run)
-    result = smooth_states(run.stacked, run.filtered, is_parallel)
-    mean, spread = _Start(*(part.unsqueeze(-3) for part in start)).shift_and_spread(_side_by_side(result.mean))
+    result = smooth_states(run.stack.system, run.filtered, is_parallel)
+    start_of_all = _Start(*(part.unsqueeze(-3) for part in start))
+    mean, spread = start_of_all.shift_and_spread(*run.stack.split(result.mean))
     return Smoothed(
         mean,
-        result.cov[0] + spread @ spread.mT,
-        result.cross_cov[0] + spread[..., :-1, :, :] @ spread[..., 1:, :, :].mT,
+        run.stack.of_all(result.cov) + spread @ spread.mT,
+        run.stack.of_all(result.cross_cov) + spread[..., :-1, :, :] @ spread[..., 1:, :, :].mT,
         _log_likelihood(run, start),
     )
 
@@ -62,11 +65,37 @@ def draw_diffuse(system: System, num_samples: int, generator: torch.Generator | 
     return draw_states(begun, filter_states(begun, is_parallel), 1, generator, is_parallel)[0]
 
 
-class _Run(NamedTuple):
-    """A filter over the data and, behind it along the first axis, over unit starts; its whitened innovations, (D2)."""
+class _Stack(NamedTuple):
+    """The data with their start at its mean, and zeros with a unit start for each diffuse state, as one system.
+
+    The latter are behind the series, once for all of these, where covariances do not depend on the series; else there
+    are some for each, along a new first axis.
+
+    Attributes:
+        system: All of them.
+        num_series: How many series there are before the unit starts, None where these have an axis of their own.
+    """
 
     system: System
-    stacked: System
+    num_series: int | None
+
+    def split(self, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns of the data, (*batch, time, row, 1), and those of unit starts, (..., time, row, diffuse)."""
+        if self.num_series is None:
+            return columns[0], columns[1:].squeeze(-1).movedim(0, -1)
+        units = columns[..., self.num_series :, :, :, :].squeeze(-1)
+        return columns[..., : self.num_series, :, :, :], units.movedim(-3, -1)[..., None, :, :, :]
+
+    def of_all(self, covs: Tensor) -> Tensor:
+        """Covariances, which are the same for the data and all unit starts, without the axis that tells these apart."""
+        return covs[0] if self.num_series is None else covs
+
+
+class _Run(NamedTuple):
+    """A filter over the stack; its whitened innovations and those of the unit starts, (D2)."""
+
+    system: System
+    stack: _Stack
     filtered: Filtered
     white: Tensor
     slopes: Tensor
@@ -74,44 +103,50 @@ class _Run(NamedTuple):
 
 
 def _run(system: System, is_parallel: bool) -> _Run:
-    stacked = _stacked(system)
-    filtered = filter_states(stacked, is_parallel)
-    observation, predicted_cov = system.observation, filtered.predicted_cov[0]
-    innovations = _side_by_side(stacked.values - observation @ filtered.predicted_mean)
+    stack = _stacked(system)
+    filtered = filter_states(stack.system, is_parallel)
+    observation, predicted_cov = system.observation, stack.of_all(filtered.predicted_cov)
     factor, _ = torch.linalg.cholesky_ex(observation @ predicted_cov @ observation.mT + system.observation_cov)
-    white = torch.linalg.solve_triangular(factor, innovations, upper=False)  # (D2)
+    data, units = stack.split(stack.system.values - observation @ filtered.predicted_mean)
+    white = torch.linalg.solve_triangular(factor, data, upper=False).squeeze(-1)  # (D2)
+    slopes = torch.linalg.solve_triangular(factor, units, upper=False)
     log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum((-2, -1))
-    return _Run(system, stacked, filtered, white[..., 0], white[..., 1:], log_det)
+    return _Run(system, stack, filtered, white, slopes, log_det)
 
 
-def _stacked(system: System) -> System:
-    """The data with the start at its mean, and behind them along a new first axis zeros with a unit start each."""
+def _stacked(system: System) -> _Stack:
     batch, units = system.batch_shape, _units(system)
+    matrices = (system.transition, system.transition_cov, system.observation, system.observation_cov)
+    of_covs = common_shape(*(matrix.shape[:-3] for matrix in matrices), system.initial_cov.shape[:-2])
+    is_shared = bool(batch) and batch[-1] > 1 and (not of_covs or of_covs[-1] == 1)
+    if is_shared:
+        shape = torch.Size((*batch[:-1], len(units)))
+        joined = torch.Size((*batch[:-1], batch[-1] + len(units)))
+    else:
+        shape, joined = torch.Size((len(units), *batch)), torch.Size((1 + len(units), *batch))
 
-    def before_zeros(part: Tensor) -> Tensor:
-        part = part.expand(*batch, *part.shape[-3:])[None]
-        return torch.cat([part, torch.zeros_like(part).expand(len(units), *part.shape[1:])])
+    def before(part: Tensor, others: Tensor, num_axes: int) -> Tensor:
+        part = part.expand(*batch, *part.shape[-num_axes:])
+        others = others.expand(*shape, *part.shape[-num_axes:])
+        return torch.cat([part, others], -1 - num_axes) if is_shared else torch.cat([part[None], others])
 
-    mean = system.initial_mean.expand(*batch, -1, -1)[None]
-    starts = units.reshape(-1, *(1 for _ in batch), units.shape[-1], 1).expand(-1, *mean.shape[1:])
-    return system._replace(
-        values=before_zeros(system.values),
-        offset=None if system.offset is None else before_zeros(system.offset),
-        initial_mean=torch.cat([mean, starts]),
-        batch_shape=torch.Size((1 + len(units), *batch)),
+    starts = units[..., None] if is_shared else units.reshape(len(units), *(1 for _ in batch), units.shape[-1], 1)
+    nothing = system.values.new_zeros(())
+    everything = system._replace(
+        values=before(system.values, nothing, 3),
+        offset=None if system.offset is None else before(system.offset, nothing, 3),
+        initial_mean=before(system.initial_mean, starts, 2),
+        num_seen=system.num_seen.new_zeros(1),  # densities of the stack mean nothing
+        batch_shape=joined,
         diffuse=None,
     )
+    return _Stack(everything, batch[-1] if is_shared else None)
 
 
 def _units(system: System) -> Tensor:
     """A unit vector for each diffuse state, (diffuse, state): the transpose of D in (D1)."""
     mean = system.initial_mean
     return torch.eye(mean.shape[-2], dtype=mean.dtype, device=mean.device)[system.diffuse]
-
-
-def _side_by_side(columns: Tensor) -> Tensor:
-    """Columns of the data and of all unit starts as one matrix: (1 + diffuse, *batch, time, row, 1) without the 1."""
-    return columns.squeeze(-1).movedim(0, -1)
 
 
 class _Start(NamedTuple):
@@ -121,11 +156,10 @@ class _Start(NamedTuple):
     scale: Tensor
     factor: Tensor
 
-    def shift_and_spread(self, means: Tensor) -> tuple[Tensor, Tensor]:
+    def shift_and_spread(self, mean: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
         r"""The mean of (D5), and a root :math:`M S^{-1/2}` of what the uncertain start adds to the covariance there."""
-        slopes = means[..., 1:]
         spread = torch.linalg.solve_triangular(self.factor, (slopes / self.scale).mT, upper=False).mT
-        return means[..., :1] + slopes @ self.mean, spread
+        return mean + slopes @ self.mean, spread
 
     def delayed(self) -> _Start:
         """The same one step earlier; anything before the first."""
@@ -181,11 +215,11 @@ def _log_likelihood(run: _Run, start: _Start) -> Tensor:
     return -0.5 * (log_det + residual.square().sum((-2, -1))) - run.log_det - constant
 
 
-def _settled(means: Tensor, covs: Tensor, start: _Start, is_determined: Tensor) -> tuple[Tensor, Tensor]:
+def _settled(stack: _Stack, means: Tensor, covs: Tensor, start: _Start, is_determined: Tensor) -> tuple[Tensor, Tensor]:
     """Moments with the start estimated, NaN where what has been seen does not determine it."""
-    mean, spread = start.shift_and_spread(_side_by_side(means))
+    mean, spread = start.shift_and_spread(*stack.split(means))
     is_determined = is_determined[..., None, None]
     return (
         torch.where(is_determined, mean, torch.nan),
-        torch.where(is_determined, covs[0] + spread @ spread.mT, torch.nan),
+        torch.where(is_determined, stack.of_all(covs) + spread @ spread.mT, torch.nan),
     )

@@ -1,0 +1,268 @@
+r"""What each posterior of a random field knows about what it does not know: a pendulum from few noisy swings.
+
+.. math::
+    \ddot s = f(s, \dot s), \qquad f^\star = -\sin s - 0.15\, \dot s, \qquad x_t = (s_t, \dot s_t) + 0.05\, \epsilon_t
+
+The field f is a network of 65 weights, all that is random: the start of each series is given, and so is the noise. Ten
+swings of up to 1.2 radians teach it. Forecasts start from one frame, of further swings like those and of wide ones, of
+1.6 to 1.95 radians, where nothing was seen.
+
+python -m benchmarks.studies.weight_posteriors            some minutes on one core
+python -m benchmarks.studies.weight_posteriors --smoke    a few steps, to see that it runs
+"""
+
+# %% Set-up
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+import pyro_seq as ps
+from pyro_seq import metrics
+from pyro_seq.diagnostics.plots import style
+from pyro_seq.nn.weight_posterior import FullCovariance, LowRank, MeanField
+from pyro_seq.posterior import Posterior
+from pyro_seq.training import schedules
+
+NOISE, STEP, NUM_STEPS = 0.05, 0.3, 40
+INSIDE, OUTSIDE = (0.3, 1.2), (1.6, 1.95)  # radians, of the first amplitude
+ENSEMBLE = 5
+
+
+# %% Data
+class Pendulum(nn.Module):
+    """The true acceleration."""
+
+    def forward(self, state: Tensor) -> Tensor:
+        """Of position and velocity (..., 2)."""
+        return -state[..., :1].sin() - 0.15 * state[..., 1:]
+
+
+def swings(num_series: int, amplitudes: tuple[float, float], seed: int) -> ps.Sequences:
+    """Noisy positions and velocities of released pendulums; the first frame, where they start, without noise."""
+    generator = torch.Generator().manual_seed(seed)
+    size, angle = torch.rand(2, num_series, generator=generator)
+    size = amplitudes[0] + (amplitudes[1] - amplitudes[0]) * size
+    start = size[:, None] * torch.stack([(2 * math.pi * angle).cos(), (2 * math.pi * angle).sin()], -1)
+    path = ps.Flow(1, solver=ps.RK4(step_size=0.05))(Pendulum(), start, STEP * torch.arange(NUM_STEPS)).path
+    noise = NOISE * torch.randn(path.shape, generator=generator)
+    noise[:, 0] = 0.0
+    return ps.Sequences(path + noise)
+
+
+# %% Model: only the field is random
+class Swing(ps.SequenceModel):
+    """Paths from the first frame along a random field of second order, with known noise."""
+
+    dims = {"weights": ("weight",), "path": ("time", "state")}  # noqa: RUF012
+    is_conditional = True  # the first frame is where a path starts
+
+    def __init__(self, vector_field: nn.Module) -> None:
+        super().__init__()
+        self.obs_shape = (2,)
+        self.vector_field = vector_field
+        self.flow = ps.Flow(1, solver=ps.RK4(step_size=STEP))
+
+    def model(self, data: ps.Sequences) -> None:
+        """Draw a field, follow it from the first frame, and add noise."""
+        self.bind()
+        function = self.vector_field.prior()
+        with self.series(data):
+            start = data.values[:, 0]
+            start = start.expand(*function(start).shape[:-1], 2)  # one for each draw of the field
+            path = self.flow(function, start, STEP * self.exact_times(data)).path
+            self.observe(lambda states: dist.Normal(states, NOISE), path, data)
+
+    def guide(self, data: ps.Sequences) -> None:
+        """The posterior of the weights."""
+        self.bind()
+        self.vector_field.posterior()
+
+
+def network(**options: object) -> ps.BayesianMLP:
+    """Sixteen hidden units."""
+    return ps.BayesianMLP(2, 1, (16,), **options)
+
+
+# %% Methods: each gives posteriors whose draws are pooled
+def by_guide(guide: object, method: ps.SVI, train: ps.Sequences, seed: int) -> list[Posterior]:
+    """Variational inference with one family."""
+    torch.manual_seed(seed)
+    return [ps.fit(Swing(network(guide=guide)), train, method, seed=seed, trainer=ps.Trainer(progress=False))]
+
+
+def by_likelihood(method: ps.SVI, train: ps.Sequences, seed: int) -> Posterior:
+    """One field without random weights."""
+    torch.manual_seed(seed)
+    return ps.fit(Swing(network(is_bayesian=False)), train, method, seed=seed, trainer=ps.Trainer(progress=False))
+
+
+def methods(num_steps: int) -> dict[str, Callable[[ps.Sequences, int], list[Posterior]]]:
+    """Rows of the table; another way to infer the weights is one more entry."""
+
+    def svi(num_particles: int) -> ps.SVI:
+        schedule = schedules.Cosine(num_steps, warmup=num_steps // 20)
+        return ps.SVI(
+            num_steps=num_steps, learning_rate=1e-2, num_particles=num_particles, schedule=schedule, clip_norm=100.0
+        )
+
+    guides = {
+        "mean field": MeanField(0.05),
+        "low rank, 8 directions": LowRank(8, 0.05),
+        "full covariance": FullCovariance(0.05),
+    }
+    found = {name: partial(by_guide, guide, svi(8)) for name, guide in guides.items()}
+    members: dict[int, Posterior] = {}  # one field is the first of its ensemble
+
+    def ensemble(size: int, train: ps.Sequences, seed: int) -> list[Posterior]:
+        wanted = range(100 * seed, 100 * seed + size)
+        members.update({one: by_likelihood(svi(1), train, one) for one in wanted if one not in members})
+        return [members[one] for one in wanted]
+
+    found["one deterministic field"] = partial(ensemble, 1)
+    found[f"ensemble of {ENSEMBLE}"] = partial(ensemble, ENSEMBLE)
+    return found
+
+
+# %% Scores
+def draws_of(posteriors: Sequence[Posterior], test: ps.Sequences, num_samples: int) -> Tensor:
+    """Forecasts of all but the first frame, (sample, series, time, obs), the same number of each posterior."""
+    each = num_samples // len(posteriors)
+    horizon = test.num_steps - 1
+    return torch.cat(
+        [ps.forecast(part, test.first(1), horizon=horizon, num_samples=each, seed=1).samples for part in posteriors]
+    )
+
+
+def scores_of(samples: Tensor, test: ps.Sequences) -> dict[str, float]:
+    """Error of the mean, CRPS, share that central intervals hold, and the mean width of the 90 % one."""
+    truth = test.values[:, 1:]
+    low, high = samples.quantile(torch.tensor([0.05, 0.95]), dim=0)
+    scores = {
+        "mse": metrics.mse(samples.mean(0), truth),
+        "crps": metrics.crps(samples, truth),
+        "coverage_50": metrics.coverage(samples, truth, 0.5),
+        "coverage_90": metrics.coverage(samples, truth, 0.9),
+        "width_90": (high - low).mean(),
+    }
+    return {name: float(value) for name, value in scores.items()}
+
+
+def baseline_rows(train: ps.Sequences, tests: dict[str, ps.Sequences]) -> list[dict]:
+    """The true field, which no method can beat, and predictors without a model."""
+    true = ps.GuidePosterior(Swing(ps.DeterministicField(Pendulum())))
+    rows = [{"method": "the true field"}]
+    for place, test in tests.items():
+        rows[0][place] = scores_of(draws_of([true], test, 400), test)
+        for baseline in ps.evaluate_baselines(train, test, ps.Forecasting(1)):
+            row = next((row for row in rows if row["method"] == baseline.name), None)
+            if row is None:
+                rows.append(row := {"method": baseline.name})
+            row[place] = {key: value for key, value in baseline.means().items() if key in ("mse", "crps")}
+    return [row for row in rows if all(math.isfinite(row[place]["mse"]) for place in tests)]  # drift needs two frames
+
+
+def averaged(records: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Means over seeds, and of the error and the CRPS the standard deviation."""
+    found: dict[str, dict[str, float]] = {}
+    for place in records[0]:
+        values = {key: torch.tensor([record[place][key] for record in records]) for key in records[0][place]}
+        found[place] = {key: float(value.mean()) for key, value in values.items()}
+        if len(records) > 1:
+            found[place] |= {f"{key}_sd": float(values[key].std()) for key in ("mse", "crps")}
+    return found
+
+
+def print_table(rows: list[dict]) -> None:
+    for place in ("inside", "outside"):
+        print(f"\n{place:26}{'MSE':>10}{'CRPS':>10}{'50 %':>8}{'90 %':>8}{'width':>8}")
+        for row in rows:
+            cells = "".join(
+                f"{row[place][key]:{width}}" if key in row[place] else f"{'-':>{width.split('.')[0]}}"
+                for key, width in (
+                    ("mse", "10.5f"),
+                    ("crps", "10.4f"),
+                    ("coverage_50", "8.2f"),
+                    ("coverage_90", "8.2f"),
+                    ("width_90", "8.3f"),
+                )
+            )
+            print(f"{row['method']:26}{cells}")
+
+
+# %% Plot
+def draw(forecasts: dict[tuple[str, str], Tensor], tests: dict[str, ps.Sequences], out: Path) -> None:
+    """Ninety percent of the position of one swing inside and one outside, by each method."""
+    figure = style.new_figure(9.0, 4.2)
+    panels = figure.subplots(2, len(forecasts) // 2, sharex=True, sharey="row", squeeze=False)
+    times = STEP * torch.arange(1, NUM_STEPS)
+    for column, name in enumerate(dict.fromkeys(name for name, _ in forecasts)):
+        for panel, (place, test) in zip(panels[:, column], tests.items(), strict=True):
+            low, middle, high = forecasts[name, place][:, 0, :, 0].quantile(torch.tensor([0.05, 0.5, 0.95]), dim=0)
+            panel.fill_between(times, low, high, color=style.MODEL, alpha=0.3, linewidth=0)
+            panel.plot(times, middle, color=style.MODEL, linewidth=1.2)
+            panel.plot(times, test.values[0, 1:, 0], ".", color=style.TRUTH, markersize=3)
+            style.tidy(panel, title=f"{name}" if place == "inside" else "", y=f"{place}, radians" if not column else "")
+    figure.savefig(out / "weight_posteriors.png", dpi=150)
+
+
+# %% Run
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(1)  # the tensors are small
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    num_steps = 10 if options.smoke else options.steps
+    seeds = range(1 if options.smoke else options.seeds)
+    train = swings(10, INSIDE, seed=0)
+    tests = {"inside": swings(60, INSIDE, seed=1), "outside": swings(60, OUTSIDE, seed=2)}
+
+    rows: list[dict] = []
+    forecasts: dict[tuple[str, str], Tensor] = {}
+    for name, fit in methods(num_steps).items():
+        records, seconds = [], 0.0
+        for seed in seeds:
+            kept = out / f"{name.replace(' ', '_').replace(',', '')}_{num_steps}_{seed}.pt"
+            if not kept.exists():
+                start = time.process_time()
+                posteriors = fit(train, seed)
+                spent = time.process_time() - start
+                draws = {place: draws_of(posteriors, test, 400) for place, test in tests.items()}
+                found = {place: scores_of(draws[place], test) for place, test in tests.items()}
+                first = {place: samples[:, :1].clone() for place, samples in draws.items()}  # for the picture
+                torch.save({"scores": found, "first": first, "seconds": spent}, kept)
+            record = torch.load(kept, weights_only=True)
+            records.append(record["scores"])
+            seconds += record["seconds"] / len(seeds)
+            if seed == 0:
+                forecasts |= {(name, place): samples for place, samples in record["first"].items()}
+        rows.append({"method": name, "seconds": seconds, "seeds": len(records)} | averaged(records))
+        print(f"{name}: {seconds:.0f} s of processor time a seed", flush=True)
+    rows += baseline_rows(train, tests)
+    print_table(rows)
+    draw(forecasts, tests, out)
+    record = {"steps": num_steps, "rows": rows, "num_train": len(train), "num_test": len(tests["inside"])}
+    (out / "scores.json").write_text(json.dumps(record, indent=1))
+    print(f"\nwritten to {out}: scores.json, weight_posteriors.png")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=800, help="of each fit")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds; what was done is kept in the folder")
+    parser.add_argument("--out", default="results/weight_posteriors", help="folder for the scores and the picture")
+    parser.add_argument("--smoke", action="store_true", help="a few steps, to see that it runs")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Known inputs, ``data.inputs``: what models and their parts share to read them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pyro_seq._arguments import whole_number
+from pyro_seq.data import Sequences
+from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.nn.units import StandardiseInputs
+
+_MIXED = 64  # features of what is seen and what is known
+
+
+def require_inputs(data: Sequences, input_dim: int, owner: str) -> None:
+    """Refuse inputs of another size than the `input_dim` of their `owner`.
+
+    Raises:
+        ShapeError: With both sizes.
+    """
+    size = 0 if data.inputs is None else data.inputs.shape[-1]
+    if size != input_dim:
+        remedy = f"Make it with `input_dim={size}`, or leave inputs out." if size else "Pass them, `inputs=`."
+        raise ShapeError(
+            f"`data.inputs` must have {input_dim} entries a step, the `input_dim` of the {owner}. Got {size}. {remedy}"
+        )
+
+
+def keep_input_dim(part: Any, input_dim: int) -> None:
+    """Give a part its attribute `input_dim` where it reads inputs.
+
+    Without any it has that of its class, 0, and no option that files of versions before inputs do not know.
+    """
+    if whole_number(input_dim, "input_dim", 0):
+        part.input_dim = int(input_dim)
+
+
+class KnownInputs(nn.Module):
+    """The inputs of the data, standardised once for all parts of a model that read them.
+
+    A part reads inputs when its attribute `input_dim` is not 0. All that do have the same, and an encoder does where
+    another part does, unless it has no such attribute: what is seen of a series is a state and what inputs made of it.
+
+    Args:
+        encoder: Reads series.
+        parts: The others by name, the one that moves the state first.
+
+    Raises:
+        DataError: When parts read inputs of different sizes, or an encoder reads none and others do.
+    """
+
+    has_options: ClassVar[bool] = False
+
+    def __init__(self, encoder: Any = None, /, **parts: Any) -> None:
+        super().__init__()
+        sizes = {name: getattr(part, "input_dim", 0) for name, part in parts.items()}
+        if hasattr(encoder, "input_dim"):
+            sizes["encoder"] = encoder.input_dim
+        self.dim = max(sizes.values())
+        reading = [size for size in sizes.values() if size]
+        if len(set(reading)) > 1 or (self.dim and sizes.get("encoder") == 0):
+            raise DataError(
+                "Parts that read `data.inputs` must have the same `input_dim`, and the encoder too. Got "
+                f"{', '.join(f'{size} of `{name}`' for name, size in sizes.items())}. Make those that read inputs, and "
+                f"the encoder, with `input_dim={self.dim}`."
+            )
+        self.owner = next((name for name, size in sizes.items() if size), next(iter(sizes)))
+        self.units = StandardiseInputs(self.dim) if self.dim else None
+
+    def check(self, data: Sequences) -> None:
+        """Refuse inputs of another size."""
+        require_inputs(data, self.dim, self.owner)
+
+    def adapt(self, data: Sequences) -> None:
+        """Take the units of the inputs from the training data."""
+        if self.units is not None:
+            self.units.adapt(data)
+
+    def forward(self, data: Sequences) -> Tensor | None:
+        """Standardised inputs at all of ``data.times``, (series, time, input); None where nothing reads any."""
+        if self.units is None:
+            return None
+        assert data.inputs is not None
+        return self.units(data.inputs)
+
+    def for_part(self, part: Any, data: Sequences) -> Tensor | None:
+        """The same where `part` reads inputs; None where it reads none."""
+        return self(data) if getattr(part, "input_dim", 0) else None
+
+    def read_by(self, encoder: Any, data: Sequences) -> tuple[Tensor, ...]:
+        """Further arguments of an encoder: inputs (series, time, input), 0 after the last observed step of a series.
+
+        So that to hide the end of a series is to cut it. Nothing for an encoder that reads none.
+        """
+        inputs = self.for_part(encoder, data)
+        if inputs is None:
+            return ()
+        steps = torch.arange(inputs.shape[1], device=inputs.device)
+        return (torch.where((steps < data.lengths[:, None])[..., None], inputs, 0.0),)
+
+    def beside(self, path: Tensor, part: Any, data: Sequences) -> Tensor:
+        """A path (..., series, time, dim) at all of ``data.times``, and the inputs beside it if `part` reads them."""
+        inputs = self.for_part(part, data)
+        return path if inputs is None else torch.cat([path, inputs.expand(*path.shape[:-1], -1)], -1)
+
+
+class InputMixer(nn.Module):
+    r"""Features f of frames, with the inputs u of their steps: :math:`[f,\ \tanh(A [f, u] + b)]`.
+
+    Args:
+        num_features: Size of f.
+        size_in: Size of u.
+    """
+
+    def __init__(self, num_features: int, size_in: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(num_features + size_in, _MIXED)
+        self.num_features = num_features + _MIXED
+
+    def forward(self, features: Tensor, inputs: Tensor) -> Tensor:
+        """Features (batch, feature) of features (batch, feature) and inputs (batch, input)."""
+        return torch.cat([features, self.layer(torch.cat([features, inputs], -1)).tanh()], -1)
