@@ -14,6 +14,7 @@ from pyro_seq.ops._langevin_adaptation import DualAveraging
 # Shares of the warm-up between which scales are measured, each window with the scales of the one before; the rest is
 # for steps and paths alone
 _WINDOWS = (0.1, 0.2, 0.4, 0.7)
+_SHORT = 20  # leapfrog steps, at most, before the last scale is known: where chains are far out, steps are tiny
 _FEWEST_STEPS = 20  # of a warm-up that can measure scales
 _ROUND_PATH = 2.2  # about the best length on a round normal target, where sin(T)^2 is the mean of sin(h T)^2
 _RATE, _MEMORY = 0.025, 0.95  # of Adam, which climbs the criterion
@@ -68,7 +69,8 @@ class PathAdaptation:
         """Number of leapfrog steps of the next path, which does not depend on where the chains are."""
         self._paths += 1
         length = _van_der_corput(self._paths) * self.path_length
-        return min(max(math.ceil(length / self.step_size), 1), self.most)
+        is_early = bool(self._window_ends) and self._count < self._window_ends[-1]
+        return min(max(math.ceil(length / self.step_size), 1), min(self.most, _SHORT) if is_early else self.most)
 
     def update(self, before: HamiltonianState, after: HamiltonianState, step: HamiltonianStep) -> None:
         """Take in one step of the warm-up; the last one puts averages in place."""
