@@ -13,6 +13,7 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
+from pyro_seq._asked import is_horizon_alone
 from pyro_seq._plain_pyro import warn_of_plain_training
 from pyro_seq._process import process_state
 from pyro_seq.data import Sequences
@@ -298,7 +299,7 @@ class SequenceModel(nn.Module):
             data: The data; its mask decides which entries count.
         """
         steps = data.num_steps
-        if steps:
+        if steps and not (data.horizon and is_horizon_alone()):
             seen = emission(path[..., :steps, :])
             pyro.sample("x", _over_time(seen, data, masked=True), obs=data.values, infer=_drawn_from(seen, data))
         if data.horizon:

@@ -17,6 +17,7 @@ OTHERS = {
     "infer/test_energy_learning.py": "one model with an energy-based prior under every method",
     "infer/test_simulated_posteriors.py": "posteriors of several methods and models on data of their own",
     "infer/test_restored_models.py": "files of the library's models, read without them",
+    "models/test_driven.py": "known inputs in the models that they drive",
     "models/test_kalman_vae_faults.py": "known faults of the public code, each shown absent",
     "models/test_ode2vae_faults.py": "known faults of the public code, each shown absent",
     "models/test_restart_term.py": "one term of ODELEBM, against closed forms",

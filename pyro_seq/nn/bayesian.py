@@ -14,7 +14,15 @@ from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.nn.weight_posterior import MeanField, WeightPosterior
 from pyro_seq.ops.divergence import exact_divergence, mlp_divergence
-from pyro_seq.ops.mlp import ACTIVATIONS, Activation, Layers, apply_layers
+from pyro_seq.ops.mlp import (
+    ACTIVATIONS,
+    Activation,
+    Layers,
+    LayerSweep,
+    apply_layers,
+    has_layer_sweep,
+    record_layers,
+)
 
 
 class FieldFunction(Protocol):
@@ -56,6 +64,25 @@ class MLPFunction:
     def __call__(self, state: Tensor) -> Tensor:
         r"""Evaluate at `state` (..., \*sample, series, state)."""
         return apply_layers(self.layers, self.activation, state)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Weights and biases, by layer."""
+        return tuple(tensor for layer in self.layers for tensor in layer if tensor is not None)
+
+    def has_sweep(self, state: Tensor) -> bool:
+        """Whether `record` takes states of these axes."""
+        return has_layer_sweep(self.layers, state)
+
+    def record(self, state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The value, and what a sweep needs of it; see `pyro_seq.ops.mlp.LayerSweep`."""
+        return record_layers(self.layers, self.activation, state)
+
+    def sweep(self, tensors: tuple[Tensor, ...], records: Sequence[Tensor]) -> LayerSweep:
+        """The transposed Jacobians at stacked records."""
+        given = iter(tensors)
+        layers = [(next(given), None if bias is None else next(given)) for _, bias in self.layers]
+        return LayerSweep(layers, self.activation, records)
 
     def divergence(self, state: Tensor, inputs: slice) -> Tensor:
         r"""Closed-form trace of the Jacobian with respect to `inputs`, (..., \*sample, series)."""

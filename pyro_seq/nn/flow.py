@@ -10,6 +10,7 @@ from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.nn.bayesian import FieldFunction, VectorField
 from pyro_seq.nn.known_inputs import keep_input_dim
+from pyro_seq.ops._sweep import Sweep, SweptFunction
 from pyro_seq.ops.forcing import Forcing
 from pyro_seq.ops.odeint import RK4, Solution, Solver, odeint
 
@@ -141,10 +142,6 @@ class Flow(nn.Module):
         if size != self.input_dim:
             raise ShapeError(f"`inputs` must have {self.input_dim} entries a step, the `input_dim`. Got {size}.")
 
-        def rate(_: Tensor, state: Tensor, *driven: Tensor) -> Tensor:
-            rate = self.rate(function, state, *driven)
-            return rate if speed is None else speed[..., None] * rate
-
         def divergence(_: Tensor, state: Tensor, *driven: Tensor) -> Tensor:
             divergence = self.divergence(function, state, *driven)
             return divergence if speed is None else speed * divergence
@@ -152,11 +149,56 @@ class Flow(nn.Module):
         solver = RK4() if self.solver is None else self.solver
         integrand = divergence if has_volume else None
         forcing = None if inputs is None else Forcing(inputs, is_linear=self.has_linear_inputs)
-        return odeint(rate, initial, times, solver, integrand=integrand, forcing=forcing)
+        return odeint(_Rate(self, function, speed), initial, times, solver, integrand=integrand, forcing=forcing)
 
 
 def _driven(function: FieldFunction, inputs: Tensor | None) -> FieldFunction:
     return function if inputs is None else SteeredFunction(function, inputs)
+
+
+class _Rate:
+    """The right-hand side as the solvers take it, with gradients by a sweep where the function has one."""
+
+    def __init__(self, flow: Flow, function: FieldFunction, speed: Tensor | None) -> None:
+        self.flow, self.function, self.speed = flow, function, speed
+
+    def __call__(self, _: Tensor, state: Tensor, *driven: Tensor) -> Tensor:
+        rate = self.flow.rate(self.function, state, *driven)
+        return rate if self.speed is None else self.speed[..., None] * rate
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.function.tensors if isinstance(self.function, SweptFunction) else ()
+
+    def has_sweep(self, state: Tensor) -> bool:
+        return self.speed is None and isinstance(self.function, SweptFunction) and self.function.has_sweep(state)
+
+    def record(self, state: Tensor, *driven: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        function = _driven(self.function, *driven or (None,))
+        assert isinstance(function, SweptFunction)
+        highest, records = function.record(state)
+        return highest if self.flow.order == 1 else torch.cat([state[..., self.flow.dim :], highest], -1), records
+
+    def sweep(self, tensors: tuple[Tensor, ...], records: tuple[Tensor, ...]) -> _RateSweep:
+        assert isinstance(self.function, SweptFunction)
+        return _RateSweep(self.flow, self.function.sweep(tensors, records))
+
+
+class _RateSweep:
+    """The rate of each derivative is the next one, that of the last the function; nothing flows back to inputs."""
+
+    def __init__(self, flow: Flow, highest: Sweep) -> None:
+        self.flow, self.highest = flow, highest
+
+    def pull(self, stage: int, cotangent: Tensor) -> Tensor:
+        dim = self.flow.dim
+        pulled = self.highest.pull(stage, cotangent[..., -dim:])[..., : self.flow.state_dim]
+        if self.flow.order > 1:
+            pulled[..., dim:].add_(cotangent[..., :-dim])
+        return pulled
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        return self.highest.gradients()
 
 
 class SteeredFunction:
@@ -181,3 +223,41 @@ class SteeredFunction:
 
     def _joined(self, state: Tensor) -> Tensor:
         return torch.cat([state, self.constant.expand(*state.shape[:-1], -1)], -1)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The constant, and what the function depends on."""
+        return (self.constant, *self.function.tensors) if isinstance(self.function, SweptFunction) else ()
+
+    def has_sweep(self, state: Tensor) -> bool:
+        """Whether the function has one of the joined state."""
+        return isinstance(self.function, SweptFunction) and self.function.has_sweep(state)
+
+    def record(self, state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The function's, at the joined state."""
+        assert isinstance(self.function, SweptFunction)
+        return self.function.record(self._joined(state))
+
+    def sweep(self, tensors: tuple[Tensor, ...], records: tuple[Tensor, ...]) -> _SteeredSweep:
+        """The function's, cut to the state."""
+        assert isinstance(self.function, SweptFunction)
+        return _SteeredSweep(tensors[0], self.function.sweep(tensors[1:], records))
+
+
+class _SteeredSweep:
+    """The part of the cotangent that belongs to the constant is summed up, for it acts at every stage."""
+
+    def __init__(self, constant: Tensor, joined: Sweep) -> None:
+        self.constant, self.joined = constant, joined
+        self.total: Tensor | None = None
+
+    def pull(self, stage: int, cotangent: Tensor) -> Tensor:
+        size = self.constant.shape[-1]
+        pulled = self.joined.pull(stage, cotangent)
+        own = pulled[..., -size:]
+        self.total = own.clone() if self.total is None else self.total.add_(own)
+        return pulled[..., :-size]
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        assert self.total is not None
+        return self.total.sum_to_size(self.constant.shape), *self.joined.gradients()

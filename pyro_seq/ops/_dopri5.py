@@ -21,7 +21,8 @@ from torch import Tensor
 
 from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
-from pyro_seq.ops._runge_kutta import check_slope, check_values
+from pyro_seq.ops._march import check_slope
+from pyro_seq.ops._runge_kutta import check_values
 from pyro_seq.ops.forcing import Forcing
 
 Field = Callable[..., Tensor]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,11 +11,10 @@ from torch import Tensor
 from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.ops._even_grid import EvenGrid
-from pyro_seq.ops._time_grid import Arrival, TimeGrid, cut, entries_at
+from pyro_seq.ops._march import Field, Jump, march
+from pyro_seq.ops._sweep import is_swept, swept_march
+from pyro_seq.ops._time_grid import TimeGrid, cut, entries_at
 from pyro_seq.ops.forcing import Forcing
-
-Field = Callable[..., Tensor]
-Jump = Callable[[int | Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -90,14 +87,30 @@ class FixedStep:
         if forcing is not None:
             assert grid.interval is not None and grid.share is not None
             drive = forcing.within(grid.interval, grid.share)
-        path, stages = _march(
-            vector_field, initial, grid, self, keep_stages=integrand is not None, jump=jump, drive=drive
-        )
+        path, stages = self._path(grid, vector_field, initial, jump, drive, has_stages=integrand is not None)
         if integrand is None:
             return path, None
         if not stages:
             return path, path.new_zeros(path.shape[:-1])
         return path, _quadrature(integrand, torch.stack(stages), grid, self, drive)
+
+    def _path(
+        self,
+        grid: TimeGrid,
+        vector_field: Field,
+        initial: Tensor,
+        jump: Jump | None,
+        drive: Tensor | None,
+        *,
+        has_stages: bool,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """States at the wanted times and, if wanted, those of all stages."""
+        if jump is None and len(grid.lengths) and is_swept(vector_field, initial):
+            frames, stages = swept_march(vector_field, initial, grid, self, keep_stages=has_stages, drive=drive)
+        else:
+            frames, stages = march(vector_field, initial, grid, self, keep_stages=has_stages, jump=jump, drive=drive)
+        path = torch.stack(frames, -2)
+        return path if grid.ends.ndim == 1 else entries_at(path, grid.ends.unique(return_inverse=True)[1]), stages
 
 
 @rebuildable
@@ -142,15 +155,6 @@ class RK4(FixedStep):
     weights: ClassVar[tuple[float, ...]] = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
 
 
-def check_slope(slope: Tensor, state: Tensor) -> None:
-    """Refuse a field whose output is not shaped like the state: broadcasting would hide it."""
-    if slope.shape != state.shape:
-        raise ShapeError(
-            f"`vector_field` must return the shape of the state, {tuple(state.shape)}. Got {tuple(slope.shape)}. "
-            "If the field carries extra sample axes, expand `initial` to them first."
-        )
-
-
 def check_values(values: Tensor, states: Tensor) -> None:
     """Refuse an integrand that returns anything but one number a state."""
     if values.shape != states.shape[:-1]:
@@ -158,60 +162,6 @@ def check_values(values: Tensor, states: Tensor) -> None:
             f"`integrand` must return one number a state, {tuple(states.shape[:-1])}. Got {tuple(values.shape)}. "
             "Fixed-step solvers put their stages in front of the states as one more axis: reduce only the last axis."
         )
-
-
-def _advance(state: Tensor, length: float | Tensor, slope: Tensor) -> Tensor:
-    if isinstance(length, float):
-        return torch.add(state, slope, alpha=length)
-    return torch.addcmul(state, length, slope)
-
-
-def _march(
-    vector_field: Field,
-    initial: Tensor,
-    grid: TimeGrid,
-    solver: FixedStep,
-    *,
-    keep_stages: bool,
-    jump: Jump | None = None,
-    drive: Tensor | None = None,
-) -> tuple[Tensor, list[Tensor]]:
-    """Step through the grid. Returns the path and, if wanted, the states at which the field was evaluated."""
-    clock, arrivals = iter(grid.clock.unbind(0)), grid.arrivals(initial.device)
-    driven = itertools.repeat(()) if drive is None else ((value,) for value in drive.unbind(0))
-    offsets = [grid.multiples(node, initial) for node in solver.nodes]
-    first = next(i for i, weight in enumerate(solver.weights) if weight)
-    scale = grid.multiples(solver.weights[first], initial)
-    ratios = [weight / solver.weights[first] for weight in solver.weights]
-    state = _after(jump, arrivals[0], initial)
-    frames, stages = [state], []
-    for step in range(len(grid.lengths)):
-        point = slope = total = state
-        for stage, ratio in enumerate(ratios):
-            if stage:
-                point = _advance(state, offsets[stage][step], slope)
-            slope = vector_field(next(clock), point, *next(driven))
-            check_slope(slope, point)
-            if keep_stages:
-                stages.append(point)
-            if stage == first:
-                total = slope
-            elif ratio:
-                total = torch.add(total, slope, alpha=ratio)
-        state = _advance(state, scale[step], total)
-        if step + 1 in arrivals:
-            state = _after(jump, arrivals[step + 1], state)
-            frames.append(state)
-    path = torch.stack(frames, -2)
-    return path if grid.ends.ndim == 1 else entries_at(path, grid.ends.unique(return_inverse=True)[1]), stages
-
-
-def _after(jump: Jump | None, arrival: Arrival, state: Tensor) -> Tensor:
-    """The state after what happens at a wanted time to the series that have reached one."""
-    if jump is None:
-        return state
-    moved = jump(arrival.time, state)
-    return moved if arrival.is_there is None else torch.where(arrival.is_there, moved, state)
 
 
 def _quadrature(

@@ -20,10 +20,12 @@ class Activation(NamedTuple):
     Attributes:
         function: ``x -> y``.
         derivative: ``(x, y) -> dy/dx``, free to use whichever of the two is cheaper.
+        reads_output: The derivative looks at y alone, so that x need not be kept.
     """
 
     function: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor, Tensor], Tensor]
+    reads_output: bool = False
 
 
 def _elu_derivative(x: Tensor, y: Tensor) -> Tensor:
@@ -57,8 +59,8 @@ def _softplus_derivative(x: Tensor, y: Tensor) -> Tensor:
 
 # named functions, so that models pickle
 ACTIVATIONS: dict[str, Activation] = {
-    "tanh": Activation(torch.tanh, _tanh_derivative),
-    "sigmoid": Activation(torch.sigmoid, _sigmoid_derivative),
+    "tanh": Activation(torch.tanh, _tanh_derivative, reads_output=True),
+    "sigmoid": Activation(torch.sigmoid, _sigmoid_derivative, reads_output=True),
     "relu": Activation(functional.relu, _relu_derivative),
     "softplus": Activation(functional.softplus, _softplus_derivative),
     "elu": Activation(functional.elu, _elu_derivative),
@@ -110,3 +112,72 @@ def apply_layers(layers: Layers, activation: Activation, state: Tensor) -> Tenso
     for weight, bias in layers[:-1]:
         state = activation.function(linear(state, weight, bias))
     return unfold(linear(state, *layers[-1]))
+
+
+def has_layer_sweep(layers: Layers, state: Tensor) -> bool:
+    """Whether `record_layers` takes `state`: with the sample axes of the weights, and no others in front of them."""
+    sample = layers[0][0].shape[:-2]
+    return state.shape[:-2] == sample if sample else state.ndim > 1
+
+
+def record_layers(layers: Layers, activation: Activation, state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """What `apply_layers` gives, to the last bit, and the inputs of all layers.
+
+    After them what came before each activation, if its derivative reads that.
+    """
+    inputs, before = [state], []
+    for weight, bias in layers[:-1]:
+        before.append(linear(inputs[-1], weight, bias))
+        inputs.append(activation.function(before[-1]))
+    return linear(inputs[-1], *layers[-1]), (*inputs, *([] if activation.reads_output else before))
+
+
+class LayerSweep:
+    r"""Transposed Jacobians of a perceptron at many states, and the gradient of its weights at all of them together.
+
+    .. math::
+        r = W_1^\top D_1 \cdots W_{L-1}^\top D_{L-1} W_L^\top u, \qquad
+        \frac{\partial}{\partial W_l} \sum_k u_k^\top f(y_k) = \sum_k \delta_{lk}\, a_{l-1,k}^\top,
+
+    with :math:`D_l` the slopes of the activation and :math:`\delta_{lk}` the cotangent on its way before layer l.
+
+    Args:
+        layers: As for `apply_layers`.
+        activation: As for `apply_layers`.
+        records: Of `record_layers`, stacked along a first axis.
+    """
+
+    def __init__(self, layers: Layers, activation: Activation, records: Sequence[Tensor]) -> None:
+        self.layers = layers
+        self._inputs, before = records[: len(layers)], records[len(layers) :]
+        outputs = self._inputs[1:]
+        pairs = zip(outputs if activation.reads_output else before, outputs, strict=True)
+        self._slopes = [activation.derivative(*pair).unbind(0) for pair in pairs]
+        self._cotangents: list[list[Tensor]] = [[] for _ in layers]
+
+    def pull(self, number: int, cotangent: Tensor) -> Tensor:
+        """The transposed Jacobian at state `number` times `cotangent`, from the last number to the first, once each."""
+        for layer in reversed(range(len(self.layers))):
+            self._cotangents[layer].append(cotangent)
+            cotangent = cotangent @ self.layers[layer][0]
+            if layer:
+                cotangent = cotangent * self._slopes[layer - 1][number]
+        return cotangent
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        """Of weight and bias, where there is one, of each layer in turn."""
+        num_axes = self.layers[0][0].ndim - 2
+        found = []
+        for (_, bias), inputs, cotangents in zip(self.layers, self._inputs, self._cotangents, strict=True):
+            rows = _rows(torch.stack(cotangents[::-1]), num_axes)
+            found.append(rows.mT @ _rows(inputs, num_axes))
+            if bias is not None:
+                found.append(rows.sum(-2))
+        return tuple(found)
+
+
+def _rows(values: Tensor, num_sample_axes: int) -> Tensor:
+    r"""States (stage, ..., series, size) as rows of one matrix a sample, (\*sample, row, size)."""
+    if not num_sample_axes:
+        return values.flatten(0, -2)
+    return values.movedim(0, -3).flatten(-3, -2)

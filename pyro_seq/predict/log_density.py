@@ -37,12 +37,14 @@ class LogDensity(Messenger):
         self._counts: dict[str, int] = {}
 
     def entries(self, num_samples: int) -> Tensor | None:
-        r"""Log density of each entry (series, time, \*obs), NaN where it has none.
+        r"""Log density of each entry (series, time, \*obs), NaN where it has none; of a forecast those of its horizon.
 
         None where observations were drawn from laws without a density of single entries, or not once for each of
         `num_samples` draws at each step, as where a task fills gaps by copies of series.
         """
         wanted = [name for name, truth in self._truth.items() if truth.shape[1]]
+        if "x" not in self._counts and "x_future" in wanted:
+            wanted.remove("x")  # a forecast decodes no seen step
         if any(self._counts.get(name) != num_samples for name in wanted):
             return None
         return torch.cat([self._sums[name] for name in wanted], 1) - math.log(num_samples)

@@ -184,6 +184,10 @@ class _Condition(Messenger):
         self.draws = draws
         self.only_global = only_global
         self.chunk = slice(None)
+        self.is_horizon_alone = False
+
+    def _pyro_horizon_alone(self, msg: dict) -> None:
+        msg["value"], msg["done"] = self.is_horizon_alone, True
 
     def _pyro_sample(self, msg: dict) -> None:
         name = msg["name"]
@@ -284,6 +288,7 @@ def _predict(
 ) -> Prediction:
     """Run the model on draws, a chunk of them at a time, and keep `steps` of it, shared or (series, time)."""
     times = data.times[..., steps] if isinstance(steps, slice) else _picked(data.times.expand(len(data), -1), steps)
+    condition.is_horizon_alone = isinstance(steps, slice) and steps.start == data.num_steps
     chunks: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
     if chunk_size is None:
         numbers = data.times.shape[-1] * data.values[:, :1].numel() * model.numbers_per_entry(draws)
@@ -310,7 +315,7 @@ def _read(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     shape = (num_samples, data.num_series)
     samples, means, latents = [], [], {}
-    skipped = steps.start if isinstance(steps, slice) else 0
+    skipped = steps.start - (0 if "x" in trace.nodes else data.num_steps) if isinstance(steps, slice) else 0
     for name, site in trace.nodes.items():
         if site["type"] != "sample" or site_is_subsample(site):
             continue

@@ -47,7 +47,8 @@ def test_least_squares_is_near_the_noise() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("name", "kind"), [("doses", "ODELEBM"), ("promotions", "KalmanVAE")])
 def test_responses_are_found(name: str, kind: str) -> None:
-    row = inputs.study(name, kind, 0, steps=600 if kind == "ODELEBM" else 1500, num_train=100, num_test=50)
+    row = inputs.study(name, kind, 0, steps=700 if kind == "ODELEBM" else 1500, num_train=200, num_test=50)
     assert row["response"] < 0.1 and row["right"] < 0.3 * row["permuted"]

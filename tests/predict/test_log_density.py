@@ -25,6 +25,7 @@ def gaussian() -> tuple[ps.GuidePosterior, ps.Sequences]:
 
 @TASKS
 @pytest.mark.parametrize("chunk_size", [None, 7])
+@pytest.mark.filterwarnings("ignore:Central 90 % intervals")  # of a model without training
 def test_it_is_the_mean_density_given_each_draw(task, chunk_size):
     posterior, data = gaussian()
     found = ps.evaluate(posterior, data, task, num_samples=20, chunk_size=chunk_size, seed=3)
