@@ -108,8 +108,7 @@ class SequenceModel(nn.Module):
                 f"`data.times` must be evenly spaced, with the same step in all series: {type(self).__name__} counts "
                 f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
                 "with hidden steps between them: `data.on_grid(step)`, or `Sequences.from_dataframe(..., freq=...)` "
-                "with months, business days and days on which clocks change. Or use a model in continuous time: "
-                "`ODE2VAE`, or `KalmanVAE` with `ContinuousDynamics`."
+                "with dates. Or take a model in continuous time: `ODE2VAE`, or `KalmanVAE` with `ContinuousDynamics`."
             )
         for part in self.children():
             if isinstance(part, _Checks):
