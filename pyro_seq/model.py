@@ -88,8 +88,7 @@ class SequenceModel(nn.Module):
 
         Parts with a method ``check(data)``, such as emissions, refuse what they cannot use.
         """
-        expected = getattr(self, "obs_shape", None)
-        if expected is not None and tuple(expected) != data.obs_shape:
+        if (expected := getattr(self, "obs_shape", data.obs_shape)) is not None and tuple(expected) != data.obs_shape:
             raise ShapeError(
                 f"`data.values` must have observations of shape {tuple(expected)}, the `obs_shape` of this "
                 f"{type(self).__name__}. Got {shape_text(data.values, ('series', 'time'))}. Check the axes."
@@ -185,7 +184,7 @@ class SequenceModel(nn.Module):
             )
 
     def check_range(self, data: Sequences) -> None:
-        """Warn of values and inputs far outside of what the training data had; verbs that look at them call it.
+        """Warn of values and inputs far outside of the range of training; verbs that look at them call it.
 
         Warns:
             UserWarning: With both ranges, and what to do.

@@ -27,7 +27,14 @@ def run(example: Path, folder: Path, *options: str) -> str:
 
 def test_there_is_one_for_each_model() -> None:
     sources = [example.read_text() for example in EXAMPLES]
-    for name in ("ps.ODE2VAE(", "ps.KalmanVAE(", "ps.SRVP(", "ps.ODELEBM(", "ps.StructuralSeries("):
+    for name in (
+        "ps.ODE2VAE(",
+        "ps.KalmanVAE(",
+        "ps.SRVP(",
+        "ps.ODELEBM(",
+        "ps.StructuralSeries(",
+        "ps.DynamicFactors(",
+    ):
         assert sum(name in source for source in sources) == 1, name
 
 
@@ -41,9 +48,10 @@ def test_example_is_short_and_reads_as_cells(example: Path) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_help_names_three_options(example: Path, tmp_path: Path) -> None:
+def test_help_names_three_options_and_a_choice_of_data(example: Path, tmp_path: Path) -> None:
     found = set(re.findall(r"--[\w-]+", run(example, tmp_path, "--help")))
-    assert found == {"--help", "--smoke", "--device", "--out"}
+    more = {"--data"} if "data=(" in example.read_text() else set()
+    assert found == {"--help", "--smoke", "--device", "--out"} | more
     assert not list(tmp_path.iterdir()), "--help must not write files"
 
 
@@ -55,6 +63,12 @@ def test_smoke_run_scores_beside_baselines_and_draws(example: Path, tmp_path: Pa
     pictures = list(out.glob("*.png"))
     assert pictures and all(picture.stat().st_size > 5_000 for picture in pictures)
     assert list(tmp_path.iterdir()) == [out], "an example must write to its folder alone"
+
+
+@pytest.mark.data
+def test_records_take_real_stays(tmp_path: Path) -> None:
+    printed = run(ROOT / "examples" / "icu_records.py", tmp_path, "--smoke", "--data", "physionet", "--device", "cpu")
+    assert "NISysABP" in printed and "90 % holds" in printed
 
 
 def test_cells_of_a_notebook_have_the_defaults(tmp_path: Path) -> None:

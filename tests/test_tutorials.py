@@ -46,6 +46,20 @@ def test_missing_and_irregular() -> None:
     assert names["prediction"].samples.shape == (50, 16, 3, 2)
 
 
+def test_clinical_records() -> None:
+    names = run_page("docs/tutorials/clinical_records.md", num_train="150", num_steps="40", batch_size="32")
+    test, shares = names["test"], names["shares"]
+    held = names["ps"].metrics.coverage(names["filled"].samples, names["whole"], 0.9, mask=names["hidden"])
+    assert shares.mean() < 0.3 and shares.max() < 0.5, "carried forward leaves a half, lines a third"
+    assert abs(float(held) - 0.9) < 0.05
+    drawn = names["charts"].samples
+    assert drawn.shape == (100, 100, 48, 11)
+    seen = test.entry_mask.expand_as(drawn)
+    assert drawn[seen].equal(test.values.expand_as(drawn)[seen])
+    assert (drawn[..., 4:6] > 0).all() and (drawn[..., 6] == drawn[..., 6].round()).all()
+    assert set(drawn[..., 7].unique().tolist()) == {0.0, 1.0} and (drawn[..., 8:].sum(-1) == 1).all()
+
+
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if page not in QUOTING | ELSEWHERE and "tutorials" not in page and python_blocks(page)],

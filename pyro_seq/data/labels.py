@@ -83,6 +83,12 @@ class Labels:
         numbers = range(len(self.series))[chosen] if isinstance(chosen, slice) else chosen.tolist()
         return self._with(series=tuple(self.series[number] for number in numbers))
 
+    def of_variables(self, columns: Sequence[int]) -> Labels:
+        """These labels with those of the chosen variables only."""
+        if self.variables is None:
+            return self
+        return self._with(variables=tuple(self.variables[column] for column in columns))
+
     def with_static_as_inputs(self, num_inputs: int, num_static: int) -> Labels:
         """Names of the inputs and, after them, of the static covariates, which then are inputs, too."""
         if self.inputs is None and self.static is None:

@@ -11,6 +11,7 @@ from pyro_seq.datasets.ball_in_world import ball_in_world
 from pyro_seq.datasets.ball_with_friction import ball_with_friction
 from pyro_seq.datasets.bouncing_balls import bouncing_balls
 from pyro_seq.datasets.cmu_walking import cmu_walking
+from pyro_seq.datasets.intensive_care import intensive_care_stays
 from pyro_seq.datasets.irregular_sinusoids import irregular_sinusoids, observe_share
 from pyro_seq.datasets.kth import kth
 from pyro_seq.datasets.moving_digits import MovingDigits, moving_digits
@@ -37,6 +38,7 @@ __all__ = [
     "ball_with_friction",
     "bouncing_balls",
     "cmu_walking",
+    "intensive_care_stays",
     "irregular_sinusoids",
     "kth",
     "moving_digits",

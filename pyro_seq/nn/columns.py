@@ -83,7 +83,8 @@ class ColumnsEmission(Emission):
     def _dealt(self, data: Sequences) -> Iterator[Sequences]:
         for columns in map(list, self.columns):
             mask = data.mask if data.mask.ndim == 2 else data.mask[..., columns]
-            yield dataclasses.replace(data, values=data.values[..., columns], mask=mask)
+            labels = data.labels.of_variables(columns)
+            yield dataclasses.replace(data, values=data.values[..., columns], mask=mask, labels=labels)
 
 
 def _checked(pair: tuple[Sequence[int] | slice, Emission]) -> tuple[tuple[int, ...], Emission]:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from pyro_seq._arguments import is_positive, keep_whole, require, seed_number, whole_number
 from pyro_seq._process import process_state
@@ -26,6 +27,7 @@ from pyro_seq.predict.log_density import LogDensity
 from pyro_seq.predict.scores import Scores, joined, no_scores, score_draws, score_normal
 from pyro_seq.predict.verbs import CHUNK_ENTRIES, forecast, impute, reconstruct
 
+_PATIENCE = 10.0  # seconds without a word; then a bar shows how far an evaluation is
 _LOW_COVERAGE = 2 / 3  # of what intervals should hold
 
 
@@ -160,7 +162,8 @@ def evaluate(
     Memory: draws of so many series at a time as make 2^24 entries of observations, or of one series, whatever their
     number. How many these are follows from the sizes of the data and from `num_samples` alone, so that a seed gives the
     same scores again. Where the series need several rounds, each has random numbers of its own, and draws of latents
-    that all series share are made anew: scores are then not those of one prediction for all of them, but as good.
+    that all series share are made anew: scores are then not those of one prediction for all of them, but as good. After
+    ten seconds a bar shows how many rounds are done.
 
     Args:
         posterior: What `fit` returned.
@@ -206,10 +209,11 @@ def evaluate(
         )
 
     size = max(1, CHUNK_ENTRIES // (num_samples * given.times.shape[-1] * math.prod(data.obs_shape)))
+    starts = tqdm(range(0, data.num_series, size), "evaluate", unit="round", leave=False, delay=_PATIENCE)
     rounds = [
         # what verbs make of a seed must stay below 64 bits
         scores_of(slice(start, start + size), mixed_seed(seed, number) >> 2 if number else seed)
-        for number, start in enumerate(range(0, data.num_series, size))
+        for number, start in enumerate(starts)
     ]
     scores = joined(rounds)._replace(variables=data.labels.variables)
     if isinstance(posterior, GuidePosterior):

@@ -220,3 +220,11 @@ def test_columns_that_are_not_there_are_refused(names, text):
     data = Sequences(torch.zeros(1, 2, 2), labels=Labels(variables=["a", "b"]))
     with pytest.raises(DataError, match=text):
         data.select(**names)
+
+
+def test_labels_of_some_variables() -> None:
+    twice = labelled()[torch.tensor([0, 0, 2])].labels
+    assert twice.of_variables([1]) == dataclasses.replace(NAMES, variables=["pressure"]).of_series(
+        torch.tensor([0, 0, 2])
+    )
+    assert Labels().of_variables([0]) == Labels()

@@ -27,6 +27,22 @@ def test_each_part_reads_and_writes_its_own_columns():
         torch.testing.assert_close(emission(where).log_prob(values[:, 0])[..., columns], own.log_prob(seen))
 
 
+def test_named_columns_keep_their_names_and_change_no_number():
+    names = ps.data.Labels(variables=["rate", "count", "level"], series=list(range(6)))
+    values = torch.poisson(torch.full((6, 5, 3), 9.0))
+    emissions = [ps.ColumnsEmission([([2, 0], ps.GaussianEmission()), ([1], ps.PoissonEmission())]) for _ in range(2)]
+    for emission, labels in zip(emissions, (names, ps.data.Labels()), strict=True):
+        data = ps.Sequences(values, labels=labels)[[0, 0, 3]]  # a series selected twice has its label twice
+        emission.check(data)
+        emission.adapt(data)
+    assert [part.labels.variables for part in emissions[0]._dealt(ps.Sequences(values, labels=names))] == [
+        ("level", "rate"),
+        ("count",),
+    ]
+    named, plain = (emission.state_dict() for emission in emissions)
+    assert named and all(torch.equal(named[key], plain[key]) for key in plain)
+
+
 def test_refusals_are_those_of_the_parts_with_their_columns():
     emission, data = kind("columns")
     emission.check(data)

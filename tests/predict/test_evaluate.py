@@ -168,6 +168,17 @@ def test_what_fits_at_once_is_one_prediction(task: Task, toy: Any) -> None:
     assert torch.equal(scores.crps, score("", prediction.mean, prediction.samples, data, task).crps)
 
 
+@pytest.mark.parametrize(("patience", "is_shown"), [(0.0, True), (60.0, False)], ids=["at once", "later"])
+def test_a_long_evaluation_shows_how_far_it_is(
+    toy: Any, patience: float, is_shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    posterior, data = GuidePosterior(toy.make_lines()), toy.make_data(7)
+    monkeypatch.setattr(module, "CHUNK_ENTRIES", 1000)
+    monkeypatch.setattr(module, "_PATIENCE", patience)
+    evaluate(posterior, data, Reconstruction(), num_samples=20)
+    assert ("evaluate" in capsys.readouterr().err) == is_shown
+
+
 def test_rounds_are_as_good_as_one_prediction(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The continuous ranked probability score of the same model, up to the noise of 400 draws a series."""
     posterior, data = GuidePosterior(toy.make_lines()), toy.make_data(40)
