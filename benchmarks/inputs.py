@@ -11,7 +11,7 @@ the first three steps of the horizon, is the difference of two forecasts of the 
 true response, in root mean square over series and steps. Beside it stand the root mean squared errors of forecasts
 under the right inputs and under those of another series, and of baselines, in deviations of the observations.
 
-Models read 100 + 30 u, for inputs have units, and standardise them; `KalmanVAE`, whose dynamics do not, reads u.
+Models read 100 + 30 u, for inputs have units, and standardise them.
 
 ``--quick`` takes few series and steps, to see that all runs.
 """
@@ -180,7 +180,7 @@ MODELS: dict[tuple[str, str], tuple[Callable[[], ps.SequenceModel], float]] = {
 def study(name: str, kind: str, seed: int, *, steps: int, num_train: int, num_test: int) -> dict[str, float | str]:
     """One model on one system: errors of its response and of its forecasts."""
     build, rate = MODELS[name, kind]
-    task = simulate(name, num_train, num_test, seed, 1.0 if kind == "KalmanVAE" else 30.0)
+    task = simulate(name, num_train, num_test, seed, 30.0)
     torch.manual_seed(seed)
     start = time.process_time()
     views = () if SYSTEMS[name].has_even_times else (GrowingLength(start=8, full_at=max(1, steps // 2)),)

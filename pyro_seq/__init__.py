@@ -20,6 +20,7 @@ from pyro_seq.errors import (
 )
 from pyro_seq.infer.chain_posterior import ChainPosterior
 from pyro_seq.infer.checkpoint import load, save
+from pyro_seq.infer.chees import ChEES
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.iwae import IWAE
 from pyro_seq.infer.langevin import Langevin
@@ -28,6 +29,7 @@ from pyro_seq.infer.mcmc import HMC, MCMC, NUTS
 from pyro_seq.infer.mode import Mode
 from pyro_seq.infer.refine import refine
 from pyro_seq.infer.sequence_elbo import SequenceELBO
+from pyro_seq.infer.sgld import SGLD
 from pyro_seq.infer.svi import SVI
 from pyro_seq.model import SequenceModel
 from pyro_seq.models import ODE2VAE, ODELEBM, SRVP, DynamicFactors, KalmanVAE, RecurrentVAE, StructuralSeries
@@ -94,9 +96,11 @@ __all__ = [  # noqa: RUF022  (grouped by kind)
     "SequenceELBO",
     "MaximumLikelihood",
     "MCMC",
+    "ChEES",
     "NUTS",
     "HMC",
     "Langevin",
+    "SGLD",
     "Mode",
     "GradientMethod",
     "Trainer",

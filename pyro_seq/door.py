@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from pyro_seq.data import Sequences
+from pyro_seq.data._columns import require_same_names
 from pyro_seq.data._validation import widen
+from pyro_seq.data.labels import shortened
 from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
 
@@ -38,7 +40,8 @@ def require_data(
         data: What must be `Sequences` that fit it.
         name: Of the argument, for the message.
         has_device: Whether the data must be where the model is; not where training moves both.
-        has_units: Whether steps must be as long as in the training data; not where new units are taken.
+        has_units: Whether steps must be as long as in the training data, and columns have their names; not where new
+            units are taken.
         has_values: Whether values are looked at, and should not be far from those of the training data.
 
     Raises:
@@ -60,6 +63,9 @@ def require_data(
                 f"`{name}` and `model` must be on one device. Got {data.device} and {parameter.device} "
                 f"(`{parameter_name}`). Move one: `{name}.to('{parameter.device}')` or `model.to('{data.device}')`."
             )
+    if has_units:
+        way_out = ", or train on such data: `fit(..., readapt=True)`"
+        require_same_names(data.labels, model.labels, name, "posterior.model.labels", way_out=way_out)
     model.check(data)
     if has_units:
         model.check_units(data)
@@ -72,6 +78,28 @@ def require_posterior(posterior: Any) -> None:
     if not isinstance(getattr(posterior, "model", None), SequenceModel) or not hasattr(posterior, "draws"):
         raise DataError(
             f"`posterior` must be what `fit` returned. Got {type(posterior).__name__}. Fit the model first."
+        )
+
+
+def warn_of_unseen(data: Sequences) -> None:
+    """Say which variables of training data are never observed: what is predicted of them are guesses.
+
+    Raises:
+        DataError: When nothing at all is observed.
+    """
+    is_seen = data.entry_mask.flatten(0, 1).any(0)
+    if not bool(is_seen.any()):
+        raise DataError("`data` must show at least one value. Got none that is observed. Check `mask`, and NaN.")
+    if is_seen.ndim == 1 and not bool(is_seen.all()):
+        names = data.labels.of("variables", is_seen.shape)
+        kept = [place for place, seen in enumerate(is_seen.tolist()) if seen]
+        unseen = [names[place] for place, seen in enumerate(is_seen.tolist()) if not seen]
+        call = f"data.select(variables={[names[place] for place in kept]})"
+        warnings.warn(
+            f"`data` never show {shortened(unseen)}: nothing is learned of them, and what is predicted are guesses. "
+            f"Leave them out: `{call if data.labels.variables else f'data.values[..., {kept}]'}`.",
+            UserWarning,
+            stacklevel=4,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NoReturn, Protocol, runtime_checkable
 
 import pyro
 import torch
@@ -16,13 +16,11 @@ from torch import Tensor, nn
 from pyro_seq._asked import is_horizon_alone
 from pyro_seq._plain_pyro import warn_of_plain_training
 from pyro_seq._process import process_state
-from pyro_seq.data import Sequences
+from pyro_seq.data import Labels, Sequences
 from pyro_seq.distributions import PathDistribution
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError, shape_text
 from pyro_seq.nn.seen_range import SeenRange
-from pyro_seq.ops._time_unit import typical_step, warn_of_bursts, warn_of_other_unit
-
-EVEN = 1e-3  # share of a step by which time stamps may be off an even grid
+from pyro_seq.ops._time_unit import EVEN, are_even, rounding, typical_step, warn_of_bursts, warn_of_other_unit
 
 
 @runtime_checkable
@@ -90,8 +88,7 @@ class SequenceModel(nn.Module):
 
         Parts with a method ``check(data)``, such as emissions, refuse what they cannot use.
         """
-        expected = getattr(self, "obs_shape", None)
-        if expected is not None and tuple(expected) != data.obs_shape:
+        if (expected := getattr(self, "obs_shape", data.obs_shape)) is not None and tuple(expected) != data.obs_shape:
             raise ShapeError(
                 f"`data.values` must have observations of shape {tuple(expected)}, the `obs_shape` of this "
                 f"{type(self).__name__}. Got {shape_text(data.values, ('series', 'time'))}. Check the axes."
@@ -104,13 +101,7 @@ class SequenceModel(nn.Module):
             )
         gaps = data.times.diff(dim=-1)
         if self.has_even_times and not are_even(gaps, data.times):
-            raise DataError(
-                f"`data.times` must be evenly spaced, with the same step in all series: {type(self).__name__} counts "
-                f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
-                "with hidden steps between them: `data.on_grid(step)`, or `Sequences.from_dataframe(..., freq=...)` "
-                "with months, business days and days on which clocks change. Or use a model in continuous time: "
-                "`ODE2VAE`, or `KalmanVAE` with `ContinuousDynamics`."
-            )
+            _refuse_uneven(type(self).__name__, gaps)
         for part in self.children():
             if isinstance(part, _Checks):
                 part.check(data)
@@ -145,11 +136,17 @@ class SequenceModel(nn.Module):
         """Whether a guide may learn from draws: these look like data, and it reads more than single frames."""
         return self.reads_series and not self.is_conditional
 
+    @property
+    def labels(self) -> Labels:
+        """What variables and inputs were called in training, where they had names."""
+        return self._seen.names.labels
+
     def take_units(self, data: Sequences, *, again: bool = False) -> None:
         """`adapt` to `data`, unless the model has units: weights that were trained in some are worth nothing in others.
 
         A model has units once it was fitted or its weights were loaded. With `again` they are taken anew.
         """
+        self._seen.take_names(data.labels, again=again)
         if again or not self._has_units:
             self.adapt(data)
             self._has_units = True
@@ -187,7 +184,7 @@ class SequenceModel(nn.Module):
             )
 
     def check_range(self, data: Sequences) -> None:
-        """Warn of values and inputs far outside of what the training data had; verbs that look at them call it.
+        """Warn of values and inputs far outside of the range of training; verbs that look at them call it.
 
         Warns:
             UserWarning: With both ranges, and what to do.
@@ -312,17 +309,15 @@ def _knows_units(model: SequenceModel, _: Any) -> None:
     model._has_units = model._has_time_unit = True
 
 
-def rounding(times: Tensor) -> float:
-    """The largest error of a difference of two time stamps, each rounded to double precision once."""
-    return torch.finfo(torch.float64).eps * float(times.abs().max()) if times.numel() else 0.0
-
-
-def are_even(gaps: Tensor, times: Tensor) -> bool:
-    """True for steps of one length up to the share `EVEN` of it, and up to the rounding of the time stamps."""
-    if not gaps.numel():
-        return True
-    step = gaps.median()
-    return float((gaps - step).abs().max()) <= EVEN * float(step) + 2 * rounding(times)
+def _refuse_uneven(name: str, gaps: Tensor) -> NoReturn:
+    """Say what a model that counts steps needs."""
+    raise DataError(
+        f"`data.times` must be evenly spaced, with the same step in all series: {name} counts "
+        f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
+        "with hidden steps between them: `data.on_grid(step)`, or `Sequences.from_dataframe(..., freq=...)` "
+        "with months, business days and days on which clocks change. Or use a model in continuous time: "
+        "`ODE2VAE`, or `KalmanVAE` with `ContinuousDynamics`."
+    )
 
 
 def _over_time(emission: TorchDistribution, data: Sequences, masked: bool) -> TorchDistribution:

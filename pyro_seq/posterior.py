@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_seq._arguments import real_number, require
 from pyro_seq._random import isolated_rng
-from pyro_seq.data import Labels, Sequences, _frames
+from pyro_seq.data import Labels, Sequences, _frames, _pictures
 from pyro_seq.data.calendar import Calendar
 from pyro_seq.errors import DataError, shape_text
 from pyro_seq.model import SequenceModel, is_latent, local_parameters, over_samples
@@ -23,6 +23,7 @@ from pyro_seq.model import SequenceModel, is_latent, local_parameters, over_samp
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,6 +100,33 @@ class Prediction:
         """
         arrays = {"samples": self.samples, "emission_means": self.emission_means}
         return _frames.labelled(arrays, self.times, self.labels, self.calendar)
+
+    def plot(
+        self,
+        data: Sequences | None = None,
+        *,
+        series: Sequence[int | str] | None = None,
+        variables: Sequence[int | str] | None = None,
+    ) -> Figure:
+        """One figure, a row for each series and a column for each variable: median and central 50 and 90 % intervals.
+
+        Args:
+            data: The same series with their observations: dots before the prediction begins, and everywhere where it
+                begins with the data; rings after it, with a shade behind. Pass the truth to see what came.
+            series: Names or numbers; the first three when absent.
+            variables: Names or numbers of entries of the flattened observation; the first four when absent.
+
+        Returns:
+            The figure, which a notebook shows; ``figure.savefig(path)`` keeps it.
+
+        Raises:
+            ShapeError: When `data` have other series or observations.
+            DataError: When a name or a number is unknown.
+
+        Example:
+            >>> forecast(posterior, data, horizon=12).plot(data, variables=["pulse"])  # doctest: +SKIP
+        """
+        return _pictures.plot_prediction(self.samples, self.times, self.labels, self.calendar, data, series, variables)
 
     def _repr_html_(self) -> str:
         return _frames.as_html(self, self._beginning() if self.samples.ndim == 4 else None)

@@ -26,7 +26,9 @@ METHODS: dict[str, Any] = {
     "IWAE": ps.IWAE(num_steps=1, num_particles=2, batch_size=2),
     "MaximumLikelihood": ps.MaximumLikelihood(num_steps=2, batch_size=2, chain_steps=1, inference_steps=1),
     "NUTS": ps.MCMC(ps.NUTS(max_tree_depth=1), num_samples=2, warmup_steps=1),
+    "ChEES": ps.MCMC(ps.ChEES(), num_samples=1, warmup_steps=1, num_chains=2),
     "Langevin": ps.MCMC(ps.Langevin(), num_samples=2, warmup_steps=1),
+    "SGLD": ps.SGLD(num_samples=1, warmup_steps=1, step_size=1e-4, batch_size=2, num_chains=2),
     "Mode": ps.Mode(num_starts=1, num_steps=2),
 }
 MODELS = {name: make.POSTERIORS[name] for name in ("kalman_vae", "srvp", "latent_ode", "recurrent_vae")} | {
@@ -41,10 +43,10 @@ MODELS = {name: make.POSTERIORS[name] for name in ("kalman_vae", "srvp", "latent
     ),
 }
 UNSUITABLE = {  # weights that all series share; no guide
-    "ode2vae": {"IWAE", "MaximumLikelihood", "Langevin"},
+    "ode2vae": {"IWAE", "MaximumLikelihood"},
     "ode2vae_fixed": {"SVI", "NUTS"},
     "ode_lebm": {"SVI", "IWAE"},
-    "structural_series": {"IWAE", "MaximumLikelihood", "Langevin"},
+    "structural_series": {"IWAE", "MaximumLikelihood"},
 }
 PAIRS = [
     (model, method)

@@ -41,12 +41,15 @@ OTHERS = {
     "test_kinds_of_values.py": "emissions of every kind through models, files and verbs",
     "test_make_believe_gpu.py": "every model, method and verb on a device that is only said to be one",
     "test_mirror.py": "the names of the tests",
+    "test_mistakes.py": "what is easily got wrong with tables, from reading to predicting",
+    "test_names.py": "names of columns at every verb",
     "test_new_model.py": "a page of the manual",
     "test_public_api.py": "names of the package",
     "test_readme.py": "the code of the README",
     "test_sizes.py": "sizes of files, classes and functions",
     "test_tutorials.py": "the code of the manual",
     "test_units_of_variables.py": "a unit for each variable through every model",
+    "test_which_model.py": "a page of the manual",
     "test_user_parts.py": "parts of a user's own in every model",
 }
 

@@ -14,6 +14,7 @@ import pyro_seq as ps
 from pyro_seq import _recipes
 from pyro_seq._options import compare, options_of
 from pyro_seq._recipes import rebuildable, rebuilt, recipe, unknown
+from pyro_seq.nn.emission import MeanAndNoise
 from pyro_seq.nn.mean_deviation import MeanDeviationCell
 from pyro_seq.nn.ode_rnn import GaussianHead
 from pyro_seq.nn.recurrent import LSTMTransition
@@ -38,6 +39,7 @@ PARTS = [
     ps.VGG(((4, 4), (8,))).encoder(IMAGE), ps.VGG(((4, 4), (8,)), has_skips=False).decoder(3, IMAGE),
     ps.BernoulliEmission(nn.Linear(2, 2)), ps.PixelEmission(scale=0.3),
     ps.GaussianEmission(initial_scale=0.2, scale_shape=(2,), minimum_scale=0.01),
+    ps.GaussianEmission(MeanAndNoise(nn.Linear(2, 2), nn.Linear(2, 2)), has_state_noise=True),
     ps.StudentTEmission(initial_df=5.0), ps.LogNormalEmission(initial_scale=0.2), ps.PoissonEmission(nn.Linear(2, 2)),
     ps.ContinuousBernoulliEmission(), StandardiseInputs(3),
     ps.ColumnsEmission(

@@ -60,6 +60,19 @@ def test_clinical_records() -> None:
     assert set(drawn[..., 7].unique().tolist()) == {0.0, 1.0} and (drawn[..., 8:].sum(-1) == 1).all()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_mechanistic_field() -> None:
+    names = run_page("docs/tutorials/mechanistic_field.md", num_samples="20", warmup_steps="40")
+    means = names["table"]["mean"]
+    assert means["constants[stiffness]"] == pytest.approx(2.0, rel=0.1)
+    assert means["constants[noise]"] == pytest.approx(0.1, rel=0.3)
+    assert len(names["table"]) == 3 + 4 * 2
+    rivals = names["ps"].evaluate_baselines(names["data"], names["whole"], names["task"])
+    still = {row.name: row.means()["mse"] for row in rivals}["last frame"]
+    assert names["scores"].means()["mse"] < 0.2 * still
+
+
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if page not in QUOTING | ELSEWHERE and "tutorials" not in page and python_blocks(page)],

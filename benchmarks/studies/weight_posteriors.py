@@ -211,7 +211,9 @@ def draw(forecasts: dict[tuple[str, str], Tensor], tests: dict[str, ps.Sequences
             panel.fill_between(times, low, high, color=style.MODEL, alpha=0.3, linewidth=0)
             panel.plot(times, middle, color=style.MODEL, linewidth=1.2)
             panel.plot(times, test.values[0, 1:, 0], ".", color=style.TRUTH, markersize=3)
-            style.tidy(panel, title=f"{name}" if place == "inside" else "", y=f"{place}, radians" if not column else "")
+            is_top = place == "inside"
+            style.tidy(panel, title=name if is_top else "", y=f"{place}, radians" if not column else "")
+            panel.set_xlabel("" if is_top else "time", fontsize=9)
     figure.savefig(out / "weight_posteriors.png", dpi=150)
 
 

@@ -39,7 +39,7 @@ def to_dataframe(data: Sequences) -> pd.DataFrame:
     series, steps = len(data), data.times.shape[-1]
     seen = data.values.masked_fill(~data.entry_mask, float("nan")).flatten(2)
     blocks = {"variables": _padded(seen, steps), "inputs": data.inputs, "static": data.static}
-    keys = {"series": _series(data.labels, series).repeat(steps), "time": _stamps(data.times, data.calendar, series)}
+    keys = {"series": _series(data.labels, series).repeat(steps), "time": stamps(data.times, data.calendar, series)}
     names, columns = list(keys), list(keys.values())
     for axis, block in blocks.items():
         if block is None:
@@ -64,7 +64,7 @@ def long_table(columns: Mapping[str, Tensor], times: Tensor, labels: Labels, cal
     variables = np.array(labels.of("variables", obs), dtype=object)
     keys = {
         "series": _series(labels, series).repeat(steps * len(variables)),
-        "time": _stamps(times, calendar, series).repeat(len(variables)),
+        "time": stamps(times, calendar, series).repeat(len(variables)),
         "variable": np.tile(variables, series * steps),
     }
     return pd.DataFrame(keys | {name: column.detach().cpu().numpy().ravel() for name, column in columns.items()})
@@ -83,12 +83,10 @@ def labelled(arrays: Mapping[str, Tensor], times: Tensor, labels: Labels, calend
     coords: dict[str, Any] = {"series": _series(labels, series)}
     if len(obs) == 1:
         coords["variable"] = labels.of("variables", obs)
-    stamps = _stamps(times, calendar, 1)
-    if calendar is not None and calendar.tz is not None:
-        stamps = stamps.tz_convert("UTC").tz_localize(None)
-    coords["time"] = stamps if times.ndim == 1 else np.arange(steps)
+    dates = naive(stamps(times, calendar, 1))
+    coords["time"] = dates if times.ndim == 1 else np.arange(steps)
     if times.ndim == 2:
-        coords["time_stamp"] = (("series", "time"), stamps.to_numpy().reshape(series, steps))
+        coords["time_stamp"] = (("series", "time"), dates.reshape(series, steps))
     content = {name: (axes, array.detach().cpu().numpy()) for name, array in arrays.items()}
     attrs = {} if calendar is None or calendar.tz is None else {"time_zone": calendar.tz}
     return xr.Dataset(content, coords=coords, attrs=attrs)
@@ -113,7 +111,7 @@ def _series(labels: Labels, num_series: int) -> np.ndarray:
     return np.array(found, dtype=object if isinstance(found[0], str) else np.int64)
 
 
-def _stamps(times: Tensor, calendar: Calendar | None, num_series: int) -> Any:
+def stamps(times: Tensor, calendar: Calendar | None, num_series: int) -> Any:
     """Dates, or numbers where there is no calendar, of all steps of the first series, then of the next."""
     import pandas as pd
 
@@ -125,6 +123,11 @@ def _stamps(times: Tensor, calendar: Calendar | None, num_series: int) -> Any:
         place = torch.where(known, known.cumsum(0) - 1, -1).cpu().numpy()
         found = calendar.dates(flat[known]).take(place, allow_fill=True, fill_value=pd.NaT)
     return found if times.ndim == 2 else found.take(np.tile(np.arange(len(flat)), num_series))
+
+
+def naive(found: Any) -> np.ndarray:
+    """What `stamps` found as an array; dates with a time zone in UTC, for NumPy knows no zones."""
+    return (found.tz_convert("UTC").tz_localize(None) if getattr(found, "tz", None) else found).to_numpy()
 
 
 def _padded(values: Tensor, steps: int) -> Tensor:

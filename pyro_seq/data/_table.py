@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pyro_seq._arguments import described
+from pyro_seq.data._categories import with_entries
 from pyro_seq.data._ragged import from_list
 from pyro_seq.data.calendar import Calendar, as_dates, counted
 from pyro_seq.data.labels import Labels
@@ -33,8 +34,10 @@ def from_dataframe(
 ) -> dict[str, Any]:
     """Make a data set from a long data frame with one row for each series and time.
 
-    Columns are numbers; booleans count as 0 and 1, and categories and texts are refused: `pandas.get_dummies` makes
-    columns of them. Names of columns and series become the `labels` of the data.
+    Columns are numbers; booleans count as 0 and 1. A column of categories becomes one entry for each, ``state=ill`` and
+    ``state=well``, in the order of the categories, as of `one_hot`; texts are refused. Say which categories there are,
+    ``pandas.Categorical(frame["state"], categories=[...])``, and two tables have the same. Names of columns and series
+    become the `labels` of the data.
 
     Rows are sorted; rows of one series that share a time stamp are averaged, each column over its numbers. NaN is
     missing. Series keep the order in which they first appear, ``frame[series].unique()``. Each has its own time stamps,
@@ -89,6 +92,7 @@ def from_dataframe(
         )
     if bool(frame[series].isna().any()):
         raise DataError(f"Column {series!r} (`series`) has no name in row {frame.index[frame[series].isna()][0]!r}.")
+    frame, (observed, exogenous, constant) = with_entries(frame, observed, exogenous, constant)
     codes, found = pd.factorize(frame[series])
     labels = _labels(found, observed, exogenous, constant)
     columns = {position: _numbers(frame, name) for position, name in enumerate([*observed, *exogenous])}
@@ -204,10 +208,11 @@ def _numbers(frame: pd.DataFrame, name: Any) -> np.ndarray:
     import pandas as pd
 
     column = frame[name]
-    if isinstance(column.dtype, pd.CategoricalDtype) or column.dtype == object or pd.api.types.is_string_dtype(column):
+    if column.dtype == object or pd.api.types.is_string_dtype(column):
         raise DataError(
-            f"Column {name!r} must be numeric. Got {column.dtype}, first {column.iloc[0]!r}. Make columns of "
-            "categories by `pandas.get_dummies`; convert texts by `pandas.to_numeric` or `pandas.to_datetime`."
+            f"Column {name!r} must be numeric or of categories. Got {column.dtype}, first {column.iloc[0]!r}. Convert "
+            "texts by `pandas.to_numeric` or `pandas.to_datetime`, those of categories by "
+            f"`pandas.Categorical(frame[{name!r}], categories=[...])`."
         )
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
         raise DataError(

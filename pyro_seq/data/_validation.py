@@ -51,6 +51,8 @@ def _copy(values: Any) -> Tensor:
     if isinstance(values, np.ma.MaskedArray):
         values = np.ma.filled(values.astype(np.float64), np.nan)
     array = np.asarray(values)
+    if array.dtype.kind in "SU":
+        raise TypeError(f"texts, first {array.flat[0]!s}" if array.size else "texts")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=True))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq._arguments import whole_number
-from pyro_seq.data import _frames, _grid, _horizon, _npz, _parts, _ragged, _table
+from pyro_seq.data import _columns, _frames, _grid, _horizon, _npz, _parts, _ragged, _table
 from pyro_seq.data import _validation as check
 from pyro_seq.data._selection import series_selector, step_selector
 from pyro_seq.data.calendar import Calendar
@@ -271,6 +271,7 @@ class Sequences:
         return windows._with(labels=self.labels.of_series(series), **place)
 
     split = _parts.split
+    select = _columns.select
     on_grid = _grid.on_grid
     with_static_as_inputs = _horizon.with_static_as_inputs
 

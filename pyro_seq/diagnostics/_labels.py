@@ -9,11 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from pyro_seq.data import Sequences
+from pyro_seq.data._frames import naive, stamps
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.model import SequenceModel
 
 _OBS_AXES = {1: ("obs",), 2: ("row", "column"), 3: ("channel", "row", "column")}
 _OWN_AXES = ("chain", "draw", "series")
+_NAMED = {"obs": "variables", "input": "inputs"}
 
 
 class Labelled(NamedTuple):
@@ -97,8 +99,10 @@ class Labels:
         elif axis == "series":
             named = self._data.labels.series
             labels = as_array(self._data.index) if named is None else list(named)
-        elif axis == "obs" and self._data.labels.variables is not None:
-            labels = list(self._data.labels.variables)
+        elif axis in _NAMED and (names := getattr(self._data.labels, _NAMED[axis])) is not None:
+            labels = list(names)
+        elif axis == "input_time" and self._data.times.ndim == 1:
+            labels = self._stamps(slice(None))
         elif axis == "time" and (times := self._times(is_future)).ndim == 1:
             labels = times
         else:
@@ -110,7 +114,12 @@ class Labels:
 
     def _times(self, is_future: bool) -> np.ndarray:
         steps = slice(self._data.num_steps, None) if is_future else slice(self._data.num_steps)
-        return self._data.times[..., steps].cpu().numpy()
+        return self._stamps(steps)
+
+    def _stamps(self, steps: slice) -> np.ndarray:
+        """Time stamps, or dates, in UTC where they have a time zone, which xarray does not know."""
+        times = self._data.times[..., steps]
+        return naive(stamps(times, self._data.calendar, 1)).reshape(times.shape)
 
 
 def as_array(values: Any) -> np.ndarray:

@@ -60,8 +60,9 @@ def to_arviz(
     constant_data         inputs over all times, and `probes`
     ====================  ==========================================================================================
 
-    All groups come from the same draws of the latents. Arrays are stored in single precision, time stamps in double;
-    where each series has its own, axis `time` counts steps and the coordinate ``time_stamp`` (series, time) holds them.
+    All groups come from the same draws of the latents. Variables, inputs and series have the labels of the data, times
+    are dates, in UTC, where the data have dates. Arrays are stored in single precision, time stamps in double; where
+    each series has its own, axis `time` counts steps and the coordinate ``time_stamp`` (series, time) holds them.
 
     **What the draws allow.** A guide gives independent draws: one chain, for which R-hat and effective sample sizes say
     nothing at all about the quality of the fit. Judge it by `calibration_curve` on held-out steps, by `guide_ranks`,

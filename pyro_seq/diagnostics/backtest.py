@@ -62,7 +62,8 @@ class Backtest:
 
         Args:
             by: What is not averaged over: ``"horizon"``, the number of steps ahead, ``"cutoff"``, ``"entry"`` (of the
-                flattened observation), several of them, or ``()`` for one row a predictor.
+                flattened observation, under the names of the variables), several of them, or ``()`` for one row a
+                predictor.
 
         Raises:
             DataError: When `by` names something else.
@@ -70,7 +71,7 @@ class Backtest:
         labels = {
             "cutoff": self.cutoffs,
             "horizon": range(1, self.horizon + 1),
-            "entry": range(self.data.values[0, 0].numel()),
+            "entry": self.data.labels.variables or range(self.data.values[0, 0].numel()),
         }
         return table(self.tallies, labels, by)
 

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from pyro_seq._nonfinite import passing_nonfinite
 from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError, UnsupportedError
+from pyro_seq.errors import DataError, NumericalError, UnsupportedError
 from pyro_seq.infer.continuable import require_continuable
 from pyro_seq.model import SequenceModel, is_latent, is_local
+
+_NUM_TRIES = 20  # draws of the prior
 
 
 class ChainRun(NamedTuple):
@@ -58,8 +60,7 @@ class Chains(NamedTuple):
 
 def latent_sites(model: SequenceModel, data: Sequences) -> dict[str, dict]:
     """The latent sites of a trace of the model, by name; all must be continuous, and ``x`` one that verbs can use."""
-    with pyro.validation_enabled(False), passing_nonfinite():  # only names and shapes are read, wherever the draw lies
-        trace = poutine.trace(model.model).get_trace(data)
+    trace = _prior_trace(model, data)
     require_continuable(trace)
     sites = {}
     for name, site in trace.nodes.items():
@@ -74,6 +75,22 @@ def latent_sites(model: SequenceModel, data: Sequences) -> dict[str, dict]:
     if not sites:
         raise UnsupportedError(f"{type(model).__name__} has no latent sites, so there is nothing to sample.")
     return sites
+
+
+def _prior_trace(model: SequenceModel, data: Sequences) -> poutine.Trace:
+    """The model at a draw of its prior, of which only names and shapes are read, wherever it lies."""
+    for attempt in range(1, _NUM_TRIES + 1):
+        try:
+            with pyro.validation_enabled(False), passing_nonfinite():
+                return poutine.trace(model.model).get_trace(data)
+        except NumericalError as error:
+            if attempt == _NUM_TRIES:
+                raise NumericalError(
+                    f"{type(model).__name__} broke down at each of {_NUM_TRIES} draws of its prior, by which chains "
+                    "learn what latents there are. Narrow the prior, such as `BayesianMLP(..., prior_scale=0.3)`, or "
+                    f"take a solver of fixed steps, `RK4(step_size=...)`. At the last one: {error}"
+                ) from error
+    raise AssertionError("one of the draws returns or raises")
 
 
 def require_whole(data: Sequences, method: str) -> None:

@@ -9,7 +9,8 @@ from pyro_seq._arguments import require, seed_number
 from pyro_seq._process import one_at_a_time
 from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences, SequenceSource
-from pyro_seq.door import require_data, require_type
+from pyro_seq.data._columns import require_same_names
+from pyro_seq.door import require_data, require_type, warn_of_unseen
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.infer.measured import measure, measuring_parts
 from pyro_seq.model import SequenceModel
@@ -81,12 +82,16 @@ def fit(
     require(isinstance(readapt, bool), "readapt", "True or False", readapt)
     seed = seed_number(seed)
     _check(model, method, data, "data", readapt)
+    if isinstance(data, Sequences):
+        warn_of_unseen(data)
     if validation is not None:
         _check(model, method, validation, "validation", readapt)
         if validation.obs_shape != data.obs_shape:
             raise ShapeError(
                 f"`validation` must have observations like `data`, {data.obs_shape}. Got {validation.obs_shape}."
             )
+        if isinstance(data, Sequences) and isinstance(validation, Sequences):
+            require_same_names(validation.labels, data.labels, "validation", "data.labels")
     with isolated_rng(seed):
         if readapt:
             model.take_units(data if isinstance(data, Sequences) else data.preview(), again=True)

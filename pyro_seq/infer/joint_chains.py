@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any
 
 import pyro
@@ -17,8 +18,10 @@ from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import NumericalError
 from pyro_seq.infer.chains import ChainRun, Chains, global_names, latent_sites, warn_of_interrupt
-from pyro_seq.infer.starts import KnownMassMatrix, strategies, variances
+from pyro_seq.infer.starts import KnownMassMatrix, no_start, strategies, variances
 from pyro_seq.model import SequenceModel
+
+_NUM_TRIES = 5  # draws of the prior, at each start
 
 # a path that runs to where a model breaks down is rejected, as Pyro does for singular matrices
 register_exception_handler("pyro_seq", lambda error: isinstance(error, NumericalError), warn_on_overwrite=False)
@@ -53,7 +56,7 @@ def _joint_chain(
     chain: int,
 ) -> tuple[_Monitor, bool]:
     """One chain, from the first start that has a finite density, and whether someone interrupted it."""
-    for strategy in strategies(plan.start, chain, plan.num_chains):
+    for strategy, attempt in product(strategies(plan.start, chain, plan.num_chains), range(_NUM_TRIES)):
         kernel = build(model, init_strategy=strategy)
         if plan.start is not None:
             kernel.mass_matrix_adapter = KnownMassMatrix(variances(plan.start, sites))
@@ -66,8 +69,10 @@ def _joint_chain(
             hook_fn=monitor,
         )
         try:
-            with isolated_rng(plan.seed, chain), passing_nonfinite():
+            with isolated_rng(plan.seed, chain, *range(attempt)), passing_nonfinite():
                 run.run(data)
+        except NumericalError:  # Pyro runs the model at a draw of the prior first, and another one may do
+            continue
         except ValueError as error:
             if "initial params" not in str(error):
                 raise
@@ -75,10 +80,7 @@ def _joint_chain(
             return monitor, True
         else:
             return monitor, False
-    raise NumericalError(
-        f"No starting point with a finite density was found for chain {chain}. Start where a fit is, `MCMC(..., "
-        "start=fit(model, data, SVI(...)))`, or check the scale of the data and of the noise."
-    )
+    raise no_start(chain, has_fit=plan.start is not None)
 
 
 class _Monitor:

@@ -17,12 +17,14 @@ from pyro_seq._random import isolated_rng, mixed_seed
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, NumericalError
 from pyro_seq.infer.chains import ChainRun, Chains, warn_of_interrupt
+from pyro_seq.infer.joint_target import AllSeries, langevin_target
 from pyro_seq.infer.langevin_kernel import LangevinKernel
 from pyro_seq.infer.series_target import SeriesTarget
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops._langevin_adaptation import Adaptation, natural_step
 from pyro_seq.ops.langevin import MALA, LangevinDiagnostics, LangevinState, Sampler, initial_state, step
 
+Target = SeriesTarget | AllSeries
 STARTS = ("normal", "prior", "guide")
 _STARTS, _NOISE = 0, 1  # streams of random numbers
 _NUM_TRIES = 20  # starts drawn anew where the density is not finite
@@ -37,8 +39,8 @@ class Langevin:
     r"""Langevin chains of each series' own latents: (chain, series) independent targets, all moved at once.
 
     A step costs one gradient of the whole batch, and each target has a step size of its own, so that thousands of
-    series cost little more time than the slowest one. That needs models without latents that all series share; those
-    are for `NUTS`, which moves all latents jointly.
+    series cost little more time than the slowest one. Latents that all series share tie them together: each chain then
+    moves all latents jointly by one step size, and figures are (chain, draw). `ChEES` takes longer paths there.
 
     With its own random numbers for each series, drawn from the seed and ``data.index``, a series gets the draws that it
     would get alone. A chain that leaves the finite numbers stops where it is, or rejects the step under MALA, and is
@@ -95,9 +97,9 @@ class Langevin:
             raise DataError(
                 f"Chains start either at a fit or by `Langevin(start={self.start!r})`. Got both. Leave one out."
             )
-        target = SeriesTarget(model, data, num_shared=plan.num_chains if plan.draws_shared else 0)
+        target = langevin_target(model, data, plan.num_chains if plan.draws_shared else 0)
         state = self._started(target, plan)
-        noise = _Noise(data, state.value, plan.seed)
+        noise = _Noise(target.index, state.value, plan.seed)
         state = self._warmed_up(target, state, noise, plan)
         rows: list[tuple[Tensor, ...]] = []
         try:
@@ -117,19 +119,21 @@ class Langevin:
         stats["is_frozen"] = state.is_frozen[:, None].expand(-1, len(rows), -1).clone()
         _report(stats["acceptance_rate"].mean(1), state, _LOW_ACCEPTANCE - _ACCEPTANCE_NOISE / len(rows) ** 0.5)
         shared = {name: value.expand(-1, len(rows), -1) for name, value in target.shared.items()}
-        return Chains(sites | shared, frozenset(shared), stats)
+        if isinstance(target, AllSeries):
+            stats = {name: figures.squeeze(-1) for name, figures in stats.items()}
+        return Chains(sites | shared, target.global_sites, stats)
 
-    def drawn(self, target: SeriesTarget, num_chains: int) -> Tensor:
+    def drawn(self, target: Target, num_chains: int) -> Tensor:
         """Starts (chain, series, entry) from prior or guide, with the global random state."""
         return target.draw(num_chains, from_guide=self.start == "guide", num_candidates=self.num_candidates)
 
-    def _warmed_up(self, target: SeriesTarget, state: LangevinState, noise: _Noise, plan: ChainRun) -> LangevinState:
+    def _warmed_up(self, target: Target, state: LangevinState, noise: _Noise, plan: ChainRun) -> LangevinState:
         warm_up = Adaptation(state, self.sampler, plan.warmup_steps, has_scale=self.has_scale)
         for _ in _counted(plan.warmup_steps, "warm-up", plan):
             state = warm_up.update(step(target, state, self.sampler, *noise.draw()))
         return state
 
-    def _started(self, target: SeriesTarget, plan: ChainRun) -> LangevinState:
+    def _started(self, target: Target, plan: ChainRun) -> LangevinState:
         """Starts with finite energies and gradients, drawn again where they are not."""
         first, scale = self._first_steps(target, plan)
         state = initial_state(target, self._starts(target, plan, 0), first, scale=scale)
@@ -145,14 +149,14 @@ class Langevin:
             )
         return state
 
-    def _first_steps(self, target: SeriesTarget, plan: ChainRun) -> tuple[float, Tensor | None]:
+    def _first_steps(self, target: Target, plan: ChainRun) -> tuple[float, Tensor | None]:
         """Length of the first step, and in which unit: where a fit is known and lengths adapt, by its spread."""
         if plan.start is None or not self.has_scale or self.sampler.target_accept is None:
             return self.sampler.step_size, None
         spread = target.join(plan.start).std(0)
         return natural_step(target.num_entries), torch.where(spread.isfinite() & (spread > 0), spread, 1.0)
 
-    def _starts(self, target: SeriesTarget, plan: ChainRun, attempt: int) -> Tensor:
+    def _starts(self, target: Target, plan: ChainRun, attempt: int) -> Tensor:
         """Vectors (chain, series, entry) to start from."""
         if plan.start is not None:
             vectors = target.join(plan.start)
@@ -168,7 +172,7 @@ class Langevin:
         if self.start == "normal":
             values = target.data.values
             shape = (plan.num_chains, target.num_entries)
-            sources = _generators(target.data, plan.seed, _STARTS, attempt)
+            sources = _generators(target.index, plan.seed, _STARTS, attempt)
             noise = [torch.randn(shape, dtype=values.dtype, generator=source) for source in sources]
             return torch.stack(noise, 1).to(values.device)
         with isolated_rng(plan.seed, _STARTS, attempt):
@@ -178,8 +182,8 @@ class Langevin:
 class _Noise:
     """Random numbers of each series from a generator of its own, many steps at a time."""
 
-    def __init__(self, data: Sequences, value: Tensor, seed: int) -> None:
-        self.sources = _generators(data, seed, _NOISE)
+    def __init__(self, index: Tensor, value: Tensor, seed: int) -> None:
+        self.sources = _generators(index, seed, _NOISE)
         self.value = value
         self.shape = (value.shape[0], *value.shape[2:])
         self.size = max(1, _BLOCK // max(1, torch.Size(self.shape).numel()))  # must not depend on the other series
@@ -196,9 +200,9 @@ class _Noise:
         return self.block.pop()
 
 
-def _generators(data: Sequences, seed: int, *stream: int) -> list[torch.Generator]:
+def _generators(index: Tensor, seed: int, *stream: int) -> list[torch.Generator]:
     """One for each series, by its place in the data set."""
-    return [torch.Generator().manual_seed(mixed_seed(seed, *stream, index)) for index in data.index.tolist()]
+    return [torch.Generator().manual_seed(mixed_seed(seed, *stream, place)) for place in index.tolist()]
 
 
 def _counted(num_steps: int, stage: str, plan: ChainRun) -> Any:

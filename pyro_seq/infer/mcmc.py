@@ -109,11 +109,11 @@ class MCMC:
     """Sample all latents, global ones included, given the model's parameters as they are.
 
     Exact up to Monte Carlo error, and without a guide; but it runs on the whole data set, says nothing about other
-    series, and does not train: networks keep the weights they have. `NUTS` and `HMC` move all latents jointly, one
-    chain after another; `Langevin` runs chains of every series' own latents, all at once.
+    series, and does not train: networks keep the weights they have. `ChEES` moves all latents jointly, all chains at
+    once; `NUTS` and `HMC` do so one chain after another; `Langevin` runs chains of every series' own latents at once.
 
     Args:
-        kernel: `NUTS`, `HMC` or `Langevin` with its options.
+        kernel: `ChEES`, `NUTS`, `HMC` or `Langevin` with its options.
         num_samples: Draws kept from each chain.
         warmup_steps: Steps of adaptation before, which are dropped.
         num_chains: Independent chains, from different starts; two or more let convergence be judged.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -24,10 +24,14 @@ from pyro_seq.model import SequenceModel, is_local, local_log_prob, local_parame
 
 
 @contextmanager
-def _lenient() -> Iterator[None]:
+def lenient() -> Iterator[None]:
     """Run a model on latents that may be far out, without a complaint for all where one leaves the finite numbers."""
     with local_parameters(), pyro.validation_enabled(False), passing_nonfinite():
         yield
+
+
+class SharedLatents(UnsupportedError):
+    """Series share latents that nobody draws for them."""
 
 
 class _Site(NamedTuple):
@@ -65,12 +69,12 @@ class SeriesTarget:
 
     def __init__(self, model: SequenceModel, data: Sequences, *, num_shared: int = 0) -> None:
         self.model = model
-        with torch.no_grad(), isolated_rng(0), _lenient():
+        with torch.no_grad(), isolated_rng(0), lenient():
             self.data = model.prepare(data)
             sites = latent_sites(model, self.data)
         shared = sorted(global_names(sites))
         if shared and not (num_shared and model.has_guide):
-            raise UnsupportedError(
+            raise SharedLatents(
                 f"Langevin chains are run for each series apart, but {type(model).__name__} has latents that all "
                 f"series share: {shared}. These have no posterior of a single series: use `MCMC(NUTS(), ...)`, which "
                 "moves all latents together, replace them by parameters, or fit by `SVI` and `refine` the rest."
@@ -83,23 +87,33 @@ class SeriesTarget:
             self._sites[name] = _Site(transform, transform.inverse_shape(event), event)
         self.num_entries = sum(site.real_shape.numel() for site in self._sites.values())
 
+    @property
+    def index(self) -> Tensor:
+        """Places of the series in their data set."""
+        return self.data.index
+
+    @property
+    def global_sites(self) -> frozenset[str]:
+        """Names of the sites that all series share."""
+        return frozenset(self.shared)
+
     def on(self, data: Sequences) -> SeriesTarget:
         """The same latents given other data of as many steps, without a look at the model's sites."""
         target = copy.copy(self)
-        with torch.no_grad(), _lenient():
+        with torch.no_grad(), lenient():
             target.data = self.model.prepare(data)
         return target
 
     def __call__(self, vector: Tensor) -> Tensor:
         """Energies (..., series) of vectors (..., series, entry)."""
         values, log_det = self.split(vector)
-        with unnormalised(), _lenient():
+        with unnormalised(), lenient():
             return -(series_log_prob(self.model, self.data, values | self.shared) + log_det)
 
     def emission(self, vector: Tensor) -> Distribution:
         """Distribution of the observations given vectors (..., series, entry), time in its event."""
         values, _ = self.split(vector)
-        with unnormalised(), _lenient():
+        with unnormalised(), lenient():
             trace = poutine.trace(poutine.condition(self.model.model, data=values | self.shared)).get_trace(self.data)
         return trace.nodes["x"]["fn"]
 
@@ -138,20 +152,11 @@ class SeriesTarget:
         With several candidates each vector is one of so many draws, z, picked with a probability in proportion to
         :math:`p(x_i, z) / q(z)`: sampling importance resampling (Rubin, 1988).
         """
-        best, density = self._proposed(num_chains, from_guide)
-        if num_candidates == 1:
-            return best
-        highest = self._perturbed_weight(best, density)
-        for _ in range(num_candidates - 1):
-            vector, density = self._proposed(num_chains, from_guide)
-            weight = self._perturbed_weight(vector, density)
-            best = torch.where((weight > highest)[..., None], vector, best)
-            highest = torch.maximum(weight, highest)
-        return best
+        return picked(lambda: self._proposed(num_chains, from_guide), self._weight, num_candidates)
 
     def _drawn_by_guide(self, names: list[str], num_draws: int) -> dict[str, Tensor]:
         """One draw for each chain of the latents that all series share, (chain, 1, event)."""
-        with torch.no_grad(), _lenient():
+        with torch.no_grad(), lenient():
             trace = poutine.trace(over_samples(self.model.guide, num_draws)).get_trace(self.data)
         return {name: trace.nodes[name]["value"] for name in names}
 
@@ -159,8 +164,8 @@ class SeriesTarget:
     def _proposed(self, num_chains: int, from_guide: bool) -> tuple[Tensor, Tensor]:
         """Drawn vectors (chain, series, entry) and the log densities of their sites."""
         method = poutine.condition(self.model.guide if from_guide else self.model.model, data=self.shared)
-        method = poutine.block(method, hide_fn=_is_observed)
-        with unnormalised(), _lenient():
+        method = poutine.block(method, hide_fn=is_observed)
+        with unnormalised(), lenient():
             trace = poutine.trace(over_samples(method, num_chains)).get_trace(self.data)
             density = torch.as_tensor(local_log_prob(trace))
         values = {
@@ -171,12 +176,33 @@ class SeriesTarget:
         return self.join(values).detach().clone(), density
 
     @torch.no_grad()
-    def _perturbed_weight(self, vector: Tensor, density: Tensor) -> Tensor:
-        """Log importance weights plus Gumbel noise: the largest of several belongs to a draw by the weights."""
-        _, log_det = self.split(vector)
-        noise = -torch.empty_like(log_det).exponential_().log()
-        return (-self(vector) - log_det - density + noise).nan_to_num(nan=-torch.inf)
+    def _weight(self, vector: Tensor, density: Tensor) -> Tensor:
+        """Log importance weights of drawn vectors."""
+        return -self(vector) - self.split(vector)[1] - density
 
 
-def _is_observed(site: dict) -> bool:
+def picked(
+    propose: Callable[[], tuple[Tensor, Tensor]], weigh: Callable[[Tensor, Tensor], Tensor], num_candidates: int
+) -> Tensor:
+    """Vectors picked among so many proposals, each with its density, by their log importance weights."""
+    best, density = propose()
+    if num_candidates == 1:
+        return best
+    highest = _perturbed(weigh(best, density))
+    for _ in range(num_candidates - 1):
+        vector, density = propose()
+        weight = _perturbed(weigh(vector, density))
+        best = torch.where((weight > highest)[..., None], vector, best)
+        highest = torch.maximum(weight, highest)
+    return best
+
+
+def _perturbed(weight: Tensor) -> Tensor:
+    """Log weights plus Gumbel noise: the largest of several belongs to a draw by the weights."""
+    noise = -torch.empty_like(weight).exponential_().log()
+    return (weight + noise).nan_to_num(nan=-torch.inf)
+
+
+def is_observed(site: dict) -> bool:
+    """Whether a message of Pyro belongs to an observation."""
     return site.get("is_observed", False)

@@ -11,13 +11,20 @@ from pyro.infer.mcmc.adaptation import BlockMassMatrix
 from torch import Tensor
 from torch.distributions import biject_to
 
+from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences
-from pyro_seq.errors import DataError
+from pyro_seq.errors import DataError, NumericalError
+from pyro_seq.infer.chains import ChainRun
+from pyro_seq.infer.joint_target import JointTarget
+from pyro_seq.ops._langevin_state import all_finite
+from pyro_seq.ops.hamiltonian import HamiltonianState, hamiltonian_state
 from pyro_seq.posterior import Posterior
 
 _NUM_DRAWS = 100  # of a fit, for the spread
 _RADII = (2.0, 0.5, 0.1)  # of the cubes around 0 that starts are drawn from; the first is Pyro's and Stan's
 _NUM_TRIES = 3  # draws of a fit, for each chain
+_NUM_CUBES = 20  # draws from each cube
+_STARTS = 0  # stream of random numbers
 
 Strategy = Callable[[dict], Tensor]
 
@@ -90,3 +97,49 @@ class KnownMassMatrix(BlockMassMatrix):
             names: diagonal if len(mass_matrix_shape[names]) == 1 else diagonal.diag()
             for names, diagonal in diagonals.items()
         }
+
+
+def joint_starts(target: JointTarget, plan: ChainRun) -> HamiltonianState:
+    """Starts of all chains, drawn again, nearer to 0 or by other draws of the fit, where one has no density.
+
+    Raises:
+        NumericalError: When a chain finds none.
+    """
+    state = hamiltonian_state(target, _places(target, plan, 0))
+    for attempt in range(1, _NUM_TRIES if plan.start else _NUM_CUBES * len(_RADII)):
+        is_open = ~all_finite(state.energy, state.gradient)
+        if not bool(is_open.any()):
+            return state
+        vectors = torch.where(is_open[:, None], _places(target, plan, attempt), state.value)
+        state = hamiltonian_state(target, vectors)
+    is_open = ~all_finite(state.energy, state.gradient)
+    if bool(is_open.any()):
+        raise no_start(int(is_open.nonzero()[0]), has_fit=plan.start is not None)
+    return state
+
+
+def _places(target: JointTarget, plan: ChainRun, attempt: int) -> Tensor:
+    """Vectors (chain, entry) to try."""
+    if plan.start is not None:
+        chosen = torch.arange(plan.num_chains) + attempt * plan.num_chains
+        return target.join({name: draws[chosen] for name, draws in plan.start.items()})
+    like = target.data.values
+    generator = torch.Generator().manual_seed(mixed_seed(plan.seed, _STARTS, attempt))
+    cube = 2 * torch.rand(plan.num_chains, target.num_entries, dtype=like.dtype, generator=generator) - 1
+    return _RADII[attempt // _NUM_CUBES] * cube.to(like.device)
+
+
+def no_start(chain: int, *, has_fit: bool) -> NumericalError:
+    """The error of a chain that found no place to begin."""
+    tried, remedy = (
+        (f"{_NUM_TRIES} draws of `start`", "Fit for longer, so that its draws lie where the density is finite")
+        if has_fit
+        else (
+            "draws from cubes around 0",
+            "Start where a fit is, `MCMC(..., start=fit(model, data, SVI(...)))`",
+        )
+    )
+    return NumericalError(
+        f"No starting point with a finite density was found for chain {chain}, among {tried}. {remedy}, or check the "
+        "scale of the data and of the noise."
+    )

@@ -15,9 +15,9 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.factors_given_series import FactorsGivenSeries
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.distributions.ornstein_uhlenbeck import OrnsteinUhlenbeck
-from pyro_seq.errors import ShapeError, UnsupportedError
+from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.model import SequenceModel
-from pyro_seq.nn.emission import GaussianEmission
+from pyro_seq.nn.emission import Emission, GaussianEmission
 from pyro_seq.nn.known_inputs import require_inputs
 from pyro_seq.nn.student_t import StudentTEmission
 from pyro_seq.nn.units import StandardiseInputs
@@ -108,12 +108,7 @@ class DynamicFactors(SequenceModel):
         self.log_timescales = nn.Parameter(start)
         self.input_dim = whole_number(input_dim, "input_dim", 0)
         self.input_units = StandardiseInputs(self.input_dim) if input_dim else None
-        require(
-            emission is None or isinstance(emission, GaussianEmission | StudentTEmission),
-            "emission",
-            "`GaussianEmission()` or `StudentTEmission()`",
-            emission,
-        )
+        _require_normal(emission)
         self.emission = GaussianEmission() if emission is None else emission
         if self.emission.decoder is None:
             self.emission.decoder = _loadings(num_factors, input_dim, obs_shape[0])
@@ -244,6 +239,18 @@ class DynamicFactors(SequenceModel):
     def _correlation(self, data: Sequences) -> Tensor:
         """Correlation of each step with the one before, (time, factor) or (series, time, factor)."""
         return torch.exp(-self.model_gaps(data)[..., None] / self.timescales)
+
+
+def _require_normal(emission: Emission | None) -> None:
+    """Refuse what the exact guide cannot read, and say which models can."""
+    is_even = not getattr(emission, "has_state_noise", False)
+    if emission is not None and not (isinstance(emission, GaussianEmission | StudentTEmission) and is_even):
+        came = type(emission).__name__ if is_even else "GaussianEmission(has_state_noise=True)"
+        raise DataError(
+            f"`emission` must be `GaussianEmission()` or `StudentTEmission()`, noise under which the posterior of the "
+            f"factors has a closed form. Got {came}. Use `KalmanVAE(obs_shape, emission=...)`, or in continuous time "
+            "`ODELEBM` or `ODE2VAE`, which take any emission; or model counts and positive values by their logarithms."
+        )
 
 
 def _loadings(num_factors: int, input_dim: int, num_variables: int) -> nn.Linear:

@@ -20,8 +20,9 @@ from pyro_seq.model import SequenceModel
 from pyro_seq.nn.continuous_mixture import ContinuousDynamics
 from pyro_seq.nn.emission import Emission
 from pyro_seq.nn.frame import FrameEncoder, frame_emission, frame_encoder
-from pyro_seq.nn.known_inputs import require_inputs
+from pyro_seq.nn.known_inputs import KnownInputs
 from pyro_seq.nn.mixture import MixedDynamics
+from pyro_seq.nn.saved_state import shape_by_data
 
 
 @rebuildable
@@ -42,8 +43,8 @@ class KalmanVAE(SequenceModel):
         codes in gaps           ~ smoother given the seen codes
         states | codes          ~ smoother, exact
 
-    Symbols of the paper: a_t is `codes`, z_t `states`, u_t ``data.inputs``, alpha_t the weights, gamma_t `dynamics`,
-    K its `num_modes`.
+    Symbols of the paper: a_t is `codes`, z_t `states`, u_t ``data.inputs`` in units of the training data, alpha_t
+    the weights, gamma_t `dynamics`, K its `num_modes`.
 
     The states are integrated out by the Kalman filter: the bound has no draw of a state in it,
 
@@ -114,6 +115,9 @@ class KalmanVAE(SequenceModel):
                 "encoder. Leave them out there and pass `input_dim=`."
             )
         self.has_states = has_states
+        self.known = KnownInputs(dynamics=self.dynamics)
+        if self.known.units is not None:
+            shape_by_data(self.known.units.units, centre=0.0, unit=1.0)  # earlier files read inputs as they were
 
     @property
     def has_even_times(self) -> bool:  # type: ignore[override]
@@ -184,17 +188,13 @@ class KalmanVAE(SequenceModel):
         future = {"states_future": states[..., steps:, :]} if "codes_future" in latents else {}
         return {"states": states[..., :steps, :], **future}
 
-    def check(self, data: Sequences) -> None:
-        """Refuse other observation shapes or inputs, data without a step, and uneven times where steps are counted."""
-        super().check(data)
-        require_inputs(data, self.dynamics.input_dim, "dynamics")
-
     def _inputs(self, data: Sequences) -> Tensor | None:
-        """What the dynamics read beside codes: the inputs of the data, and in continuous time the gaps, last."""
+        """What the dynamics read beside codes: standardised inputs, and in continuous time the gaps, last."""
+        inputs = self.known(data)
         if self.has_even_times:
-            return data.inputs
+            return inputs
         gaps = self.model_gaps(data)[..., None]
-        return gaps if data.inputs is None else torch.cat([data.inputs, gaps.expand(*data.inputs.shape[:-1], 1)], -1)
+        return gaps if inputs is None else torch.cat([inputs, gaps.expand(*inputs.shape[:-1], 1)], -1)
 
     def _codes_and_states(self, prior: MixedLinearGaussian, data: Sequences) -> Tensor:
         """Sample codes and states as two sites each; the states' density contains that of the codes."""

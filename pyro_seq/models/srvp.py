@@ -17,7 +17,7 @@ from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.residual_chain import ResidualChain
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
-from pyro_seq.model import EVEN, SequenceModel, rounding
+from pyro_seq.model import SequenceModel
 from pyro_seq.nn._frame_grid import frame_length, frame_position, require_frame_grid
 from pyro_seq.nn.chain_encoder import ChainEncoder
 from pyro_seq.nn.content import Content, last_frames, random_frames
@@ -29,6 +29,7 @@ from pyro_seq.nn.informed import informed
 from pyro_seq.nn.initial_prior import InitialPrior, StandardNormal
 from pyro_seq.nn.known_inputs import KnownInputs
 from pyro_seq.nn.transition import NoisePrior, ResidualTransition, Transition
+from pyro_seq.ops._time_unit import EVEN, rounding
 from pyro_seq.posterior import prediction_context
 
 _DECODED = 32  # frames decoded at a time when predicting: what the cache of a core holds

@@ -15,7 +15,7 @@ from pyro_seq._arguments import is_positive, require
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
-from pyro_seq.model import EVEN, SequenceModel, rounding
+from pyro_seq.model import SequenceModel
 from pyro_seq.nn.components.assembly import Grid, assemble, contributions
 from pyro_seq.nn.components.component import Component, Structure
 from pyro_seq.nn.components.noise import GaussianNoise, Noise, StudentTNoise
@@ -26,6 +26,7 @@ from pyro_seq.nn.components.table import ParameterTable
 from pyro_seq.nn.encoder import SeriesEncoder
 from pyro_seq.nn.informed import sight
 from pyro_seq.nn.variogram import VariogramEncoder
+from pyro_seq.ops._time_unit import EVEN, rounding
 from pyro_seq.ops.kalman import LinearGaussianParameters
 
 

@@ -101,6 +101,11 @@ def _checked(pair: tuple[Sequence[int] | slice, Emission]) -> tuple[tuple[int, .
             f"`parts` must have noise of their own. Got {emission!r}, whose noise is measured on whole images. Use "
             "`ContinuousBernoulliEmission` for shares in [0, 1]."
         )
+    if getattr(emission, "has_state_noise", False):
+        raise DataError(
+            f"`parts` must read one number for each column. Got {emission!r}, whose noise is decoded beside its mean. "
+            "Leave out `has_state_noise`."
+        )
     if emission.decoder is not None:
         raise DataError(
             f"`parts` must not bring decoders, for one writes what all of them read. Got {emission!r}. Pass it as "

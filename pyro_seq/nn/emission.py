@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pyro.distributions as dist
@@ -17,6 +18,8 @@ from pyro_seq.distributions.standardised_normal import StandardisedNormal
 from pyro_seq.errors import DataError
 from pyro_seq.nn.saved_state import shape_by_data, take_shape
 from pyro_seq.nn.units import Standardise
+
+_REACH = 4.0  # of the logarithm of a noise that depends on the state
 
 
 class Emission(nn.Module):
@@ -50,6 +53,10 @@ class Emission(nn.Module):
     def input_dim(self) -> int:
         """Size of the inputs that the decoder reads after the position: those of an `InputDecoder`."""
         return getattr(self.decoder, "input_dim", 0)
+
+    def heads(self, make: Callable[[], nn.Module]) -> nn.Module:
+        """The decoder that a model gives this emission, of what makes the model's default one: as it is, or several."""
+        return make()
 
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
         r"""Distribution of observations, batch shape (..., \*obs), given what the decoder wrote, (..., \*decoded)."""
@@ -159,6 +166,29 @@ class _Pixels(dist.Normal):
 
 
 @rebuildable
+class MeanAndNoise(nn.Module):
+    r"""Two decoders of one position: standardised means, and how much larger the logarithm of the noise is.
+
+    Args:
+        mean: Maps positions (batch, dim) to standardised means (batch, \*obs).
+        noise: Maps them to h, alike.
+    """
+
+    def __init__(self, mean: nn.Module, noise: nn.Module) -> None:
+        super().__init__()
+        self.mean, self.noise = mean, noise
+
+    @property
+    def has_skips(self) -> bool:
+        """Whether the decoders take maps of a frame."""
+        return bool(getattr(self.mean, "has_skips", False))
+
+    def forward(self, position: Tensor, *maps: Any) -> Tensor:
+        r"""Both side by side, (batch, \*obs, 2)."""
+        return torch.stack([self.mean(position, *maps), self.noise(position, *maps)], -1)
+
+
+@rebuildable
 class GaussianEmission(Emission):
     r"""Real values with Gaussian noise of learned scale, each variable in its own unit.
 
@@ -170,6 +200,15 @@ class GaussianEmission(Emission):
     hardly varies is modelled as closely, relative to its own deviation, as what varies much. Where all entries are of
     one kind with the same noise, such as coordinates of markers, ``units=Standardise(())`` makes them one variable.
 
+    With `has_state_noise` the noise depends on the state, as where what is large also varies more, or where it is calm
+    and rough by turns: a second decoder, like the first, writes h, and
+
+    .. math::
+        \sigma(s) = \sigma_0 \, e^{4 \tanh(h(s) / 4)}
+
+    lies within a factor of 55 of a learned :math:`\sigma_0`, so that no single value can buy all the likelihood. The
+    means then follow closely where there is little noise. The model needs more series than one of even noise does.
+
     Args:
         decoder: Maps positions (batch, dim) to standardised means (batch, \*obs); by default the model's.
         initial_scale: Noise scale :math:`\sigma` at the start, in units of the data.
@@ -178,6 +217,10 @@ class GaussianEmission(Emission):
         minimum_scale: Floor of :math:`\sigma`, a share of each variable's own unit, which keeps a likelihood of
             constant entries bounded.
         units: Centre and unit; those of each variable when absent.
+        has_state_noise: Let the noise depend on the state. A decoder of one's own then is a `MeanAndNoise`.
+
+    Raises:
+        DataError: When `has_state_noise` comes with a decoder of one output.
     """
 
     def __init__(
@@ -188,8 +231,14 @@ class GaussianEmission(Emission):
         scale_shape: tuple[int, ...] | None = None,
         minimum_scale: float = 1e-3,
         units: Standardise | None = None,
+        has_state_noise: bool = False,
     ) -> None:
+        require(isinstance(has_state_noise, bool), "has_state_noise", "True or False", has_state_noise)
+        fits = decoder is None or has_state_noise == isinstance(decoder, MeanAndNoise)
+        wanted = "a `MeanAndNoise` with `has_state_noise`, and only then"
+        require(fits, "decoder", wanted, decoder)
         super().__init__(decoder)
+        self._has_state_noise = has_state_noise
         self.minimum_scale = minimum_scale
         self.units = Standardise() if units is None else units
         shape = self.units.unit.shape if scale_shape is None else scale_shape
@@ -198,13 +247,26 @@ class GaussianEmission(Emission):
             shape_by_data(self, "log_scale")
 
     @property
+    def has_state_noise(self) -> bool:
+        """Whether the noise depends on the state."""
+        return self._has_state_noise
+
+    @property
     def scale(self) -> Tensor:
-        """Standard deviation of the noise, in the unit of the data; one number for each variable."""
+        r"""Standard deviation of the noise, in the unit of the data; one number for each variable, where h is 0."""
         return self.units.unit * (self.minimum_scale + self.log_scale.exp())
 
+    def heads(self, make: Callable[[], nn.Module]) -> nn.Module:
+        """One decoder of means; and one of noise where it depends on the state."""
+        return MeanAndNoise(make(), make()) if self.has_state_noise else make()
+
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
-        r"""Normal around standardised means `decoded` (..., \*obs)."""
-        scale = self.minimum_scale + self.log_scale.exp()
+        r"""Normal around standardised means `decoded` (..., \*obs), with h beside them, (..., \*obs, 2), if need be."""
+        log_scale: Tensor = self.log_scale
+        if self.has_state_noise:
+            decoded, noise = decoded.unbind(-1)
+            log_scale = log_scale + _REACH * torch.tanh(noise / _REACH)
+        scale = self.minimum_scale + log_scale.exp()
         return StandardisedNormal(decoded, scale, self.units.centre, self.units.unit, validate_args=False)
 
     def adapt(self, data: Sequences) -> None:

@@ -101,7 +101,7 @@ def give_decoder(emission: Emission, make: Callable[[], nn.Module]) -> None:
     """Make the decoder of an emission that has none, or that of its `InputDecoder`."""
     holder = emission.decoder if isinstance(emission.decoder, InputDecoder) else emission
     if holder.decoder is None:
-        holder.decoder = make()
+        holder.decoder = emission.heads(make)
 
 
 def frame_emission(obs_shape: tuple[int, ...], dim: int, emission: Emission | None = None) -> Emission:

@@ -24,6 +24,8 @@ def require_inputs(data: Sequences, input_dim: int, owner: str) -> None:
     size = 0 if data.inputs is None else data.inputs.shape[-1]
     if size != input_dim:
         remedy = f"Make it with `input_dim={size}`, or leave inputs out." if size else "Pass them, `inputs=`."
+        if data.static is not None and size + data.static.shape[-1] == input_dim:
+            remedy = "Make inputs of the static covariates, too: `data.with_static_as_inputs()`."
         raise ShapeError(
             f"`data.inputs` must have {input_dim} entries a step, the `input_dim` of the {owner}. Got {size}. {remedy}"
         )

@@ -33,9 +33,9 @@ def take_shape(part: nn.Module, shape: tuple[int, ...], *names: str) -> None:
 
 def expected_weights(module: nn.Module, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The ``state_dict`` of `module` that a file with `saved` must fit: in its shapes, without what it may lack."""
-    measured = set(measured_names(module))
-    state = {name: weight for name, weight in module.state_dict().items() if name not in measured}
-    state |= {name: saved[name] for name in measured & saved.keys()}
+    optional = {*measured_names(module), *_names(module, "optional")}
+    state = {name: weight for name, weight in module.state_dict().items() if name not in optional}
+    state |= {name: saved[name] for name in optional & saved.keys()}
     for owner, part in module.named_modules():
         for name in getattr(part, "_came_later", ()):
             where = f"{owner}.{name}" if owner else name
@@ -52,8 +52,12 @@ def expected_weights(module: nn.Module, saved: Mapping[str, Tensor]) -> dict[str
 
 def measured_names(module: nn.Module) -> list[str]:
     """Names of the buffers that parts have once they were measured, whether they have them now or not."""
-    parts = module.named_modules()
-    return [f"{path}.{name}".lstrip(".") for path, part in parts for name in getattr(part, "measured", ())]
+    return _names(module, "measured")
+
+
+def _names(module: nn.Module, listed: str) -> list[str]:
+    """Names of buffers that parts list in the attribute `listed`."""
+    return [f"{path}.{name}".lstrip(".") for path, part in module.named_modules() for name in getattr(part, listed, ())]
 
 
 def _take_saved_shape(part: nn.Module, saved: dict[str, Tensor], prefix: str, *_: Any) -> None:

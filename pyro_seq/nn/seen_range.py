@@ -10,9 +10,10 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyro_seq.data import Sequences
+from pyro_seq.data import Labels, Sequences
 from pyro_seq.data._validation import widen
 from pyro_seq.nn.saved_state import shape_by_data, take_shape
+from pyro_seq.nn.seen_names import SeenNames
 from pyro_seq.nn.units import variable_shape
 
 _FAR = 3.0  # widths of the range
@@ -26,7 +27,7 @@ class SeenRange(nn.Module):
     Values are far outside where they are beyond the range by more than three times its width: a few heavy tails and
     trends are not, temperatures in Fahrenheit are, where all were those of patients in Celsius. What does not vary by
     more than rounding counts as 0.03 of its level wide, or 1 at level zero. All pixels of an image are one variable.
-    Nothing is outside before `adapt`, and after files of versions that kept no range.
+    Nothing is outside before `adapt`, and after files of versions that kept no range. `names` are those of the columns.
     """
 
     has_options: ClassVar[bool] = False
@@ -41,6 +42,7 @@ class SeenRange(nn.Module):
         for name, value in unknown.items():
             self.register_buffer(name, torch.tensor(value))
         shape_by_data(self, **unknown)
+        self.names = SeenNames()
 
     def adapt(self, data: Sequences) -> None:
         """Take the range of the observed values, and of the inputs."""
@@ -49,6 +51,11 @@ class SeenRange(nn.Module):
             for name, extreme, unknown in (("low", low, -math.inf), ("high", high, math.inf)):
                 take_shape(self, tuple(extreme.shape), name + kind)
                 getattr(self, name + kind).copy_(torch.where(is_known, extreme, unknown))
+
+    def take_names(self, labels: Labels, *, again: bool = False) -> None:
+        """Keep the names of variables and inputs, where there were none yet; with `again` in any case."""
+        self.names.take(labels, again=again)
+        self.names.to(self.low.device)
 
     def warn_of_far(self, data: Sequences) -> None:
         """One warning that names the variables with values far outside.
@@ -76,22 +83,23 @@ class SeenRange(nn.Module):
             is_far = (seen_low - low > reach) | (high - seen_high > reach)
             for place in is_far.nonzero().tolist():
                 here = tuple(place)
-                ends = [float(end.expand(is_far.shape)[here]) for end in (low, high, seen_low, seen_high)]
-                yield _Far(kind, here, *ends)
+                ends = tuple(float(end.expand(is_far.shape)[here]) for end in (low, high, seen_low, seen_high))
+                names = data.labels.inputs if kind else data.labels.variables
+                yield _Far(kind, here, ends, names[here[0]] if names and here else "")
 
 
 class _Far(NamedTuple):
     kind: str
     place: tuple[int, ...]
-    low: float
-    high: float
-    seen_low: float
-    seen_high: float
+    ends: tuple[float, ...]
+    called: str
 
     def __str__(self) -> str:
         name = "inputs" if self.kind else "values"
         entry = f"`{name}[{', '.join(['...', *map(str, self.place)])}]`" if self.place else f"`{name}`"
-        return f"{entry} from {self.low:g} to {self.high:g}, in training from {self.seen_low:g} to {self.seen_high:g}"
+        entry += f" ({self.called})" if self.called else ""
+        low, high, seen_low, seen_high = self.ends
+        return f"{entry} from {low:g} to {high:g}, in training from {seen_low:g} to {seen_high:g}"
 
 
 def _extremes(data: Sequences) -> dict[str, tuple[Tensor, Tensor]]:

@@ -24,9 +24,12 @@ def require_values(data: Sequences, is_allowed: Tensor, expected: str, remedy: s
     if not bool(wrong.any()):
         return
     series, step, *entry = wrong.nonzero()[0].tolist()
-    time = float(data.times.expand(len(data), -1)[series, step])
-    value = float(data.values[(series, step, *entry)])
+    time = data.times.expand(len(data), -1)[series, step]
+    stamp = f"{float(time):g}" if data.calendar is None else str(data.calendar.dates(time[None])[0])
+    value, labels = float(data.values[(series, step, *entry)]), data.labels
+    who = series if labels.series is None else repr(labels.series[series])
+    name = ", ".join(map(str, entry)) if labels.variables is None else repr(labels.variables[entry[0]])
     raise DataError(
-        f"`data.values` must be {expected}. Got {value:g} in series {series} at time {time:g}, variable "
-        f"{', '.join(map(str, entry))}, one of {int(wrong.sum())} such values. {remedy}"
+        f"`data.values` must be {expected}. Got {value:g} in series {who} at time {stamp}, variable {name}, one of "
+        f"{int(wrong.sum())} such values. {remedy}"
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 
+import torch
 from torch import Tensor
 
+EVEN = 1e-3  # share of a step by which time stamps may be off an even grid
 _MOST_STEPS = 16  # units of time in a mean interval, at most: what long gaps between crowded stamps may cost
 _OTHER_UNIT = 30  # times as long as in training, or as short: a minute and a second, but not a day and an hour
 
@@ -41,3 +43,16 @@ def warn_of_other_unit(gaps: Tensor, known: float) -> None:
             "time? Dates are counted in seconds. Convert the time stamps to the unit of training.",
             stacklevel=4,
         )
+
+
+def rounding(times: Tensor) -> float:
+    """The largest error of a difference of two time stamps, each rounded to double precision once."""
+    return torch.finfo(torch.float64).eps * float(times.abs().max()) if times.numel() else 0.0
+
+
+def are_even(gaps: Tensor, times: Tensor) -> bool:
+    """True for steps of one length up to the share `EVEN` of it, and up to the rounding of the time stamps."""
+    if not gaps.numel():
+        return True
+    step = gaps.median()
+    return float((gaps - step).abs().max()) <= EVEN * float(step) + 2 * rounding(times)

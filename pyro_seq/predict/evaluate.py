@@ -15,6 +15,7 @@ from pyro_seq._arguments import is_positive, keep_whole, require, seed_number, w
 from pyro_seq._process import process_state
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences
+from pyro_seq.data._columns import require_same_names
 from pyro_seq.data._validation import widen
 from pyro_seq.door import require_posterior, require_type
 from pyro_seq.errors import DataError, ShapeError
@@ -214,7 +215,7 @@ def evaluate(
         scores_of(slice(start, start + size), mixed_seed(seed, number) >> 2 if number else seed)
         for number, start in enumerate(starts)
     ]
-    scores = joined(rounds)
+    scores = joined(rounds)._replace(variables=data.labels.variables)
     if isinstance(posterior, GuidePosterior):
         _warn_of_narrow(scores, num_samples)
     return scores
@@ -261,6 +262,7 @@ def evaluate_baselines(train: Sequences, data: Sequences, task: Task, *, period:
     require_type(data, Sequences, "data")
     if train.obs_shape != data.obs_shape:
         raise ShapeError(f"`train` must have observations like `data`, {data.obs_shape}. Got {train.obs_shape}.")
+    require_same_names(data.labels, train.labels, "data", "train.labels")
     _require_task(task)
     given, missing = task.given(data), _never_seen(train, data, task)
     truth, mask = scored_truth(data, task)
@@ -280,7 +282,8 @@ def evaluate_baselines(train: Sequences, data: Sequences, task: Task, *, period:
     if train.num_steps < data.num_steps:
         note = f"needs training series of {data.num_steps} steps, as in `data`; those of `train` have {train.num_steps}"
         nearest = no_scores(NEAREST, rows["training mean"].mse, note)
-    return [*rows.values(), *([] if nearest is None else [nearest])]
+    found = [*rows.values(), *([] if nearest is None else [nearest])]
+    return [scores._replace(variables=data.labels.variables) for scores in found]
 
 
 def baselines(train: Sequences, data: Sequences, task: Task) -> dict[str, Tensor]:
@@ -294,7 +297,12 @@ def _never_seen(train: Sequences, data: Sequences, task: Task) -> str:
     """Which scored entries no training series shows."""
     scored = task.scored(data).flatten(0, 1).any(0)
     entries = [tuple(entry) for entry in (scored & ~train.entry_mask.flatten(0, 1).any(0)).nonzero().tolist()]
-    return f"no series of `train` shows the entries {entries}" if entries else ""
+    names = data.labels.variables
+    return (
+        f"no series of `train` shows the entries {[names[e[0]] for e in entries] if names else entries}"
+        if entries
+        else ""
+    )
 
 
 def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task: Task, *, note: str = "") -> Scores:
@@ -315,7 +323,8 @@ def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task
     is_said = bool(note) or bool(mean[mask.to(mean.device)].isfinite().all())
     require(is_said, "mean", "finite where it is scored, or a `note` must say why it is not", mean)
     naive = _naive_error(task.given(data), None)
-    return score_draws(name, mean, samples, truth, mask, naive=naive, note=note)
+    scores = score_draws(name, mean, samples, truth, mask, naive=naive, note=note)
+    return scores._replace(variables=data.labels.variables)
 
 
 def scored_truth(data: Sequences, task: Task) -> tuple[Tensor, Tensor]:

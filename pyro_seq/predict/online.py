@@ -22,7 +22,8 @@ from pyro_seq.data._validation import as_times
 from pyro_seq.data.calendar import Calendar
 from pyro_seq.door import require_data, require_posterior, require_type
 from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.model import EVEN, SequenceModel, rounding
+from pyro_seq.model import SequenceModel
+from pyro_seq.ops._time_unit import EVEN, rounding
 from pyro_seq.posterior import Posterior, Prediction, prediction_context
 from pyro_seq.predict._filters import Filter, Known, filter_of
 from pyro_seq.predict.finite import about_numbers, require_finite

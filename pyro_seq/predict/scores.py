@@ -38,6 +38,7 @@ class Scores(NamedTuple):
             `BernoulliEmission`, and for a point prediction.
         note: Why there are series without scores; empty when there are none.
         tally: Sums by step and entry, which `table` averages.
+        variables: What the entries are called in the data; None where they have no names.
     """
 
     name: str
@@ -50,6 +51,14 @@ class Scores(NamedTuple):
     log_score: Tensor
     note: str = ""
     tally: Tally | None = None
+    variables: Sequence[str] | None = None
+
+    def __repr__(self) -> str:
+        if self.tally is None:
+            return f"Scores({self.name}: {self.note})"
+        errors = self.standard_errors()
+        figures = [f"{field} {mean:.4g} +- {errors[field]:.2g}" for field, mean in self.means().items() if mean == mean]
+        return f"Scores({self.name}, series {len(self.mse)}: {', '.join(figures)})"
 
     def means(self) -> dict[str, float]:
         """Average of each score over the series that have one; the others had nothing to score, or `note` says why."""
@@ -68,8 +77,8 @@ class Scores(NamedTuple):
         """Scores by variable or by lead time: a row for each value of `by`, averaged over all scored entries there.
 
         Args:
-            by: ``"entry"``, of the flattened observation, ``"step"``, counted from 1 over the scored part of the grid,
-                which are the steps ahead of a forecast, both, or ``()`` for one row.
+            by: ``"entry"``, of the flattened observation, under the names of the variables, ``"step"``, counted from 1
+                over the scored part of the grid, which are the steps ahead of a forecast, both, or ``()`` for one row.
 
         Returns:
             `rmse`, the root of the mean squared error, the other scores, and `count`, the number of scored entries.
@@ -80,7 +89,7 @@ class Scores(NamedTuple):
         if self.tally is None:
             raise DataError(f"There are no scores of {self.name}: {self.note}.")
         num_steps, num_entries = self.tally.totals.shape[1:]
-        labels = {"step": range(1, num_steps + 1), "entry": range(num_entries)}
+        labels = {"step": range(1, num_steps + 1), "entry": self.variables or range(num_entries)}
         return table({self.name: self.tally}, labels, by, _COLUMNS)
 
 
@@ -95,7 +104,7 @@ def joined(parts: Sequence[Scores]) -> Scores:
     tallies = [part.tally for part in parts if part.tally is not None]
     fields = {field: torch.cat([getattr(part, field) for part in parts]) for field in _FIELDS}
     tally = Tally(*(torch.stack(sums).sum(0) for sums in zip(*tallies, strict=True))) if tallies else None
-    return Scores(name=parts[0].name, **fields, note=parts[0].note, tally=tally)
+    return Scores(name=parts[0].name, **fields, note=parts[0].note, tally=tally, variables=parts[0].variables)
 
 
 def score_draws(

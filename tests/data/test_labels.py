@@ -187,6 +187,41 @@ def test_labels_are_shown_in_short():
     assert repr(Sequences(torch.zeros(3, 4, 2))) == "Sequences((series 3, time 4, obs 2), 0 % missing, total 3)"
 
 
+def test_columns_are_selected_by_name_with_all_that_belongs_to_them():
+    values = torch.arange(12.0).reshape(1, 4, 3)
+    data = Sequences(
+        values,
+        mask=values % 5 > 0,
+        inputs=values[..., :2] + 100,
+        static=[[7.0, 8.0]],
+        labels=Labels(variables=["a", "b", "c"], inputs=["u", "v"], static=["s", "t"], series=["one"]),
+    )
+    chosen = data.select(variables=["c", "a"], inputs=[], static=["t"])
+    assert torch.equal(chosen.values, data.values[..., [2, 0]]) and torch.equal(chosen.mask, data.mask[..., [2, 0]])
+    assert chosen.inputs is None and chosen.static.tolist() == [[8.0]]
+    assert chosen.labels == Labels(variables=["c", "a"], static=["t"], series=["one"])
+    assert torch.equal(data.select(inputs=["v", "u"]).inputs, data.inputs[..., [1, 0]])
+    assert data.select().labels == data.labels
+    whole = dataclasses.replace(data, mask=[[True, False, True, True]])
+    assert torch.equal(whole.select(variables=["b"]).mask, whole.mask)
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ({"variables": ["d"]}, "`variables` must be among those of the data, a, b. Got d. Correct the name"),
+        ({"variables": "a"}, "`variables` must be a list of names"),
+        ({"variables": []}, "at least one variable"),
+        ({"variables": ["a", "a"]}, "must name each column once. Got a, a"),
+        ({"inputs": ["u"]}, r"these data have no names for them.*labels=Labels\(inputs="),
+    ],
+)
+def test_columns_that_are_not_there_are_refused(names, text):
+    data = Sequences(torch.zeros(1, 2, 2), labels=Labels(variables=["a", "b"]))
+    with pytest.raises(DataError, match=text):
+        data.select(**names)
+
+
 def test_labels_of_some_variables() -> None:
     twice = labelled()[torch.tensor([0, 0, 2])].labels
     assert twice.of_variables([1]) == dataclasses.replace(NAMES, variables=["pressure"]).of_series(

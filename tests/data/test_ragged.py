@@ -221,7 +221,7 @@ def test_nullable_integer_and_boolean_columns_are_numeric():
             r"`values` must be a list of column names. Got 'x'. Write `values=\['x'\]`",
         ),
         (lambda frame: frame, {"inputs": "x"}, "`inputs` must be a list of column names"),
-        (lambda frame: frame, {"values": ["who"]}, "Column 'who' must be numeric. Got .* first 'b'"),
+        (lambda frame: frame, {"values": ["who"]}, "Column 'who' must be numeric or of categories. Got .* first 'b'"),
         (lambda frame: frame.assign(x=1j), {}, "Column 'x' must be numeric"),
         (lambda frame: frame.assign(x=inf), {}, "Column 'x' must be finite. Got inf in row 'u'"),
         (lambda frame: frame.assign(day=frame["x"]), {}, r"Column 'day' \(`time`\) has no time stamp in row 'y'"),

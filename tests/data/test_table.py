@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pyro_seq.data import Labels, Sequences
+from pyro_seq.data import Labels, Sequences, one_hot
 from pyro_seq.errors import DataError, ShapeError
 
 
@@ -75,16 +75,41 @@ def test_rows_that_repeat_are_one_and_rows_that_differ_are_averaged_with_a_warni
     assert data.values.flatten().tolist() == [2.0, 3.0]
 
 
+def test_categories_are_entries_in_their_order_and_missing_with_all_of_them():
+    kinds = pd.Categorical(["low", None, "high", "low"], categories=["low", "mid", "high"])
+    areas = pd.Categorical([1, 1, 2, 2])
+    data = read(frame(sold=kinds, area=areas), values=["price", "sold"], static=["area"])
+    assert data.labels.variables == ("price", "sold=low", "sold=mid", "sold=high")
+    assert data.labels.static == ("area=1", "area=2") and data.static.tolist() == [[1, 0], [0, 1]]
+    assert data.values[..., 1:].tolist() == [[[1, 0, 0], [0, 0, 0]], [[0, 0, 1], [1, 0, 0]]]
+    assert data.entry_mask[0, 1].tolist() == [True, False, False, False]
+    codes = torch.tensor([[[0.0], [torch.nan]], [[2.0], [0.0]]])
+    assert torch.equal(data.values[..., 1:], one_hot(codes, 3).nan_to_num())
+    names = {"values": list(data.labels.variables), "static": list(data.labels.static)}
+    again = Sequences.from_dataframe(data.to_dataframe(), series="series", time="time", **names)
+    assert torch.equal(again.values, data.values) and again.labels == data.labels
+
+
 MISTAKES = [
     (
         "a column of texts",
         lambda: read(frame(sold=["1", "2", "3", "4"])),
-        r"Column 'sold' must be numeric\. Got .*first '1'.*`pandas.get_dummies`.*`pandas.to_numeric`",
+        r"Column 'sold' must be numeric or of categories\. Got .*first '1'.*`pandas.to_numeric`.*`pandas.Categorical\(",
     ),
     (
-        "a column of categories",
-        lambda: read(frame(sold=pd.Categorical(["low", "high", "low", "low"]))),
-        r"Column 'sold' must be numeric. Got category, first 'low'.*`pandas.get_dummies`",
+        "a column of one category",
+        lambda: read(frame(sold=pd.Categorical(["low"] * 4))),
+        r"Column 'sold' must have at least two categories. Got \['low'\].*categories=\[...\]",
+    ),
+    (
+        "a column with the name of an entry",
+        lambda: read(frame(sold=pd.Categorical(list("abab")), **{"sold=b": [1.0] * 4})),
+        "must have no column 'sold=b', the name of an entry of the categories of 'sold'",
+    ),
+    (
+        "an input of categories with a gap",
+        lambda: read(frame(price=pd.Categorical(["low", None, "high", "low"])), inputs=["price"]),
+        r"Column 'price=high' \(`inputs`\) must be known at every step. Got NaN at time 1",
     ),
     (
         "inputs of the future are missing",
@@ -161,7 +186,7 @@ MISTAKES = [
     (
         "dates in letters",
         lambda: read(frame(day=["2024-01-01", "2024-01-02"] * 2)),
-        "Column 'day' must be numeric. Got .*`pandas.to_datetime`",
+        "Column 'day' must be numeric or of categories. Got .*`pandas.to_datetime`",
     ),
 ]
 

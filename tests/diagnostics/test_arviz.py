@@ -7,14 +7,16 @@ import math
 
 import arviz as az
 import numpy as np
+import pandas as pd
 import pyro.distributions as dist
 import pytest
 import torch
 
 from pyro_seq.data import Labels, Sequences
-from pyro_seq.diagnostics import to_arviz
+from pyro_seq.diagnostics import load_netcdf, save_netcdf, to_arviz
 from pyro_seq.errors import DataError, ShapeError
-from pyro_seq.posterior import StoredPosterior
+from pyro_seq.models import DynamicFactors
+from pyro_seq.posterior import GuidePosterior, StoredPosterior
 from pyro_seq.predict.verbs import forecast, reconstruct
 from tests.toy import NOISE, make_lines
 from tests.toy import make_data as make_line_data
@@ -72,6 +74,32 @@ def test_labels_of_the_data(make_posterior, make_data):
     idata = to_arviz(make_posterior(), data, num_samples=2, groups=["posterior_predictive"])
     assert list(idata["posterior_predictive"]["series"].values) == list("abcde")
     assert list(idata["posterior_predictive"]["obs"].values) == ["hip", "knee", "ankle"]
+
+
+@pytest.mark.parametrize("tz", [None, "Europe/Berlin"])
+def test_times_are_dates_where_the_data_have_dates(make_posterior, make_data, tz, tmp_path):
+    days = pd.date_range("2024-03-29", periods=8, freq="D", tz=tz)
+    data = dataclasses.replace(make_data(), times=days)
+    posterior = make_posterior()
+    posterior.model.take_units(data)
+    idata = to_arviz(posterior, data, num_samples=2)
+    utc = days if tz is None else days.tz_convert("UTC").tz_localize(None)
+    assert list(pd.to_datetime(idata["observed_data"]["time"].values)) == list(utc[:6])
+    assert list(pd.to_datetime(idata["predictions"]["time"].values)) == list(utc[6:])
+    save_netcdf(idata, tmp_path / "dates.nc")
+    again = load_netcdf(tmp_path / "dates.nc")
+    assert list(pd.to_datetime(again["predictions"]["time"].values)) == list(utc[6:])
+    later = 3600 * torch.arange(5.0)[:, None]
+    own = dataclasses.replace(data, times=data.times + later)
+    stamps = to_arviz(posterior, own, num_samples=2)["observed_data"]["time_stamp"]
+    assert stamps.dims == ("series", "time") and pd.Timestamp(stamps.values[3, 0]) == utc[0] + pd.Timedelta(hours=3)
+
+
+def test_inputs_have_their_names_and_times():
+    data = Sequences(torch.randn(3, 5, 1), inputs=torch.rand(3, 5, 2), labels=Labels(inputs=["dose", "age"]))
+    posterior = GuidePosterior(DynamicFactors((1,), 1, input_dim=2))
+    inputs = to_arviz(posterior, data, num_samples=2)["constant_data"]["inputs"]
+    assert list(inputs["input"].values) == ["dose", "age"] and list(inputs["input_time"].values) == [0, 1, 2, 3, 4]
 
 
 def test_image_axes_have_names(make_posterior, make_data):

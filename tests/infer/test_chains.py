@@ -7,7 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from pyro_seq.errors import UnsupportedError
+from pyro_seq.errors import NumericalError, UnsupportedError
 from pyro_seq.infer.chains import global_names, latent_sites
 from pyro_seq.model import SequenceModel
 
@@ -33,3 +33,21 @@ def test_models_without_continuous_latents_are_refused(toy) -> None:
         latent_sites(Coin(), toy.make_data(3))
     with pytest.raises(UnsupportedError, match="Empty has no latent sites"):
         latent_sites(Empty(), toy.make_data(3))
+
+
+def test_a_draw_of_the_prior_that_breaks_the_model_down_is_followed_by_another(toy) -> None:
+    class Fragile(toy.Lines):
+        most, count = 3, 0
+
+        def model(self, data):
+            Fragile.count += 1
+            if Fragile.count <= self.most:
+                raise NumericalError("The solver gave up. Take a smaller step.")
+            super().model(data)
+
+    with pyro.settings.context(module_local_params=True):
+        assert list(latent_sites(Fragile(), toy.make_data(3))) == ["drift", "line"]
+        assert Fragile.count == 4
+        Fragile.most = 1_000
+        with pytest.raises(NumericalError, match=r"Fragile broke down at each of 20 draws of its prior.*prior_scale"):
+            latent_sites(Fragile(), toy.make_data(3))

@@ -38,6 +38,21 @@ def test_no_start_at_all_says_what_to_do(toy, quiet):
         ps.fit(Nowhere(), toy.make_data(2), FIRST, trainer=quiet)
 
 
+def test_one_bad_draw_of_the_prior_is_no_obstacle(toy, quiet):
+    """An adaptive solver gives up where others return what is not finite; Pyro runs the model at a draw first."""
+
+    class Fragile(toy.Lines):
+        count = 0
+
+        def model(self, data):
+            Fragile.count += 1
+            if Fragile.count in (1, 3, 4):  # when the sites are read, and twice when Pyro begins
+                raise ps.NumericalError("The solver gave up. Take a smaller step.")
+            super().model(data)
+
+    assert bool(ps.fit(Fragile(), toy.make_data(2), FIRST, trainer=quiet).sample_stats["lp"].isfinite().all())
+
+
 WIDTHS = torch.tensor([1e-3, 1.0])
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 import pyro_seq as ps
 from pyro_seq.data import Sequences
 from pyro_seq.diagnostics.convergence import summary
-from pyro_seq.errors import DataError, NumericalError, UnsupportedError
+from pyro_seq.errors import DataError, NumericalError
 from pyro_seq.infer.chains import ChainRun
 from pyro_seq.infer.fit import fit
 from pyro_seq.infer.langevin import Langevin
@@ -158,10 +158,38 @@ def test_steps_far_too_large_are_reported() -> None:
     assert unadjusted.sites["start"].isfinite().all()
 
 
-def test_global_latents_are_refused(toy, quiet) -> None:
+@pytest.mark.parametrize("start", ["normal", "prior"])
+def test_global_latents_move_with_those_of_the_series(toy, quiet, start: str) -> None:
+    """Against the exact posterior; the gradient of what all share is the sum over series."""
+    data, model = toy.make_data(2).to(dtype=torch.float64), toy.make_lines().double()
+    model.emit.weight.data.mul_(0.05)  # of a posterior that is not much narrower than the prior in any direction
+    method = MCMC(Langevin(start=start), num_samples=300, warmup_steps=100, num_chains=16)
+    posterior = fit(model, data, method, trainer=quiet)
+    assert posterior.global_sites == {"drift"} and posterior.sites["drift"].shape == (16, 300, 1)
+    assert all(figures.shape == (16, 300) for figures in posterior.sample_stats.values())
+    mean, cov = toy.exact_posterior(model, data)
+    draws = torch.cat([posterior.sites["drift"], posterior.sites["line"].flatten(2)], -1)
+    for latent in range(draws.shape[-1]):
+        values, scale = draws[..., latent].numpy(), float(cov[latent, latent].sqrt())
+        size = float(arviz.ess(values))
+        assert size > 60 and abs(values.mean() - float(mean[latent])) < 4.5 * scale / size**0.5
+        spread = float(arviz.ess((values - values.mean()) ** 2))
+        assert abs(values.var() / scale**2 - 1) < 4.5 * (2 / spread) ** 0.5
+
+
+def test_joint_chains_start_at_values_and_at_picked_draws_of_the_guide(toy, quiet) -> None:
+    data, model = toy.make_data(2), toy.make_lines()
+    start = {"drift": torch.ones(3, 1), "line": torch.ones(3, 2, 2)}
+    for kernel in (Langevin(start=start), Langevin(start="guide", num_candidates=8)):
+        sites = fit(model, data, MCMC(kernel, num_samples=2, warmup_steps=0, num_chains=3), trainer=quiet).sites
+        assert sites["line"].shape == (3, 2, 2, 2) and sites["line"].isfinite().all()
+    wrong = Langevin(start=start | {"drift": torch.ones(3, 2)})
+    with pytest.raises(DataError, match=r"`values\['drift'\]` must be \(chain, \*\(1,\)\). Got \(3, 2\)"):
+        fit(model, data, MCMC(wrong, num_samples=2, warmup_steps=0, num_chains=3), trainer=quiet)
+
+
+def test_minibatches_are_refused(quiet) -> None:
     method = MCMC(Langevin(), num_samples=2, warmup_steps=2)
-    with pytest.raises(UnsupportedError, match=r"\['drift'\][\s\S]*NUTS"):
-        fit(toy.make_lines(), toy.make_data(2), method, trainer=quiet)
     with pytest.raises(DataError, match="whole data set"):
         fit(Swings(), make_data().minibatch(torch.arange(2)), method, trainer=quiet)
 

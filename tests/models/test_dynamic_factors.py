@@ -333,3 +333,16 @@ def test_a_covariate_of_whole_series_moves_their_level():
     assert (filled.mean - 2 * age[40:, None]).abs().max() < 0.2
     ahead = ps.forecast(posterior, test.extend(horizon=2).with_static_as_inputs(), num_samples=5)
     assert (ahead.mean - 2 * age[40:, None]).abs().max() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("emission", "came"),
+    [
+        (ps.PoissonEmission(), "PoissonEmission"),
+        (ps.GaussianEmission(has_state_noise=True), r"GaussianEmission\(has_state_noise=True\)"),
+        (torch.nn.Linear(2, 2), "Linear"),
+    ],
+)
+def test_other_emissions_are_refused_with_the_models_that_take_them(emission, came):
+    with pytest.raises(DataError, match=f"`emission` must be `GaussianEmission.*Got {came}. Use `KalmanVAE.*`ODELEBM`"):
+        ps.DynamicFactors((2,), emission=emission)

@@ -396,6 +396,27 @@ def test_recorded_weights_are_those_of_the_dynamics(kind):
             model.mixing_weights(codes)
 
 
+def test_units_of_inputs_say_nothing():
+    """A fit and its forecast are those of the same inputs in other units."""
+    values, inputs = torch.randn(6, 5, 2), torch.randn(6, 8, 2)
+    forecasts = []
+    for units in (inputs, 100 + 30 * inputs):
+        torch.manual_seed(0)
+        model = KalmanVAE((2,), input_dim=2)
+        data = Sequences(values, times=torch.arange(8.0), inputs=units)
+        posterior = fit(model, data.seen(), SVI(num_steps=5, learning_rate=0.05), trainer=Trainer(progress=False))
+        forecasts.append(forecast(posterior, data, num_samples=3).samples)
+    torch.testing.assert_close(*forecasts, rtol=1e-4, atol=1e-4)
+
+
+def test_earlier_files_read_inputs_as_they_are():
+    model = KalmanVAE((2,), input_dim=2)
+    saved = {name: weight for name, weight in model.state_dict().items() if not name.startswith("known.")}
+    model.load_state_dict(saved)
+    data = Sequences(torch.randn(3, 5, 2), inputs=torch.randn(3, 5, 2))
+    assert torch.equal(model.known(data), data.inputs)
+
+
 def test_new_series_follow_the_prior():
     model, data = linear_model(input_dim=2), sequences(True)
     prediction = sample(GuidePosterior(model), data, num_samples=2000)

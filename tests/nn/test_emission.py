@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyro.distributions as dist
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 from torch.nn import functional
 
+import pyro_seq as ps
+from pyro_seq._recipes import rebuilt, recipe
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
-from pyro_seq.nn.emission import BernoulliEmission, Emission, GaussianEmission, PixelEmission
+from pyro_seq.nn.emission import BernoulliEmission, Emission, GaussianEmission, MeanAndNoise, PixelEmission
 from pyro_seq.nn.units import Standardise
+from pyro_seq.testing import check_model
 
 LEADS = pytest.mark.parametrize("lead", [(), (5,), (2, 3, 5)])
 
@@ -148,3 +153,96 @@ def test_scales_are_positive(scale):
 def test_an_emission_without_a_likelihood_says_what_to_write():
     with pytest.raises(NotImplementedError, match="`given"):
         Emission(decoder())(position(2))
+
+
+def state_noise() -> GaussianEmission:
+    """Two decoders of three variables, in units of their own."""
+    torch.manual_seed(0)
+    emission = GaussianEmission(MeanAndNoise(decoder(), decoder()), has_state_noise=True).double()
+    emission.adapt(Sequences(torch.randn(9, 7, 3, dtype=torch.float64) * torch.tensor([1.0, 20.0, 0.1]) + 5))
+    return emission
+
+
+@LEADS
+def test_noise_that_depends_on_the_state_is_normal_with_that_scale(lead):
+    emission, where = state_noise(), position(*lead)
+    values = 5 + torch.randn(*lead, 3, dtype=torch.float64)
+    law, units = emission(where), emission.units
+    mean = (units.centre + units.unit * emission.decoder.mean(where)).detach().numpy()
+    times = np.exp(4 * np.tanh(emission.decoder.noise(where).detach().numpy() / 4))
+    scale = units.unit.numpy() * (emission.minimum_scale + emission.log_scale.detach().exp().numpy() * times)
+    assert law.batch_shape == (*lead, 3)
+    np.testing.assert_allclose(law.log_prob(values).detach(), scipy.stats.norm(mean, scale).logpdf(values), rtol=1e-9)
+    np.testing.assert_allclose(law.stddev.detach(), scale, rtol=1e-12)
+
+
+def test_gradients_of_a_noise_that_depends_on_the_state_are_those_of_differences():
+    emission, values = state_noise(), 5 + torch.randn(4, 3, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda where: emission(where).log_prob(values), position(4).requires_grad_(), eps=1e-6, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("h", [-1e9, 1e9])
+def test_no_state_makes_the_noise_vanish_or_explode(h):
+    emission = GaussianEmission(has_state_noise=True)
+    with torch.no_grad():
+        law = emission.given(torch.tensor([[0.0, h]]))
+    assert 0.5 / 60 < float(law.stddev) < 0.5 * 60 and bool(law.log_prob(torch.tensor([3.0])).isfinite())
+
+
+def by_calm_and_rough(emission: GaussianEmission) -> list[float]:
+    """Share of new values inside central 90 % intervals, in fifths of the states, whose noise grows 20-fold."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        where = 2 * torch.rand(count, 1, generator=generator) - 1
+        noise = (1.5 * where).exp() * torch.randn(count, 1, generator=generator)
+        return where, 100 + 30 * (2 * where.sin() + 0.3 * noise)
+
+    where, values = drawn(4000)
+    emission.adapt(Sequences(values[None]))
+    optimiser = torch.optim.Adam(emission.parameters(), lr=1e-2)
+    for _ in range(400):
+        optimiser.zero_grad()
+        (-emission(where).log_prob(values).mean()).backward()
+        optimiser.step()
+    where, values = drawn(5000)
+    law = emission(where)
+    is_inside = ((values - law.mean).abs() < 1.6449 * law.stddev)[:, 0].float()
+    return [float(part.mean()) for part in is_inside[where[:, 0].argsort()].chunk(5)]
+
+
+def test_intervals_hold_their_share_where_it_is_calm_and_where_it_is_rough():
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(1, 20), nn.Tanh(), nn.Linear(20, 1))
+
+    torch.manual_seed(0)
+    error = (0.9 * 0.1 / 1000) ** 0.5
+    own = by_calm_and_rough(GaussianEmission(MeanAndNoise(network(), network()), has_state_noise=True))
+    assert max(abs(share - 0.9) for share in own) < 4 * error + 0.01
+    one = by_calm_and_rough(GaussianEmission(network()))
+    assert one[0] > 0.99 and one[-1] < 0.75
+
+
+def test_a_decoder_must_fit_the_noise():
+    for options in ({"has_state_noise": True}, {}):
+        wrong = decoder() if options else MeanAndNoise(decoder(), decoder())
+        with pytest.raises(DataError, match="`decoder` must be a `MeanAndNoise` with `has_state_noise`, and only then"):
+            GaussianEmission(wrong, **options)
+    with pytest.raises(DataError, match="`parts` must read one number for each column"):
+        ps.ColumnsEmission([([0], GaussianEmission(has_state_noise=True))])
+
+
+@pytest.mark.parametrize(("model", "shape"), [("ODELEBM", (2,)), ("ODE2VAE", (1, 16, 16))])
+def test_models_keep_the_rules_with_noise_that_depends_on_the_state(model, shape):
+    torch.manual_seed(0)
+    emission = GaussianEmission(has_state_noise=True)
+    if model == "ODELEBM":
+        made = ps.ODELEBM(shape, 2, encoder=ps.RNNEncoder(shape, 2), emission=emission)
+    else:
+        made = ps.ODE2VAE(shape, 2, emission=emission)
+    again = rebuilt(recipe(made))
+    assert again.emission.has_state_noise and isinstance(again.emission.decoder, MeanAndNoise)
+    data = Sequences(torch.rand(4, 5, *shape, generator=torch.Generator().manual_seed(1)))
+    assert not check_model(made, data).names("failed")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import scipy.stats
 import torch
 
 import pyro_seq as ps
+from pyro_seq.data import Labels
 from pyro_seq.errors import DataError
 from pyro_seq.metrics import NormalForecast, mase, naive_error
 from pyro_seq.predict.evaluate import score
@@ -80,3 +83,27 @@ def test_standard_errors_take_series_as_units() -> None:
     errors = no_scores("some", shares, "")._replace(coverage_90=shares).standard_errors()
     assert errors["coverage_90"] == pytest.approx(0.5 / 3**0.5)  # deviations 0, 1/2 and -1/2 over 2, of 3 series
     assert errors["mse"] != errors["mse"]
+
+
+def test_rows_have_the_names_of_the_variables():
+    named = replace(DATA, labels=Labels(variables=["pulse", "pressure"]))
+    for found in (
+        score("mine", DRAWS.mean(0), DRAWS, named, TASK),
+        joined(
+            [
+                score("mine", DRAWS[:, half].mean(0), DRAWS[:, half], named[half], TASK)
+                for half in (slice(3), slice(3, 6))
+            ]
+        ),
+        ps.evaluate_baselines(named, named, TASK)[0],
+    ):
+        assert found.table()["entry"].tolist() == ["pulse", "pressure"]
+    plain = score("mine", DRAWS.mean(0), DRAWS, named, TASK).table().drop(columns="entry")
+    assert plain.equals(SCORES.table().drop(columns="entry"))
+
+
+def test_scores_are_short_in_print():
+    text = repr(SCORES)
+    assert text.startswith(f"Scores(mine, series 6: mse {SCORES.means()['mse']:.4g} +- ") and "nan" not in text
+    assert "log_score" not in text and len(text) < 300
+    assert repr(no_scores("other", SCORES.mse, "too short")) == "Scores(other: too short)"

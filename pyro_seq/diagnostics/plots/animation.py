@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pyro_seq._files import StrPath, replacing
+from pyro_seq._style import ACCENT, MUTED
 from pyro_seq.diagnostics.plots.images import as_rows, value_range
-from pyro_seq.diagnostics.plots.style import ACCENT, MUTED
 from pyro_seq.errors import DataError
 
 _SMALLEST = 112  # pixels of a frame's shorter side, below which names do not fit

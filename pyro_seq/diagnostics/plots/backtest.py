@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyro_seq._arguments import require
+from pyro_seq._style import MUTED, SERIES, add_legend, new_figure, tidy, time_label
+from pyro_seq.data._pictures import LEVELS, axis_values, date_axis, draw_fan, draw_truth
 from pyro_seq.diagnostics.backtest import Backtest
-from pyro_seq.diagnostics.plots.forecasts import draw_fan, draw_truth
-from pyro_seq.diagnostics.plots.style import MUTED, SERIES, add_legend, as_numpy, new_figure, tidy, time_label
 from pyro_seq.predict._tally import SCORES
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def plot_backtest(
         series: Which series has its forecasts drawn.
         entry: Which entry of its (flattened) observation.
         unit: Of the time stamps.
-        value_label: Of the values, with their unit.
+        value_label: Of the values, with their unit; the name of the variable when absent.
 
     Returns:
         The figure.
@@ -47,8 +47,9 @@ def plot_backtest(
     require(0 <= entry < num_entries, "entry", f"from 0 to {num_entries - 1}", entry)
     figure = new_figure(9.0, 3.0)
     fans, curves = figure.subplots(1, 2, width_ratios=(3, 2))
-    tidy(fans, x=time_label("time", unit), y=value_label)
+    tidy(fans, x=time_label("time", unit) if data.calendar is None else "", y=value_label or _name(result, entry))
     _draw_fans(fans, result, series, entry)
+    date_axis(fans, data.calendar)
     tidy(curves, x="steps ahead", y=score.replace("_", " "))
     for number, (name, rows) in enumerate(result.table().groupby("predictor", sort=False)):
         if rows[score].notna().any():
@@ -61,6 +62,11 @@ def plot_backtest(
     return figure
 
 
+def _name(result: Backtest, entry: int) -> str:
+    names = result.data.labels.variables
+    return names[entry] if names else ""
+
+
 def _draw_fans(panel: Axes, result: Backtest, series: int, entry: int) -> None:
     """The forecast from each origin, in the look of `plot_forecast_fan`; the legend names the first."""
     draw_truth(panel, result.data, series, entry, None)
@@ -68,7 +74,7 @@ def _draw_fans(panel: Axes, result: Backtest, series: int, entry: int) -> None:
         draws = prediction.samples[:, series].reshape(*prediction.samples[:, series].shape[:2], -1)[..., entry]
         times = prediction.times[series] if prediction.times.ndim == 2 else prediction.times
         if not bool(draws.isnan().any()):
-            draw_fan(panel, as_numpy(times), draws, [0.9, 0.5], 0)
+            draw_fan(panel, axis_values(times, prediction.calendar), draws, LEVELS)
     handles, labels = panel.get_legend_handles_labels()
     first = dict(zip(reversed(labels), reversed(handles), strict=True))
     add_legend(panel, handles=list(first.values()), labels=list(first), ncols=4, loc="best")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyro_seq._style import MODEL, MUTED, SERIES, TRUTH, add_legend, as_numpy, new_figure, tidy
 from pyro_seq.diagnostics.calibration import CalibrationCurve
-from pyro_seq.diagnostics.plots.style import MODEL, MUTED, SERIES, TRUTH, add_legend, as_numpy, new_figure, tidy
 from pyro_seq.errors import DataError
 
 if TYPE_CHECKING:

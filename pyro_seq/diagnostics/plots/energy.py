@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_seq.diagnostics.plots.style import SERIES, add_legend, as_numpy, new_figure, tidy
+from pyro_seq._style import SERIES, add_legend, as_numpy, new_figure, tidy
 from pyro_seq.errors import DataError, ShapeError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from pyro_seq._style import as_numpy
 from pyro_seq.data import Sequences
-from pyro_seq.diagnostics.plots.style import as_numpy
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.metrics import psnr
 from pyro_seq.posterior import Prediction

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_seq._style import SERIES, as_numpy, new_figure, tidy
 from pyro_seq.diagnostics.field import rate_at
-from pyro_seq.diagnostics.plots.style import SERIES, as_numpy, new_figure, tidy
 from pyro_seq.errors import DataError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.flow import Flow

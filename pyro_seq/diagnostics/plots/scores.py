@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pyro_seq.diagnostics.plots.style import SERIES, add_legend, as_numpy, new_figure, tidy
+from pyro_seq._style import SERIES, add_legend, as_numpy, new_figure, tidy
 from pyro_seq.errors import DataError
 from pyro_seq.predict.evaluate_video import VideoScores
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyro_seq._style import ACCENT, as_numpy, new_figure
 from pyro_seq.diagnostics.plots.images import as_rows, value_range
-from pyro_seq.diagnostics.plots.style import ACCENT, as_numpy, new_figure
 from pyro_seq.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def plot_sequences(
     Args:
         frames: (time, \*image), or several by row name, such as `frame_rows` gives; an image is (height, width), or
             (channel, height, width) with 1 or 3 channels. NaN and missing last frames stay blank.
-        times: Time stamps (time,), for the titles of the columns; step numbers when absent.
+        times: Time stamps (time,) or dates, for the titles of the columns; step numbers when absent.
         num_observed: Number of seen steps; a line is drawn after them.
         steps: Which steps to show; about 16, evenly spaced, when absent.
         limits: Values drawn black and white; [0, 1], or what the numbers span, when absent.
@@ -81,11 +81,20 @@ def plot_sequences(
             bar.outline.set_visible(False)
     for column, step in enumerate(steps):
         is_forecast = num_observed is not None and step >= num_observed
-        prefix = "t = " if column == 0 else ""
-        suffix = f" {unit}" if unit and column == 0 else ""
-        title = f"{prefix}{stamps[step]:.4g}{suffix}"
-        axes[0, column].set_title(title, fontsize=8, pad=3, color=ACCENT if is_forecast else "black")
+        axes[0, column].set_title(
+            _title(stamps, step, unit, column == 0), fontsize=8, pad=3, color=ACCENT if is_forecast else "black"
+        )
     return figure
+
+
+def _title(stamps: np.ndarray, step: int, unit: str, is_first: bool) -> str:
+    """Of a column; the day, and below it the time of day where steps are shorter than days."""
+    if stamps.dtype.kind != "M":
+        prefix, suffix = ("t = ", f" {unit}" if unit else "") if is_first else ("", "")
+        return f"{prefix}{stamps[step]:.4g}{suffix}"
+    day, _, hour = str(stamps[step].astype("datetime64[s]")).partition("T")
+    is_daily = bool((stamps.astype("datetime64[D]") == stamps).all())
+    return day if is_daily else f"{day}\n{hour.removesuffix(':00')}"
 
 
 def _steps(steps: Sequence[int] | None, length: int) -> list[int]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyro_seq._style import SERIES, new_figure, tidy
 from pyro_seq.diagnostics.convergence import entry_names, select
-from pyro_seq.diagnostics.plots.style import SERIES, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

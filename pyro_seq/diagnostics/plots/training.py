@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyro_seq.diagnostics.plots.style import ACCENT, MODEL, add_legend, new_figure, tidy
+from pyro_seq._style import ACCENT, MODEL, add_legend, new_figure, tidy
 from pyro_seq.errors import DataError
 
 if TYPE_CHECKING:

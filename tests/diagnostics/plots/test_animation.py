@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pyro_seq._style import ACCENT
 from pyro_seq.diagnostics import (
     save_gif,
 )
-from pyro_seq.diagnostics.plots.style import ACCENT
 from pyro_seq.errors import DataError
 from tests.diagnostics.plots.figures import images
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from pyro_seq.data import Sequences
+from pyro_seq._style import ACCENT
+from pyro_seq.data import Labels, Sequences
 from pyro_seq.diagnostics import (
     plot_forecast_fan,
 )
-from pyro_seq.diagnostics.plots.style import ACCENT
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.posterior import Prediction
 from pyro_seq.predict.verbs import forecast, reconstruct
@@ -69,3 +72,14 @@ def test_fan_refuses(make_data):
             plot_forecast_fan(straight(), **options)
     with pytest.raises(ShapeError, match="`truth`"):
         plot_forecast_fan(straight(), make_data())
+
+
+def test_fan_has_the_names_and_the_dates_of_the_data():
+    days = pd.date_range("2024-01-01", periods=10, freq="D")
+    data = Sequences(torch.zeros(2, 10, 2), times=days, labels=Labels(variables=["pulse", "pressure"]))
+    named = replace(straight(), times=data.times[6:], labels=data.labels, calendar=data.calendar)
+    figure = drawn(plot_forecast_fan(named, data, num_observed=6))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["pulse", "pressure"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", ""]
+    seen = next(line for line in figure.axes[0].get_lines() if line.get_label() == "seen")
+    assert list(pd.to_datetime(seen.get_xdata())) == list(days[:6])

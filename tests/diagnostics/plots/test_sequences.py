@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from pyro_seq._style import ACCENT
 from pyro_seq.diagnostics import (
     plot_sequences,
 )
-from pyro_seq.diagnostics.plots.style import ACCENT
 from pyro_seq.errors import DataError, ShapeError
 from tests.diagnostics.plots.figures import drawn, images
 
@@ -72,3 +73,12 @@ def test_strips_refuse(make_data):
         plot_sequences(images(4), limits=(1, 0))
     with pytest.raises(DataError, match="at least one row"):
         plot_sequences({})
+
+
+@pytest.mark.parametrize(
+    ("step", "second"), [("D", "2024-01-02"), ("6h", "2024-01-01\n06:00"), ("7s", "2024-01-01\n00:00:07")]
+)
+def test_titles_are_dates_where_these_are_given(step, second):
+    dates = pd.date_range("2024-01-01", periods=3, freq=step)
+    figure = drawn(plot_sequences(images(3), times=dates))
+    assert figure.axes[1].get_title() == second

@@ -12,9 +12,10 @@ from torch.distributions import Normal, StudentT
 import pyro_seq as ps
 from pyro_seq.errors import DataError, UnsupportedError
 from pyro_seq.model import over_samples
-from pyro_seq.nn.components import Cycle, GaussianNoise, Level, StudentTNoise, Trend
+from pyro_seq.nn.components import Cycle, GaussianNoise, Level, StudentTNoise
 from pyro_seq.posterior import prediction_context
 from pyro_seq.testing import check_model
+from pyro_seq.training.schedules import Cosine
 
 QUIET = ps.Trainer(progress=False, accelerator="cpu")
 
@@ -117,25 +118,24 @@ def test_an_outlier_moves_the_level_by_no_more_than_it_may():
 def test_a_guide_and_chains_through_the_verbs(tmp_path):
     data, _ = walk(14, 4.0, num_series=2)
     data = data.hide(torch.arange(14)[None].expand(2, -1) == 6)
-    for components in (Trend(), Cycle()):
-        model = ps.StructuralSeries(components, noise=StudentTNoise()).double()
-        method = ps.MCMC(ps.NUTS(max_tree_depth=2), num_samples=3, warmup_steps=3)
-        chains = ps.fit(model, data, method, trainer=QUIET)
-        guide = ps.fit(model, data, ps.SVI(num_steps=3), trainer=QUIET)
-        for posterior in (chains, guide):
-            ahead = ps.forecast(posterior, data, horizon=3, num_samples=3)
-            assert ahead.latents["weights"].shape == (3, 2, 14, 1) and ahead.latents["weights_future"].shape == (
-                3,
-                2,
-                3,
-                1,
-            )
-            assert ahead.latents["components"].shape == (3, 2, 17, 1) and ahead.latents["noise_df"].shape == (3,)
-            filled = ps.impute(posterior, data, num_samples=3)
-            assert torch.equal(filled.samples[0, :, 5], data.values[:, 5])
-        ps.save(guide, tmp_path / "t.pt")
-        again = ps.forecast(ps.load(tmp_path / "t.pt"), data, horizon=3, num_samples=3)
-        assert torch.equal(again.samples, ahead.samples)
+    model = ps.StructuralSeries(Cycle(), noise=StudentTNoise()).double()
+    method = ps.MCMC(ps.NUTS(max_tree_depth=2), num_samples=3, warmup_steps=3)
+    chains = ps.fit(model, data, method, trainer=QUIET)
+    guide = ps.fit(model, data, ps.SVI(num_steps=3), trainer=QUIET)
+    for posterior in (chains, guide):
+        ahead = ps.forecast(posterior, data, horizon=3, num_samples=3)
+        assert ahead.latents["weights"].shape == (3, 2, 14, 1) and ahead.latents["weights_future"].shape == (
+            3,
+            2,
+            3,
+            1,
+        )
+        assert ahead.latents["components"].shape == (3, 2, 17, 1) and ahead.latents["noise_df"].shape == (3,)
+        filled = ps.impute(posterior, data, num_samples=3)
+        assert torch.equal(filled.samples[0, :, 5], data.values[:, 5])
+    ps.save(guide, tmp_path / "t.pt")
+    again = ps.forecast(ps.load(tmp_path / "t.pt"), data, horizon=3, num_samples=3)
+    assert torch.equal(again.samples, ahead.samples)
     with pytest.raises(UnsupportedError, match=r"Got \['weights'\]"):
         ps.fit(model, data, ps.Mode(), trainer=QUIET)
     with pytest.raises(UnsupportedError, match="latents of single series"):
@@ -176,7 +176,7 @@ def test_intervals_hold_what_comes_and_the_degrees_are_found():
     scores = {}
     for noise in (StudentTNoise(), GaussianNoise()):
         model = ps.StructuralSeries(Level(), noise=noise).double()
-        posterior = ps.fit(model, train, ps.SVI(num_steps=300, learning_rate=0.05, num_particles=2), trainer=QUIET)
+        posterior = ps.fit(model, train, ps.SVI(num_steps=200, learning_rate=0.1, schedule=Cosine(200)), trainer=QUIET)
         scores[noise] = ps.evaluate(posterior, data, ps.Forecasting(60), num_samples=400).means()
         if noise.has_weights:
             drawn = posterior.draws(train, 200)["coordinates"][:, 0]

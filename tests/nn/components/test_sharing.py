@@ -153,7 +153,7 @@ def test_the_guide_recovers_parameters_of_series_it_was_not_trained_on():
     """Of three kinds of walks; nearer than what all share."""
     train, test = walks(100, 40), walks(100, 20, seed=1)
     model = ps.StructuralSeries(Level(), sharing=Hierarchical()).double()
-    method = ps.SVI(num_steps=600, learning_rate=0.02, batch_size=60)
+    method = ps.SVI(num_steps=300, learning_rate=0.02, batch_size=60)
     posterior = ps.fit(model, train, method, trainer=QUIET)
     drawn = ps.reconstruct(posterior, test, num_samples=50).latents
     found = torch.stack([drawn[name].log().mean(0) for name in ("level_scale", "noise_scale")], -1)

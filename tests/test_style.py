@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_seq.diagnostics.plots.style import add_legend, as_numpy, new_figure, tidy, time_label
+from pyro_seq._style import add_legend, as_numpy, new_figure, tidy, time_label
 from tests.diagnostics.plots.figures import drawn
 
 

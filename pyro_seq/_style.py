@@ -16,19 +16,21 @@ MODEL = "#1f6f9f"
 ACCENT = "#d1495b"  # where a forecast begins
 MUTED = "#8a8f98"
 GRID = "#e3e5e8"
+HORIZON = "#f6f1ea"  # behind a forecast
 SERIES = ("#1f6f9f", "#d1495b", "#2a9d5c", "#8e5ea2", "#e08e2b", "#3ab0b8", "#7a5c3e", "#5c6670")
 _SIZES = {"axes.titlesize": 9, "axes.labelsize": 9, "tick": 8, "legend": 8}
 
 
 def new_figure(width: float, height: float, *, is_tight: bool = False) -> Figure:
     """A figure outside of pyplot, so that nothing stays open; its parts never overlap. Sizes in inches."""
-    from matplotlib.figure import Figure  # slow to import, so only where a figure is made
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.layout_engine import ConstrainedLayoutEngine  # slow to import, so only where a figure is made
+
+    from pyro_seq._picture import Picture
 
     layout = ConstrainedLayoutEngine()
     if is_tight:
         layout.set(w_pad=0.01, h_pad=0.01, wspace=0.0, hspace=0.0)
-    return Figure(figsize=(width, height), layout=layout, dpi=150)
+    return Picture(figsize=(width, height), layout=layout, dpi=150)
 
 
 def tidy(axes: Axes, *, title: str = "", x: str = "", y: str = "", has_grid: bool = True) -> Axes:
