@@ -11,8 +11,10 @@ from scipy import stats
 from torch import Tensor
 
 import pyro_seq as ps
+from pyro_seq._random import isolated_rng
 from pyro_seq.infer import chees
 from pyro_seq.infer.joint_target import JointTarget
+from pyro_seq.model import local_parameters
 from pyro_seq.ops.hamiltonian import hamiltonian_step
 from pyro_seq.posterior import reading
 
@@ -73,8 +75,9 @@ def p_values(num_sets: int) -> list[float]:
     model, found = spring(), []
     method = ps.MCMC(ps.ChEES(), num_samples=12, warmup_steps=40, num_chains=16)
     for seed in range(num_sets):
-        made = ps.sample(ps.GuidePosterior(model), GRID, num_samples=1, seed=seed)
-        data, truth = ps.Sequences(made.samples[0]), made.latents["weights"].flatten()
+        with local_parameters(), isolated_rng(seed), torch.no_grad():  # the prior of the weights, not the guide's
+            made = pyro.poutine.trace(pyro.poutine.uncondition(model.model)).get_trace(GRID).nodes
+        data, truth = ps.Sequences(made["x"]["value"]), made["weights"]["value"]
         posterior = ps.fit(model, data, method, seed=seed, trainer=ps.Trainer(progress=False))
         found.append((posterior.sites["weights"][:, 3::4].flatten(0, 1) < truth).double().mean(0))
     return [float(stats.kstest(ranks.numpy(), "uniform").pvalue) for ranks in torch.stack(found, 1)]
