@@ -87,8 +87,8 @@ def chain_moments(draws: Tensor) -> Moments:
     """Of draws (chain, draw, weight)."""
     mean, deviation = draws.mean((0, 1)), draws.flatten(0, 1).std(0)
     entries = [draws[..., entry].numpy() for entry in range(draws.shape[-1])]
-    sizes = torch.tensor([float(arviz.ess(entry)) for entry in entries])
-    errors = torch.tensor([float(arviz.mcse(entry, method="sd")) for entry in entries])
+    sizes = mean.new_tensor([float(arviz.ess(entry)) for entry in entries])
+    errors = mean.new_tensor([float(arviz.mcse(entry, method="sd")) for entry in entries])
     return Moments(mean, deviation, deviation / sizes.sqrt(), errors)
 
 

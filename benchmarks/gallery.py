@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.tables._page import ROOT
+from pyro_seq import _style as style
 from pyro_seq.diagnostics import calibration
-from pyro_seq.diagnostics.plots import style
 
 NUM_CHAINS, NUM_DRAWS = 4, 500
 DIVERGED = 10.0  # error of the energy along a trajectory

@@ -24,7 +24,7 @@ parts = {"vector_field": ps.BayesianMLP(2, 1, ()), "encoder": ps.RNNEncoder((1,)
 model = ps.ODE2VAE((1,), 1, emission=ps.GaussianEmission(torch.nn.Identity()), **parts).to(options.device)
 
 # %% Fit: a guide, and chains that start at its draws
-guide = ps.fit(model, seen, ps.SVI(num_steps=options.few(1_500), learning_rate=1e-2), trainer=options.trainer)
+guide = ps.fit(model, seen, ps.SVI(num_steps=options.few(6_000), learning_rate=1e-2), trainer=options.trainer)
 method = ps.MCMC(ps.ChEES(full_mass=True), num_samples=few, warmup_steps=few, num_chains=8, start=guide)
 chains = ps.fit(model, seen, method, trainer=options.trainer)
 

@@ -22,9 +22,9 @@ import xarray as xr
 from torch import Tensor, nn
 
 import pyro_seq as ps
+from pyro_seq import _style as style
 from pyro_seq import diagnostics, metrics
 from pyro_seq.datasets.nile import nile
-from pyro_seq.diagnostics.plots import style
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.ops.kalman import LinearGaussianParameters, leave_one_out_log_density
 from pyro_seq.posterior import Posterior

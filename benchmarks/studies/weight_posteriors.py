@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 
 import pyro_seq as ps
+from pyro_seq import _style as style
 from pyro_seq import metrics
-from pyro_seq.diagnostics.plots import style
 from pyro_seq.nn.weight_posterior import FullCovariance, LowRank, MeanField
 from pyro_seq.posterior import Posterior
 from pyro_seq.training import schedules

@@ -32,7 +32,7 @@ def fill_inputs(inputs: Any, *, means: Any | None = None) -> Tensor:
     Example:
         >>> fill_inputs([[[float("nan")], [2.0], [float("nan")], [4.0]]])[0].T
         tensor([[3., 2., 2., 4.],
-                [1., 0., 0., 0.]])
+                [1., 0., 1., 0.]])
     """
     inputs = check.as_float(inputs, "inputs")
     if inputs.ndim != 3:

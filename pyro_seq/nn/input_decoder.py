@@ -34,6 +34,7 @@ class InputDecoder(nn.Module):
         DataError: When a size is not positive.
 
     Example:
+        >>> import torch
         >>> from pyro_seq import GaussianEmission
         >>> emission = GaussianEmission(InputDecoder(2, (3,), nn.Linear(4, 3)))
         >>> emission(torch.zeros(5, 7, 4 + 2)).batch_shape
