@@ -89,7 +89,7 @@ class Task(NamedTuple):
     deviation: float
 
 
-def simulate(name: str, num_train: int, num_test: int, seed: int, unit_of_inputs: float = 30.0) -> Task:
+def simulate(name: str, num_train: int, num_test: int, seed: int) -> Task:
     """Train on whole series of `SEEN` + `HORIZON` steps; of test series the first `SEEN` are seen.
 
     The unit is far from 1 and its origin far from 0, as in most data.
@@ -112,8 +112,7 @@ def simulate(name: str, num_train: int, num_test: int, seed: int, unit_of_inputs
     mask = torch.ones(count, length, dtype=torch.bool)
     if not system.has_even_times:
         mask = _uniform(count, length, generator) > 0.25
-    origin = 0.0 if unit_of_inputs == 1.0 else 100.0
-    told = (origin + unit_of_inputs * inputs).float()
+    told = (100.0 + 30.0 * inputs).float()
     clock = times[0] if system.has_even_times else times
     whole = ps.Sequences(values, mask=mask, times=clock, inputs=told)
     test = whole[num_train:]
@@ -123,7 +122,7 @@ def simulate(name: str, num_train: int, num_test: int, seed: int, unit_of_inputs
         test.first(SEEN),
         ahead,
         test.inputs[:, SEEN:],
-        (origin + unit_of_inputs * raised[num_train:, SEEN:]).float(),
+        (100.0 + 30.0 * raised[num_train:, SEEN:]).float(),
         (centre + unit * path[num_train:, SEEN:]).float(),
         response[num_train:, SEEN:].float(),
         5.0,
@@ -180,7 +179,7 @@ MODELS: dict[tuple[str, str], tuple[Callable[[], ps.SequenceModel], float]] = {
 def study(name: str, kind: str, seed: int, *, steps: int, num_train: int, num_test: int) -> dict[str, float | str]:
     """One model on one system: errors of its response and of its forecasts."""
     build, rate = MODELS[name, kind]
-    task = simulate(name, num_train, num_test, seed, 30.0)
+    task = simulate(name, num_train, num_test, seed)
     torch.manual_seed(seed)
     start = time.process_time()
     views = () if SYSTEMS[name].has_even_times else (GrowingLength(start=8, full_at=max(1, steps // 2)),)
