@@ -86,6 +86,10 @@ class StructuralSeries(SequenceModel):
         analysis by state space methods", 2nd edition, 2012.
     """
 
+    # of the class where they are the default, for earlier files know no such options
+    sharing: Sharing = Shared()
+    noise: Noise = GaussianNoise()
+    encoder: SeriesEncoder
     dims: ClassVar[dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(("coordinates", "common", "spread", "deviations"), ("parameter",)),
         "weights": ("time", "entry"),
@@ -109,7 +113,11 @@ class StructuralSeries(SequenceModel):
         require(isinstance(noise, Noise), "noise", "`GaussianNoise()` or `StudentTNoise()`", noise)
         self.obs_shape = (1,)
         self.components = components if isinstance(components, Structure) else Structure((components,))
-        self.step, self.sharing, self.noise = step, sharing, noise
+        self.step = step
+        if sharing != self.sharing:
+            self.sharing = sharing
+        if noise != self.noise:
+            self.noise = noise
         self.is_conditional = any(not part.is_stationary for part in self.components.components)
         self.has_inputs = any(part.num_inputs > 0 for part in self.components.components)
         self.units = SeriesUnits()
@@ -123,7 +131,8 @@ class StructuralSeries(SequenceModel):
             self.log_spread_scale = nn.Parameter(torch.full((size,), -1.0))
         is_fit = encoder is None or (bool(sharing.own) and encoder.dim == size)
         require(is_fit, "encoder", f"one with `dim` {size}, of parameters that series have of their own", encoder)
-        self.encoder = VariogramEncoder(size) if encoder is None and sharing.own else encoder
+        if sharing.own:
+            self.encoder = VariogramEncoder(size) if encoder is None else encoder
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -177,7 +186,7 @@ class StructuralSeries(SequenceModel):
             return
         with self.series(data):
             coordinates = common.place
-            if self.encoder is not None and common.spread is not None:
+            if self.sharing.own and common.spread is not None:
                 times = self.exact_times(data).expand(data.num_series, -1)
                 evidence = self.encoder(data.values, data.entry_mask, times).base_dist
                 own = common.given(evidence, sight(self.encoder, data.entry_mask))

@@ -20,12 +20,15 @@ class Activation(NamedTuple):
     Attributes:
         function: ``x -> y``.
         derivative: ``(x, y) -> dy/dx``, free to use whichever of the two is cheaper.
-        reads_output: The derivative looks at y alone, so that x need not be kept.
     """
 
     function: Callable[[Tensor], Tensor]
     derivative: Callable[[Tensor, Tensor], Tensor]
-    reads_output: bool = False
+
+    @property
+    def reads_output(self) -> bool:
+        """Whether the derivative looks at y alone, so that x need not be kept."""
+        return self.derivative in (_tanh_derivative, _sigmoid_derivative)
 
 
 def _elu_derivative(x: Tensor, y: Tensor) -> Tensor:
@@ -59,8 +62,8 @@ def _softplus_derivative(x: Tensor, y: Tensor) -> Tensor:
 
 # named functions, so that models pickle
 ACTIVATIONS: dict[str, Activation] = {
-    "tanh": Activation(torch.tanh, _tanh_derivative, reads_output=True),
-    "sigmoid": Activation(torch.sigmoid, _sigmoid_derivative, reads_output=True),
+    "tanh": Activation(torch.tanh, _tanh_derivative),
+    "sigmoid": Activation(torch.sigmoid, _sigmoid_derivative),
     "relu": Activation(functional.relu, _relu_derivative),
     "softplus": Activation(functional.softplus, _softplus_derivative),
     "elu": Activation(functional.elu, _elu_derivative),
