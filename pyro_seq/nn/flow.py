@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -174,14 +176,11 @@ class _Rate:
         return self.speed is None and isinstance(self.function, SweptFunction) and self.function.has_sweep(state)
 
     def record(self, state: Tensor, *driven: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        function = _driven(self.function, *driven or (None,))
-        assert isinstance(function, SweptFunction)
-        highest, records = function.record(state)
+        highest, records = cast(SweptFunction, _driven(self.function, *driven or (None,))).record(state)
         return highest if self.flow.order == 1 else torch.cat([state[..., self.flow.dim :], highest], -1), records
 
     def sweep(self, tensors: tuple[Tensor, ...], records: tuple[Tensor, ...]) -> _RateSweep:
-        assert isinstance(self.function, SweptFunction)
-        return _RateSweep(self.flow, self.function.sweep(tensors, records))
+        return _RateSweep(self.flow, cast(SweptFunction, self.function).sweep(tensors, records))
 
 
 class _RateSweep:
@@ -235,13 +234,11 @@ class SteeredFunction:
 
     def record(self, state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The function's, at the joined state."""
-        assert isinstance(self.function, SweptFunction)
-        return self.function.record(self._joined(state))
+        return cast(SweptFunction, self.function).record(self._joined(state))
 
     def sweep(self, tensors: tuple[Tensor, ...], records: tuple[Tensor, ...]) -> _SteeredSweep:
         """The function's, cut to the state."""
-        assert isinstance(self.function, SweptFunction)
-        return _SteeredSweep(tensors[0], self.function.sweep(tensors[1:], records))
+        return _SteeredSweep(tensors[0], cast(SweptFunction, self.function).sweep(tensors[1:], records))
 
 
 class _SteeredSweep:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast, runtime_checka
 import torch
 from torch import Tensor
 
-from pyro_seq.ops._march import Field, march
+from pyro_seq.ops._march import Field, advance, march
 from pyro_seq.ops._time_grid import TimeGrid
 
 if TYPE_CHECKING:
@@ -162,9 +162,9 @@ class _Back:
                 costate = costate + by_step[step + 1]
             later, below = None, costate
             for stage in reversed(range(num_stages)):
-                force = _times(self.weights[stage][step], costate)
+                force = costate * self.weights[stage][step]
                 if later is not None:
-                    force = _plus(force, self.nodes[stage + 1][step], later)
+                    force = advance(force, self.nodes[stage + 1][step], later)
                 number = step * num_stages + stage
                 later = sweep.pull(number, force)
                 if by_stage is not None:
@@ -178,13 +178,3 @@ def _zeros(by_frame: Tensor | None, by_stage: Tensor | None) -> Tensor:
     like = by_frame if by_frame is not None else by_stage
     assert like is not None
     return torch.zeros_like(like[0])
-
-
-def _times(length: float | Tensor, cotangent: Tensor) -> Tensor:
-    return cotangent * length
-
-
-def _plus(force: Tensor, length: float | Tensor, cotangent: Tensor) -> Tensor:
-    if isinstance(length, float):
-        return torch.add(force, cotangent, alpha=length)
-    return torch.addcmul(force, length, cotangent)
