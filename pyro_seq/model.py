@@ -14,6 +14,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from pyro_seq._asked import is_horizon_alone
+from pyro_seq._host import in_both, on_host
 from pyro_seq._plain_pyro import warn_of_plain_training
 from pyro_seq._process import process_state
 from pyro_seq.data import Labels, Sequences
@@ -258,7 +259,8 @@ class SequenceModel(nn.Module):
 
     def valid(self, data: Sequences) -> Tensor:
         """True up to the last observed step, (series, time): the steps that path distributions count."""
-        return torch.arange(data.num_steps, device=data.device) < data.lengths[:, None]
+        steps = data.num_steps
+        return in_both(lambda lengths: torch.arange(steps, device=lengths.device) < lengths[:, None], data.lengths)
 
     def model_times(self, data: Sequences) -> Tensor:
         """Time since each series' first step in units of `time_scale`, (time,) or (series, time), as `data.dtype`."""
@@ -269,9 +271,7 @@ class SequenceModel(nn.Module):
 
         Single precision runs together what lies close to each other and far from the start.
         """
-        times = data.times
-        origin = times[..., :1] if times.shape[-1] else 0.0
-        return (times - origin) / self.time_scale
+        return in_both(_since_start, data.times, self.time_scale)
 
     def model_gaps(self, data: Sequences) -> Tensor:
         """Time from each step's predecessor in units of `time_scale`, 0 at the first, shaped as `model_times`."""
@@ -309,6 +309,10 @@ def _knows_units(model: SequenceModel, _: Any) -> None:
     model._has_units = model._has_time_unit = True
 
 
+def _since_start(times: Tensor, unit: Tensor) -> Tensor:
+    return (times - times[..., :1]) / unit
+
+
 def _refuse_uneven(name: str, gaps: Tensor) -> NoReturn:
     """Say what a model that counts steps needs."""
     raise DataError(
@@ -323,7 +327,7 @@ def _refuse_uneven(name: str, gaps: Tensor) -> NoReturn:
 def _over_time(emission: TorchDistribution, data: Sequences, masked: bool) -> TorchDistribution:
     """Move time and the observation axes into the event, and apply the mask on the way."""
     obs_dim = len(data.obs_shape)
-    if masked and not bool(data.mask.all()):
+    if masked and not bool(on_host(data.mask).all()):
         if emission.event_dim == 0:
             emission = emission.mask(data.entry_mask)
         elif data.mask.ndim == 2 and emission.event_dim == obs_dim:

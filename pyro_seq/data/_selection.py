@@ -15,8 +15,8 @@ class OutOfRangeError(DataError, IndexError):
     """A series that does not exist; also an ``IndexError``, which is how ``for series in data`` finds its end."""
 
 
-def series_selector(item: Any, num_series: int, device: torch.device) -> slice | Tensor:
-    """What indexes the series axis and keeps it: a slice, or whole numbers from 0 to `num_series` - 1."""
+def series_selector(item: Any, num_series: int) -> slice | Tensor:
+    """What indexes the series axis and keeps it: a slice, or whole numbers from 0 to `num_series` - 1, on the host."""
     if isinstance(item, slice):
         try:
             chosen = range(num_series)[item]
@@ -38,12 +38,12 @@ def series_selector(item: Any, num_series: int, device: torch.device) -> slice |
         raise DataError(f"`index` must hold whole numbers. Got {numbers.dtype}.")
     if int(numbers.min()) < -num_series or int(numbers.max()) >= num_series:
         raise OutOfRangeError(f"`index` must lie between 0 and {num_series - 1}. Got {numbers.tolist()}.")
-    return torch.where(numbers < 0, numbers + num_series, numbers).to(device=device, dtype=torch.int64)
+    return torch.where(numbers < 0, numbers + num_series, numbers).long()
 
 
-def step_selector(steps: Any, num_series: int, num_steps: int, device: torch.device) -> Tensor:
-    """Increasing whole numbers from 0 to `num_steps` - 1, (steps,) or (series, steps)."""
-    steps = as_tensor(steps, "steps").to(device)
+def step_selector(steps: Any, num_series: int, num_steps: int) -> Tensor:
+    """Increasing whole numbers from 0 to `num_steps` - 1, (steps,) or (series, steps), on the host."""
+    steps = as_tensor(steps, "steps").cpu()
     if steps.dtype == torch.bool and steps.shape == (num_steps,):
         steps = steps.nonzero()[:, 0]
     if steps.ndim not in (1, 2) or (steps.ndim == 2 and steps.shape[0] != num_series):

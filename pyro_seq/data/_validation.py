@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq._arguments import described, whole_number
+from pyro_seq._host import uploaded
 from pyro_seq.data.calendar import Calendar, as_dates, counted
 from pyro_seq.data.labels import Labels
 from pyro_seq.errors import DataError, ShapeError, shape_text
@@ -78,7 +79,7 @@ def as_float(values: Any, name: str) -> Tensor:
 
 def as_mask(mask: Any, values: Tensor, name: str = "mask") -> Tensor:
     r"""Boolean mask (series, time) or (series, time, \*obs) of `values`."""
-    mask = as_tensor(mask, name).to(values.device)
+    mask = uploaded(as_tensor(mask, name), values.device)
     if mask.dtype != torch.bool:
         if not bool(((mask == 0) | (mask == 1)).all()):
             raise DataError(

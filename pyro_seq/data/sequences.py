@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq._arguments import whole_number
+from pyro_seq._host import in_both, on_host, uploaded
 from pyro_seq.data import _columns, _frames, _grid, _horizon, _npz, _parts, _ragged, _table
 from pyro_seq.data import _validation as check
 from pyro_seq.data._selection import series_selector, step_selector
@@ -167,18 +168,17 @@ class Sequences:
     @property
     def step_mask(self) -> Tensor:
         """True where a step has at least one observed entry, (series, time)."""
-        return self.mask if self.mask.ndim == 2 else self.mask.flatten(2).any(-1)
+        return self.mask if self.mask.ndim == 2 else in_both(lambda mask: mask.flatten(2).any(-1), self.mask)
 
     @property
     def entry_mask(self) -> Tensor:
         r"""`mask` expanded to single entries, (series, time, \*obs)."""
-        return check.widen(self.mask, self.values).expand_as(self.values)
+        return in_both(lambda mask: check.widen(mask, self.values).expand_as(self.values), self.mask)
 
     @property
     def lengths(self) -> Tensor:
         """Number of steps up to the last observed one, (series,)."""
-        steps = torch.arange(1, self.num_steps + 1, device=self.device)
-        return (self.step_mask * steps).amax(-1) if self.num_steps else steps.new_zeros(self.num_series)
+        return in_both(_lengths, self.step_mask)
 
     @property
     def weight(self) -> float:
@@ -213,27 +213,34 @@ class Sequences:
         return chosen
 
     def _select(self, item: Any) -> Sequences:
-        item = series_selector(item, self.num_series, self.device)
-        chosen = self._mapped(lambda part: part[item], "values", "mask", "inputs", "index", "static")
-        times = self.times[item] if self.times.ndim == 2 else self.times
-        return chosen._with(times=times, labels=self.labels.of_series(item))
+        item = series_selector(item, self.num_series)
+        there = item if isinstance(item, slice) else item.to(self.device)
+        chosen = self._mapped(lambda part: part[there], "values", "inputs", "index", "static")
+        mask = uploaded(on_host(self.mask)[item], self.device)
+        times = uploaded(on_host(self.times)[item], self.device) if self.times.ndim == 2 else self.times
+        return chosen._with(mask=mask, times=times, labels=self.labels.of_series(item))
 
     def take_steps(self, steps: Tensor) -> Sequences:
         """Select seen steps, increasing, the same for all series (steps,) or for each its own (series, steps).
 
         The horizon is dropped: what was not seen cannot be selected.
         """
-        steps = step_selector(steps, self.num_series, self.num_steps, self.device)
-        rows: Any = slice(None) if steps.ndim == 1 else torch.arange(self.num_series, device=self.device)[:, None]
+        steps = step_selector(steps, self.num_series, self.num_steps)
+        rows: Any = slice(None) if steps.ndim == 1 else torch.arange(self.num_series)[:, None]
         return self.seen()._gather(rows, steps)
 
     def _gather(self, rows: Any, steps: Tensor) -> Sequences:
-        shared = steps.ndim == 1 and self.times.ndim == 1
+        times = on_host(self.times)
+        if steps.ndim > 1 or times.ndim > 1:
+            times = times.expand(self.num_series, -1)[rows, steps]
+        else:
+            times = times[steps]
+        there = tuple(part.to(self.device) if isinstance(part, Tensor) else part for part in (rows, steps))
         return self._with(
-            values=self.values[rows, steps],
-            mask=self.mask[rows, steps],
-            times=self.times[steps] if shared else self.times.expand(self.num_series, -1)[rows, steps],
-            inputs=None if self.inputs is None else self.inputs[rows, steps],
+            values=self.values[there],
+            mask=uploaded(on_host(self.mask)[rows, steps], self.device),
+            times=uploaded(times, self.device),
+            inputs=None if self.inputs is None else self.inputs[there],
         )
 
     def first(self, num_steps: int) -> Sequences:
@@ -245,10 +252,7 @@ class Sequences:
     def hide(self, hidden: Tensor) -> Sequences:
         r"""Mark entries as missing; `hidden` is True there, (series, time) or (series, time, \*obs)."""
         hidden = check.as_mask(hidden, self.values, "hidden")
-        if hidden.ndim == self.mask.ndim:
-            mask = self.mask & ~hidden
-        else:
-            mask = self.entry_mask & ~check.widen(hidden, self.values)
+        mask = in_both(_apart, self.mask, hidden)
         return self._with(mask=mask, values=_zero_hidden_(self.values.clone(), mask))
 
     def windows(self, length: int, *, stride: int = 1) -> Sequences:
@@ -265,7 +269,7 @@ class Sequences:
             ShapeError: When `length` is above the number of steps.
             DataError: When nothing is observed.
         """
-        series, steps = _parts.window_steps(self.step_mask, length, stride)
+        series, steps = _parts.window_steps(on_host(self.step_mask), length, stride)
         windows = self.seen()._gather(series[:, None], steps)._mapped(lambda part: part[series], "static")
         place = {"index": torch.arange(len(series), device=self.device), "total": len(series)}
         return windows._with(labels=self.labels.of_series(series), **place)
@@ -284,7 +288,8 @@ class Sequences:
         if not self.horizon:
             return self
         steps = self.num_steps
-        return self._with(times=self.times[..., :steps], inputs=None if self.inputs is None else self.inputs[:, :steps])
+        times = in_both(lambda times: times[..., :steps], self.times)
+        return self._with(times=times, inputs=None if self.inputs is None else self.inputs[:, :steps])
 
     # ------------------------------------------------------------------ elsewhere
 
@@ -293,12 +298,21 @@ class Sequences:
         check.require_kept(dtype)
         device = check.as_device(device)
         move = functools.partial(check.moved, device=device, dtype=dtype)
-        moved = self._mapped(move, "values", "mask", "inputs", "index", "static")
-        return moved._with(times=self.times.to(device))
+        moved = self._mapped(move, "values", "inputs", "index", "static")
+        return moved._with(mask=uploaded(self.mask, device), times=uploaded(self.times, device))
 
     to_npz = _npz.to_npz
     to_dataframe = _frames.to_dataframe
 
 
 def _zero_hidden_(values: Tensor, mask: Tensor) -> Tensor:
-    return values if bool(mask.all()) else values.masked_fill_(~check.widen(mask, values), 0.0)
+    return values if bool(on_host(mask).all()) else values.masked_fill_(~check.widen(mask, values), 0.0)
+
+
+def _lengths(step_mask: Tensor) -> Tensor:
+    steps = torch.arange(1, step_mask.shape[1] + 1, device=step_mask.device)
+    return (step_mask * steps).amax(-1) if len(steps) else steps.new_zeros(len(step_mask))
+
+
+def _apart(mask: Tensor, hidden: Tensor) -> Tensor:
+    return check.widen(mask, hidden) & ~check.widen(hidden, mask)

@@ -94,7 +94,7 @@ class SequenceSource(ABC):
                     f"`index` must end somewhere, for this {type(self).__name__} is endless. Pass `[:100]`."
                 )
             item = range(self.num_series)[item]
-        numbers = series_selector(item, self.num_series, torch.device("cpu"))
+        numbers = series_selector(item, self.num_series)
         assert isinstance(numbers, Tensor)  # only slices stay what they are
         return numbers
 

@@ -8,6 +8,7 @@ import torch
 from pyro.distributions import constraints
 from torch import Tensor
 
+from pyro_seq._host import on_host
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.distributions.mixed_dynamics import MixedLinearGaussian
 from pyro_seq.distributions.path import PathDistribution
@@ -44,8 +45,9 @@ class FilledPath(PathDistribution):
     def __init__(self, loc: Tensor, scale: Tensor, seen: Tensor, prior: MixedLinearGaussian) -> None:
         self.loc, self.scale, self.seen, self.prior = loc, scale, seen, prior
         self.exists = torch.ones_like(seen) if prior.valid is None else prior.valid
-        self.has_gaps = bool((self.exists & ~seen).any())
-        self.has_tail = not bool(self.exists.all())
+        exists = on_host(seen).new_ones(()) if prior.valid is None else on_host(prior.valid)
+        self.has_gaps = bool((exists & ~on_host(seen)).any())
+        self.has_tail = not bool(exists.all())
         self._last: tuple[Tensor, LinearGaussian] | None = None  # a draw, and the linear model of its seen codes
         batch = torch.broadcast_shapes(loc.shape[:-2], prior.batch_shape)
         super().__init__(batch, prior.event_shape, prior.valid, validate_args=False)

@@ -9,6 +9,7 @@ import torch
 from pyro.distributions import GaussianHMM, constraints
 from torch import Tensor
 
+from pyro_seq._host import on_host
 from pyro_seq.distributions.gaussian_hmm import from_hmm, to_hmm
 from pyro_seq.distributions.path import PathDistribution
 from pyro_seq.distributions.replicate import Replicate
@@ -131,7 +132,7 @@ class LinearGaussian(PathDistribution):
             UnsupportedError: When entries are hidden, a start is unknown, or a covariance is singular: Pyro's class has
                 no masks, and holds precisions.
         """
-        if self.mask_of_entries is not None and not bool(self.mask_of_entries.all()):
+        if self.mask_of_entries is not None and not bool(on_host(self.mask_of_entries).all()):
             raise UnsupportedError(
                 "`GaussianHMM` has no masks, and some entries are hidden. Keep the `LinearGaussian`."
             )

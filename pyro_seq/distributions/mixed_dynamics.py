@@ -8,6 +8,7 @@ import torch
 from pyro.distributions import constraints
 from torch import Tensor
 
+from pyro_seq._host import on_host
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.distributions.path import PathDistribution
 from pyro_seq.errors import ShapeError
@@ -127,7 +128,7 @@ class MixedLinearGaussian(PathDistribution):
         """Log density of the valid steps, ``(*batch,)``."""
         if not self.is_counted:
             return value.new_zeros(torch.broadcast_shapes(value.shape[:-2], self.batch_shape))
-        mask = None if self.valid is None or bool(self.valid.all()) else self.valid[..., None]
+        mask = None if self.valid is None or bool(on_host(self.valid).all()) else self.valid[..., None]
         return self.given(value, mask).log_prob(value)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:

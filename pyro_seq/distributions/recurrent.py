@@ -8,6 +8,7 @@ import torch
 from pyro.distributions import Normal, constraints
 from torch import Tensor
 
+from pyro_seq._host import on_host
 from pyro_seq.distributions.path import PathDistribution
 from pyro_seq.errors import ShapeError
 
@@ -103,7 +104,7 @@ class RecurrentPath(PathDistribution):
         self.memory = memory
         self.encoded = encoded
         self.inputs = inputs
-        self.seen = None if seen is None or encoded is None or bool(seen.all()) else seen
+        self.seen = None if seen is None or encoded is None or bool(on_host(seen).all()) else seen
         event_shape = torch.Size((num_steps, initial.batch_shape[-1]))
         super().__init__(initial.batch_shape[:-1], event_shape, valid, validate_args=False)
 

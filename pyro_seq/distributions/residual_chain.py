@@ -15,6 +15,7 @@ from pyro.distributions import Normal, constraints
 from torch import Tensor
 from torch.distributions.kl import kl_divergence, register_kl
 
+from pyro_seq._host import on_host
 from pyro_seq.distributions.path import PathDistribution
 from pyro_seq.errors import ShapeError
 from pyro_seq.ops.precision import full_precision
@@ -169,7 +170,7 @@ class ResidualChain(PathDistribution):
             given = self.encoded.loc + self.encoded.scale * standard
             for row in self.frames:
                 path[row] = given[..., row, :]
-            if self.seen is None or bool(self.seen[..., list(self.frames)].all()):
+            if self.seen is None or bool(on_host(self.seen)[..., list(self.frames)].all()):
                 return torch.stack(path, -2) if path else standard
 
         def draw(row: int, state: Tensor) -> Tensor:

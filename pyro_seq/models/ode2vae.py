@@ -12,6 +12,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_seq._arguments import axis_sizes
+from pyro_seq._host import in_both, on_host
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
@@ -225,7 +226,7 @@ class ODE2VAE(SequenceModel):
     def check(self, data: Sequences) -> None:
         """Warn where a window encoder meets series that hide what it reads, and show more than that later."""
         super().check(data)
-        if self.reads_series or data.mask.all():
+        if self.reads_series or on_host(data.mask).all():
             return
         mask = data.entry_mask
         is_blind = ~sight(self.encoder, mask).all(-1) & mask.flatten(1).any(1)
@@ -244,10 +245,10 @@ class ODE2VAE(SequenceModel):
         return {"state": list(self.flow.state_names)}
 
     def _times(self, data: Sequences) -> Tensor:
-        return self.time_step * self.exact_times(data)
+        return in_both(lambda times: self.time_step * times, self.exact_times(data))
 
     def _series_times(self, data: Sequences) -> Tensor:
-        return self._times(data).expand(data.num_series, -1)
+        return in_both(lambda times: times.expand(data.num_series, -1), self._times(data))
 
     def _distance_to_encoder(self, data: Sequences, path: Tensor, log_density: Tensor) -> Tensor:
         """Sum of log q(z_t) - log q_enc(z_t) over observed times t whose window of frames lies inside the series."""

@@ -11,6 +11,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_seq._arguments import axis_sizes
+from pyro_seq._host import in_both, on_host
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, UnsupportedError
@@ -208,12 +209,12 @@ class ODELEBM(SequenceModel):
         return {"state": list(self.flow.state_names), "latent": [*self.flow.state_names, *names]}
 
     def _times(self, data: Sequences) -> Tensor:
-        return self.time_step * self.exact_times(data)
+        return in_both(lambda times: self.time_step * times, self.exact_times(data))
 
     def _restart(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> Tensor:
         """Log density (..., series) of the joint vector at a random step less that by the encoder given the rest."""
         site = guide_trace.nodes["initial"]
-        initial, length = site["value"], int(data.lengths.max())
+        initial, length = site["value"], int(on_host(data.lengths).max())
         if length < 2:
             return initial.new_zeros(initial.shape[:-1])
         step = int(torch.randint(1, max(2, length // 2), ()))

@@ -13,6 +13,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_seq._arguments import axis_sizes, whole_number
+from pyro_seq._host import on_host
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.residual_chain import ResidualChain
@@ -214,10 +215,10 @@ class SRVP(SequenceModel):
             pieces = zip(rows.split(_DECODED), owner.split(_DECODED), strict=True)
             parts = (self._decode(part, whose, data) for part, whose in pieces)
             frames = torch.cat([*parts]) if torch.is_grad_enabled() else _joined(parts, len(rows))
-        elif data.horizon or bool(data.step_mask.all()):
+        elif data.horizon or bool(on_host(data.step_mask).all()):
             frames = self._decode(rows, owner, data)
         else:  # hidden frames must not count in statistics of the batch
-            chosen = data.step_mask.expand(shape).flatten().nonzero().squeeze(-1)
+            chosen = on_host(data.step_mask).expand(shape).flatten().nonzero().squeeze(-1).to(data.device)
             decoded = self._decode(rows[chosen], owner[chosen], data)
             frames = decoded.new_zeros((len(rows), *decoded.shape[1:])).index_copy(0, chosen, decoded)
         return self.emission.given(frames.reshape(*shape, *frames.shape[1:]))
@@ -316,7 +317,7 @@ class SRVP(SequenceModel):
         """
         super().check(data)
         _require_substeps(self)
-        if self.is_conditional and not bool(data.step_mask.any(-1).all()):
+        if self.is_conditional and not bool(on_host(data.step_mask).any(-1).all()):
             raise DataError("`data` must have at least one seen frame a series, to begin from. Got one without any.")
         tolerance = EVEN + 2 * rounding(data.times) / float(frame_length(data, self.time_scale))
         require_frame_grid(frame_position(data, self.time_scale), data.num_steps, _substeps_ahead(self), tolerance)

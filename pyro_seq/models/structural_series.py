@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_seq._arguments import is_positive, require
+from pyro_seq._host import on_host
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
@@ -202,7 +203,7 @@ class StructuralSeries(SequenceModel):
         Under Student's t it is that given `weights`, (\*batch, time, 1) over all of ``data.times``.
         """
         parameters = self.system(coordinates, data, weights)
-        mask = None if bool(data.mask.all()) else data.entry_mask
+        mask = None if bool(on_host(data.mask).all()) else data.entry_mask
         return LinearGaussian(parameters, data.num_steps, mask=mask, batch_shape=data.values.shape[:1])
 
     def system(self, coordinates: Tensor, data: Sequences, weights: Tensor | None = None) -> LinearGaussianParameters:

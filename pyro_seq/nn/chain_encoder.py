@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._host import on_host
 from pyro_seq._recipes import rebuildable
 from pyro_seq.nn.fused import run_recurrent
 from pyro_seq.nn.known_inputs import keep_input_dim
@@ -82,7 +83,7 @@ def _steps(codes: Tensor, seen: Tensor, *inputs: Tensor) -> Tensor:
 
 def hold(codes: Tensor, seen: Tensor) -> Tensor:
     """Codes (series, time, code), at a hidden frame those of the last one `seen`, and zeros before the first."""
-    if bool(seen.all()):
+    if bool(on_host(seen).all()):
         return codes
     steps = torch.arange(1, seen.shape[1] + 1, device=seen.device)
     last = (seen * steps).cummax(1).values

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pyro_seq._host import on_host
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.nn.normalised import Norm, Rectified
@@ -32,7 +33,7 @@ class ImageEncoder(Protocol):
 
 def encoded_frames(encoder: ImageEncoder, data: Sequences) -> tuple[Tensor, Maps]:
     """Codes (series, time, code) of all frames, zeros at hidden ones, and the maps of the seen ones one by one."""
-    seen = data.step_mask
+    seen = on_host(data.step_mask)
     if bool(seen.all()):
         codes, maps = encoder(data.values.flatten(0, 1))
         return codes.to(data.dtype).unflatten(0, seen.shape), maps

@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_seq._host import in_both, on_host
 from pyro_seq.distributions.energy_based import EnergyBased
 from pyro_seq.nn.encoder import SeriesEncoder
 
@@ -20,9 +21,8 @@ def sight(encoder: SeriesEncoder, mask: Tensor) -> Tensor:
         mask: True where observed, of that shape.
     """
     if hasattr(encoder, "sees"):
-        sees: Tensor = encoder.sees(mask)
-        return sees
-    return mask.flatten(1).any(1, keepdim=True)
+        return in_both(encoder.sees, mask)
+    return in_both(lambda part: part.flatten(1).any(1, keepdim=True), mask)
 
 
 def informed(encoded: dist.TorchDistribution, prior: dist.TorchDistribution, sees: Tensor) -> dist.TorchDistribution:
@@ -41,7 +41,7 @@ def informed(encoded: dist.TorchDistribution, prior: dist.TorchDistribution, see
         prior: Of one vector: batch (), event (dim,).
         sees: (series, dim) or (series, 1), see `sight`.
     """
-    if bool(sees.all()):
+    if bool(on_host(sees).all()):
         return encoded
     base = prior.base if isinstance(prior, EnergyBased) else prior
     filled = _filled(encoded, base, sees)

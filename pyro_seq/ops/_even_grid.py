@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pyro_seq._host import on_host
 from pyro_seq.ops._time_grid import STEP_TOLERANCE, TimeGrid, entries_at, require_few_steps
 
 
@@ -33,7 +34,7 @@ class EvenGrid:
     """
 
     def __init__(self, times: Tensor, step_size: float, nodes: tuple[float, ...], like: Tensor) -> None:
-        times = times.detach().to("cpu", torch.float64)
+        times = on_host(times).double()
         first = times[..., :1]
         place = (times - first) / step_size
         index = ((place - STEP_TOLERANCE).ceil() - 1).clamp_min(0)

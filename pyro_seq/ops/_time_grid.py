@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from pyro_seq._host import on_host
 from pyro_seq.errors import DataError
 
 # Times of float32 frames carry rounding: 0.3 - 0.2 may exceed a step of 0.1 by one part in a million.
@@ -102,7 +103,7 @@ def cut(times: Tensor, step_size: float | None, nodes: tuple[float, ...], like: 
     Each series goes on from time to time without a look at the others, so its numbers do not depend on them, and the
     batch takes as many steps as the series that needs most. One that has arrived waits with steps of length zero.
     """
-    times = times.detach().to("cpu", torch.float64)
+    times = on_host(times).double()
     intervals = times.diff(dim=-1)
     counts = torch.ones_like(intervals)
     if step_size is not None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_seq._host import on_host
 from pyro_seq._nonfinite import nonfinite_is_passed
 from pyro_seq.errors import DataError, NumericalError, ShapeError, shape_text
 from pyro_seq.ops._dopri5 import Dopri5
@@ -121,6 +122,7 @@ def _check(initial: Tensor, times: Tensor, solver: Solver) -> None:
             f"Got {shape_text(initial, names)} and times {shape_text(times, ('series', 'time')[-times.ndim :])}. "
             "Pass times (time,) if all series share them."
         )
+    times = on_host(times)
     rising = times.diff(dim=-1) > 0
     if not (rising.all() and times.isfinite().all()):
         wrong = torch.cat([~times[..., :1].isfinite(), ~(rising & times[..., 1:].isfinite())], -1)

@@ -65,7 +65,7 @@ class Batches:
         """This device's part of the minibatch of `step`."""
         if isinstance(self.data, Sequences):
             is_whole = self.size == self.data.num_series and self.world_size == 1
-            return self.data if is_whole else self.data.minibatch(self._index(step).to(self.data.device))
+            return self.data if is_whole else self.data.minibatch(self._index(step))
         if self._threads is None:
             return self._read(self._index(step))
         for ahead in range(step, step + self._num_ahead + 1):

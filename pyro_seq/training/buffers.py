@@ -32,7 +32,7 @@ class Buffers:
     def restore(self) -> None:
         """Make them as they were at the last `keep`."""
         for name, buffer in self._now().items():
-            buffer.data = self._kept.get(name, buffer.data)
+            buffer.data = self._kept[name].clone() if name in self._kept else buffer.data
 
     def largest(self) -> Tensor:
         """The largest entry of all, one number; not finite as soon as one is not that should be."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import lightning.pytorch as lightning
 import torch
 from torch import Tensor, nn
 
-from pyro_seq._nonfinite import is_about_numbers
+from pyro_seq._nonfinite import chancing, is_about_numbers
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.door import require_type
@@ -33,6 +33,15 @@ class Best(NamedTuple):
     loss: float = float("inf")
     weights: dict[str, Tensor] | None = None
     since: int = 0
+
+
+class _Judged(NamedTuple):
+    """What came of a minibatch: its loss, the error in its place, the norm of the gradient, and whether all is finite."""
+
+    loss: Loss
+    cause: Exception | None
+    norm: Tensor
+    is_good: bool
 
 
 class Engine(lightning.LightningModule):
@@ -71,6 +80,7 @@ class Engine(lightning.LightningModule):
         self.log_every, self.num_workers = 1, 0
         self.stop_reason: str | None = None
         self.is_between_steps = True
+        self.takes_chances = True
         self.num_devices: int | None = None
         self._optimizer_states: list[dict] = []
         self._torch_optimizers: list[torch.optim.Optimizer] = []
@@ -121,10 +131,16 @@ class Engine(lightning.LightningModule):
         self.is_between_steps = False
         batch = self._batch(step)
         self.guard.buffers.keep()
-        loss, cause = self._loss(batch, step)
-        full_precision(self.manual_backward)(loss.total * self.batches.share(batch))  # each gradient as its values
-        norm = self.guard.norm()
-        if self.trainer.strategy.reduce_boolean_decision(self._is_finite(norm, loss)):
+        is_chanced = self.takes_chances and not self._is_logged(step + 1)
+        loss, cause, norm, is_good = self._gradients(batch, step, is_chanced=is_chanced)
+        if is_chanced and not is_good:
+            # once more with all checks: they say what is wrong, or mend it, and a model that needs that keeps them
+            self.guard.buffers.restore()
+            for optimizer in self._torch_optimizers:
+                optimizer.zero_grad()
+            loss, cause, norm, is_good = self._gradients(batch, step, is_chanced=False)
+            self.takes_chances = not is_good
+        if is_good:
             self._update(step, norm)
         else:
             self.guard.reject(step, loss, cause)
@@ -132,8 +148,19 @@ class Engine(lightning.LightningModule):
             optimizer.zero_grad()
         self.steps_done = step + 1
         self.guard.require_gradients(self.steps_done, self.plan.num_steps, self.trainer.world_size > 1)
-        self.row = self._figures(loss, norm, self.batches.share(batch)) if self._is_logged() else {}
+        is_logged = self._is_logged(self.steps_done)
+        self.row = self._figures(loss, norm, self.batches.share(batch)) if is_logged else {}
         self.is_between_steps = True
+
+    def _gradients(self, batch: Sequences, step: int, *, is_chanced: bool) -> _Judged:
+        """Loss and gradients of a minibatch, always with the noise of its step."""
+        self._seed_noise(_NOISE, step, self.trainer.global_rank)
+        with chancing() if is_chanced else nullcontext():
+            loss, cause = self._loss(batch, step)
+            full_precision(self.manual_backward)(loss.total * self.batches.share(batch))  # each gradient as its values
+        norm = self.guard.norm()
+        is_good = self.trainer.strategy.reduce_boolean_decision(self._is_finite(norm, loss))
+        return _Judged(loss, cause, norm, is_good)
 
     @property
     def model(self) -> SequenceModel:
@@ -149,9 +176,7 @@ class Engine(lightning.LightningModule):
             require_type(batch, Sequences, f"views[{number}](...)")
         if self.plan.views and bool(batch.values.isfinite().all()):  # of other numbers the guard is judge
             _check_viewed(self.model, batch, step)
-        batch = self.model.training_view(batch, generator)
-        self._seed_noise(_NOISE, step, rank)
-        return batch
+        return self.model.training_view(batch, generator)
 
     def _seed_noise(self, *stream: int) -> None:
         seed = mixed_seed(self.seed, *stream)
@@ -190,8 +215,7 @@ class Engine(lightning.LightningModule):
             weights = [p.detach() for p in self.guard.trained.values()]
             torch._foreach_lerp_(self.averages, weights, 1.0 - decay)
 
-    def _is_logged(self) -> bool:
-        done = self.steps_done
+    def _is_logged(self, done: int) -> bool:
         return done == 1 or done % self.log_every == 0 or done == self.plan.num_steps
 
     def _figures(self, loss: Loss, norm: Tensor, share: float) -> dict[str, float]:

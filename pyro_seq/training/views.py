@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq._arguments import require
+from pyro_seq._host import on_host, uploaded
 from pyro_seq.data import Sequences
 from pyro_seq.data._validation import widen
 from pyro_seq.training.schedules import Schedule
@@ -76,10 +77,10 @@ class RandomWindows:
         """One window a series."""
         length = int(self.length(step)) if callable(self.length) else self.length
         length = min(max(length, 1), data.num_steps)
-        draws = torch.rand(2, data.num_series, generator=generator).to(data.device)
-        start = (draws[1] * (data.lengths - self.shortest + 1).clamp(min=1)).long()
+        draws = torch.rand(2, data.num_series, generator=generator)
+        start = (draws[1] * (on_host(data.lengths) - self.shortest + 1).clamp(min=1)).long()
         start = torch.where(draws[0] < self.at_start, 0, start)
-        return _gather(data, start[:, None] + torch.arange(length, device=data.device))
+        return _gather(data, start[:, None] + torch.arange(length))
 
 
 @dataclass(frozen=True)
@@ -178,17 +179,17 @@ class RandomGaps:
     def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
         """The same series with more hidden."""
         size, length = data.num_series, data.num_steps
-        chance, kind, share = (draws.to(data.device)[:, None] for draws in torch.rand(3, size, generator=generator))
-        cut = share * data.lengths[:, None]
-        steps = torch.arange(length, device=data.device)
-        order = torch.rand(data.mask.shape, generator=generator).to(data.device)
+        chance, kind, share = (draws[:, None] for draws in torch.rand(3, size, generator=generator))
+        cut, seen = share * on_host(data.lengths)[:, None], on_host(data.mask)
+        steps = torch.arange(length)
+        order = torch.rand(seen.shape, generator=generator)
         kept_steps = torch.where(kind < 1 / 3, steps >= cut, (kind >= 2 / 3) | (steps <= cut))
         kept = widen(kept_steps, order) & (widen(kind < 2 / 3, order) | (order >= widen(share, order)))
         kept |= widen(chance >= self.probability, order)
-        first = torch.where(data.mask, order, 2.0).flatten(1)
+        first = torch.where(seen, order, 2.0).flatten(1)
         spared = torch.zeros_like(first, dtype=torch.bool).scatter_(1, first.argmin(1, keepdim=True), True)
-        is_empty = ~(data.mask & kept).flatten(1).any(1, keepdim=True)
-        mask = data.mask & (kept | (spared & is_empty).view_as(kept))
+        is_empty = ~(seen & kept).flatten(1).any(1, keepdim=True)
+        mask = uploaded(seen & (kept | (spared & is_empty).view_as(kept)), data.device)
         return data._with(values=_hidden_to_zero(data.values, mask), mask=mask)
 
 
@@ -208,21 +209,22 @@ class TimeWarp:
 
     def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
         """The resampled series."""
-        uniform = torch.rand(data.num_series, 1, generator=generator, dtype=torch.float64).to(data.device)
+        uniform = torch.rand(data.num_series, 1, generator=generator, dtype=torch.float64)
         rate = self.low * (self.high / self.low) ** uniform
-        position = rate * torch.arange(data.num_steps, device=data.device)
+        position = rate * torch.arange(data.num_steps)
         inside = position <= data.num_steps - 1
         position = position.clamp(max=data.num_steps - 1)
         before = position.floor().long()
         fraction = (position - before).to(data.dtype)
         after = before + (fraction > 0)
-        rows = torch.arange(data.num_series, device=data.device)[:, None]
+        rows = torch.arange(data.num_series)[:, None]
 
         def resampled(field: Tensor) -> Tensor:
-            weight = widen(fraction, field)
+            weight = widen(fraction, field).to(field.device)
             return field[rows, before] * (1 - weight) + field[rows, after] * weight
 
-        mask = data.mask[rows, before] & data.mask[rows, after] & widen(inside, data.mask)
+        seen = on_host(data.mask)
+        mask = uploaded(seen[rows, before] & seen[rows, after] & widen(inside, seen), data.device)
         inputs = None if data.inputs is None else resampled(data.inputs)
         values = resampled(data.values)
         return data._with(values=_hidden_to_zero(values, mask), mask=mask, inputs=inputs)
@@ -239,11 +241,12 @@ class CyclicShift:
         """The rolled series."""
         if data.num_steps == 0:
             return data
-        start = torch.randint(data.num_steps, (data.num_series, 1), generator=generator).to(data.device)
-        steps = (start + torch.arange(data.num_steps, device=data.device)) % data.num_steps
-        rows = torch.arange(data.num_series, device=data.device)[:, None]
+        start = torch.randint(data.num_steps, (data.num_series, 1), generator=generator)
+        steps = (start + torch.arange(data.num_steps)) % data.num_steps
+        rows = torch.arange(data.num_series)[:, None]
         inputs = None if data.inputs is None else data.inputs[rows, steps]
-        return data._with(values=data.values[rows, steps], mask=data.mask[rows, steps], inputs=inputs)
+        mask = uploaded(on_host(data.mask)[rows, steps], data.device)
+        return data._with(values=data.values[rows, steps], mask=mask, inputs=inputs)
 
 
 def _only(data: Sequences, steps: Tensor) -> Sequences:
@@ -251,21 +254,21 @@ def _only(data: Sequences, steps: Tensor) -> Sequences:
     if data.inputs is None:
         return data.take_steps(steps)
     hidden = torch.ones(data.num_series, data.num_steps, dtype=torch.bool)
-    return data.seen().hide(hidden.scatter(1, steps.expand(data.num_series, -1), False).to(data.device))
+    return data.seen().hide(hidden.scatter(1, steps.expand(data.num_series, -1), False))
 
 
 def _gather(data: Sequences, steps: Tensor) -> Sequences:
     """Steps (series, time) of each series, those beyond the end padded and masked."""
     last = data.num_steps - 1
     inside, steps_inside = steps <= last, steps.clamp(max=last)
-    rows = torch.arange(data.num_series, device=data.device)[:, None]
-    mask = data.mask[rows, steps_inside] & widen(inside, data.mask)
-    times = data.times.expand(data.num_series, -1)
+    rows, seen = torch.arange(data.num_series)[:, None], on_host(data.mask)
+    mask = uploaded(seen[rows, steps_inside] & widen(inside, seen), data.device)
+    times = on_host(data.times).expand(data.num_series, -1)
     spacing = times[:, -1:] - times[:, -2:-1] if last > 0 else torch.ones_like(times)
     return data._with(
         values=_hidden_to_zero(data.values[rows, steps_inside], mask),
         mask=mask,
-        times=times[rows, steps_inside] + spacing * (steps - steps_inside),
+        times=uploaded(times[rows, steps_inside] + spacing * (steps - steps_inside), data.device),
         inputs=None if data.inputs is None else data.inputs[rows, steps_inside],
     )
 

@@ -17,15 +17,16 @@ from tests.training.runs import At, make_normalised, same_weights, with_infinite
 
 
 def poisoned(toy, bad_steps, kind="nan"):
-    """A model whose objective is not finite at some calls."""
+    """A model whose objective is not finite at some steps; each has a seed, and may be evaluated twice."""
 
     class Poisoned(toy.Lines):
-        calls = 0
+        step, seed = -1, None
 
         def regulariser(self, data, model_trace, guide_trace):
-            step, self.calls = self.calls, self.calls + 1
+            if torch.initial_seed() != self.seed:
+                self.step, self.seed = self.step + 1, torch.initial_seed()
             weight = self.emit.weight.square().sum()
-            factor = float(kind) if step in bad_steps else 0.0
+            factor = float(kind) if self.step in bad_steps else 0.0
             return {"spice": (weight * factor).expand(data.num_series)}
 
     torch.manual_seed(0)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pyro_seq._nonfinite import is_chanced
 from pyro_seq.errors import NumericalError
 
 UNROLLED = 8
@@ -175,7 +176,12 @@ def solve_positive(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def require_positive(pivots: Tensor, what: str, remedy: str) -> None:
-    """Stop unless the pivots (time, *batch) of the covariances of an `innovation` or a `prediction` are positive."""
+    """Stop unless the pivots (time, *batch) of the covariances of an `innovation` or a `prediction` are positive.
+
+    Not where a caller takes the chance: it sees the logarithms of pivots, or gains that depend on them.
+    """
+    if is_chanced():
+        return
     wrong = ~(pivots > 0)
     if wrong.any():
         first, *series = wrong.nonzero()[0].tolist()

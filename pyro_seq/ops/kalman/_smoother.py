@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_seq._nonfinite import is_chanced
 from pyro_seq.ops.kalman._algebra import (
     identity,
     join,
@@ -106,7 +107,9 @@ class SmootherGain(torch.autograd.Function):
         moved = product(transition, filtered)
         solution, pivots = solve_positive(predicted, moved)
         jitter = None
-        if not (pivots > 0).all():
+        if is_chanced():
+            solution = torch.where((pivots > 0).all(0), solution, torch.nan)
+        elif not (pivots > 0).all():
             failed = ~(pivots > 0).all(0)
             jitter = to_back(torch.where(failed, relative_jitter(predicted), 0.0))
             solution, pivots = solve_positive(predicted + to_front(jitter, num_axes), moved)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_seq._nonfinite import is_chanced
 from pyro_seq.errors import DataError, ShapeError, shape_text
 from pyro_seq.ops.kalman._algebra import common_shape
 from pyro_seq.ops.kalman._choice import is_compression_faster
@@ -204,7 +205,7 @@ def _check_values(values: Tensor, mask: Tensor | None) -> Tensor:
             f"Got {tuple(mask.shape)} for values {tuple(values.shape)}. Expand it over the leading axes."
         )
     wrong = seen & ~values.detach().isfinite()
-    if wrong.any():
+    if not is_chanced() and wrong.any():
         place = wrong.nonzero()[0].tolist()
         raise DataError(
             f"`values` must be finite where observed. Got values{place} = {values[tuple(place)].item()}, "
