@@ -20,7 +20,7 @@ HOST = torch.device("cpu")
 
 @dataclass
 class _Twin:
-    """A tensor of the host, or how to come by it; and in which place and version the one on the device had its numbers."""
+    """A tensor of the host, or how to come by it; and where and in which version the one on the device equalled it."""
 
     find: Callable[[], Tensor]
     place: tuple[int, int]

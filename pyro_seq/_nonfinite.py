@@ -1,8 +1,8 @@
 """Whether numbers that are not finite stop a computation, or pass to a caller who knows what to do.
 
-A batch of chains knows whose they are. A step of training takes the chance: nearly all are sound, and to ask every number
-on the way costs a wait for the device each time. It looks at the result once, and repeats what is not finite with all
-checks, which then say why.
+A batch of chains knows whose they are. A step of training takes the chance: nearly all steps are sound, and to ask
+about numbers on the way costs a wait for the device each time. It looks at the result once, and repeats what is not
+finite with all checks, which then say why.
 """
 
 from __future__ import annotations

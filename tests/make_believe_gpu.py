@@ -167,6 +167,8 @@ class _Calls(TorchFunctionMode):
             if not kwargs.get("force"):
                 raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
             args = (_move(args[0].detach(), False),)
+        if func is Tensor.tolist:
+            return _move(args[0].detach(), False).tolist()
         if func in (Tensor.cpu, Tensor.cuda):
             return _move(args[0], func is Tensor.cuda)
         wanted = kwargs.get("device")

@@ -203,7 +203,7 @@ class Sequences:
     def __getitem__(self, item: Any) -> Sequences:
         """Select series by number, slice, list or boolean mask; the result is a data set of its own."""
         chosen = self._select(item)
-        return chosen._with(index=torch.arange(chosen.num_series, device=self.device), total=chosen.num_series)
+        return chosen._with(index=uploaded(torch.arange(chosen.num_series), self.device), total=chosen.num_series)
 
     def minibatch(self, index: Tensor) -> Sequences:
         """Select series as a subsample that remembers its place in, and the size of, the whole data set."""
@@ -215,10 +215,10 @@ class Sequences:
     def _select(self, item: Any) -> Sequences:
         item = series_selector(item, self.num_series)
         there = item if isinstance(item, slice) else item.to(self.device)
-        chosen = self._mapped(lambda part: part[there], "values", "inputs", "index", "static")
-        mask = uploaded(on_host(self.mask)[item], self.device)
-        times = uploaded(on_host(self.times)[item], self.device) if self.times.ndim == 2 else self.times
-        return chosen._with(mask=mask, times=times, labels=self.labels.of_series(item))
+        chosen = self._mapped(lambda part: part[there], "values", "inputs", "static")
+        planned = ("mask", "index", "times") if self.times.ndim == 2 else ("mask", "index")
+        fields = {name: uploaded(on_host(getattr(self, name))[item], self.device) for name in planned}
+        return chosen._with(labels=self.labels.of_series(item), **fields)
 
     def take_steps(self, steps: Tensor) -> Sequences:
         """Select seen steps, increasing, the same for all series (steps,) or for each its own (series, steps).
@@ -271,7 +271,7 @@ class Sequences:
         """
         series, steps = _parts.window_steps(on_host(self.step_mask), length, stride)
         windows = self.seen()._gather(series[:, None], steps)._mapped(lambda part: part[series], "static")
-        place = {"index": torch.arange(len(series), device=self.device), "total": len(series)}
+        place = {"index": uploaded(torch.arange(len(series)), self.device), "total": len(series)}
         return windows._with(labels=self.labels.of_series(series), **place)
 
     split = _parts.split
@@ -298,8 +298,8 @@ class Sequences:
         check.require_kept(dtype)
         device = check.as_device(device)
         move = functools.partial(check.moved, device=device, dtype=dtype)
-        moved = self._mapped(move, "values", "inputs", "index", "static")
-        return moved._with(mask=uploaded(self.mask, device), times=uploaded(self.times, device))
+        planned = {name: uploaded(getattr(self, name), device) for name in ("mask", "index", "times")}
+        return self._mapped(move, "values", "inputs", "static")._with(**planned)
 
     to_npz = _npz.to_npz
     to_dataframe = _frames.to_dataframe

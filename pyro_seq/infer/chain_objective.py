@@ -11,6 +11,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from pyro_seq._nonfinite import is_chanced
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.energy_based import EnergyBased, energy_based
 from pyro_seq.errors import DataError, NumericalError, UnsupportedError
@@ -146,6 +147,10 @@ class ChainObjective(nn.Module):
         is_good = state.energy.isfinite() & state.gradient.isfinite().all(-1)
         acceptance = result.diagnostics.acceptance
         self._remember(data, state, is_good, acceptance)
+        if is_chanced():
+            with torch.no_grad():
+                sites, _ = target.split(torch.where(is_good[..., None], state.value, torch.nan))
+            return sites, data, self._figures(data, state, acceptance)
         keep = is_good.all(0)
         if not keep.any():
             raise NumericalError("no posterior chain of this batch has a finite density where it stands")
@@ -170,7 +175,7 @@ class ChainObjective(nn.Module):
 
     def _starts(self, target: SeriesTarget) -> Tensor:
         index, shape = target.data.index, (self.visits.num_chains, target.data.num_series, target.num_entries)
-        if self.visits.is_persistent and bool(self.store.is_started[index].all()):
+        if self.visits.is_persistent and self.store.all_started(index):
             return self.store.take(index, target.data.values.new_zeros(()))
         kernel = self.inference.kernel
         is_noise = kernel.start == "normal"
@@ -180,10 +185,13 @@ class ChainObjective(nn.Module):
     def _remember(self, data: Sequences, state: LangevinState, is_good: Tensor, acceptance: Tensor) -> None:
         if self.visits.is_persistent:
             self.store.put(data.index, state.value, is_good)
+        counts = is_good.all() if is_chanced() else torch.ones_like(is_good.all())  # else this visit is repeated
         if self.sampler.target_accept is not None:
-            self.store.adapt(data.index, acceptance.mean(0) - self.sampler.target_accept)
-        self.num_divergent += state.num_divergent.sum()
-        self.num_frozen += state.is_frozen.sum()
+            self.store.adapt(data.index, counts * (acceptance.mean(0) - self.sampler.target_accept))
+        self.num_divergent += counts * state.num_divergent.sum()
+        self.num_frozen += counts * state.is_frozen.sum()
+        if is_chanced():
+            return
         is_stuck = state.is_frozen | (state.num_divergent >= self.visits.num_steps)
         share = float(is_stuck.double().mean())
         if share >= _SHARE_OF_BAD:
@@ -251,6 +259,8 @@ class ChainObjective(nn.Module):
     # ------------------------------------------------------------------ alarms
 
     def _drift(self, name: str, prior: EnergyBased, value: Tensor) -> dict[str, Tensor]:
+        if is_chanced():
+            return {}
         drift = prior.drift(value)
         alarm = drift.alarm()
         if alarm is not None:

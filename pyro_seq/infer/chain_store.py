@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._host import on_host
+from pyro_seq._nonfinite import is_chanced
+
 _GAIN = 0.5  # of a step size on the log scale, at full distance from the wanted acceptance
 
 
@@ -39,15 +42,26 @@ class ChainStore(nn.Module):
         self.register_buffer("is_started", torch.zeros(num_series, num_chains, dtype=torch.bool))
         size = torch.as_tensor(step_size, dtype=dtype).log()
         self.register_buffer("log_step_size", size.expand(num_series).clone())
+        self._known = torch.zeros(num_series, dtype=torch.bool)  # of which series the host knows that all have started
 
     def take(self, index: Tensor, fresh: Tensor) -> Tensor:
         """Where the chains of the series at `index` go on, (chain, series, entry); `fresh` fills in for new ones."""
         return torch.where(self.is_started[index].mT[..., None], self.values[index].movedim(0, 1), fresh)
 
+    def all_started(self, index: Tensor) -> bool:
+        """Whether all chains of the series at `index` have places; asks the device for those it does not know only."""
+        if not bool(self._known[on_host(index)].all()):
+            self._known[on_host(index)] = on_host(self.is_started[index].all(1))
+        return bool(self._known[on_host(index)].all())
+
     def put(self, index: Tensor, values: Tensor, is_good: Tensor) -> None:
         """Keep places (chain, series, entry); chains that are not good (chain, series) start anew next time."""
-        self.values[index] = torch.where(is_good[..., None], values, 0).movedim(0, 1)
-        self.is_started[index] = is_good.mT
+        values, has_place = torch.where(is_good[..., None], values, 0).movedim(0, 1), is_good.mT
+        if is_chanced():  # with any that is not good the step is taken again, from where they were
+            values = torch.where(is_good.all(), values, self.values[index])
+            has_place = torch.where(is_good.all(), has_place, self.is_started[index])
+        self.values[index], self.is_started[index] = values, has_place
+        self._known[on_host(index)] = True if is_chanced() else on_host(is_good.all(0))
 
     def step_sizes(self, index: Tensor) -> Tensor:
         """Step sizes of the series at `index`."""

@@ -163,7 +163,7 @@ class MaximumLikelihood(GradientMethod):
             (groups.energy, self.energy_learning_rate),
             (groups.others if self.has_guide else [], guide_rate),
         ]
-        return [self.optimizer(parameters, lr=rate) for parameters, rate in rated if parameters]
+        return [self.made_optimizer(parameters, rate) for parameters, rate in rated if parameters]
 
     def untrained(self, objective: ChainObjective) -> Sequence[nn.Parameter]:
         """The guide, unless it takes part."""

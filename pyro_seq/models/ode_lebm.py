@@ -180,7 +180,7 @@ class ODELEBM(SequenceModel):
                 "Methods that run Langevin chains do not: `MaximumLikelihood(...)` and `MCMC(Langevin(), ...)`."
             )
         data = data.seen()
-        mask, times = data.entry_mask, self._times(data).expand(data.num_series, -1)
+        mask, times = data.entry_mask, in_both(lambda times: times.expand(data.num_series, -1), self._times(data))
         read = self.encoder(data.values, mask, times, *self.known.read_by(self.encoder, data))
         return informed(read, self.prior(data), sight(self.encoder, mask))
 

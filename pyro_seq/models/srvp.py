@@ -13,7 +13,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_seq._arguments import axis_sizes, whole_number
-from pyro_seq._host import on_host
+from pyro_seq._host import in_both, on_host
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.distributions.residual_chain import ResidualChain
@@ -178,7 +178,8 @@ class SRVP(SequenceModel):
         codes, seen, inputs = data.context["codes"], data.step_mask, self.known.read_by(self.encoder, data)
         with self.series(data):
             prior = self.initial_prior.distribution(data.values.new_zeros(self.state_dim))
-            sees = seen[:, : self.encoder.num_frames].any(-1, keepdim=True)
+            first = self.encoder.num_frames
+            sees = in_both(lambda part: part[:, :first].any(-1, keepdim=True), seen)
             initial = pyro.sample("initial", informed(self.encoder.initial(codes, seen, *inputs), prior, sees))
             if self.noise_dim:
                 pyro.sample("noise", self.chain(initial, data, encoded=self.encoder.noise(codes, seen, *inputs)))

@@ -214,7 +214,7 @@ class StructuralSeries(SequenceModel):
         components, noise = self._table.values(coordinates, self.units)
         variance = noise["scale"].square()[..., None, None]
         times = self.exact_times(data)
-        grid = Grid.of(times, data.inputs, data.dtype, 2 * rounding(data.times) / float(self.time_scale))
+        grid = Grid.of(times, data.inputs, data.dtype, 2 * rounding(data.times) / float(on_host(self.time_scale)))
         if weights is not None:
             variance = variance / weights[..., None]
         return assemble(self.components, components, variance, grid, self.units)
@@ -295,5 +295,5 @@ class StructuralSeries(SequenceModel):
             self._require_whole_steps(data)
 
     def _require_whole_steps(self, data: Sequences) -> None:
-        tolerance = EVEN + 2 * rounding(data.times) / float(self.time_scale)
+        tolerance = EVEN + 2 * rounding(data.times) / float(on_host(self.time_scale))
         require_whole_steps(self.components, data.times, self.time_scale, tolerance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyro_seq._host import on_host
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 
@@ -12,14 +13,15 @@ _FINEST = 64  # Euler steps a frame up to which an error message looks for one t
 
 
 def frame_position(data: Sequences, time_scale: Tensor) -> Tensor:
-    """Frames since the start of each series, (time,) or (series, time); the spacing of the seen ones is a frame."""
-    return (data.times - data.times[..., :1]) / frame_length(data, time_scale)
+    """Frames since the start of each series, (time,) or (series, time), on the host; seen ones are one apart."""
+    times = on_host(data.times)
+    return (times - times[..., :1]) / frame_length(data, time_scale)
 
 
 def frame_length(data: Sequences, time_scale: Tensor) -> Tensor:
-    """Time between seen frames. The mean, for single steps carry the rounding of the time stamps."""
-    gaps = data.times[..., : data.num_steps].diff(dim=-1)
-    return gaps.mean() if gaps.numel() else time_scale
+    """Time between seen frames, on the host. The mean, for single steps carry the rounding of the time stamps."""
+    gaps = on_host(data.times)[..., : data.num_steps].diff(dim=-1)
+    return gaps.mean() if gaps.numel() else on_host(time_scale)
 
 
 def require_frame_grid(position: Tensor, num_steps: int, num_substeps: int, tolerance: float) -> None:

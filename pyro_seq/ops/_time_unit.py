@@ -7,6 +7,8 @@ import warnings
 import torch
 from torch import Tensor
 
+from pyro_seq._host import on_host
+
 EVEN = 1e-3  # share of a step by which time stamps may be off an even grid
 _MOST_STEPS = 16  # units of time in a mean interval, at most: what long gaps between crowded stamps may cost
 _OTHER_UNIT = 30  # times as long as in training, or as short: a minute and a second, but not a day and an hour
@@ -47,7 +49,7 @@ def warn_of_other_unit(gaps: Tensor, known: float) -> None:
 
 def rounding(times: Tensor) -> float:
     """The largest error of a difference of two time stamps, each rounded to double precision once."""
-    return torch.finfo(torch.float64).eps * float(times.abs().max()) if times.numel() else 0.0
+    return torch.finfo(torch.float64).eps * float(on_host(times).abs().max()) if times.numel() else 0.0
 
 
 def are_even(gaps: Tensor, times: Tensor) -> bool:

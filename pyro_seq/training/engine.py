@@ -11,6 +11,7 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor, nn
 
+from pyro_seq._host import HOST
 from pyro_seq._nonfinite import chancing, is_about_numbers
 from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences, SequenceSource
@@ -36,7 +37,7 @@ class Best(NamedTuple):
 
 
 class _Judged(NamedTuple):
-    """What came of a minibatch: its loss, the error in its place, the norm of the gradient, and whether all is finite."""
+    """What came of a minibatch: loss, or the error in its place, norm of the gradient, and whether all is finite."""
 
     loss: Loss
     cause: Exception | None
@@ -174,7 +175,9 @@ class Engine(lightning.LightningModule):
         for number, view in enumerate(self.plan.views):
             batch = view(batch, step, generator)
             require_type(batch, Sequences, f"views[{number}](...)")
-        if self.plan.views and bool(batch.values.isfinite().all()):  # of other numbers the guard is judge
+        is_checked = batch.device == HOST or self._is_logged(step + 1)  # elsewhere each question is a wait
+        # of numbers that are not finite the guard is judge
+        if self.plan.views and is_checked and bool(batch.values.isfinite().all()):
             _check_viewed(self.model, batch, step)
         return self.model.training_view(batch, generator)
 

@@ -26,6 +26,8 @@ from pyro_seq.training.schedules import Constant, Schedule
 from pyro_seq.training.trainer import Trainer
 from pyro_seq.training.views import View
 
+_HAVE_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GradientMethod(ABC):
@@ -92,7 +94,12 @@ class GradientMethod(ABC):
     def optimizers(self, objective: Any) -> list[torch.optim.Optimizer]:
         """Optimisers over the parameters that are trained: one over all."""
         trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-        return [self.optimizer(trained, lr=self.learning_rate)]
+        return [self.made_optimizer(trained, self.learning_rate)]
+
+    def made_optimizer(self, parameters: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
+        """The optimiser of some parameters; torch's own in one operation for all of them, where they have that form."""
+        options = {"fused": True} if self.optimizer in _HAVE_FUSED else {}
+        return self.optimizer(parameters, lr=rate, **options)
 
     def untrained(self, objective: Any) -> Sequence[nn.Parameter]:
         """Parameters to freeze for the time of training: none."""

@@ -98,6 +98,9 @@ def kinds_today(name: str, file: str) -> dict[str, str]:
     golden, found = (POSTERIORS | RUNS)[name], kinds(earlier(name, file)) | ADDED.get(name, {})
     owner = "/weights/model." if name in RUNS else "/model/"
     found |= {f"{owner}_seen.{end}": f"Tensor {golden.dtype} torch.Size([])" for end in RANGE}
+    found |= {
+        path: "bool  " for path in found if path.endswith("/fused")
+    }  # Adam now moves all weights in one operation
     if golden.obs_shape != (2,):
         return found
     wider = [path for path in found if WIDER.search(path) or path.startswith(OF_NOISE.get(name, "no") + "exp_avg")]

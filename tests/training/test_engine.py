@@ -30,7 +30,7 @@ def test_engine_is_the_bare_loop(toy, quiet):
     fit(model, data, SVI(num_steps=10, learning_rate=0.01, clip_norm=5.0, schedule=WarmUp(5)), seed=4, trainer=quiet)
     twin.adapt(data)
     objective = Objective(twin)
-    optimizer = torch.optim.Adam(objective.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(objective.parameters(), lr=0.01, fused=True)
     with isolated_rng(0):
         for step in range(10):
             torch.manual_seed(mixed_seed(4, 2, step, 0))

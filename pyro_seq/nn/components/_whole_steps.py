@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyro_seq._host import on_host
 from pyro_seq.nn.components.component import Block
 
 
@@ -22,11 +23,12 @@ def over_steps(transition: Tensor, cov: Tensor, gaps: Tensor, initial_cov: Tenso
     """
     steps = gaps.round().long()
     one = (transition[..., None, :, :], cov[..., None, :, :])
-    if bool((steps == 1).all()):
+    planned = on_host(gaps).round()
+    if bool((planned == 1).all()):
         return Block(*one, initial_cov)
     eye = torch.eye(transition.shape[-1], dtype=transition.dtype, device=transition.device)
     total = (eye, torch.zeros_like(eye))
-    for bit in range(int(steps.max()).bit_length()):
+    for bit in range(int(planned.max()).bit_length()):
         is_set = (steps >> bit & 1).bool()[:, None, None]
         longer = _joined(total, one)
         total = (torch.where(is_set, longer[0], total[0]), torch.where(is_set, longer[1], total[1]))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_seq._host import on_host, uploaded
 from pyro_seq.nn.components.component import Block, Component, Structure
 from pyro_seq.nn.components.series_units import SeriesUnits
 from pyro_seq.ops.kalman import LinearGaussianParameters
@@ -32,13 +33,14 @@ class Grid(NamedTuple):
     @classmethod
     def of(cls, times: Tensor, inputs: Tensor | None, dtype: torch.dtype, rounding: float) -> Grid:
         """Of times (time,) or (series, time) in steps, whose differences are known up to `rounding`."""
+        device, times = times.device, on_host(times)
         gaps = times.diff(dim=-1)
         if not gaps.shape[-1]:
-            return cls(times.new_ones(1).to(dtype), None, inputs)
+            return cls(uploaded(times.new_ones(1).to(dtype), device), None, inputs)
         gaps = torch.cat([gaps[..., :1], gaps], -1)  # the first is never read
         finest = 2.0 ** min(_FINEST, math.floor(-math.log2(rounding)) if rounding else _FINEST)
         different, which = torch.unique((gaps * finest).round() / finest, return_inverse=True)
-        return cls(different.to(dtype), which if len(different) > 1 else None, inputs)
+        return cls(uploaded(different.to(dtype), device), which.to(device) if len(different) > 1 else None, inputs)
 
     def along_time(self, matrix: Tensor) -> Tensor:
         """From one matrix a gap, (..., gap, row, column), to one a step; time is 1 where all gaps are the same."""
@@ -73,7 +75,7 @@ def assemble(
         observation_cov=variance,
         initial_mean=torch.cat(means),
         initial_cov=_block_diagonal(covs),
-        diffuse=torch.tensor(is_diffuse, device=variance.device) if any(is_diffuse) else None,
+        diffuse=uploaded(torch.tensor(is_diffuse), variance.device) if any(is_diffuse) else None,
     )
 
 

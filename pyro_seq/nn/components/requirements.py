@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from pyro_seq._host import on_host
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.nn.components.component import Structure
@@ -54,7 +55,7 @@ def require_whole_steps(structure: Structure, times: Tensor, step: Tensor, toler
         DataError: With the first gap, and what to do.
     """
     strict = [part for part in structure.components if part.has_whole_steps]
-    gaps = times.diff(dim=-1) / step
+    gaps = on_host(times).diff(dim=-1) / on_host(step)
     off = (gaps - gaps.round().clamp(min=1)).abs()
     if strict and bool((off > tolerance).any()):
         raise DataError(

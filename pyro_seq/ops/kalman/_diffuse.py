@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_seq._host import on_host
 from pyro_seq.errors import NumericalError
 from pyro_seq.ops.kalman._algebra import append, common_shape
 from pyro_seq.ops.kalman._filter_gradient import Filtered, filter_states
@@ -146,7 +147,7 @@ def _stacked(system: System) -> _Stack:
 def _units(system: System) -> Tensor:
     """A unit vector for each diffuse state, (diffuse, state): the transpose of D in (D1)."""
     mean = system.initial_mean
-    return torch.eye(mean.shape[-2], dtype=mean.dtype, device=mean.device)[system.diffuse]
+    return torch.eye(mean.shape[-2], dtype=mean.dtype, device=mean.device)[on_host(system.diffuse)]
 
 
 class _Start(NamedTuple):

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_seq._host import on_host
+from pyro_seq._nonfinite import is_chanced
 from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.ops.kalman._algebra import common_shape
 from pyro_seq.ops.kalman.system import LinearGaussianParameters
@@ -279,7 +281,8 @@ def _block_diagonal(blocks: list[Tensor]) -> Tensor:
 def _check(gaps: Tensor, **parameters: Tensor) -> None:
     if not gaps.ndim:
         raise ShapeError("`gaps` must be (*batch, time). Got a number. Add an axis of time with `gaps[None]`.")
-    if not gaps.is_floating_point() or not ((gaps.detach() >= 0) & gaps.detach().isfinite()).all():
+    known = on_host(gaps)
+    if not gaps.is_floating_point() or not ((known >= 0) & known.isfinite()).all():
         raise DataError(
             f"`gaps` must be finite numbers, 0 or more, of a floating type. Got {gaps.dtype} with a smallest one of "
             f"{float(gaps.min()):g}. Sort the times, and take `times.diff(dim=-1)`."
@@ -290,5 +293,5 @@ def _check(gaps: Tensor, **parameters: Tensor) -> None:
                 f"`{name}` must have the dtype and device of `gaps`, {gaps.dtype} on {gaps.device}. "
                 f"Got {value.dtype} on {value.device}. Convert it with `.to(gaps)`."
             )
-        if (value.detach() <= 0).any():
+        if not is_chanced() and (value.detach() <= 0).any():
             raise DataError(f"`{name}` must be positive. Got a smallest one of {float(value.min()):g}.")
