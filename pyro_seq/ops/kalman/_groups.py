@@ -52,6 +52,18 @@ class Groups(NamedTuple):
         """From (*batch, time, row, 1) to (group or 1, time, row, column or 1)."""
         return self._arranged(quantity.squeeze(-1), 2)
 
+    def matrices_of_time(self, quantity: Tensor) -> Tensor:
+        """From (*batch, time, row, column), constant along the axes of columns, to (time, group, row, column)."""
+        return self._of_time(self.matrices(quantity))
+
+    def columns_of_time(self, quantity: Tensor) -> Tensor:
+        """From (*batch, time, row, 1) to (time, group, row, column)."""
+        columns = self._of_time(self.columns(quantity))
+        return columns.expand(*columns.shape[:-1], math.prod(self.column_shape))
+
+    def _of_time(self, quantity: Tensor) -> Tensor:
+        return quantity.expand(math.prod(self.group_shape), *quantity.shape[1:]).movedim(1, 0)
+
     def _arranged(self, quantity: Tensor, num_own: int) -> Tensor:
         """Axes of groups in front, those of columns last, each flattened; whole, or 1 where nothing changes along any."""
         own, total = quantity.shape[quantity.ndim - num_own :], len(self.batch) + num_own

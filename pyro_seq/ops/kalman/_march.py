@@ -159,7 +159,7 @@ def _filter_part(system: Marched, part: slice, results: list[Tensor], kept: list
         torch.baddbmm(values[t], observation, predicted_mean, alpha=-1, out=innovations[t])
         torch.baddbmm(predicted_mean, gains[t].mT, innovations[t], out=means[t])
         if is_even and not is_steady and t % OFTEN == OFTEN - 1 and steps - t > OFTEN:
-            is_steady = _is_same(covs[t], covs[t - 1])
+            is_steady = is_same(covs[t], covs[t - 1])
             if is_steady:
                 for result, k in ((results[3], predicted), (results[1], covs[t])):
                     result[t + 1 :, part] = k
@@ -179,7 +179,7 @@ def _observe(predicted: Tensor, observation: Tensor, noise: Tensor, out: tuple[T
     symmetric(torch.baddbmm(rest, left, gain, alpha=-1), out=cov)
 
 
-def _is_same(cov: Tensor, before: Tensor) -> bool:
+def is_same(cov: Tensor, before: Tensor) -> bool:
     """Whether covariances have stopped to change, beyond rounding, in the units of their states."""
     unit = cov.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
     bound = torch.finfo(cov.dtype).eps * unit[..., None] * unit[..., None, :]

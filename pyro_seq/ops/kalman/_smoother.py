@@ -24,7 +24,10 @@ from pyro_seq.ops.kalman._algebra import (
     transpose,
     zero_step,
 )
+from pyro_seq.ops.kalman._choice import is_march_faster
 from pyro_seq.ops.kalman._filter_gradient import Filtered
+from pyro_seq.ops.kalman._groups import Groups
+from pyro_seq.ops.kalman._march_back import SmootherMarch
 from pyro_seq.ops.kalman._recursion import square_root
 from pyro_seq.ops.kalman._scan import Moments, affine_means, affine_states
 from pyro_seq.ops.kalman.system import System
@@ -41,6 +44,10 @@ class Smoothed(NamedTuple):
 
 def smooth_states(system: System, filtered: Filtered, is_parallel: bool) -> Smoothed:
     """The pass back in time, from the filtered states."""
+    if not is_parallel and system.num_steps > 1 and is_march_faster(system):
+        marched = _march(system, filtered)
+        if marched is not None:
+            return marched
     gain = _gains(system, filtered)
     mean, cov = SmoothedStates.apply(
         len(system.batch_shape),
@@ -51,6 +58,47 @@ def smooth_states(system: System, filtered: Filtered, is_parallel: bool) -> Smoo
         *filtered[:4],
     )
     return Smoothed(mean, cov, gain @ cov[..., 1:, :, :], filtered.log_likelihood)  # (S4)
+
+
+def _march(system: System, filtered: Filtered) -> Smoothed | None:
+    """Step by step, by groups of series; None where a predicted covariance is singular, which takes more care."""
+    groups = Groups.of(system)
+    mean, cov, cross, failed = SmootherMarch.apply(
+        _march_again,
+        groups.matrices(system.transition),
+        groups.matrices(system.transition_cov).detach(),
+        groups.columns_of_time(filtered.mean),
+        groups.matrices_of_time(filtered.cov),
+        groups.columns_of_time(filtered.predicted_mean),
+        groups.matrices_of_time(filtered.predicted_cov),
+    )
+    if failed.any():
+        return None
+    return Smoothed(groups.back(mean), groups.covs_back(cov), groups.covs_back(cross), filtered.log_likelihood)
+
+
+def _march_again(*inputs: Tensor) -> tuple[Tensor, ...]:
+    """What `SmootherMarch` returns, by operations whose gradients may be differentiated."""
+
+    def of_series(moments: Tensor) -> Tensor:
+        """From (time, group, row, column) to (group, column, time, row, 1)."""
+        return moments.permute(1, 3, 0, 2)[..., None]
+
+    def of_groups(moments: Tensor) -> Tensor:
+        return moments.movedim(0, 1)[:, None]
+
+    transition, noise = (x[:, None] if x.shape[1] == 1 else x[:, None, 1:] for x in inputs[:2])
+    mean, cov, predicted_mean, predicted_cov = (
+        of_groups(x) if k % 2 else of_series(x) for k, x in enumerate(inputs[2:])
+    )
+    gain, _ = SmootherGain.apply(2, transition, cov[..., :-1, :, :], predicted_cov[..., 1:, :, :])
+    means, covs = SmoothedStates.apply(2, False, transition, noise, gain, mean, cov, predicted_mean, predicted_cov)
+    cross = gain @ covs[..., 1:, :, :]
+    return (
+        means.squeeze(-1).permute(2, 0, 3, 1),
+        covs.squeeze(1).movedim(1, 0),
+        cross.squeeze(1).movedim(1, 0),
+    )
 
 
 def draw_states(
