@@ -173,7 +173,9 @@ def _observe(predicted: Tensor, observation: Tensor, noise: Tensor, out: tuple[T
     torch.linalg.cholesky_ex(torch.baddbmm(noise, seen, observation.mT), out=(factor, failed))  # (F3)
     gain.copy_(torch.cholesky_solve(seen, factor))  # (F4)
     back = gain.mT
-    rest = torch.baddbmm(predicted, back, seen, alpha=-1)
+    # as a product, for a difference of P and K C P leaves rounding errors where an observation without noise leaves 0
+    unit = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
+    rest = torch.bmm(torch.baddbmm(unit, back, observation, alpha=-1), predicted)
     # (F6): what rounding left of (I - K C) P C^T - K R, taken out, makes this Joseph's form
     left = torch.baddbmm(torch.bmm(back, noise), rest, observation.mT, beta=-1)
     symmetric(torch.baddbmm(rest, left, gain, alpha=-1), out=cov)
@@ -285,8 +287,12 @@ def _empty(like: Tensor) -> Tensor:
 
 def _collect(gradient: Tensor | None, pull: Tensor | None, part: slice, t: int) -> None:
     """Add to a gradient (time, group, row, column) what a step says, summed over what it has no axes for."""
-    if gradient is not None:
-        assert pull is not None
+    if gradient is None:
+        return
+    assert pull is not None
+    if gradient.shape[0] > 1 and gradient[t, part].shape == pull.shape:
+        gradient[t, part] = pull  # no other step adds to it
+    else:
         _collect_start(gradient[t if gradient.shape[0] > 1 else 0], pull, part)
 
 

@@ -28,8 +28,9 @@ class SmootherMarch(torch.autograd.Function):
     """Moments given all observations, (time, group, row, column), covariances with the next state, and least pivots.
 
     Covariances are by Joseph's form, with A and Q; the gradient is that of the equal P + G (P' - P_predicted) G^T,
-    which does without Q. Pivots are NaN where a predicted covariance is not positive: then nothing else counts.
-    `again` gives the same three results by operations that may be differentiated twice.
+    which does without Q. Where a predicted covariance is singular, to rounding, its diagonal gets a jitter: there a
+    combination of states is known exactly, and the gain meets only differences of 0 in its direction. Pivots are (time
+    - 1, group). `again` gives the same three results by operations that may be differentiated twice.
     """
 
     @staticmethod
@@ -39,15 +40,16 @@ class SmootherMarch(torch.autograd.Function):
         mean, cov = torch.empty_like(system.mean), torch.empty_like(system.cov)
         cross = cov.new_empty(steps - 1, groups, size, size)
         kept = [torch.empty_like(cross), torch.empty_like(cross)]
-        failed = torch.zeros(max(steps - 1, 0), groups, dtype=torch.int32, device=cov.device)
+        pivots = cov.new_empty(steps - 1, groups)
         mean[-1:], cov[-1:] = system.mean[-1:], system.cov[-1:]
         for part in parts(groups, size, cov):
-            _smooth_part(system, part, (mean, cov, cross), kept, failed)
+            pivots[:, part] = _whiten(system.predicted_cov[1:, part], kept[1][:, part])
+            _smooth_part(system, part, (mean, cov, cross), kept)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs, mean, cov)
         ctx.kept, ctx.again = kept, again
-        ctx.mark_non_differentiable(failed)
-        return mean, cov, cross, failed
+        ctx.mark_non_differentiable(pivots)
+        return mean, cov, cross, pivots
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -64,22 +66,34 @@ class SmootherMarch(torch.autograd.Function):
         return (None, *gradients)
 
 
-def _smooth_part(
-    system: Backward, part: slice, results: tuple[Tensor, ...], kept: list[Tensor], failed: Tensor
-) -> None:
+def _whiten(covs: Tensor, out: Tensor) -> Tensor:
+    """Fill in the inverse Cholesky factors of covariances; their least pivots, NaN where one is not positive."""
+    factor, failed = torch.linalg.cholesky_ex(covs)
+    limits, variances = torch.finfo(covs.dtype), covs.diagonal(dim1=-2, dim2=-1)
+    noise = covs.shape[-1] * limits.eps
+    is_singular = (failed > 0) | (factor.diagonal(dim1=-2, dim2=-1).square() < noise * variances).any(-1)
+    if is_singular.any():
+        largest = variances.amax(-1, keepdim=True)
+        # Joseph's form leaves the square of a rounding error of a variance that an observation has made 0
+        size = torch.where(variances > 64 * limits.eps**2 * largest, variances, largest)
+        jitter = torch.where(is_singular[..., None], 8 * limits.eps * size + limits.tiny, 0.0)
+        factor, failed = torch.linalg.cholesky_ex(covs + torch.diag_embed(jitter))
+    unit = torch.eye(covs.shape[-1], dtype=covs.dtype, device=covs.device)
+    out.copy_(torch.linalg.solve_triangular(factor, unit, upper=False))
+    return torch.where(failed > 0, torch.nan, factor.diagonal(dim1=-2, dim2=-1).amin(-1))
+
+
+def _smooth_part(system: Backward, part: slice, results: tuple[Tensor, ...], kept: list[Tensor]) -> None:
     """Fill in the results of some groups, back in time."""
     steps = system.mean.shape[0]
     transitions, noises = each_step(system.transition, part, steps), each_step(system.transition_cov, part, steps)
-    filtered_means, filtered_covs, predicted_means, predicted_covs = (x[:, part].unbind(0) for x in system[2:])
+    filtered_means, filtered_covs, predicted_means, _ = (x[:, part].unbind(0) for x in system[2:])
     means, covs, crosses = (x[:, part].unbind(0) for x in results)
     gains, whiteners = (x[:, part].unbind(0) for x in kept)
-    unit = torch.eye(system.cov.shape[-1], dtype=system.cov.dtype, device=system.cov.device)
     for t in range(steps - 2, -1, -1):
         transition, noise, filtered = transitions[t + 1], noises[t + 1], filtered_covs[t]
         moved = torch.bmm(transition, filtered)
-        factor, info = torch.linalg.cholesky_ex(predicted_covs[t + 1])
-        failed[t, part] = info
-        whitener = whiteners[t].copy_(torch.linalg.solve_triangular(factor, unit, upper=False))
+        whitener = whiteners[t]
         back = torch.bmm(whitener.mT, torch.bmm(whitener, moved), out=gains[t])
         gain = back.mT  # (S1)
         cross = torch.bmm(gain, covs[t + 1], out=crosses[t])  # (S4)

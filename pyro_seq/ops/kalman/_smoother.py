@@ -45,9 +45,7 @@ class Smoothed(NamedTuple):
 def smooth_states(system: System, filtered: Filtered, is_parallel: bool) -> Smoothed:
     """The pass back in time, from the filtered states."""
     if not is_parallel and system.num_steps > 1 and is_march_faster(system):
-        marched = _march(system, filtered)
-        if marched is not None:
-            return marched
+        return _march(system, filtered)
     gain = _gains(system, filtered)
     mean, cov = SmoothedStates.apply(
         len(system.batch_shape),
@@ -60,10 +58,10 @@ def smooth_states(system: System, filtered: Filtered, is_parallel: bool) -> Smoo
     return Smoothed(mean, cov, gain @ cov[..., 1:, :, :], filtered.log_likelihood)  # (S4)
 
 
-def _march(system: System, filtered: Filtered) -> Smoothed | None:
-    """Step by step, by groups of series; None where a predicted covariance is singular, which takes more care."""
+def _march(system: System, filtered: Filtered) -> Smoothed:
+    """Step by step, by groups of series."""
     groups = Groups.of(system)
-    mean, cov, cross, failed = SmootherMarch.apply(
+    mean, cov, cross, pivots = SmootherMarch.apply(
         _march_again,
         groups.matrices(system.transition),
         groups.matrices(system.transition_cov).detach(),
@@ -72,8 +70,7 @@ def _march(system: System, filtered: Filtered) -> Smoothed | None:
         groups.columns_of_time(filtered.predicted_mean),
         groups.matrices_of_time(filtered.predicted_cov),
     )
-    if failed.any():
-        return None
+    _require_predicted(groups.by_group(pivots))
     return Smoothed(groups.back(mean), groups.covs_back(cov), groups.covs_back(cross), filtered.log_likelihood)
 
 
@@ -137,8 +134,12 @@ def _gains(system: System, filtered: Filtered) -> Tensor:
         filtered.cov[..., :-1, :, :],
         filtered.predicted_cov[..., 1:, :, :],
     )
-    require_positive(pivots, "prediction", "Smoothing divides by it: check `transition_cov`, or use float64.")
+    _require_predicted(pivots)
     return gain
+
+
+def _require_predicted(pivots: Tensor) -> None:
+    require_positive(pivots, "prediction", "Smoothing divides by it: check `transition_cov`, or use float64.")
 
 
 class SmootherGain(torch.autograd.Function):
