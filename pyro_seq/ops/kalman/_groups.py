@@ -36,6 +36,12 @@ class Groups(NamedTuple):
         axes = range(len(batch))
         return cls(batch, tuple(i for i in axes if varies[i]), tuple(i for i in axes if not varies[i]))
 
+    def with_samples(self, number: int) -> Groups:
+        """The same with an axis of samples in front, which are columns."""
+        axes = (tuple(axis + 1 for axis in kind) for kind in (self.group_axes, self.column_axes))
+        groups, columns = axes
+        return Groups(torch.Size((number, *self.batch)), groups, (0, *columns))
+
     @property
     def group_shape(self) -> list[int]:
         return [self.batch[axis] for axis in self.group_axes]
