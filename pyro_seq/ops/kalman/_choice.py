@@ -64,3 +64,12 @@ def is_compression_faster(num_obs: int, state_dim: int) -> bool:
         per series and step, 1 series of 200: 4 states      1.03  1.06  1.16  1.29  2.36
     """
     return num_obs >= FEW_OBS and num_obs > 2 * state_dim
+
+
+def is_march_faster(system: System) -> bool:
+    """Whether the march over parts that the cache holds takes less time than all steps at once."""
+    return MARCH and not system.is_compressed
+
+
+import os
+MARCH = os.environ.get("MARCH", "1") == "1"

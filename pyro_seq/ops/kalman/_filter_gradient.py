@@ -25,8 +25,11 @@ from pyro_seq.ops.kalman._algebra import (
     transpose,
     zero_step,
 )
+from pyro_seq.ops.kalman._choice import is_march_faster
 from pyro_seq.ops.kalman._compression import Pulls, compress, expand_gradients, hide
 from pyro_seq.ops.kalman._filter import Front, Observed, States, filter_all, observe
+from pyro_seq.ops.kalman._groups import Groups
+from pyro_seq.ops.kalman._march import FilterMarch
 from pyro_seq.ops.kalman._scan import affine_covs, affine_means
 from pyro_seq.ops.kalman.system import System
 
@@ -45,6 +48,8 @@ class Filtered(NamedTuple):
 
 def filter_states(system: System, is_parallel: bool) -> Filtered:
     """Filter and likelihood, step by step or in parallel."""
+    if not is_parallel and is_march_faster(system):
+        return _march(system)
     mean, cov, predicted_mean, predicted_cov, log_density, pivots = FilterStates.apply(
         len(system.batch_shape),
         is_parallel and system.num_steps > 1,
@@ -62,6 +67,55 @@ def filter_states(system: System, is_parallel: bool) -> Filtered:
     require_positive(pivots, "innovation", INNOVATION_REMEDY)
     return Filtered(
         mean, cov, predicted_mean, predicted_cov, log_density - system.log_constant(system.num_seen.sum(-1))
+    )
+
+
+def _march(system: System) -> Filtered:
+    """Step by step, by groups of series."""
+    groups = Groups.of(system)
+    *moments, log_density, pivots = FilterMarch.apply(
+        _march_again,
+        *(groups.matrices(matrix) for matrix in (system.transition, system.transition_cov)),
+        *(groups.matrices(matrix) for matrix in (system.observation, system.observation_cov)),
+        None if system.offset is None else groups.columns(system.offset),
+        groups.columns(system.initial_mean[..., None, :, :]).squeeze(1),
+        groups.matrices(system.initial_cov[..., None, :, :]).squeeze(1),
+        groups.columns(system.values),
+    )
+    require_positive(groups.by_group(pivots), "innovation", INNOVATION_REMEDY)
+    mean, cov, predicted_mean, predicted_cov = moments
+    constant = system.log_constant(system.num_seen.sum(-1))
+    return Filtered(
+        groups.back(mean),
+        groups.covs_back(cov),
+        groups.back(predicted_mean),
+        groups.covs_back(predicted_cov),
+        groups.by_series(log_density) - constant,
+    )
+
+
+def _march_again(*inputs: Tensor | None) -> tuple[Tensor, ...]:
+    """What `FilterMarch` returns, but the pivots, by `FilterStates`, whose gradients may be differentiated."""
+
+    def by_series(columns: Tensor | None) -> Tensor | None:
+        return None if columns is None else columns.movedim(-1, 1)[..., None]
+
+    def by_columns(series: Tensor) -> Tensor:
+        return series.squeeze(-1).expand(*log_density.shape, -1, -1).permute(2, 0, 3, 1)
+
+    matrices = [None if x is None else x[:, None] for x in inputs[:4]]
+    offset, start, cov, values = inputs[4:]
+    assert start is not None and cov is not None
+    *moments, log_density, _ = FilterStates.apply(
+        2, False, False, None, *matrices, by_series(offset), by_series(start[:, None]), cov[:, None, None], by_series(values)
+    )
+    mean, cov, predicted_mean, predicted_cov = moments
+    return (
+        by_columns(mean),
+        cov.squeeze(1).movedim(1, 0),
+        by_columns(predicted_mean),
+        predicted_cov.squeeze(1).movedim(1, 0),
+        log_density,
     )
 
 

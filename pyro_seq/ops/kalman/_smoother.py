@@ -25,7 +25,10 @@ from pyro_seq.ops.kalman._algebra import (
     transpose,
     zero_step,
 )
+from pyro_seq.ops.kalman._choice import is_march_faster
 from pyro_seq.ops.kalman._filter_gradient import Filtered
+from pyro_seq.ops.kalman._groups import Groups
+from pyro_seq.ops.kalman._march_back import SmootherMarch
 from pyro_seq.ops.kalman._recursion import square_root
 from pyro_seq.ops.kalman._scan import Moments, affine_means, affine_states
 from pyro_seq.ops.kalman.system import System
@@ -42,6 +45,8 @@ class Smoothed(NamedTuple):
 
 def smooth_states(system: System, filtered: Filtered, is_parallel: bool) -> Smoothed:
     """The pass back in time, from the filtered states."""
+    if not is_parallel and system.num_steps > 1 and is_march_faster(system):
+        return _march(system, filtered)
     gain = _gains(system, filtered)
     mean, cov = SmoothedStates.apply(
         len(system.batch_shape),
@@ -52,6 +57,46 @@ def smooth_states(system: System, filtered: Filtered, is_parallel: bool) -> Smoo
         *filtered[:4],
     )
     return Smoothed(mean, cov, gain @ cov[..., 1:, :, :], filtered.log_likelihood)  # (S4)
+
+
+def _march(system: System, filtered: Filtered) -> Smoothed:
+    """Step by step, by groups of series."""
+    groups = Groups.of(system)
+    mean, cov, cross, pivots = SmootherMarch.apply(
+        _march_again,
+        groups.matrices(system.transition),
+        groups.matrices(system.transition_cov).detach(),
+        groups.columns_of_time(filtered.mean),
+        groups.matrices_of_time(filtered.cov),
+        groups.columns_of_time(filtered.predicted_mean),
+        groups.matrices_of_time(filtered.predicted_cov),
+    )
+    _require_predicted(groups.by_group(pivots))
+    return Smoothed(groups.back(mean), groups.covs_back(cov), groups.covs_back(cross), filtered.log_likelihood)
+
+
+def _march_again(*inputs: Tensor) -> tuple[Tensor, ...]:
+    """What `SmootherMarch` returns, by operations whose gradients may be differentiated."""
+
+    def of_series(moments: Tensor) -> Tensor:
+        """From (time, group, row, column) to (group, column, time, row, 1)."""
+        return moments.permute(1, 3, 0, 2)[..., None]
+
+    def of_groups(moments: Tensor) -> Tensor:
+        return moments.movedim(0, 1)[:, None]
+
+    transition, noise = (x[:, None] if x.shape[1] == 1 else x[:, None, 1:] for x in inputs[:2])
+    mean, cov, predicted_mean, predicted_cov = (
+        of_groups(x) if k % 2 else of_series(x) for k, x in enumerate(inputs[2:])
+    )
+    gain, _ = SmootherGain.apply(2, transition, cov[..., :-1, :, :], predicted_cov[..., 1:, :, :])
+    means, covs = SmoothedStates.apply(2, False, transition, noise, gain, mean, cov, predicted_mean, predicted_cov)
+    cross = gain @ covs[..., 1:, :, :]
+    return (
+        means.squeeze(-1).permute(2, 0, 3, 1),
+        covs.squeeze(1).movedim(1, 0),
+        cross.squeeze(1).movedim(1, 0),
+    )
 
 
 def draw_states(
@@ -66,6 +111,8 @@ def draw_states(
         device=like.device,
         generator=generator,
     )
+    if not is_parallel and system.num_steps > 1 and is_march_faster(system):
+        return _march_draws(system, filtered, gain, noise)
     draw = filtered.mean + square_root(filtered.cov) @ noise[0]
     moved = system.after_first("transition") @ draw[..., :-1, :, :]
     moved = moved + square_root(system.after_first("transition_cov")) @ noise[1][..., 1:, :, :]
@@ -73,6 +120,30 @@ def draw_states(
         moved = moved + system.after_first("offset")
     shift = torch.cat([draw[..., :-1, :, :] - gain @ moved, draw[..., -1:, :, :]], -3)
     return affine_path(gain.flip(-3), shift.flip(-3), is_parallel).flip(-3).squeeze(-1)
+
+
+def _march_draws(system: System, filtered: Filtered, gain: Tensor, noise: Tensor) -> Tensor:
+    """The same draws by groups of series, whose draws are columns, so that no matrix is copied for each."""
+    groups, drawn = Groups.of(system), Groups.of(system).with_samples(noise.shape[1])
+    roots = square_root(groups.matrices_of_time(filtered.cov))
+    noise_roots = square_root(groups.matrices_of_time(system.after_first("transition_cov")))
+    mean = groups.columns_of_time(filtered.mean)
+    draw = _repeated(mean, noise.shape[1]) + roots @ drawn.columns_of_time(noise[0])
+    moved = groups.matrices_of_time(system.after_first("transition")) @ draw[:-1]
+    moved = moved + noise_roots @ drawn.columns_of_time(noise[1])[1:]
+    if system.offset is not None:
+        moved = moved + _repeated(groups.columns_of_time(system.after_first("offset")), noise.shape[1])
+    gain = groups.matrices_of_time(gain)
+    shifts, gains = (draw[:-1] - gain @ moved).unbind(0), gain.unbind(0)
+    path = [draw[-1]]
+    for shift, move in zip(reversed(shifts), reversed(gains), strict=True):
+        path.append(torch.baddbmm(shift, move, path[-1]))
+    return drawn.back(torch.stack(path[::-1])).squeeze(-1)
+
+
+def _repeated(columns: Tensor, num_samples: int) -> Tensor:
+    """The columns of a group once for each sample."""
+    return columns.repeat(1, 1, 1, num_samples)
 
 
 def affine_path(gain: Tensor, shift: Tensor, is_parallel: bool) -> Tensor:
@@ -90,8 +161,12 @@ def _gains(system: System, filtered: Filtered) -> Tensor:
         filtered.cov[..., :-1, :, :],
         filtered.predicted_cov[..., 1:, :, :],
     )
-    require_positive(pivots, "prediction", "Smoothing divides by it: check `transition_cov`, or use float64.")
+    _require_predicted(pivots)
     return gain
+
+
+def _require_predicted(pivots: Tensor) -> None:
+    require_positive(pivots, "prediction", "Smoothing divides by it: check `transition_cov`, or use float64.")
 
 
 class SmootherGain(torch.autograd.Function):
