@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 import pyro_seq as ps
-from benchmarks import _structural_origins, _structural_speed
+from benchmarks import _structural_nile, _structural_origins, _structural_speed
 from benchmarks._measure import RESULTS
 from benchmarks._structural_cases import CASES, QUIET, Case
 from benchmarks._structural_origins import KERNELS
@@ -118,11 +118,14 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=0, help="steps of SVI, from whose guide chains start; none if 0")
     parser.add_argument("--backtest", action="store_true", help="forecast from many origins instead")
     parser.add_argument("--speed", action="store_true", help="time the likelihood and its gradient instead")
-    parser.add_argument("--dynamax", metavar="PYTHON", help="of an environment that has dynamax, for --speed")
+    parser.add_argument("--nile", action="store_true", help="chains of the Nile beside others instead")
+    parser.add_argument("--dynamax", metavar="PYTHON", help="of an environment with dynamax, for --speed; and blackjax")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.speed:
         keep("speed", _structural_speed.compare(dynamax=options.dynamax))
+    elif options.nile:
+        keep("nile", _structural_nile.compare(_structural_nile.Plan(*options.draws), options.dynamax))
     elif options.chains:
         plan = _structural_origins.Sampling(options.chains, *options.draws, options.start)
         for series in options.series:
