@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ import pyro_seq as ps
 from benchmarks._structural_cases import QUIET, Case
 from pyro_seq.diagnostics.arviz import chain_diagnostics
 
+KERNELS = {"nuts": ps.NUTS(full_mass=True), "chees": ps.ChEES(full_mass=True)}
 ORIGINS, AHEAD = {"co2": 8, "passengers": 10}, {"co2": 52, "passengers": 12}  # a year ahead
 
 
@@ -69,14 +71,27 @@ def by_statsmodels(series: str, case: Case, data: ps.Sequences, cutoffs: tuple[i
     }
 
 
-def chains_of(series: str, case: Case, warmup_steps: int, num_samples: int) -> dict:
-    """Two chains on all but the last two years, how well they mixed, and their forecast of these."""
+class Sampling(NamedTuple):
+    """How chains are run, with a dense mass matrix; from a guide of so many steps of `SVI` where these are not 0."""
+
+    kernel: str
+    warmup_steps: int
+    num_samples: int
+    num_chains: int
+    start_steps: int
+
+
+def chains_of(series: str, case: Case, plan: Sampling) -> dict:
+    """Chains on all but the last two years, how well they mixed, and their forecast of these."""
     data = case.data()
     train = data.first(data.num_steps - case.horizon)
     model = ps.StructuralSeries(case.components).double()
     start = time.process_time()
-    chains = ps.MCMC(ps.NUTS(full_mass=True), num_samples=num_samples, warmup_steps=warmup_steps, num_chains=2)
-    posterior = ps.fit(model, train, chains, trainer=QUIET)
+    guide = None
+    if plan.start_steps:
+        guide = ps.fit(model, train, ps.SVI(num_steps=plan.start_steps, learning_rate=0.05), trainer=QUIET)
+    steps = {"num_samples": plan.num_samples, "warmup_steps": plan.warmup_steps, "num_chains": plan.num_chains}
+    posterior = ps.fit(model, train, ps.MCMC(KERNELS[plan.kernel], **steps, start=guide), trainer=QUIET)
     seconds = time.process_time() - start
     draws = posterior.sites["coordinates"].numpy()
     columns = {name: (("chain", "draw"), draws[..., number]) for number, name in enumerate(model.names)}
@@ -87,10 +102,11 @@ def chains_of(series: str, case: Case, warmup_steps: int, num_samples: int) -> d
     truth, seen = data.values[:, -case.horizon :], data.entry_mask[:, -case.horizon :]
     return {
         "series": series,
-        "by": "StructuralSeries, NUTS",
+        "by": f"StructuralSeries, {type(KERNELS[plan.kernel]).__name__}",
         "chains": draws.shape[0],
-        "warmup_steps": warmup_steps,
+        "warmup_steps": plan.warmup_steps,
         "num_samples": draws.shape[1],
+        "start_steps": plan.start_steps,
         "rhat": float(worst["rhat"].max()),
         "ess_bulk": float(worst["ess_bulk"].min()),
         "ess_tail": float(worst["ess_tail"].min()),

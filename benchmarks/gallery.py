@@ -17,6 +17,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks import _gallery_left_out
 from benchmarks.tables._page import ROOT
 from pyro_seq import _style as style
 from pyro_seq.diagnostics import calibration
@@ -233,6 +234,8 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "gallery_simulated_ranks": plot_simulated_ranks,
     "gallery_coverage": plot_coverage,
     "gallery_predictive_check": plot_predictive_check,
+    "gallery_left_out": _gallery_left_out.plot_left_out,
+    "gallery_future_left_out": _gallery_left_out.plot_future_left_out,
 }
 
 

@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.structural`` fits a trend and a season by maximum likelihood, forecasts the last two years, and
 counts what the 90 % intervals hold, beside `UnobservedComponents` of statsmodels, which also brings the CO2 data, with
-59 weeks missing, and beside the value of the same season and the last value. ``--nuts`` samples the full posterior and
-says how well the chains mixed, ``--backtest`` forecasts from many origins, ``--speed`` times the likelihood; their
-numbers go to ``benchmarks/results``.
+59 weeks missing, and beside the value of the same season and the last value. ``--chains nuts`` or ``chees`` samples the
+full posterior and says how well the chains mixed, ``--backtest`` forecasts from many origins, ``--speed`` times the
+likelihood, ``--nile`` chains of the Nile beside those of dynamax with blackjax; their numbers go to
+``benchmarks/results``.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ import torch
 from torch import Tensor
 
 import pyro_seq as ps
-from benchmarks import _structural_origins, _structural_speed
+from benchmarks import _structural_nile, _structural_origins, _structural_speed
 from benchmarks._measure import RESULTS
 from benchmarks._structural_cases import CASES, QUIET, Case
+from benchmarks._structural_origins import KERNELS
 
 
 class Forecast(NamedTuple):
@@ -111,23 +113,26 @@ def scores(case: Case, found: Forecast) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--series", nargs="+", choices=list(CASES), default=list(CASES), help="which series")
-    parser.add_argument("--nuts", action="store_true", help="sample the posterior instead, which takes minutes")
-    parser.add_argument("--draws", type=int, nargs=2, default=[300, 500], help="steps of warm-up and draws of a chain")
+    parser.add_argument("--chains", choices=list(KERNELS), help="sample the posterior instead, which takes minutes")
+    parser.add_argument("--draws", type=int, nargs=3, default=[300, 500, 4], help="warm-up, draws of a chain, chains")
+    parser.add_argument("--start", type=int, default=0, help="steps of SVI, from whose guide chains start; none if 0")
     parser.add_argument("--backtest", action="store_true", help="forecast from many origins instead")
     parser.add_argument("--speed", action="store_true", help="time the likelihood and its gradient instead")
-    parser.add_argument("--dynamax", metavar="PYTHON", help="of an environment that has dynamax, for --speed")
+    parser.add_argument("--nile", action="store_true", help="chains of the Nile beside others instead")
+    parser.add_argument("--dynamax", metavar="PYTHON", help="of an environment with dynamax, for --speed; and blackjax")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.speed:
         keep("speed", _structural_speed.compare(dynamax=options.dynamax))
-    elif options.nuts or options.backtest:
+    elif options.nile:
+        keep("nile", _structural_nile.compare(_structural_nile.Plan(*options.draws), options.dynamax))
+    elif options.chains:
+        plan = _structural_origins.Sampling(options.chains, *options.draws, options.start)
         for series in options.series:
-            rows = (
-                [_structural_origins.chains_of(series, CASES[series], *options.draws)]
-                if options.nuts
-                else _structural_origins.backtest_of(series, CASES[series])
-            )
-            keep(f"{'nuts' if options.nuts else 'backtest'}_{series}", rows)
+            keep(f"{options.chains}_{series}", [_structural_origins.chains_of(series, CASES[series], plan)])
+    elif options.backtest:
+        for series in options.series:
+            keep(f"backtest_{series}", _structural_origins.backtest_of(series, CASES[series]))
     else:
         two_years(options.series)
 

@@ -13,6 +13,7 @@ from pyro_seq.diagnostics.calibration import (
 )
 from pyro_seq.diagnostics.convergence import summary
 from pyro_seq.diagnostics.field import field_at, rate_at
+from pyro_seq.diagnostics.leave_out import steps_left_out
 from pyro_seq.diagnostics.netcdf import load_netcdf, save_netcdf
 from pyro_seq.diagnostics.plots import (
     frame_rows,
@@ -55,6 +56,7 @@ __all__ = [
     "sample_rows",
     "save_gif",
     "save_netcdf",
+    "steps_left_out",
     "summary",
     "to_arviz",
     "uniformity",

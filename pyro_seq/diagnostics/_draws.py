@@ -59,7 +59,7 @@ def take_draws(
     if num_samples is not None:
         num_samples = whole_number(num_samples, "num_samples", 1)
     if isinstance(posterior, StoredPosterior):
-        posterior = _thinned(posterior, num_samples)
+        posterior = thinned(posterior, num_samples)
         num_chains, length = next(iter(posterior.sites.values())).shape[:2]
         num_samples, sample_stats = num_chains * length, posterior.sample_stats
     count = _GUIDE_DRAWS if num_samples is None else num_samples
@@ -80,7 +80,7 @@ def take_draws(
     return Draws(seen, future, likelihood, is_global, num_chains, sample_stats)
 
 
-def _thinned(posterior: StoredPosterior, num_samples: int | None) -> StoredPosterior:
+def thinned(posterior: StoredPosterior, num_samples: int | None) -> StoredPosterior:
     """Evenly spaced draws of every chain, `num_samples` in all."""
     num_chains, length = next(iter(posterior.sites.values())).shape[:2]
     if num_samples is None or num_samples == num_chains * length:

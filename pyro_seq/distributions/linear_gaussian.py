@@ -23,6 +23,7 @@ from pyro_seq.ops.kalman import (
     sample_posterior,
     simulate,
 )
+from pyro_seq.ops.short_path import short_path_log_density
 
 
 class LinearGaussian(PathDistribution):
@@ -173,7 +174,9 @@ class LinearGaussian(PathDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Exact log density of the observed entries, ``(*batch,)``."""
-        return self.filter(value).log_likelihood
+        arguments = self._arguments(value)
+        density = short_path_log_density(*arguments) if self.is_parallel is None else None
+        return self.filter(value).log_likelihood if density is None else density
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         """Draw paths, hidden entries included; gradients reach all parameters. Not available with a diffuse start."""
