@@ -22,7 +22,8 @@ from pyro_seq.infer.langevin_kernel import LangevinKernel
 from pyro_seq.infer.series_target import SeriesTarget
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops._langevin_adaptation import Adaptation, natural_step
-from pyro_seq.ops.langevin import MALA, LangevinDiagnostics, LangevinState, Sampler, initial_state, step
+from pyro_seq.ops._langevin_step import Stepper
+from pyro_seq.ops.langevin import MALA, LangevinDiagnostics, LangevinState, Sampler, initial_state
 
 Target = SeriesTarget | AllSeries
 STARTS = ("normal", "prior", "guide")
@@ -100,12 +101,13 @@ class Langevin:
         target = langevin_target(model, data, plan.num_chains if plan.draws_shared else 0)
         state = self._started(target, plan)
         noise = _Noise(target.index, state.value, plan.seed)
-        state = self._warmed_up(target, state, noise, plan)
+        take = Stepper(target, self.sampler, has_frozen=bool(state.is_frozen.any()))
+        state = self._warmed_up(take, state, noise, plan)
         rows: list[tuple[Tensor, ...]] = []
         try:
             for index in _counted(plan.num_samples * self.thinning, "draw", plan):
                 before = state.num_divergent
-                state = step(target, state, self.sampler, *noise.draw())
+                state = take(state, *noise.draw())
                 if (index + 1) % self.thinning == 0:
                     is_divergent = state.num_divergent > before
                     rows.append((state.value, state.acceptance, -state.energy, state.step_size, is_divergent))
@@ -127,10 +129,10 @@ class Langevin:
         """Starts (chain, series, entry) from prior or guide, with the global random state."""
         return target.draw(num_chains, from_guide=self.start == "guide", num_candidates=self.num_candidates)
 
-    def _warmed_up(self, target: Target, state: LangevinState, noise: _Noise, plan: ChainRun) -> LangevinState:
+    def _warmed_up(self, take: Stepper, state: LangevinState, noise: _Noise, plan: ChainRun) -> LangevinState:
         warm_up = Adaptation(state, self.sampler, plan.warmup_steps, has_scale=self.has_scale)
         for _ in _counted(plan.warmup_steps, "warm-up", plan):
-            state = warm_up.update(step(target, state, self.sampler, *noise.draw()))
+            state = warm_up.update(take(state, *noise.draw()))
         return state
 
     def _started(self, target: Target, plan: ChainRun) -> LangevinState:

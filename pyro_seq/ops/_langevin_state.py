@@ -77,16 +77,28 @@ def initial_state(
     )
 
 
-def energy_and_gradient(potential: Potential, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Energies and gradient at a detached value; one call of the potential, no gradient of anything but the value."""
-    with torch.enable_grad():
-        position = value.detach().requires_grad_()
-        energy = potential(position)
+def energy_and_gradient(potential: Potential, value: Tensor, ones: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Energies and gradient at a detached value; one call of the potential, no gradient of anything but the value.
+
+    `ones`, shaped like the energies, says that the potential was checked, and saves making them at each of many calls.
+    """
+    if not torch.is_grad_enabled():
+        with torch.enable_grad():
+            return energy_and_gradient(potential, value, ones)
+    position = value.detach().requires_grad_()
+    energy = potential(position)
+    if ones is None:
         _check_energy(energy, value)
-        (gradient,) = torch.autograd.grad(energy.sum(), position, allow_unused=True)
+        ones = one_each(energy)
+    (gradient,) = torch.autograd.grad((energy,), (position,), (ones,), allow_unused=True)
     if gradient is None:
         raise DataError("`potential` must depend on its argument. Got energies that do not. Look for a `detach` in it.")
     return energy.detach(), gradient
+
+
+def one_each(energy: Tensor) -> Tensor:
+    """A single 1 expanded to the shape of the energies."""
+    return torch.ones((), dtype=energy.dtype, device=energy.device).expand_as(energy)
 
 
 def all_finite(energy: Tensor, *events: Tensor) -> Tensor:
@@ -99,6 +111,8 @@ def all_finite(energy: Tensor, *events: Tensor) -> Tensor:
 
 def spread(per_target: Tensor, like: Tensor) -> Tensor:
     """Append axes so that one number a target broadcasts against values."""
+    if like.ndim - per_target.ndim == 1:
+        return per_target.unsqueeze(-1)
     return per_target.reshape(*per_target.shape, *[1] * (like.ndim - per_target.ndim))
 
 

@@ -34,14 +34,8 @@ from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.ops._langevin_adaptation import Adaptation
 from pyro_seq.ops._langevin_diagnostics import LangevinDiagnostics
 from pyro_seq.ops._langevin_samplers import MALA, ULA, Sampler
-from pyro_seq.ops._langevin_state import (
-    LangevinState,
-    Potential,
-    all_finite,
-    energy_and_gradient,
-    initial_state,
-    spread,
-)
+from pyro_seq.ops._langevin_state import LangevinState, Potential, initial_state
+from pyro_seq.ops._langevin_step import Divergences, Stepper
 
 __all__ = [
     "MALA",
@@ -108,23 +102,10 @@ def step(
     for name, given, like in (("noise", noise, state.value), ("uniform", uniform, state.energy)):
         if given is not None and given.shape != like.shape:
             raise ShapeError(f"`{name}` must have the shape {tuple(like.shape)}. Got {tuple(given.shape)}.")
-    length = spread(state.step_size, noise) if state.scale is None else spread(state.step_size, noise) * state.scale
-    kicked = noise - 0.5 * length * state.gradient
-    proposal = torch.where(spread(state.is_frozen, noise), state.value, state.value + length * kicked)
-    energy, gradient = energy_and_gradient(potential, proposal)
-    returned = kicked - 0.5 * length * gradient
-    log_ratio = state.energy - energy + 0.5 * (noise.square() - returned.square()).reshape(*energy.shape, -1).sum(-1)
-    is_finite = all_finite(energy, gradient, proposal)
-    acceptance = torch.where(is_finite & ~state.is_frozen, log_ratio.clamp(max=0).exp(), 0).nan_to_num(0)
-    is_divergent = ~(is_finite & (energy - state.energy <= sampler.max_energy_rise)) & ~state.is_frozen
-    takes, freezes = sampler.decide(acceptance, is_divergent, uniform)
-    return _moved(state, takes & ~state.is_frozen, proposal, energy, gradient)._replace(
-        acceptance=acceptance,
-        num_divergent=state.num_divergent + is_divergent,
-        is_frozen=state.is_frozen | freezes,
-    )
+    return Stepper(potential, sampler)(state, noise, uniform)
 
 
+@torch.enable_grad()  # for the potential; all that is kept is detached
 def run(
     potential: Potential,
     value: Tensor,
@@ -187,16 +168,19 @@ def run(
             f"{type(sampler).__name__} has no acceptance to adapt to. Got `adapt_steps` = {adapt_steps}. "
             "Adapt with MALA and pass its `diagnostics.step_size` as `step_size`, or leave `adapt_steps` at 0."
         )
+    take = Stepper(potential, sampler, has_frozen=bool(state.is_frozen.any()))
     if adapt_steps:
         adaptation = Adaptation(state, sampler, adapt_steps, has_scale=False)
         while not adaptation.is_over:
-            state = adaptation.update(step(potential, state, sampler, *_draw(state, generator)))
-    accepted, kept = torch.zeros_like(state.energy), []
+            state = adaptation.update(take(state, *_draw(state, generator)))
+    accepted, kept, divergences = torch.zeros_like(state.energy), [], Divergences(state.energy)
     for index in range(1, num_steps + 1):
-        state = step(potential, state, sampler, *_draw(state, generator))
+        state, log_ratio = take.move(state, *_draw(state, generator))
+        divergences.add(log_ratio)
         accepted += state.acceptance
         if keep_every is not None and index % keep_every == 0:
             kept.append(state.value)
+    state = state._replace(num_divergent=state.num_divergent + divergences.settle())
     diagnostics = LangevinDiagnostics(
         accepted / max(num_steps, 1), state.step_size, state.num_divergent, state.is_frozen
     )
@@ -204,15 +188,6 @@ def run(
     if keep_every is not None:
         draws = torch.stack(kept) if kept else state.value.new_empty(0, *state.value.shape)
     return LangevinResult(draws, state, diagnostics)
-
-
-def _moved(state: LangevinState, takes: Tensor, proposal: Tensor, energy: Tensor, gradient: Tensor) -> LangevinState:
-    wide = spread(takes, proposal)
-    return state._replace(
-        value=torch.where(wide, proposal, state.value),
-        energy=torch.where(takes, energy, state.energy),
-        gradient=torch.where(wide, gradient, state.gradient),
-    )
 
 
 def _draw(state: LangevinState, generator: Generators) -> tuple[Tensor, Tensor]:

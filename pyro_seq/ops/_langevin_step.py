@@ -1,0 +1,125 @@
+"""One step of every chain, in about as many passes over the values as a plain loop makes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import threshold
+
+from pyro_seq.ops._langevin_samplers import MALA, Sampler
+from pyro_seq.ops._langevin_state import LangevinState, Potential, energy_and_gradient, one_each, spread
+
+_MOST_KEPT = 2**18  # numbers that wait to be counted
+
+
+class Stepper:
+    """Takes steps of one potential by one sampler; how far they reach is worked out again only where it has changed.
+
+    What it returns is detached, whether or not gradients are on, and nothing is read from the device. Products and sums
+    are kept apart: a fused one may round by where in a register an entry lies, and so by how many targets there are.
+
+    Args:
+        potential: Energies ``(*target)`` of values ``(*target, *event)``.
+        sampler: How to answer a proposal.
+        has_frozen: Whether some chains may be frozen. False, where none is at the start and `MALA` freezes none, saves
+            looking for them.
+    """
+
+    def __init__(self, potential: Potential, sampler: Sampler, *, has_frozen: bool = True) -> None:
+        self.potential = potential
+        self.sampler = sampler
+        self.is_plain = type(sampler) is MALA and not has_frozen
+        self._step_size: Tensor | None = None
+        self._scale: Tensor | None = None
+        self._length = self._half = self._ones = torch.empty(0)
+
+    def __call__(self, state: LangevinState, noise: Tensor, uniform: Tensor | None) -> LangevinState:
+        """The next state, by noise shaped like the value and uniform numbers shaped like the energies."""
+        state, log_ratio = self.move(state, noise, uniform)
+        return state._replace(num_divergent=state.num_divergent + (log_ratio == -math.inf))
+
+    def move(self, state: LangevinState, noise: Tensor, uniform: Tensor | None) -> tuple[LangevinState, Tensor]:
+        """The next state with divergences uncounted, and Metropolis ratios, minus infinity where there was one."""
+        if state.step_size is not self._step_size or state.scale is not self._scale:
+            self._reach(state)
+        proposal = (self._half * state.gradient).add_(noise).mul_(self._length).add_(state.value)
+        if not self.is_plain:
+            proposal = torch.where(spread(state.is_frozen, noise), state.value, proposal)
+        energy, gradient = energy_and_gradient(self.potential, proposal, self._ones)
+        log_ratio = self._log_ratio(state, noise, proposal, energy, gradient)
+        if self.is_plain and uniform is not None:
+            acceptance = log_ratio.clamp(max=0).exp_()
+            takes, is_frozen = uniform < acceptance, state.is_frozen
+        else:
+            log_ratio.masked_fill_(state.is_frozen, torch.finfo(log_ratio.dtype).min)  # impossible, not divergent
+            acceptance = log_ratio.clamp(max=0).exp_()
+            takes, freezes = self.sampler.decide(acceptance, log_ratio == -math.inf, uniform)
+            takes, is_frozen = takes & ~state.is_frozen, state.is_frozen | freezes
+        wide = spread(takes, proposal)
+        moved = LangevinState(
+            torch.where(wide, proposal, state.value),
+            torch.where(takes, energy, state.energy),
+            torch.where(wide, gradient, state.gradient),
+            state.step_size,
+            state.scale,
+            acceptance,
+            state.num_divergent,
+            is_frozen,
+        )
+        return moved, log_ratio
+
+    def _log_ratio(
+        self, state: LangevinState, noise: Tensor, proposal: Tensor, energy: Tensor, gradient: Tensor
+    ) -> Tensor:
+        r"""Metropolis ratios, minus infinity where a proposal diverges.
+
+        The noise of the way back is :math:`\varepsilon' = \varepsilon + d` with :math:`d = -\tfrac s2 c\, (g + g')`,
+        so that :math:`\tfrac12 |\varepsilon|^2 - \tfrac12 |\varepsilon'|^2 = -d \cdot (\varepsilon + d / 2)`.
+        A gradient so long that its square is no number any more counts as not finite.
+        """
+        change = (state.gradient + gradient).mul_(self._half)
+        kinetic = noise.add(change, alpha=0.5).mul_(change)
+        kinetic.add_(proposal, alpha=0)  # 0, or not a number where the proposal is none: all such shows in the ratio
+        kinetic = kinetic if kinetic.ndim == energy.ndim + 1 else kinetic.reshape(*energy.shape, -1)
+        drop = threshold(state.energy - energy, -self.sampler.max_energy_rise, -math.inf)
+        return drop.sub_(kinetic.sum(-1)).nan_to_num_(-math.inf, -math.inf, -math.inf)
+
+    def _reach(self, state: LangevinState) -> None:
+        """Keep the length of a step in each entry, and minus half of it; one number where all are alike."""
+        size, scale = state.step_size, state.scale
+        if scale is not None:
+            self._length = (spread(size, state.value) * scale).expand_as(state.value).contiguous()
+        elif not any(size.stride()):  # one size, expanded
+            self._length = size[(0,) * size.ndim]
+        else:
+            self._length = spread(size, state.value).expand_as(state.value).contiguous()
+        self._half, self._ones = -0.5 * self._length, one_each(state.energy)
+        self._step_size, self._scale = size, scale
+
+
+class Divergences:
+    """Counts divergences of many steps a few at a time: two operations at each would be a tenth of a short step.
+
+    Args:
+        energy: Energies of the chains.
+    """
+
+    def __init__(self, energy: Tensor) -> None:
+        self.count = torch.zeros_like(energy, dtype=torch.long)
+        self._most = max(1, min(64, _MOST_KEPT // max(1, energy.numel())))
+        self._waiting: list[Tensor] = []
+
+    def add(self, log_ratio: Tensor) -> None:
+        """Take in the ratios of one step."""
+        self._waiting.append(log_ratio)
+        if len(self._waiting) >= self._most:
+            self.settle()
+
+    def settle(self) -> Tensor:
+        """Divergences of each target so far."""
+        if self._waiting:
+            self.count += (torch.stack(self._waiting) == -math.inf).sum(0)
+            self._waiting = []
+        return self.count
