@@ -25,6 +25,7 @@ TITLES = {
     "mocap-units": "Walking, each joint angle in a unit and with a noise scale of its own",
     "mocap-bayes": "Walking with a Bayesian field, each joint angle in a unit and with a noise scale of its own",
     "mocap-tempo": "Walking with a latent tempo, learned on the 16 training and 3 validation sequences",
+    "mocap-bayes-tempo": "Walking with a Bayesian field and a latent tempo, learned on the 16 training sequences",
     "balls": "Three bouncing balls: 3 frames give 10 (3000 to train, 200 to test)",
 }
 # of the equation, where its weights are no random variables in some of the rows
@@ -33,6 +34,7 @@ FIELDS = {
     "mocap-units": "deterministic",
     "mocap-bayes": "Bayesian",
     "mocap-tempo": "deterministic",
+    "mocap-bayes-tempo": "Bayesian",
 }
 NOTES = {
     "digits": (
