@@ -1,13 +1,13 @@
 r"""What each posterior of a random field knows about what it does not know: a pendulum from few noisy swings.
 
 .. math::
-    \ddot s = f(s, \dot s), \qquad f^\star = -\sin s - 0.15\, \dot s, \qquad x_t = (s_t, \dot s_t) + 0.05\, \epsilon_t
+    \ddot s = f(s, \dot s), \qquad f^\star = -\sin s - 0.15\, \dot s, \qquad x_t = (s_t, \dot s_t) + 0.15\, \epsilon_t
 
-The field f is a network of 65 weights, all that is random: the start of each series is given, and so is the noise. Ten
-swings of up to 1.2 radians teach it. Forecasts start from one frame, of further swings like those and of wide ones, of
-1.6 to 1.95 radians, where nothing was seen.
+The field f is a network of 33 weights, all that is random: the start of each series is given, and so is the noise. Six
+swings of up to 1.2 radians and 12 frames teach it. Forecasts start from one frame, of further swings like those and of
+wide ones, of 1.6 to 1.95 radians, where nothing was seen, and are twice as long.
 
-python -m benchmarks.studies.weight_posteriors            some minutes on one core
+python -m benchmarks.studies.weight_posteriors            some twenty minutes on one core
 python -m benchmarks.studies.weight_posteriors --smoke    a few steps, to see that it runs
 """
 
@@ -22,20 +22,27 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import arviz
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 import pyro_seq as ps
 from pyro_seq import _style as style
-from pyro_seq import metrics
+from pyro_seq import diagnostics, metrics
 from pyro_seq.nn.weight_posterior import FullCovariance, LowRank, MeanField
-from pyro_seq.posterior import Posterior
+from pyro_seq.posterior import Posterior, StoredPosterior
 from pyro_seq.training import schedules
 
-NOISE, STEP, NUM_STEPS = 0.05, 0.3, 40
+NOISE, STEP, NUM_STEPS = 0.15, 0.5, 24
+NUM_SEEN = 12  # frames of training
 INSIDE, OUTSIDE = (0.3, 1.2), (1.6, 1.95)  # radians, of the first amplitude
 ENSEMBLE = 5
+CHAINS = "chains"  # rows that take minutes a seed
+NUM_DRAWS = 400  # of each forecast and field
+# where the field is looked at, at rest
+PROBES = {"inside": torch.linspace(-1.2, 1.2, 13), "outside": torch.tensor([-1.9, -1.75, -1.6, 1.6, 1.75, 1.9])}
+QUIET = ps.Trainer(progress=False)
 
 
 # %% Data
@@ -89,25 +96,41 @@ class Swing(ps.SequenceModel):
 
 
 def network(**options: object) -> ps.BayesianMLP:
-    """Sixteen hidden units."""
-    return ps.BayesianMLP(2, 1, (16,), **options)
+    """Eight hidden units; weights of half the usual width make functions of the size of the true one."""
+    return ps.BayesianMLP(2, 1, (8,), prior_scale=0.5, **options)
 
 
 # %% Methods: each gives posteriors whose draws are pooled
 def by_guide(guide: object, method: ps.SVI, train: ps.Sequences, seed: int) -> list[Posterior]:
     """Variational inference with one family."""
     torch.manual_seed(seed)
-    return [ps.fit(Swing(network(guide=guide)), train, method, seed=seed, trainer=ps.Trainer(progress=False))]
+    return [ps.fit(Swing(network(guide=guide)), train, method, seed=seed, trainer=QUIET)]
 
 
 def by_likelihood(method: ps.SVI, train: ps.Sequences, seed: int) -> Posterior:
     """One field without random weights."""
     torch.manual_seed(seed)
-    return ps.fit(Swing(network(is_bayesian=False)), train, method, seed=seed, trainer=ps.Trainer(progress=False))
+    return ps.fit(Swing(network(is_bayesian=False)), train, method, seed=seed, trainer=QUIET)
 
 
-def methods(num_steps: int) -> dict[str, Callable[[ps.Sequences, int], list[Posterior]]]:
-    """Rows of the table; another way to infer the weights is one more entry."""
+def by_chains(method: ps.SVI, length: float, train: ps.Sequences, seed: int) -> list[Posterior]:
+    """Hamiltonian chains that start at draws of a mean field, whose time counts."""
+    start = by_guide(MeanField(0.05), method, train, seed)[0]
+    lengths = {"num_samples": math.ceil(250 * length), "warmup_steps": math.ceil(200 * length)}
+    run = ps.MCMC(ps.ChEES(target_accept=0.65), num_chains=12, **lengths, start=start)
+    return [ps.fit(start.model, train, run, seed=seed, trainer=QUIET)]
+
+
+def by_minibatches(method: ps.SVI, length: float, train: ps.Sequences, seed: int) -> list[Posterior]:
+    """Langevin chains without correction that start there too, on half of the swings a step."""
+    start = by_guide(MeanField(0.05), method, train, seed)[0]
+    lengths = {"num_samples": math.ceil(250 * length), "warmup_steps": math.ceil(1_000 * length), "thinning": 10}
+    run = ps.SGLD(step_size=0.1, batch_size=3, num_chains=12, **lengths, start=start)
+    return [ps.fit(start.model, train, run, seed=seed, trainer=QUIET)]
+
+
+def methods(num_steps: int, length: float = 1.0) -> dict[str, Callable[[ps.Sequences, int], list[Posterior]]]:
+    """Rows of the table, chains of so many times the usual length; another way is one more entry."""
 
     def svi(num_particles: int) -> ps.SVI:
         schedule = schedules.Cosine(num_steps, warmup=num_steps // 20)
@@ -130,6 +153,8 @@ def methods(num_steps: int) -> dict[str, Callable[[ps.Sequences, int], list[Post
 
     found["one deterministic field"] = partial(ensemble, 1)
     found[f"ensemble of {ENSEMBLE}"] = partial(ensemble, ENSEMBLE)
+    found[f"{CHAINS}, SGLD"] = partial(by_minibatches, svi(8), length)
+    found[f"{CHAINS}, ChEES"] = partial(by_chains, svi(8), length)
     return found
 
 
@@ -157,12 +182,42 @@ def scores_of(samples: Tensor, test: ps.Sequences) -> dict[str, float]:
     return {name: float(value) for name, value in scores.items()}
 
 
+def field_scores(posteriors: Sequence[Posterior], place: str) -> dict[str, float]:
+    """Error of the mean field at the probes, and mean width of its 90 % interval."""
+    probes = torch.stack([PROBES[place], torch.zeros_like(PROBES[place])], 1)
+    each, like = NUM_DRAWS // len(posteriors), swings(1, INSIDE, seed=0)
+    draws = torch.cat(
+        [
+            diagnostics.field_at(part.model, part.draws(like, each, seed=1), probes)[..., 0].expand(each, -1)
+            for part in posteriors
+        ]
+    )
+    low, high = draws.quantile(torch.tensor([0.05, 0.95]), dim=0)
+    error = (draws.mean(0) - Pendulum()(probes)[..., 0]).square().mean().sqrt()
+    return {"field_error": float(error), "field_width": float((high - low).mean())}
+
+
+def mixing_of(posteriors: Sequence[Posterior], seconds: float) -> dict[str, float]:
+    """The worst R-hat and effective size of the field at the probes inside, of chains."""
+    if not isinstance(posteriors[0], StoredPosterior):
+        return {}
+    weights = posteriors[0].sites["weights"]
+    probes = torch.stack([PROBES["inside"], torch.zeros_like(PROBES["inside"])], 1)
+    flat = {"weights": weights.flatten(0, 1)[:, None]}
+    draws = diagnostics.field_at(posteriors[0].model, flat, probes)[..., 0].unflatten(0, weights.shape[:2]).numpy()
+    sizes = [float(arviz.ess(draws[..., entry])) for entry in range(draws.shape[-1])]
+    worst = max(float(arviz.rhat(draws[..., entry])) for entry in range(draws.shape[-1]))
+    stats = posteriors[0].sample_stats
+    diverging = float(stats["diverging"].sum()) if "diverging" in stats else 0.0
+    return {"rhat": worst, "ess": min(sizes), "ess_per_second": min(sizes) / seconds, "diverging": diverging}
+
+
 def baseline_rows(train: ps.Sequences, tests: dict[str, ps.Sequences]) -> list[dict]:
     """The true field, which no method can beat, and predictors without a model."""
     true = ps.GuidePosterior(Swing(ps.DeterministicField(Pendulum())))
     rows = [{"method": "the true field"}]
     for place, test in tests.items():
-        rows[0][place] = scores_of(draws_of([true], test, 400), test)
+        rows[0][place] = scores_of(draws_of([true], test, NUM_DRAWS), test)
         for baseline in ps.evaluate_baselines(train, test, ps.Forecasting(1)):
             row = next((row for row in rows if row["method"] == baseline.name), None)
             if row is None:
@@ -218,6 +273,29 @@ def draw(forecasts: dict[tuple[str, str], Tensor], tests: dict[str, ps.Sequences
 
 
 # %% Run
+def record_of(
+    fit: Callable[[ps.Sequences, int], list[Posterior]], train: ps.Sequences, tests: dict[str, ps.Sequences], seed: int
+) -> dict:
+    """What is kept of one fit."""
+    start = time.process_time()
+    posteriors = fit(train, seed)
+    seconds = time.process_time() - start
+    draws = {place: draws_of(posteriors, test, NUM_DRAWS) for place, test in tests.items()}
+    scores = {place: scores_of(draws[place], test) | field_scores(posteriors, place) for place, test in tests.items()}
+    first = {place: samples[:, :1].clone() for place, samples in draws.items()}  # for the picture
+    return {"scores": scores, "first": first, "seconds": seconds, "mixing": mixing_of(posteriors, seconds)}
+
+
+def row_of(name: str, records: Sequence[dict]) -> dict:
+    """Means over seeds; of the mixing of chains the worst."""
+    seconds = sum(record["seconds"] for record in records) / len(records)
+    row = {"method": name, "seconds": seconds, "seeds": len(records)} | averaged([one["scores"] for one in records])
+    for key in records[0]["mixing"]:
+        values = [record["mixing"][key] for record in records]
+        row[key] = min(values) if key.startswith("ess") else max(values)
+    return row
+
+
 def main() -> None:
     options = arguments()
     torch.set_num_threads(1)  # the tensors are small
@@ -225,30 +303,19 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     num_steps = 10 if options.smoke else options.steps
     seeds = range(1 if options.smoke else options.seeds)
-    train = swings(10, INSIDE, seed=0)
+    train = swings(6, INSIDE, seed=0).first(NUM_SEEN)
     tests = {"inside": swings(60, INSIDE, seed=1), "outside": swings(60, OUTSIDE, seed=2)}
 
-    rows: list[dict] = []
-    forecasts: dict[tuple[str, str], Tensor] = {}
-    for name, fit in methods(num_steps).items():
-        records, seconds = [], 0.0
-        for seed in seeds:
+    records: dict[str, list[dict]] = {}
+    for name, fit in methods(num_steps, 0.02 if options.smoke else 1.0).items():
+        for seed in seeds[: options.chain_seeds] if name.startswith(CHAINS) else seeds:
             kept = out / f"{name.replace(' ', '_').replace(',', '')}_{num_steps}_{seed}.pt"
             if not kept.exists():
-                start = time.process_time()
-                posteriors = fit(train, seed)
-                spent = time.process_time() - start
-                draws = {place: draws_of(posteriors, test, 400) for place, test in tests.items()}
-                found = {place: scores_of(draws[place], test) for place, test in tests.items()}
-                first = {place: samples[:, :1].clone() for place, samples in draws.items()}  # for the picture
-                torch.save({"scores": found, "first": first, "seconds": spent}, kept)
-            record = torch.load(kept, weights_only=True)
-            records.append(record["scores"])
-            seconds += record["seconds"] / len(seeds)
-            if seed == 0:
-                forecasts |= {(name, place): samples for place, samples in record["first"].items()}
-        rows.append({"method": name, "seconds": seconds, "seeds": len(records)} | averaged(records))
-        print(f"{name}: {seconds:.0f} s of processor time a seed", flush=True)
+                torch.save(record_of(fit, train, tests, seed), kept)
+            records.setdefault(name, []).append(torch.load(kept, weights_only=True))
+            print(f"{name}, seed {seed}: {records[name][-1]['seconds']:.0f} s of processor time", flush=True)
+    rows = [row_of(name, found) for name, found in records.items()]
+    forecasts = {(name, place): found[0]["first"][place] for name, found in records.items() for place in tests}
     rows += baseline_rows(train, tests)
     print_table(rows)
     draw(forecasts, tests, out)
@@ -259,8 +326,9 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=800, help="of each fit")
+    parser.add_argument("--steps", type=int, default=400, help="of each fit")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds; what was done is kept in the folder")
+    parser.add_argument("--chain-seeds", type=int, help="fewer for chains, which take longest")
     parser.add_argument("--out", default="results/weight_posteriors", help="folder for the scores and the picture")
     parser.add_argument("--smoke", action="store_true", help="a few steps, to see that it runs")
     return parser.parse_args()
