@@ -65,13 +65,14 @@ def draw_states(
         device=like.device,
         generator=generator,
     )
+    noise = noise.movedim(1, -1).squeeze(-2)  # draws as columns: else a product copies each matrix for each draw
     draw = filtered.mean + square_root(filtered.cov) @ noise[0]
     moved = system.after_first("transition") @ draw[..., :-1, :, :]
     moved = moved + square_root(system.after_first("transition_cov")) @ noise[1][..., 1:, :, :]
     if system.offset is not None:
         moved = moved + system.after_first("offset")
     shift = torch.cat([draw[..., :-1, :, :] - gain @ moved, draw[..., -1:, :, :]], -3)
-    return affine_path(gain.flip(-3), shift.flip(-3), is_parallel).flip(-3).squeeze(-1)
+    return affine_path(gain.flip(-3), shift.flip(-3), is_parallel).flip(-3).movedim(-1, 0)
 
 
 def affine_path(gain: Tensor, shift: Tensor, is_parallel: bool) -> Tensor:
