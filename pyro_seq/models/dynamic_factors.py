@@ -19,6 +19,7 @@ from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.model import SequenceModel
 from pyro_seq.nn.emission import Emission, GaussianEmission
 from pyro_seq.nn.known_inputs import require_inputs
+from pyro_seq.nn.loadings import OwnLoadings
 from pyro_seq.nn.student_t import StudentTEmission
 from pyro_seq.nn.units import StandardiseInputs
 from pyro_seq.ops.kalman import LinearGaussianParameters
@@ -51,19 +52,24 @@ class DynamicFactors(SequenceModel):
     the others learn little from it. The `minimum_scale` of the emission bounds the noise from below; factor analysis
     often takes 0.07 deviations, 0.005 of the variance.
 
+    With ``has_own_factors=True`` each variable has a factor of its own besides, at a pace of its own. What is measured
+    once a day, beside others that are measured each hour, is else left to noise: factors go where the entries are.
+
     Use the model first for a clinical or sensor table; `ODELEBM` or `ODE2VAE` pay where the dynamics are no mixture of
     fading factors.
 
-    Cost: one filter pass a step, linear in time and in variables, cubic in the number of factors.
+    Cost: one filter pass a step, linear in time and in variables, cubic in the number of factors, own ones too.
 
     Args:
         obs_shape: ``(variables,)``.
-        num_factors: Number of factors.
+        num_factors: Number of factors that variables share.
         input_dim: Size of ``data.inputs``, which act on every variable at once, at the same step; for covariates of a
             whole series, repeat them at each step.
         emission: `GaussianEmission` when absent, or `StudentTEmission`. Its decoder is linear, and made here.
         shortest, longest: Timescales at the start, from the shortest to the longest, evenly in logarithm, a single
             one in the middle; in typical intervals of the training data. All are learned.
+        has_own_factors: Give each variable one more factor, alone, at first with the longest timescale. They follow
+            the shared ones in the path, and as loadings a variable then has an `OwnLoadings`.
 
     Raises:
         ShapeError: When an observation is no vector.
@@ -81,6 +87,7 @@ class DynamicFactors(SequenceModel):
 
     dims: ClassVar[dict[str, tuple[str, ...]]] = {"factors": ("time", "factor")}
     has_inputs: bool = True
+    has_own_factors: bool = False
 
     def __init__(
         self,
@@ -91,6 +98,7 @@ class DynamicFactors(SequenceModel):
         emission: GaussianEmission | StudentTEmission | None = None,
         shortest: float = 1.0,
         longest: float = 30.0,
+        has_own_factors: bool = False,
     ) -> None:
         super().__init__()
         obs_shape = axis_sizes(obs_shape, "obs_shape")
@@ -105,15 +113,20 @@ class DynamicFactors(SequenceModel):
         self.shortest, self.longest = shortest, longest
         ends = torch.tensor([shortest, longest]).log()
         start = torch.linspace(float(ends[0]), float(ends[1]), num_factors) if num_factors > 1 else ends.mean(0, True)
+        require(isinstance(has_own_factors, bool), "has_own_factors", "True or False", has_own_factors)
+        if has_own_factors:
+            self.has_own_factors = True
+            start = torch.cat([start, ends[1].expand(obs_shape[0])])
         self.log_timescales = nn.Parameter(start)
         self.input_dim = whole_number(input_dim, "input_dim", 0)
         self.input_units = StandardiseInputs(self.input_dim) if input_dim else None
         _require_normal(emission)
         self.emission = GaussianEmission() if emission is None else emission
+        kind, make = (OwnLoadings, OwnLoadings) if has_own_factors else (nn.Linear, _loadings)
         if self.emission.decoder is None:
-            self.emission.decoder = _loadings(num_factors, input_dim, obs_shape[0])
-        is_linear = isinstance(self.emission.decoder, nn.Linear)
-        require(is_linear, "emission.decoder", "absent, or an `nn.Linear`", self.emission.decoder)
+            self.emission.decoder = make(num_factors, obs_shape[0], input_dim)
+        is_linear = isinstance(self.emission.decoder, kind)
+        require(is_linear, "emission.decoder", f"absent, or an `{kind.__name__}`", self.emission.decoder)
 
     @property
     def timescales(self) -> Tensor:
@@ -179,8 +192,8 @@ class DynamicFactors(SequenceModel):
         units, fading = self.emission.units, self._correlation(data)
         correlation = torch.cat([fading, torch.ones_like(fading[..., :1])], -1)
         level = units.restore(self._rows.bias if self.input_units is None else self._means(data))
-        loadings = units.unit.expand(self.obs_shape)[:, None] * self._rows.weight[:, : self.num_factors]
-        is_level = torch.arange(self.num_factors + 1, device=level.device) == self.num_factors
+        loadings = units.unit.expand(self.obs_shape)[:, None] * self._rows.weight[:, : self._size]
+        is_level = torch.arange(self._size + 1, device=level.device) == self._size
         linear = LinearGaussianParameters(
             transition=correlation.diag_embed(),
             transition_cov=(1 - correlation.square()).diag_embed(),
@@ -192,8 +205,14 @@ class DynamicFactors(SequenceModel):
         return LinearGaussian(linear, data.num_steps, mask=data.entry_mask)
 
     def coords(self, data: Sequences) -> dict[str, list]:
-        """Factors by number."""
-        return {"factor": [f"factor_{number}" for number in range(self.num_factors)]}
+        """Factors by number, and own ones by their variable."""
+        own = data.labels.of("variables", self.obs_shape) if self.has_own_factors else []
+        return {"factor": [f"factor_{number}" for number in range(self.num_factors)] + [f"own_{name}" for name in own]}
+
+    @property
+    def _size(self) -> int:
+        """Number of factors, own ones too."""
+        return len(self.log_timescales)
 
     @property
     def _noise(self) -> Tensor:
@@ -202,7 +221,7 @@ class DynamicFactors(SequenceModel):
 
     def _given(self, data: Sequences, weights: Tensor | None) -> FactorsGivenSeries:
         """Posterior under Gaussian noise, whose precision is multiplied by `weights` (series, time, variable)."""
-        correlation, loadings = self._correlation(data), self._rows.weight[:, : self.num_factors]
+        correlation, loadings = self._correlation(data), self._rows.weight[:, : self._size]
         values = torch.where(data.entry_mask, self.emission.units(data.values) - self._means(data), 0.0)
         if weights is not None:  # an entry of weight w is as good as sqrt(w) times it under noise of weight 1
             values, loadings = values * weights.sqrt(), loadings * weights.sqrt()[..., None]
@@ -211,21 +230,21 @@ class DynamicFactors(SequenceModel):
             transition_cov=(1 - correlation.square()).diag_embed(),
             observation=loadings,
             observation_cov=self._noise.square().diag_embed(),
-            initial_mean=correlation.new_zeros(self.num_factors),
-            initial_cov=torch.eye(self.num_factors, dtype=correlation.dtype, device=correlation.device),
+            initial_mean=correlation.new_zeros(self._size),
+            initial_cov=torch.eye(self._size, dtype=correlation.dtype, device=correlation.device),
         )
         return FactorsGivenSeries(
             LinearGaussian(linear, data.num_steps, mask=data.entry_mask), values, self.prior(data)
         )
 
     @property
-    def _rows(self) -> nn.Linear:
-        assert isinstance(self.emission.decoder, nn.Linear)
+    def _rows(self) -> nn.Linear | OwnLoadings:
+        assert isinstance(self.emission.decoder, nn.Linear | OwnLoadings)
         return self.emission.decoder
 
     def _means(self, data: Sequences) -> Tensor:
         """Standardised means where all factors are 0, (series, time, variable)."""
-        nothing = data.values.new_zeros(*data.mask.shape[:2], self.num_factors)
+        nothing = data.values.new_zeros(*data.mask.shape[:2], self._size)
         return self._rows(self._with_inputs(nothing, data))
 
     def _with_inputs(self, factors: Tensor, data: Sequences) -> Tensor:
@@ -253,7 +272,7 @@ def _require_normal(emission: Emission | None) -> None:
         )
 
 
-def _loadings(num_factors: int, input_dim: int, num_variables: int) -> nn.Linear:
+def _loadings(num_factors: int, num_variables: int, input_dim: int) -> nn.Linear:
     """Small and random for the factors, so that they differ, and none for the inputs."""
     loadings = nn.Linear(num_factors + input_dim, num_variables)
     with torch.no_grad():

@@ -113,13 +113,14 @@ def draw_states(
     )
     if not is_parallel and system.num_steps > 1 and is_march_faster(system):
         return _march_draws(system, filtered, gain, noise)
+    noise = noise.movedim(1, -1).squeeze(-2)  # draws as columns: else a product copies each matrix for each draw
     draw = filtered.mean + square_root(filtered.cov) @ noise[0]
     moved = system.after_first("transition") @ draw[..., :-1, :, :]
     moved = moved + square_root(system.after_first("transition_cov")) @ noise[1][..., 1:, :, :]
     if system.offset is not None:
         moved = moved + system.after_first("offset")
     shift = torch.cat([draw[..., :-1, :, :] - gain @ moved, draw[..., -1:, :, :]], -3)
-    return affine_path(gain.flip(-3), shift.flip(-3), is_parallel).flip(-3).squeeze(-1)
+    return affine_path(gain.flip(-3), shift.flip(-3), is_parallel).flip(-3).movedim(-1, 0)
 
 
 def _march_draws(system: System, filtered: Filtered, gain: Tensor, noise: Tensor) -> Tensor:
