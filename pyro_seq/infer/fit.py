@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pyro_seq._arguments import require, seed_number
 from pyro_seq._process import one_at_a_time
@@ -18,8 +18,11 @@ from pyro_seq.posterior import Posterior
 from pyro_seq.training.gradient_method import GradientMethod
 from pyro_seq.training.trainer import Trainer
 
+Result = TypeVar("Result", bound=Posterior)
+Result_co = TypeVar("Result_co", bound=Posterior, covariant=True)
 
-class Method(Protocol):
+
+class Method(Protocol[Result_co]):
     """A way to infer: `SVI`, `MCMC`, `MaximumLikelihood`, or one's own.
 
     A method that reads data by minibatches only may say ``takes_sources = True``; it then is also given a
@@ -28,7 +31,7 @@ class Method(Protocol):
 
     def run(
         self, model: SequenceModel, data: Sequences, *, validation: Sequences | None, seed: int, trainer: Trainer
-    ) -> Posterior:
+    ) -> Result_co:
         """Infer; arguments have been checked and the random state is isolated."""
         ...
 
@@ -37,13 +40,13 @@ class Method(Protocol):
 def fit(
     model: SequenceModel,
     data: Sequences | SequenceSource,
-    method: Method,
+    method: Method[Result],
     *,
     validation: Sequences | SequenceSource | None = None,
     seed: int = 0,
     trainer: Trainer | None = None,
     readapt: bool = False,
-) -> Posterior:
+) -> Result:
     """Infer the latents and parameters of `model` from `data`.
 
     The model's weights are trained in place. The result is a function of the arguments: the caller's random state,

@@ -16,12 +16,13 @@ from pyro_seq.errors import UnsupportedError
 from pyro_seq.infer.lessons import LESSONS, Lessons
 from pyro_seq.infer.objective import joint_traces, scaled
 from pyro_seq.model import SequenceModel, is_latent, is_local, local_log_prob, local_parameters
+from pyro_seq.posterior import GuidePosterior
 from pyro_seq.training.gradient_method import GradientMethod
 from pyro_seq.training.plan import Loss
 
 
 @dataclass(frozen=True, kw_only=True)
-class IWAE(GradientMethod):
+class IWAE(GradientMethod[GuidePosterior]):
     r"""Fit model and guide together by ascending the importance-weighted bound of K draws.
 
     .. math::

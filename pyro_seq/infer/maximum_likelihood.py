@@ -25,7 +25,7 @@ from pyro_seq.training.plan import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaximumLikelihood(GradientMethod):
+class MaximumLikelihood(GradientMethod[ChainPosterior]):
     r"""Fit the parameters by ascending the evidence, with latents drawn by Langevin chains.
 
     .. math::

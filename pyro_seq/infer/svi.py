@@ -12,7 +12,7 @@ from pyro_seq.infer.collapse import warn_of_collapse
 from pyro_seq.infer.lessons import LESSONS
 from pyro_seq.infer.objective import Objective
 from pyro_seq.model import SequenceModel
-from pyro_seq.posterior import Posterior
+from pyro_seq.posterior import GuidePosterior
 from pyro_seq.training.first_call import require_schedule
 from pyro_seq.training.gradient_method import GradientMethod
 from pyro_seq.training.plan import Outcome
@@ -22,7 +22,7 @@ _TO_CALLER = 5  # calls between `SVI.posterior` and the one of `fit`
 
 
 @dataclass(frozen=True, kw_only=True)
-class SVI(GradientMethod):
+class SVI(GradientMethod[GuidePosterior]):
     r"""Fit model and guide together by ascending the evidence lower bound.
 
     .. math::
@@ -68,7 +68,7 @@ class SVI(GradientMethod):
         """The negative evidence lower bound."""
         return Objective(model, num_particles=self.num_particles, analytic_kl=self.analytic_kl, scales=self.scales)
 
-    def posterior(self, objective: Objective, outcome: Outcome) -> Posterior:
+    def posterior(self, objective: Objective, outcome: Outcome) -> GuidePosterior:
         """The guide's posterior, with a warning of latents that have collapsed."""
         warn_of_collapse(outcome, objective.num_steps, self.scales, stacklevel=_TO_CALLER)
         return super().posterior(objective, outcome)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import nn
@@ -26,11 +26,13 @@ from pyro_seq.training.schedules import Constant, Schedule
 from pyro_seq.training.trainer import Trainer
 from pyro_seq.training.views import View
 
+Result = TypeVar("Result", bound=Posterior)
+
 _HAVE_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientMethod(ABC):
+class GradientMethod(ABC, Generic[Result]):
     """Base of the methods that train by minibatches and an optimiser: a subclass writes `objective`.
 
     The objective is a module with the attribute ``model``; called as ``objective(data, step)`` it gives the `Loss` of a
@@ -105,9 +107,9 @@ class GradientMethod(ABC):
         """Parameters to freeze for the time of training: none."""
         return ()
 
-    def posterior(self, objective: Any, outcome: Outcome) -> Posterior:
+    def posterior(self, objective: Any, outcome: Outcome) -> Result:
         """What `fit` returns: the guide's posterior."""
-        return GuidePosterior(objective.model, outcome.history, outcome.status)
+        return GuidePosterior(objective.model, outcome.history, outcome.status)  # type: ignore[return-value]
 
     # ------------------------------------------------------------------ used by `fit`
 
@@ -119,7 +121,7 @@ class GradientMethod(ABC):
         validation: Sequences | SequenceSource | None,
         seed: int,
         trainer: Trainer,
-    ) -> Posterior:
+    ) -> Result:
         """Train `model` in place; called by `fit`, which checks the arguments."""
         from pyro_seq.training.run import train  # Lightning takes seconds to import
 

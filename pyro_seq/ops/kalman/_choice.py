@@ -72,4 +72,5 @@ def is_march_faster(system: System) -> bool:
 
 
 import os
+
 MARCH = os.environ.get("MARCH", "1") == "1"
