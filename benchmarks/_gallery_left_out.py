@@ -140,14 +140,15 @@ def plot_left_out() -> Figure:
     ):
         first = int(bool((density[:, 0] == 0).all()))
         found, high = by_arviz(density[:, first:])
+        off = found - exact[first:]
         errors.plot(
-            years[first:], found - exact[first:], ".", color=colour, markersize=3.5, label=f"{name}: {found.sum():.1f}"
+            years[first:], off, ".", color=colour, markersize=3.5, label=f"{name}: off by {off.sum():.2f} in all"
         )
         shapes.plot(years[first:], high, ".", color=colour, markersize=3.5)
     errors.axhline(0, color=style.TRUTH, linewidth=0.8)
     shapes.axhline(HIGH_K, color=style.TRUTH, linewidth=0.8, linestyle=(0, (4, 3)))
     errors.set_ylim(top=2.6)
-    style.tidy(errors, title=f"LOO of a year, less the exact one; sum {exact.sum():.1f}", x="year", y="nats")
+    style.tidy(errors, title=f"LOO of a year, less the exact one ({exact.sum():.1f} in all)", x="year", y="nats")
     style.tidy(shapes, title="Pareto k", x="year")
     style.add_legend(errors, loc="upper center", ncols=1)
     return figure

@@ -92,7 +92,20 @@ def chains_of(series: str, case: Case, plan: Sampling) -> dict:
         guide = ps.fit(model, train, ps.SVI(num_steps=plan.start_steps, learning_rate=0.05), trainer=QUIET)
     steps = {"num_samples": plan.num_samples, "warmup_steps": plan.warmup_steps, "num_chains": plan.num_chains}
     posterior = ps.fit(model, train, ps.MCMC(KERNELS[plan.kernel], **steps, start=guide), trainer=QUIET)
-    seconds = time.process_time() - start
+    return row_of(series, case, plan, model, posterior, time.process_time() - start)
+
+
+def row_of(
+    series: str,
+    case: Case,
+    plan: Sampling,
+    model: ps.StructuralSeries,
+    posterior: ps.StoredPosterior,
+    seconds: float,
+) -> dict:
+    """How well chains mixed, by the worst parameter, and what they say of the last two years."""
+    data = case.data()
+    train = data.first(data.num_steps - case.horizon)
     draws = posterior.sites["coordinates"].numpy()
     columns = {name: (("chain", "draw"), draws[..., number]) for number, name in enumerate(model.names)}
     figures = chain_diagnostics(xr.Dataset(columns))

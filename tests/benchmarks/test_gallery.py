@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmarks import _gallery_left_out as left_out
 from benchmarks import gallery
 from pyro_seq.diagnostics import rank_uniformity
 
@@ -33,3 +34,22 @@ def test_a_funnel_is_cut_off_where_trajectories_diverge():
 def test_ranks_are_uniform_for_the_exact_posterior_only(factor, shift, is_right):
     p_value = rank_uniformity(gallery.simulated_ranks(factor, shift, seed=5), 99).p_value
     assert (p_value > 0.01) == is_right
+
+
+def test_a_year_is_left_out_by_its_density_given_the_others_and_not_given_the_past():
+    grid = left_out.nile_grid()
+    exact = left_out.exact_left_out(grid).numpy()
+    assert exact.sum() == pytest.approx(-633.58, abs=0.01)
+    densities = left_out.likelihoods(grid, left_out.draws_of(grid.log_posterior, 1), 2)
+    others, its_level, past = (left_out.by_arviz(density[:, 1:]) for density in densities.values())
+    assert abs(others[0] - exact[1:]).max() < 0.05 and others[1].max() < 0.5
+    assert abs(its_level[0] - exact[1:]).max() < 0.1 and its_level[1].max() > left_out.HIGH_K
+    assert abs(past[0] - exact[1:]).max() > 1.0 and past[1].max() < 0.5
+
+
+def test_few_fits_leave_the_future_out():
+    grid = left_out.nile_grid()
+    exact, found = left_out.exact_ahead(grid).numpy()[left_out.FIRST :], left_out.ahead_by_weights(grid, 3)
+    assert len(found.refits) == 2 and abs(found.density - exact).max() < 0.2
+    assert abs(found.density.sum() - exact.sum()) < 0.3
+    assert left_out.exact_left_out(grid)[left_out.FIRST :].sum() > exact.sum() + 3
