@@ -78,7 +78,7 @@ def test_the_bound_is_the_evidence_at_every_draw_and_so_is_its_gradient(fitted):
     for one, other in zip(*slopes, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
     with torch.no_grad():  # and by a central difference
-        direction, width = torch.randn(2, dtype=torch.float64), 1e-5
+        direction, width = torch.randn(len(model.log_timescales), dtype=torch.float64), 1e-5
         ends = []
         for sign in (1, -2):
             model.log_timescales += sign * width * direction
