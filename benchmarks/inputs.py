@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,8 @@ import torch
 from torch import Tensor
 
 import pyro_seq as ps
+from pyro_seq.nn.mlp import mlp
+from pyro_seq.nn.units import Standardise
 from pyro_seq.training.schedules import Cosine
 from pyro_seq.training.views import GrowingLength
 
@@ -161,6 +164,51 @@ def emission(dim: int) -> ps.GaussianEmission:
     return ps.GaussianEmission(torch.nn.Linear(dim, 1), initial_scale=0.3)
 
 
+class VectorCodes(torch.nn.Module):
+    """Codes of frames that are vectors, which `SRVP` reads in place of images."""
+
+    code_dim = 8
+
+    def __init__(self, obs_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.units = Standardise()
+        self.layers = mlp((math.prod(obs_shape), 16, self.code_dim))
+
+    def adapt(self, data: ps.Sequences) -> None:
+        """Take the unit of the frames from training."""
+        self.units.adapt(data)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Codes (frame, code) of frames (frame, obs), and no maps."""
+        return self.layers(self.units(frames)), ()
+
+
+class Vectors:
+    """The architecture of `SRVP` for vectors, with an affine decoder."""
+
+    def encoder(self, obs_shape: Sequence[int]) -> VectorCodes:
+        """An encoder of vectors."""
+        return VectorCodes(obs_shape)
+
+    def decoder(self, dim: int, obs_shape: Sequence[int]) -> torch.nn.Module:
+        """An affine decoder."""
+        return torch.nn.Linear(dim, math.prod(obs_shape))
+
+
+def srvp() -> ps.SequenceModel:
+    """A state of one entry that residuals move, driven by the input of the frame that is entered."""
+    transition = ps.ResidualTransition(1, 1, (32,), input_dim=1)
+    return ps.SRVP(
+        (1,),
+        content_dim=0,
+        num_frames=5,
+        hidden_dim=32,
+        architecture=Vectors(),
+        transition=transition,
+        emission=ps.GaussianEmission(initial_scale=0.3),
+    )
+
+
 MODELS: dict[tuple[str, str], tuple[Callable[[], ps.SequenceModel], float]] = {
     ("oscillator", "ODE2VAE"): (ode2vae, 1e-2),
     ("oscillator", "ODELEBM"): (lambda: ode_lebm(2), 1e-2),
@@ -173,6 +221,7 @@ MODELS: dict[tuple[str, str], tuple[Callable[[], ps.SequenceModel], float]] = {
         lambda: ps.RecurrentVAE((1,), 1, hidden_dim=16, input_dim=1, emission=emission(1)),
         1e-2,
     ),
+    ("promotions", "SRVP"): (srvp, 1e-2),
 }
 
 
@@ -248,7 +297,7 @@ def rms(values: Tensor) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
-    parser.add_argument("--models", nargs="+", default=["ODE2VAE", "ODELEBM", "KalmanVAE", "RecurrentVAE"])
+    parser.add_argument("--models", nargs="+", default=["ODE2VAE", "ODELEBM", "KalmanVAE", "RecurrentVAE", "SRVP"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=1500, help="of training")
     parser.add_argument("--series", type=int, default=200, help="of training")

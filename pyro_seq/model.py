@@ -20,6 +20,7 @@ from pyro_seq._process import process_state
 from pyro_seq.data import Labels, Sequences
 from pyro_seq.distributions import PathDistribution
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError, shape_text
+from pyro_seq.nn.exposure import under_raw_inputs
 from pyro_seq.nn.seen_range import SeenRange
 from pyro_seq.ops._time_unit import EVEN, are_even, rounding, typical_step, warn_of_bursts, warn_of_other_unit
 
@@ -297,10 +298,10 @@ class SequenceModel(nn.Module):
         """
         steps = data.num_steps
         if steps and not (data.horizon and is_horizon_alone()):
-            seen = emission(path[..., :steps, :])
+            seen = under_raw_inputs(self, emission(path[..., :steps, :]), data, slice(steps))
             pyro.sample("x", _over_time(seen, data, masked=True), obs=data.values, infer=_drawn_from(seen, data))
         if data.horizon:
-            future = emission(path[..., steps:, :])
+            future = under_raw_inputs(self, emission(path[..., steps:, :]), data, slice(steps, None))
             pyro.sample("x_future", _over_time(future, data, masked=False), infer=_drawn_from(future, data))
 
 

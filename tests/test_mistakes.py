@@ -77,6 +77,13 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         r"must be whole numbers from 0 on for a `PoissonEmission`\. Got -1 in series 'Ann' at time 2024-01-02 00:00:00,"
         r" variable 'calls', one of 11 such values\. Hide what was not counted",
     ),
+    "an exposure of nothing": (
+        lambda: fitted(
+            read(frame(calls=np.arange(12.0), staff=np.arange(12.0)), "calls", inputs=["staff"]),
+            counting(ps.PoissonEmission(exposure="staff")),
+        ),
+        r"must have positive exposures in column 'staff'\. Got 0 in series 'Ann' at time 2024-01-01 00:00:00",
+    ),
     "another kind of time": (
         lambda: ps.forecast(fitted(read(frame())), read(frame()), times=in_utc()),
         r"`times` must be dates without a time zone, as the others are\. Got dates in the time zone UTC.*tz_localize",

@@ -15,6 +15,7 @@ from pyro_seq import _recipes
 from pyro_seq._options import compare, options_of
 from pyro_seq._recipes import rebuildable, rebuilt, recipe, unknown
 from pyro_seq.nn.emission import MeanAndNoise
+from pyro_seq.nn.loadings import OwnLoadings
 from pyro_seq.nn.mean_deviation import MeanDeviationCell
 from pyro_seq.nn.ode_rnn import GaussianHead
 from pyro_seq.nn.recurrent import LSTMTransition
@@ -68,7 +69,8 @@ PARTS = [
     LSTMTransition(2, 5, minimum_scale=0.1), ps.SeriesTempo(3, initial_spread=0.5),
     ps.SeriesTempo(encoder=ps.RNNEncoder((2,), 1, hidden_dim=4)),
     ps.ResidualTransition(2, 1, (4,), gain=0.5), ps.MLPTransition(2, 1, (4,)), ps.GRUTransition(2, 1),
-    VariogramEncoder(2, hidden_dim=4, num_lags=3),
+    VariogramEncoder(2, hidden_dim=4, num_lags=3), OwnLoadings(2, 3, input_dim=1),
+    ps.PoissonEmission(exposure="area"), ps.NegativeBinomialEmission(exposure=1),
     ps.ChainEncoder(4, 2, 1, 3, hidden_dim=5), ps.NoisePrior(2, 1, (3,)),
     ps.Flow(2, input_dim=2, has_linear_inputs=True), ps.InputDecoder(2, (3,), nn.Linear(1, 3), hidden_dims=(4,)),
     ps.InitialStateEncoder(ps.FrameWindow(ps.MLPTrunk(2, (2,)), 2, 1, input_dim=2)),

@@ -45,6 +45,10 @@ class PoissonCounts(dist.TorchDistribution):
         """Variances, of the batch shape."""
         return self.mean
 
+    def multiplied(self, log_factor: Tensor) -> PoissonCounts:
+        """The same with rates multiplied by a factor, of which this is the logarithm."""
+        return PoissonCounts(self.log_rate + log_factor, validate_args=False)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability of counts, of the batch shape."""
         counts, log_rate = value.double(), self.log_rate.double()
@@ -89,6 +93,10 @@ class NegativeBinomialCounts(dist.TorchDistribution):
     def variance(self) -> Tensor:
         """Variances, of the batch shape."""
         return self.mean + self.dispersion * self.mean.square()
+
+    def multiplied(self, log_factor: Tensor) -> NegativeBinomialCounts:
+        """The same with mean rates multiplied by a factor, of which this is the logarithm."""
+        return NegativeBinomialCounts(self.log_rate + log_factor, self.dispersion, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability of counts, of the batch shape."""

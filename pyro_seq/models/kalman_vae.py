@@ -115,7 +115,7 @@ class KalmanVAE(SequenceModel):
                 "encoder. Leave them out there and pass `input_dim=`."
             )
         self.has_states = has_states
-        self.known = KnownInputs(dynamics=self.dynamics)
+        self.known = KnownInputs(dynamics=self.dynamics, emission=self.emission)
         if self.known.units is not None:
             shape_by_data(self.known.units.units, centre=0.0, unit=1.0)  # earlier files read inputs as they were
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyro.distributions as dist
 from torch import Tensor, nn
@@ -59,6 +60,19 @@ class ColumnsEmission(Emission):
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
         """The distributions of the parts, side by side, given what the decoder wrote (..., column)."""
         laws = [emission.given(decoded[..., list(columns)]) for columns, emission in self.parts]
+        return Columns(self.columns, laws, validate_args=False)
+
+    @property
+    def raw_inputs(self) -> tuple[str | int, ...]:
+        """Those of the parts."""
+        return tuple(column for _, emission in self.parts for column in emission.raw_inputs)
+
+    def under_inputs(self, law: Any, data: Sequences, steps: slice) -> dist.TorchDistribution:
+        """Each part under the inputs that it reads."""
+        if not self.raw_inputs:
+            return law
+        pairs = zip(self.parts, law.parts, strict=True)
+        laws = [emission.under_inputs(own, data, steps) for (_, emission), own in pairs]
         return Columns(self.columns, laws, validate_args=False)
 
     def check(self, data: Sequences) -> None:

@@ -54,6 +54,15 @@ class Emission(nn.Module):
         """Size of the inputs that the decoder reads after the position: those of an `InputDecoder`."""
         return getattr(self.decoder, "input_dim", 0)
 
+    @property
+    def raw_inputs(self) -> tuple[str | int, ...]:
+        """Names or numbers of the inputs that `under_inputs` reads as they are, which no other part does."""
+        return ()
+
+    def under_inputs(self, law: dist.TorchDistribution, data: Sequences, steps: slice) -> dist.TorchDistribution:
+        """The law of observations under the raw inputs at some steps of the data; that of `given` unless overridden."""
+        return law
+
     def heads(self, make: Callable[[], nn.Module]) -> nn.Module:
         """The decoder that a model gives this emission, of what makes the model's default one: as it is, or several."""
         return make()

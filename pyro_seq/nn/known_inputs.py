@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pyro_seq._arguments import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError, ShapeError
+from pyro_seq.nn.exposure import column_of
 from pyro_seq.nn.units import StandardiseInputs
 
 _MIXED = 64  # features of what is seen and what is known
@@ -45,6 +46,7 @@ class KnownInputs(nn.Module):
 
     A part reads inputs when its attribute `input_dim` is not 0. All that do have the same, and an encoder does where
     another part does, unless it has no such attribute: what is seen of a series is a state and what inputs made of it.
+    Inputs that an emission reads as they are, its ``raw_inputs``, such as exposures, are none of theirs.
 
     Args:
         encoder: Reads series.
@@ -71,22 +73,31 @@ class KnownInputs(nn.Module):
             )
         self.owner = next((name for name, size in sizes.items() if size), next(iter(sizes)))
         self.units = StandardiseInputs(self.dim) if self.dim else None
+        self._raw = tuple(column for part in parts.values() for column in getattr(part, "raw_inputs", ()))
 
     def check(self, data: Sequences) -> None:
         """Refuse inputs of another size."""
-        require_inputs(data, self.dim, self.owner)
+        beside = "".join(f", beside the exposure {column!r}" for column in self._raw)
+        require_inputs(self._own(data), self.dim, self.owner + beside)
 
     def adapt(self, data: Sequences) -> None:
         """Take the units of the inputs from the training data."""
         if self.units is not None:
-            self.units.adapt(data)
+            self.units.adapt(self._own(data))
 
     def forward(self, data: Sequences) -> Tensor | None:
         """Standardised inputs at all of ``data.times``, (series, time, input); None where nothing reads any."""
         if self.units is None:
             return None
-        assert data.inputs is not None
-        return self.units(data.inputs)
+        return self.units(self._own(data).inputs)
+
+    def _own(self, data: Sequences) -> Sequences:
+        """The data without the inputs that an emission reads as they are, such as exposures."""
+        if not self._raw or data.inputs is None:
+            return data
+        raw = {column_of(column, data) for column in self._raw}
+        kept = [column for column in range(data.inputs.shape[-1]) if column not in raw]
+        return data._with(inputs=data.inputs[..., kept] if kept else None)
 
     def for_part(self, part: Any, data: Sequences) -> Tensor | None:
         """The same where `part` reads inputs; None where it reads none."""

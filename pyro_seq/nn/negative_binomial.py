@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -14,6 +15,7 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.counts import NegativeBinomialCounts
 from pyro_seq.nn.counts import log_rates, require_counts
 from pyro_seq.nn.emission import Emission
+from pyro_seq.nn.exposure import keep_exposure, require_exposures, take_rates, under_exposure
 from pyro_seq.nn.saved_state import shape_by_data, take_shape
 from pyro_seq.nn.units import Standardise
 
@@ -35,13 +37,24 @@ class NegativeBinomialEmission(Emission):
     Args:
         decoder: Maps positions (batch, dim) to g (batch, \*obs); by default the model's.
         initial_dispersion: Dispersion :math:`\alpha` at the start, above 1e-6.
+        exposure: Name or number of the column of ``data.inputs`` that multiplies :math:`\lambda`, as in
+            `PoissonEmission`.
 
     Raises:
-        DataError: When `initial_dispersion` is not above 1e-6.
+        DataError: When `initial_dispersion` is not above 1e-6, or `exposure` neither a name nor a number.
     """
 
-    def __init__(self, decoder: nn.Module | None = None, *, initial_dispersion: float = 0.1) -> None:
+    exposure: str | int | None = None
+
+    def __init__(
+        self,
+        decoder: nn.Module | None = None,
+        *,
+        initial_dispersion: float = 0.1,
+        exposure: str | int | None = None,
+    ) -> None:
         super().__init__(decoder)
+        keep_exposure(self, exposure)
         is_above = is_positive(initial_dispersion) and initial_dispersion > _FLOOR
         require(is_above, "initial_dispersion", f"a number above {_FLOOR:g}", initial_dispersion)
         self.units = Standardise()
@@ -57,11 +70,22 @@ class NegativeBinomialEmission(Emission):
         r"""Negative binomial with mean rates around those of training, by `decoded` (..., \*obs)."""
         return NegativeBinomialCounts(log_rates(decoded, self.units), self.dispersion, validate_args=False)
 
+    @property
+    def raw_inputs(self) -> tuple[str | int, ...]:
+        """The exposure."""
+        return () if self.exposure is None else (self.exposure,)
+
+    def under_inputs(self, law: Any, data: Sequences, steps: slice) -> dist.TorchDistribution:
+        """Counts at the exposures of some steps, given those at exposure 1."""
+        return under_exposure(law, self.exposure, data, steps)
+
     def check(self, data: Sequences) -> None:
-        """Refuse what is no count."""
+        """Refuse what is no count, and exposures that are not positive."""
         require_counts(data, "NegativeBinomialEmission")
+        if self.exposure is not None:
+            require_exposures(self.exposure, data)
 
     def adapt(self, data: Sequences) -> None:
-        """Take mean and deviation from the observed entries."""
-        self.units.adapt(data)
+        """Take mean and deviation from the observed entries; those of rates where there is an exposure."""
+        take_rates(self.units, data, self.exposure)
         take_shape(self, self.units.unit.shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyro.distributions as dist
 from torch import Tensor, nn
 
@@ -10,6 +12,7 @@ from pyro_seq.data import Sequences
 from pyro_seq.distributions.counts import PoissonCounts
 from pyro_seq.nn.counts import log_rates, require_counts
 from pyro_seq.nn.emission import Emission
+from pyro_seq.nn.exposure import keep_exposure, require_exposures, take_rates, under_exposure
 from pyro_seq.nn.units import Standardise
 
 
@@ -21,25 +24,47 @@ class PoissonEmission(Emission):
         x \sim \mathrm{Poisson}(\lambda), \qquad \log \lambda = \log m + \min(c / m, 1)\, g(s)
 
     with mean m and deviation c of each variable in training: the rate starts at that of training, whatever is counted.
-    Given the latents, counts vary as their rate does; where they vary more, use `NegativeBinomialEmission`. There is no
-    exposure: count over even intervals, or hand the time at risk to a model that takes inputs.
+    Given the latents, counts vary as their rate does; where they vary more, use `NegativeBinomialEmission`.
+
+    Where counts come from time, people or area of different size, name it as the `exposure` e, and counts are those of
+    :math:`\mathrm{Poisson}(e \lambda)`, with mean and deviation of x / e for m and c.
 
     Args:
         decoder: Maps positions (batch, dim) to g (batch, \*obs); by default the model's.
+        exposure: Name or number of the column of ``data.inputs`` that multiplies the rate, as it is; it must be
+            positive at all steps, the horizon included. No other part reads this column, nor does `input_dim` count
+            it.
+
+    Raises:
+        DataError: When `exposure` is neither a name nor a number.
     """
 
-    def __init__(self, decoder: nn.Module | None = None) -> None:
+    exposure: str | int | None = None
+
+    def __init__(self, decoder: nn.Module | None = None, *, exposure: str | int | None = None) -> None:
         super().__init__(decoder)
+        keep_exposure(self, exposure)
         self.units = Standardise()
 
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
         r"""Poisson with rates around those of training, by `decoded` (..., \*obs)."""
         return PoissonCounts(log_rates(decoded, self.units), validate_args=False)
 
+    @property
+    def raw_inputs(self) -> tuple[str | int, ...]:
+        """The exposure."""
+        return () if self.exposure is None else (self.exposure,)
+
+    def under_inputs(self, law: Any, data: Sequences, steps: slice) -> dist.TorchDistribution:
+        """Counts at the exposures of some steps, given those at exposure 1."""
+        return under_exposure(law, self.exposure, data, steps)
+
     def check(self, data: Sequences) -> None:
-        """Refuse what is no count."""
+        """Refuse what is no count, and exposures that are not positive."""
         require_counts(data, "PoissonEmission")
+        if self.exposure is not None:
+            require_exposures(self.exposure, data)
 
     def adapt(self, data: Sequences) -> None:
-        """Take mean and deviation from the observed entries."""
-        self.units.adapt(data)
+        """Take mean and deviation from the observed entries; those of rates where there is an exposure."""
+        take_rates(self.units, data, self.exposure)

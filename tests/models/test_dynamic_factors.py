@@ -17,11 +17,12 @@ from pyro_seq.testing import check_model
 QUIET = ps.Trainer(progress=False, accelerator="cpu")
 
 
-def make_model(obs: int = 3, factors: int = 2) -> ps.DynamicFactors:
+def make_model(obs: int = 3, factors: int = 2, has_own: bool = False) -> ps.DynamicFactors:
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        model = ps.DynamicFactors((obs,), factors).double()
-        torch.nn.init.normal_(model.emission.decoder.weight)
+        model = ps.DynamicFactors((obs,), factors, has_own_factors=has_own).double()
+        for parameter in model.emission.decoder.parameters():
+            torch.nn.init.normal_(parameter) if parameter.ndim > 1 else None
     return model
 
 
@@ -51,9 +52,9 @@ def dense(model: ps.DynamicFactors, data: ps.Sequences, series: int) -> tuple[to
     return mean.detach(), cov.detach()
 
 
-@pytest.fixture
-def fitted() -> tuple[ps.DynamicFactors, ps.Sequences]:
-    model, data = make_model(), irregular()
+@pytest.fixture(params=[False, True], ids=["shared", "own"])
+def fitted(request: pytest.FixtureRequest) -> tuple[ps.DynamicFactors, ps.Sequences]:
+    model, data = make_model(has_own=request.param), irregular()
     model.take_units(data)
     return model, data
 
@@ -77,7 +78,7 @@ def test_the_bound_is_the_evidence_at_every_draw_and_so_is_its_gradient(fitted):
     for one, other in zip(*slopes, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
     with torch.no_grad():  # and by a central difference
-        direction, width = torch.randn(2, dtype=torch.float64), 1e-5
+        direction, width = torch.randn(len(model.log_timescales), dtype=torch.float64), 1e-5
         ends = []
         for sign in (1, -2):
             model.log_timescales += sign * width * direction
@@ -346,3 +347,32 @@ def test_a_covariate_of_whole_series_moves_their_level():
 def test_other_emissions_are_refused_with_the_models_that_take_them(emission, came):
     with pytest.raises(DataError, match=f"`emission` must be `GaussianEmission.*Got {came}. Use `KalmanVAE.*`ODELEBM`"):
         ps.DynamicFactors((2,), emission=emission)
+
+
+def test_own_factors_follow_what_is_measured_rarely():
+    """A level of each series, seen at a tenth of the steps beside variables seen at all: few factors leave it out."""
+    generator = torch.Generator().manual_seed(0)
+    walk = torch.randn(80, 20, 1, generator=generator).cumsum(1) / 3
+    level = 2 * torch.randn(80, 1, 1, generator=generator).expand(-1, 20, -1)
+    values = torch.cat([walk, walk, walk, level], -1) + 0.2 * torch.randn(80, 20, 4, generator=generator)
+    mask = torch.ones(80, 20, 4, dtype=torch.bool)
+    mask[..., 3] = torch.rand(80, 20, generator=generator) < 0.1
+    data, shares = ps.Sequences(values).hide(~mask), {}
+    has_some = mask[..., 3].any(1)
+    for has_own in (False, True):
+        torch.manual_seed(0)
+        model = ps.DynamicFactors((4,), 1, has_own_factors=has_own)
+        posterior = ps.fit(model, data, ps.SVI(num_steps=60, learning_rate=0.1), trainer=QUIET)
+        filled = ps.impute(posterior, data, num_samples=20).mean[..., 3]
+        errors = (filled - level[..., 0])[has_some].square().mean()
+        shares[has_own] = float(errors / level.var())
+    assert shares[True] < 0.1 and shares[False] > 0.5, shares
+
+
+def test_own_factors_go_by_the_names_of_their_variables():
+    model, data = make_model(has_own=True), irregular()
+    assert model.coords(data)["factor"] == ["factor_0", "factor_1", "own_x_0", "own_x_1", "own_x_2"]
+    assert model.encode(data).event_shape == (6, 5) and model.timescales.tolist()[2:] == pytest.approx([30.0] * 3)
+    with pytest.raises(DataError, match="`emission.decoder` must be absent, or an `OwnLoadings`"):
+        ps.DynamicFactors((2,), 1, emission=ps.GaussianEmission(torch.nn.Linear(3, 2)), has_own_factors=True)
+    assert "has_own_factors" not in vars(make_model())
