@@ -83,9 +83,12 @@ def scores(name: str, mean: Tensor, draws: Tensor | None, test: ps.Sequences, se
         "RMSE": float(error.square().mean().sqrt()),
     }
     if draws is not None:
-        found["CRPS"] = float(crps(draws, test.values, mask=hidden))
-        found |= {f"{level}": float(coverage(draws, test.values, level, mask=hidden)) for level in (0.5, 0.9)}
-        found["variables"] = by_variable(draws.quantile(0.05, 0), draws.quantile(0.95, 0), test)
+        at_hidden, truth = draws[:, hidden], test.values[hidden]  # one entry in fifty
+        found["CRPS"] = float(crps(at_hidden, truth))
+        found |= {f"{level}": float(coverage(at_hidden, truth, level)) for level in (0.5, 0.9)}
+        bounds = torch.zeros(2, *test.values.shape)
+        bounds[:, hidden] = at_hidden.quantile(torch.tensor([0.05, 0.95]), 0)
+        found["variables"] = by_variable(*bounds, test)
     return found | {"seconds": seconds}
 
 

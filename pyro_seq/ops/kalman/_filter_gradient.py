@@ -75,6 +75,7 @@ def _march(system: System) -> Filtered:
     groups = Groups.of(system)
     *moments, log_density, pivots = FilterMarch.apply(
         _march_again,
+        system.counts,
         *(groups.matrices(matrix) for matrix in (system.transition, system.transition_cov)),
         *(groups.matrices(matrix) for matrix in (system.observation, system.observation_cov)),
         None if system.offset is None else groups.columns(system.offset),

@@ -50,20 +50,25 @@ class FilterMarch(torch.autograd.Function):
     """Filtered and predicted moments (time, group, row, column), log densities (group, column), and least pivots.
 
     The log density lacks its constant. `again` gives the same five results by operations that may be differentiated
-    twice; it runs where the gradient itself is to be differentiated.
+    twice; it runs where the gradient itself is to be differentiated. `counts` says how many of the first rows of an
+    observation say something at each step, where that is known and fewer than all.
     """
 
     @staticmethod
-    def forward(ctx: Any, again: Again, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, again: Again, counts: tuple[int, ...] | None, *inputs: Tensor | None) -> tuple[Tensor, ...]:
         system = Marched(*inputs)  # type: ignore[arg-type]
         steps, groups, num_obs, columns = system.num_steps, system.num_groups, *system.values.shape[2:]
         size = system.initial_cov.shape[-1]
         new = system.values.new_empty
         results = [new(steps, groups, size, k) for k in (columns, size, columns, size)]
         kept = [new(steps, groups, num_obs, k) for k in (size, num_obs, columns)]
+        if counts is not None:
+            for x, k in zip(kept, (0.0, torch.eye(num_obs).to(kept[0]), 0.0), strict=True):
+                x[:] = k
+        counts = (num_obs,) * steps if counts is None else tuple(max(count, 1) for count in counts)
         failed = torch.zeros(steps, groups, dtype=torch.int32, device=system.values.device)
         for part in parts(groups, size, system.values):
-            _filter_part(system, part, results, kept, failed)
+            _filter_part(system, part, counts, (results, kept, failed))
         factors, innovations = kept[1:]
         white = torch.linalg.solve_triangular(factors, innovations, upper=False)
         pivots = factors.diagonal(dim1=-2, dim2=-1)
@@ -71,7 +76,7 @@ class FilterMarch(torch.autograd.Function):
         pivots = torch.where(failed > 0, torch.nan, pivots.amin(-1).square())
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs, *results)
-        ctx.kept, ctx.again = kept, again
+        ctx.kept, ctx.again, ctx.counts = kept, again, counts
         ctx.mark_non_differentiable(pivots)
         return (*results, log_density, pivots)
 
@@ -79,15 +84,15 @@ class FilterMarch(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         inputs, results = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
         if torch.is_grad_enabled():
-            return (None, *differentiable(ctx.again, inputs, cotangents[:5]))
+            return (None, None, *differentiable(ctx.again, inputs, cotangents[:5]))
         system = Marched(*inputs)
-        needed = ctx.needs_input_grad[1:]
+        needed = ctx.needs_input_grad[2:]
         gradients = [_empty(x) if x is not None and is_needed else None for x, is_needed in zip(inputs, needed, strict=True)]
         for part in parts(system.num_groups, system.initial_cov.shape[-1], system.values):
-            _adjoint_part(system, part, results, ctx.kept, cotangents, gradients)
+            _adjoint_part(system, part, ctx.counts, (results, ctx.kept), cotangents, gradients)
         covs = (1, 3, 6)  # of which only the symmetric part is defined
         found = [x.transpose(0, 1) if x is not None and k not in (5, 6) else x for k, x in enumerate(gradients)]
-        return (None, *(symmetric(x) if x is not None and k in covs else x for k, x in enumerate(found)))
+        return (None, None, *(symmetric(x) if x is not None and k in covs else x for k, x in enumerate(found)))
 
 
 def differentiable(again: Again, inputs: Sequence[Tensor | None], cotangents: Sequence[Tensor | None]) -> list[Any]:
@@ -132,8 +137,11 @@ def symmetric(matrix: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.lerp(matrix, matrix.mT, 0.5, out=out)
 
 
-def _filter_part(system: Marched, part: slice, results: list[Tensor], kept: list[Tensor], failed: Tensor) -> None:
-    """Fill in the results of some groups: (F2) to (F6)."""
+def _filter_part(
+    system: Marched, part: slice, counts: tuple[int, ...], out: tuple[list[Tensor], list[Tensor], Tensor]
+) -> None:
+    """Fill in the results of some groups, what is kept for the adjoint, and failures of factors: (F2) to (F6)."""
+    results, kept, failed = out
     steps, length = system.num_steps, part.stop - part.start
     matrices = [each_step(matrix, part, steps) for matrix in system[:4]]
     offsets = None if system.offset is None else each_step(system.offset, part, steps)
@@ -144,6 +152,9 @@ def _filter_part(system: Marched, part: slice, results: list[Tensor], kept: list
     is_even, is_steady = system.is_even(), False
     for t in range(steps):
         transition, noise, observation, observation_cov = (matrix[t] for matrix in matrices)
+        rows = slice(counts[t])
+        observation, observation_cov = observation[:, rows], observation_cov[:, rows, rows]
+        gain, factor = gains[t][:, rows], factors[t][:, rows, rows]
         predicted_mean, predicted = predicted_means[t], predicted_covs[t]
         if t == 0:
             predicted_mean.copy_(_of(system.initial_mean, part).expand(length, -1, columns))
@@ -155,9 +166,10 @@ def _filter_part(system: Marched, part: slice, results: list[Tensor], kept: list
             if not is_steady:
                 torch.baddbmm(noise, torch.bmm(transition, covs[t - 1]), transition.mT, out=predicted)
         if not is_steady:
-            _observe(predicted, observation, observation_cov, (covs[t], gains[t], factors[t], failed[t, part]))
-        torch.baddbmm(values[t], observation, predicted_mean, alpha=-1, out=innovations[t])
-        torch.baddbmm(predicted_mean, gains[t].mT, innovations[t], out=means[t])
+            _observe(predicted, observation, observation_cov, (covs[t], gain, factor, failed[t, part]))
+        innovation = torch.baddbmm(values[t][:, rows], observation, predicted_mean, alpha=-1)
+        innovations[t][:, rows] = innovation
+        torch.baddbmm(predicted_mean, gain.mT, innovation, out=means[t])
         if is_even and not is_steady and t % OFTEN == OFTEN - 1 and steps - t > OFTEN:
             is_steady = is_same(covs[t], covs[t - 1])
             if is_steady:
@@ -168,17 +180,19 @@ def _filter_part(system: Marched, part: slice, results: list[Tensor], kept: list
 
 def _observe(predicted: Tensor, observation: Tensor, noise: Tensor, out: tuple[Tensor, ...]) -> None:
     """Covariance afterwards, transposed gain, factor of S and whether it failed."""
-    cov, gain, factor, failed = out
     seen = torch.bmm(observation, predicted)
-    torch.linalg.cholesky_ex(torch.baddbmm(noise, seen, observation.mT), out=(factor, failed))  # (F3)
-    gain.copy_(torch.cholesky_solve(seen, factor))  # (F4)
+    factor, failed = torch.linalg.cholesky_ex(torch.baddbmm(noise, seen, observation.mT))  # (F3)
+    gain = torch.cholesky_solve(seen, factor)  # (F4)
     back = gain.mT
     # as a product, for a difference of P and K C P leaves rounding errors where an observation without noise leaves 0
+    cov = out[0]
     unit = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
     rest = torch.bmm(torch.baddbmm(unit, back, observation, alpha=-1), predicted)
     # (F6): what rounding left of (I - K C) P C^T - K R, taken out, makes this Joseph's form
     left = torch.baddbmm(torch.bmm(back, noise), rest, observation.mT, beta=-1)
     symmetric(torch.baddbmm(rest, left, gain, alpha=-1), out=cov)
+    for place, found in zip(out[1:], (gain, factor, failed), strict=True):
+        place.copy_(found)
 
 
 def is_same(cov: Tensor, before: Tensor) -> bool:
@@ -191,13 +205,13 @@ def is_same(cov: Tensor, before: Tensor) -> bool:
 def _adjoint_part(
     system: Marched,
     part: slice,
-    results: tuple[Tensor, ...],
-    kept: list[Tensor],
+    counts: tuple[int, ...],
+    known: tuple[tuple[Tensor, ...], list[Tensor]],
     cotangents: tuple[Tensor | None, ...],
     gradients: list[Tensor | None],
 ) -> None:
-    """Fill in the gradients of some groups, back in time."""
-    steps = system.num_steps
+    """Fill in the gradients of some groups, back in time, from the results and what was kept."""
+    (results, kept), steps = known, system.num_steps
     transitions, _, observations, _ = (each_step(matrix, part, steps) for matrix in system[:4])
     means, covs = results[0][:, part].unbind(0), results[1][:, part].unbind(0)
     gains, factors, innovations = (x[:, part].unbind(0) for x in kept)
@@ -205,6 +219,7 @@ def _adjoint_part(
     density = None if cotangents[4] is None else cotangents[4][part, None]
     mean_adjoint, cov_adjoint = torch.zeros_like(means[0]), torch.zeros_like(covs[0])
     for t in range(steps - 1, -1, -1):
+        rows = slice(counts[t])
         if given[0] is not None:
             mean_adjoint = mean_adjoint + given[0][t]
         if given[1] is not None:
@@ -212,7 +227,7 @@ def _adjoint_part(
         mean_adjoint, cov_adjoint, pulls = _step_adjoint(
             (mean_adjoint, cov_adjoint),
             (means[t], covs[t]),
-            (observations[t], gains[t], factors[t], innovations[t]),
+            (observations[t][:, rows], gains[t][:, rows], factors[t][:, rows, rows], innovations[t][:, rows]),
             density,
             gradients[2] is not None,
         )
@@ -220,7 +235,10 @@ def _adjoint_part(
             mean_adjoint = mean_adjoint + given[2][t]
         if given[3] is not None:
             cov_adjoint = cov_adjoint + symmetric(given[3][t])
+        missing = observations[t].shape[1] - counts[t]
         for k, pull in zip((2, 3, 7), pulls, strict=True):
+            if missing and pull is not None:
+                pull = torch.nn.functional.pad(pull, (0, missing if k == 3 else 0, 0, missing))
             _collect(gradients[k], pull, part, t)
         if t == 0:
             _collect_start(gradients[5], mean_adjoint, part)

@@ -121,7 +121,7 @@ def kalman_filter(
         Garcia-Fernandez, "Temporal Parallelization of Bayesian Smoothers", IEEE Trans. Automatic Control, 2021. De
         Jong, "The diffuse Kalman filter", Annals of Statistics, 1991.
     """
-    system = prepare(values, parameters, mask, may_compress=parameters.diffuse is None)
+    system = prepare(values, parameters, mask, may_rearrange=parameters.diffuse is None)
     is_parallel = choose_parallel(is_parallel, system)
     filtered = (filter_states if system.diffuse is None else filter_diffuse)(system, is_parallel)
     batch = system.batch_shape
@@ -178,7 +178,7 @@ def kalman_smoother(
     References:
         Rauch, Tung, Striebel, "Maximum likelihood estimates of linear dynamic systems", AIAA Journal, 1965.
     """
-    system = prepare(values, parameters, mask, may_compress=parameters.diffuse is None)
+    system = prepare(values, parameters, mask, may_rearrange=parameters.diffuse is None)
     is_parallel = choose_parallel(is_parallel, system)
     if system.diffuse is None:
         smoothed = smooth_states(system, filter_states(system, is_parallel), is_parallel)
@@ -246,7 +246,7 @@ def sample_posterior(
     """
     if num_samples < 0:
         raise DataError(f"`num_samples` must be at least 0. Got {num_samples}.")
-    system = prepare(values, parameters, mask, may_compress=parameters.diffuse is None)
+    system = prepare(values, parameters, mask, may_rearrange=parameters.diffuse is None)
     is_parallel = choose_parallel(is_parallel, system)
     if system.diffuse is not None:
         return draw_diffuse(system, num_samples, generator, is_parallel)
