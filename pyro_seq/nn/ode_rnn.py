@@ -264,15 +264,19 @@ class ODERNNEncoder(nn.Module):
         features = self.reader(frames, mask, inputs).flip(1)
         is_seen = self.reader.reads(mask).flip(1)
         is_moving = is_seen.cumsum(1) > is_seen.long()  # something was seen before the step is read
+        whole = (features, is_seen[..., None], is_moving[..., None])
+        steps = list(zip(*(values.unbind(1) for values in whole), strict=True))
         rows = torch.arange(len(frames), device=frames.device)
+        still = self._memory_dim - self.hidden_dim
 
         def jump(step: int | Tensor, memory: Tensor) -> Tensor:
-            memory = torch.where(is_moving[rows, step, None], memory, 0)
-            return torch.where(is_seen[rows, step, None], self.cell(features[rows, step], memory).to(memory), memory)
+            # an index inside the loop would copy the gradient of all features once a step
+            read, has_read, has_moved = steps[step] if isinstance(step, int) else (part[rows, step] for part in whole)
+            memory = torch.where(has_moved, memory, 0)
+            return torch.where(has_read, self.cell(read, memory).to(memory), memory)
 
         def rate(_: Tensor, memory: Tensor) -> Tensor:
-            rate = self.field(memory[..., : self.hidden_dim])
-            return pad(rate, (0, memory.shape[-1] - self.hidden_dim))
+            return pad(self.field(memory[..., : self.hidden_dim]), (0, still)) if still else self.field(memory)
 
         start = frames.new_zeros(len(frames), self._memory_dim)
         elapsed = times[:, -1:] - times.flip(1)
