@@ -12,6 +12,7 @@ from pyro_seq._random import isolated_rng
 from pyro_seq.data import Sequences
 from pyro_seq.errors import UnsupportedError
 from pyro_seq.infer.chains import ChainRun
+from pyro_seq.infer.joint_target import langevin_target
 from pyro_seq.infer.langevin import Langevin
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops.langevin import MALA, ULA
@@ -57,14 +58,25 @@ class ChainPosterior:
 
         One chain's draws follow another's.
         """
-        num_chains = min(self.num_chains, num_samples)
-        length = -(-num_samples // num_chains)
+        num_chains, length = self._shares(num_samples)
         kernel = replace(self.kernel, thinning=self.spacing)
         with reading(self.model), isolated_rng(seed):
             plan = ChainRun(length, self.num_steps, num_chains, seed, draws_shared=True)
             chains = kernel.chains(self.model, data.seen(), plan)
         flat = {name: value.flatten(0, 1)[:num_samples] for name, value in chains.sites.items()}
         return {name: value[:, None] if name in chains.global_sites else value for name, value in flat.items()}
+
+    def shared_draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
+        """The draws of `draws` that all series share, (sample, 1, event), for which no chain has to run."""
+        num_chains, length = self._shares(num_samples)
+        with reading(self.model), isolated_rng(seed):
+            shared = langevin_target(self.model, data.seen(), num_chains).shared
+        return {name: value.repeat_interleave(length, 0)[:num_samples] for name, value in shared.items()}
+
+    def _shares(self, num_samples: int) -> tuple[int, int]:
+        """How many chains run for so many draws, and how many draws each gives."""
+        num_chains = min(self.num_chains, num_samples)
+        return num_chains, -(-num_samples // num_chains)
 
     def options(self) -> dict[str, Any]:
         """All but the model, as plain data for a file."""

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
+from pyro_seq.nn._memory_sweep import Memory, Schedule
 from pyro_seq.nn.conv import ConvTrunk
 from pyro_seq.nn.encoder import Trunk
 from pyro_seq.nn.fused import run_recurrent
@@ -19,6 +20,7 @@ from pyro_seq.nn.known_inputs import keep_input_dim
 from pyro_seq.nn.mlp import mlp
 from pyro_seq.nn.saved_state import came_later
 from pyro_seq.nn.units import Standardise
+from pyro_seq.ops._time_grid import cut
 from pyro_seq.ops.odeint import Dopri5, Euler, Solver, odeint
 
 _HEAD = 64  # of the hidden layer behind a memory
@@ -264,19 +266,44 @@ class ODERNNEncoder(nn.Module):
         features = self.reader(frames, mask, inputs).flip(1)
         is_seen = self.reader.reads(mask).flip(1)
         is_moving = is_seen.cumsum(1) > is_seen.long()  # something was seen before the step is read
-        rows = torch.arange(len(frames), device=frames.device)
+        elapsed = times[:, -1:] - times.flip(1)
+        path = self._swept(features, is_seen, is_moving, elapsed)
+        return self._marched(features, is_seen, is_moving, elapsed) if path is None else path
+
+    def _marched(self, features: Tensor, is_seen: Tensor, is_moving: Tensor, elapsed: Tensor) -> Tensor:
+        """Memories (series, time, memory), for any parts and solver."""
+        whole = (features, is_seen[..., None], is_moving[..., None])
+        steps = list(zip(*(values.unbind(1) for values in whole), strict=True))
+        rows = torch.arange(len(features), device=features.device)
+        still = self._memory_dim - self.hidden_dim
 
         def jump(step: int | Tensor, memory: Tensor) -> Tensor:
-            memory = torch.where(is_moving[rows, step, None], memory, 0)
-            return torch.where(is_seen[rows, step, None], self.cell(features[rows, step], memory).to(memory), memory)
+            # an index inside the loop would copy the gradient of all features once a step
+            read, has_read, has_moved = steps[step] if isinstance(step, int) else (part[rows, step] for part in whole)
+            memory = torch.where(has_moved, memory, 0)
+            return torch.where(has_read, self.cell(read, memory).to(memory), memory)
 
         def rate(_: Tensor, memory: Tensor) -> Tensor:
-            rate = self.field(memory[..., : self.hidden_dim])
-            return pad(rate, (0, memory.shape[-1] - self.hidden_dim))
+            return pad(self.field(memory[..., : self.hidden_dim]), (0, still)) if still else self.field(memory)
 
-        start = frames.new_zeros(len(frames), self._memory_dim)
-        elapsed = times[:, -1:] - times.flip(1)
+        start = features.new_zeros(len(features), self._memory_dim)
         return odeint(rate, start, elapsed, self.solver, jump=jump).path
+
+    def _swept(self, features: Tensor, is_seen: Tensor, is_moving: Tensor, elapsed: Tensor) -> Tensor | None:
+        """The same with gradients by hand; None where that is not possible, or something is not as it should be."""
+        memory = Memory.of(self.field, self.cell, self._memory_dim) if type(self.solver) is Euler else None
+        if memory is None or not memory.takes(features) or not bool((elapsed.diff(dim=-1) > 0).all()):
+            return None
+        grid = cut(elapsed, self.solver.step_size, self.solver.nodes, features)
+        if grid.ends.ndim > 1:
+            return None
+
+        def plain(features: Tensor) -> Tensor:
+            return self._marched(features.movedim(0, 1), is_seen, is_moving, elapsed).movedim(1, 0)
+
+        schedule = Schedule.of(grid, is_seen, is_moving, features)
+        path = memory.path(features.movedim(1, 0), schedule, plain).movedim(0, 1)
+        return path if bool(path.detach().isfinite().all()) else None
 
 
 def _check_sizes(dim: int, hidden_dim: int) -> None:

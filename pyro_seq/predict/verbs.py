@@ -171,7 +171,7 @@ def sample(
             f"{type(model).__name__} has no prior without seen frames. Use `forecast` on series that start with some."
         )
     num_samples, chunk_size, seed = _checked(posterior, data, num_samples, chunk_size, seed, has_values=False)
-    draws = _draws(posterior, data, num_samples, seed)
+    draws = _draws(posterior, data, num_samples, seed, only_shared=True)
     condition = _Condition(draws, only_global=True)
     return _predict(model, draws, data, condition, num_samples, slice(0, None), chunk_size, seed)
 
@@ -267,9 +267,13 @@ def _reconstructed(
     return _predict(posterior.model, draws, data, _Condition(draws), num_samples, slice(0, None), chunk_size, seed)
 
 
-def _draws(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> dict[str, Tensor]:
+def _draws(
+    posterior: Posterior, data: Sequences, num_samples: int, seed: int, *, only_shared: bool = False
+) -> dict[str, Tensor]:
+    """Draws of all latents, or of those alone that all series share, where a posterior has these without the rest."""
+    draw = getattr(posterior, "shared_draws", posterior.draws) if only_shared else posterior.draws
     with about_numbers():
-        return posterior.draws(data, num_samples, seed=_stream(seed, _DRAWS))
+        return draw(data, num_samples, seed=_stream(seed, _DRAWS))
 
 
 def _stream(seed: int, stream: int) -> int:

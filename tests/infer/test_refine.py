@@ -69,3 +69,16 @@ def test_what_it_cannot_refine_is_refused(toy):
     with pytest.raises(ps.DataError, match="`num_chains`"):
         ps.refine(ps.GuidePosterior(model), num_chains=0)
     assert ps.refine(ps.refine(ps.GuidePosterior(model)), num_steps=7).num_steps == 7
+
+
+def test_draws_from_the_prior_run_no_chain(toy, monkeypatch):
+    data, model = toy.make_data(3), toy.make_lines()
+    posterior = ps.refine(ps.GuidePosterior(model), num_steps=3, num_chains=4, spacing=1)
+    whole, alone = posterior.draws(data, 6, seed=5), posterior.shared_draws(data, 6, seed=5)
+    assert alone.keys() == {"drift"} and torch.equal(alone["drift"], whole["drift"])
+    drawn = ps.sample(posterior, data, num_samples=6)
+    monkeypatch.delattr(type(posterior), "shared_draws")
+    assert torch.equal(drawn.samples, ps.sample(posterior, data, num_samples=6).samples)
+    monkeypatch.undo()
+    monkeypatch.setattr(ps.Langevin, "chains", lambda *_: pytest.fail("a chain ran"))
+    ps.sample(posterior, data, num_samples=6)
