@@ -22,7 +22,8 @@ from pyro_seq.distributions import PathDistribution
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError, shape_text
 from pyro_seq.nn.exposure import under_raw_inputs
 from pyro_seq.nn.seen_range import SeenRange
-from pyro_seq.ops._time_unit import EVEN, are_even, rounding, typical_step, warn_of_bursts, warn_of_other_unit
+from pyro_seq.ops import _time_unit
+from pyro_seq.ops._time_unit import EVEN, are_even, rounding, since_start, typical_step
 
 
 @runtime_checkable
@@ -162,7 +163,7 @@ class SequenceModel(nn.Module):
         """
         if data.times.shape[-1] > 1:
             gaps = data.times.diff(dim=-1)
-            warn_of_bursts(gaps)
+            _time_unit.warn_of_bursts(gaps)
             self.time_scale.fill_(typical_step(gaps))
             self._has_time_unit = True
 
@@ -177,7 +178,7 @@ class SequenceModel(nn.Module):
         gaps = data.seen().times.diff(dim=-1)
         step, known = float(gaps.mean()), float(self.time_scale)
         if not self.counts_steps:
-            warn_of_other_unit(gaps, known)
+            _time_unit.warn_of_other_unit(gaps, known)
         elif abs(step - known) > EVEN * known + 2 * rounding(data.times):
             raise DataError(
                 f"`data.times` must have steps of {known:g}, as the training data had: {type(self).__name__} counts "
@@ -272,7 +273,7 @@ class SequenceModel(nn.Module):
 
         Single precision runs together what lies close to each other and far from the start.
         """
-        return in_both(_since_start, data.times, self.time_scale)
+        return in_both(since_start, data.times, self.time_scale)
 
     def model_gaps(self, data: Sequences) -> Tensor:
         """Time from each step's predecessor in units of `time_scale`, 0 at the first, shaped as `model_times`."""
@@ -308,10 +309,6 @@ class SequenceModel(nn.Module):
 def _knows_units(model: SequenceModel, _: Any) -> None:
     """Weights that were loaded come with the units that they were trained in."""
     model._has_units = model._has_time_unit = True
-
-
-def _since_start(times: Tensor, unit: Tensor) -> Tensor:
-    return (times - times[..., :1]) / unit
 
 
 def _refuse_uneven(name: str, gaps: Tensor) -> NoReturn:

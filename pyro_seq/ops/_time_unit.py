@@ -14,6 +14,11 @@ _MOST_STEPS = 16  # units of time in a mean interval, at most: what long gaps be
 _OTHER_UNIT = 30  # times as long as in training, or as short: a minute and a second, but not a day and an hour
 
 
+def since_start(times: Tensor, unit: Tensor) -> Tensor:
+    """Time since the first of the axis, in a unit."""
+    return (times - times[..., :1]) / unit
+
+
 def typical_step(gaps: Tensor) -> float:
     """The median step, or a 16th of the mean where that is longer."""
     return max(float(gaps.median()), float(gaps.mean()) / _MOST_STEPS)
