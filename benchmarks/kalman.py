@@ -50,8 +50,8 @@ class Task:
     mean_cotangent: Tensor
     cov_cotangent: Tensor
 
-    def library(self, *, is_parallel: bool, smooth: bool) -> list[Tensor]:
-        """By the operations of the library."""
+    def library(self, *, is_parallel: bool | None, smooth: bool) -> list[Tensor]:
+        """By the operations of the library, in the form that it chooses where none is given."""
         parameters = LinearGaussianParameters(
             self.model.transition if self.model.transition.shape[1] > 1 else self.model.transition[0, 0],
             self.model.transition_cov,

@@ -107,9 +107,8 @@ def _march_again(*inputs: Tensor | None) -> tuple[Tensor, ...]:
     matrices = [None if x is None else x[:, None] for x in inputs[:4]]
     offset, start, cov, values = inputs[4:]
     assert start is not None and cov is not None
-    *moments, log_density, _ = FilterStates.apply(
-        2, False, False, None, *matrices, by_series(offset), by_series(start[:, None]), cov[:, None, None], by_series(values)
-    )
+    vectors = by_series(offset), by_series(start[:, None]), cov[:, None, None], by_series(values)
+    *moments, log_density, _ = FilterStates.apply(2, False, False, None, *matrices, *vectors)
     mean, cov, predicted_mean, predicted_cov = moments
     return (
         by_columns(mean),

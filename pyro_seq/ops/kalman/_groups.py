@@ -71,7 +71,7 @@ class Groups(NamedTuple):
         return quantity.expand(math.prod(self.group_shape), *quantity.shape[1:]).movedim(1, 0)
 
     def _arranged(self, quantity: Tensor, num_own: int) -> Tensor:
-        """Axes of groups in front, those of columns last, each flattened; whole, or 1 where nothing changes along any."""
+        """Axes of groups in front, those of columns last, flattened: whole, or 1 where nothing changes along them."""
         own, total = quantity.shape[quantity.ndim - num_own :], len(self.batch) + num_own
         quantity = quantity.reshape((1,) * (total - quantity.ndim) + quantity.shape)
         quantity = quantity.permute(*self.group_axes, *range(len(self.batch), total), *self.column_axes)

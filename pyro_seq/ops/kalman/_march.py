@@ -63,8 +63,9 @@ class FilterMarch(torch.autograd.Function):
         results = [new(steps, groups, size, k) for k in (columns, size, columns, size)]
         kept = [new(steps, groups, num_obs, k) for k in (size, num_obs, columns)]
         if counts is not None:
-            for x, k in zip(kept, (0.0, torch.eye(num_obs).to(kept[0]), 0.0), strict=True):
-                x[:] = k
+            kept[0].zero_()
+            kept[1].copy_(torch.eye(num_obs).to(kept[1]))
+            kept[2].zero_()
         counts = (num_obs,) * steps if counts is None else tuple(max(count, 1) for count in counts)
         failed = torch.zeros(steps, groups, dtype=torch.int32, device=system.values.device)
         for part in parts(groups, size, system.values):
@@ -87,7 +88,9 @@ class FilterMarch(torch.autograd.Function):
             return (None, None, *differentiable(ctx.again, inputs, cotangents[:5]))
         system = Marched(*inputs)
         needed = ctx.needs_input_grad[2:]
-        gradients = [_empty(x) if x is not None and is_needed else None for x, is_needed in zip(inputs, needed, strict=True)]
+        gradients = [
+            _empty(x) if x is not None and is_needed else None for x, is_needed in zip(inputs, needed, strict=True)
+        ]
         for part in parts(system.num_groups, system.initial_cov.shape[-1], system.values):
             _adjoint_part(system, part, ctx.counts, (results, ctx.kept), cotangents, gradients)
         covs = (1, 3, 6)  # of which only the symmetric part is defined

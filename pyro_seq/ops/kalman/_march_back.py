@@ -1,4 +1,4 @@
-"""The smoother step by step with its adjoint by hand, in the form and for the sizes of `_march`: (S1) to (S4)."""
+"""The smoother step by step with its adjoint by hand, in the form of `_march`: docs/derivations.md, (S1) to (S4)."""
 
 from __future__ import annotations
 

@@ -149,7 +149,8 @@ def prepare(
     offset = None
     if parameters.input_matrix is not None and parameters.inputs is not None:
         offset = parameters.input_matrix @ parameters.inputs[..., None]
-    is_compressed = may_rearrange and is_compression_faster(*observation.shape[-2:]) and _is_independent(observation_cov)
+    is_compressed = may_rearrange and is_compression_faster(*observation.shape[-2:])
+    is_compressed = is_compressed and _is_independent(observation_cov)
     weight = counts = None
     if mask is not None:
         values = torch.where(seen, values, 0.0)

@@ -113,7 +113,7 @@ def test_gradients_of_gradients(is_parallel):
         model = LinearGaussianParameters(transition, covs[0], observation, torch.diag(noise), start, covs[1])
         return kalman_filter(values, model, mask, is_parallel=is_parallel).log_likelihood
 
-    assert systems.prepare(values, parameters, mask, may_compress=True).is_compressed
+    assert systems.prepare(values, parameters, mask, may_rearrange=True).is_compressed
     assert torch.autograd.gradcheck(likelihood, leaves, fast_mode=True)
     assert torch.autograd.gradgradcheck(likelihood, leaves, fast_mode=True)
     # the form that can be differentiated again is another one
@@ -143,14 +143,14 @@ def test_nothing_as_large_as_the_observations_is_factored(monkeypatch):
 def test_other_observations_stay_as_they_are(change):
     values, parameters, _ = sensors()
     changed = change(parameters)
-    system = systems.prepare(values[..., : changed.observation.shape[-2]], changed, None, may_compress=True)
+    system = systems.prepare(values[..., : changed.observation.shape[-2]], changed, None, may_rearrange=True)
     assert not system.is_compressed
 
 
 def test_covariances_that_all_series_share_are_computed_once():
     values, parameters, mask = sensors()
-    assert systems.prepare(values, parameters, None, may_compress=True).num_covs == 1
-    assert systems.prepare(values, parameters, mask, may_compress=True).num_covs == 2
+    assert systems.prepare(values, parameters, None, may_rearrange=True).num_covs == 1
+    assert systems.prepare(values, parameters, mask, may_rearrange=True).num_covs == 2
     assert kalman_filter(values, parameters).filtered_covs.stride(0) == 0
 
 
