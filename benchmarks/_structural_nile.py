@@ -9,6 +9,7 @@ those of dynamax with compiling and without.
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import tempfile
 import time
@@ -21,6 +22,7 @@ import xarray as xr
 
 import pyro_seq as ps
 from benchmarks._structural_cases import QUIET
+from benchmarks._structural_speed import require
 from pyro_seq.diagnostics.arviz import chain_diagnostics
 from pyro_seq.nn.components import Level
 
@@ -161,6 +163,9 @@ def by_dynamax(python: str, model: ps.StructuralSeries, data: ps.Sequences, plan
         )
         draws = np.load(drawn)
     told = json.loads(found.stdout.splitlines()[-1])
+    ours = float(model.path(torch.zeros(2).double(), data).log_prob(data.values).detach())
+    wide = WIDE * float(model.units.spread) ** 2
+    require(told["at_zero"] + 0.5 * math.log(wide), ours, 1e-5)  # of a start that is wide, not unknown
     names = {"with compiling": told["compiling"] + told["running"], "compiled": told["running"]}
     return [
         row_of(f"dynamax and blackjax, NUTS, {name}", draws, seconds, plan, told["divergences"]) | told

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 import pyro_seq as ps
 from benchmarks._structural_cases import CASES
+from benchmarks._structural_nile import Plan, apart, row_of
 from benchmarks.structural import Forecast, by_last, by_season, by_statsmodels, by_structure, scores
 
 
@@ -32,3 +34,12 @@ def test_data_and_baselines():
     assert scores(case, by_last(case, passengers))[0] == pytest.approx(0.3231, abs=1e-4)
     truth = passengers.values[0, -24:, 0]
     assert scores(case, Forecast(truth, truth - 1, truth + 1)) == (0.0, 1.0)
+
+
+def test_rows_of_chains_tell_one_posterior_from_another():
+    generator = np.random.default_rng(0)
+    plan, draws = Plan(10, 200, 4), generator.normal(size=(2, 4, 200, 2))
+    one, same = (row_of("chains", some, 2.0, plan, 0) for some in draws)
+    assert one["rhat"] < 1.02 and 600 < one["ess_bulk"] < 1100
+    assert one["ess_per_second"] == pytest.approx(one["ess_bulk"] / 2)
+    assert apart(one, same) < 4 < apart(one, row_of("chains", draws[1] + 0.3, 2.0, plan, 0))
