@@ -94,7 +94,7 @@ def require_exposures(exposure: str | int, data: Sequences) -> None:
 
 def under_raw_inputs(model: nn.Module, law: TorchDistribution, data: Sequences, steps: slice) -> TorchDistribution:
     """What the emission of a model makes of a law under the inputs that it reads as they are, if any."""
-    emission = getattr(model, "emission", None)
+    emission: Any = getattr(model, "emission", None)
     return emission.under_inputs(law, data, steps) if getattr(emission, "raw_inputs", ()) else law
 
 
