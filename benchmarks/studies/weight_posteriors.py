@@ -257,7 +257,7 @@ def print_table(rows: list[dict]) -> None:
 # %% Plot
 def draw(forecasts: dict[tuple[str, str], Tensor], tests: dict[str, ps.Sequences], out: Path) -> None:
     """Ninety percent of the position of one swing inside and one outside, by each method."""
-    figure = style.new_figure(9.0, 4.2)
+    figure = style.new_figure(14.0, 4.6)
     panels = figure.subplots(2, len(forecasts) // 2, sharex=True, sharey="row", squeeze=False)
     times = STEP * torch.arange(1, NUM_STEPS)
     for column, name in enumerate(dict.fromkeys(name for name, _ in forecasts)):

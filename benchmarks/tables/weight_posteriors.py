@@ -23,7 +23,15 @@ PROGRAM = "benchmarks.studies.weight_posteriors"
 RESULT = RESULTS / "tables_weight_posteriors.json"
 PICTURE = "weight_posteriors.png"
 # what the figures say
-READING: list[str] = []
+READING = [
+    "Inside, all are nearly as good, and near the best there is. Outside, the three families of guides are too sure, "
+    "and one network more so: a Gaussian around one network knows of what lies beyond the data how that network goes "
+    "on. These seeds tell no order among the families. Chains by `ChEES` find many networks; their field is the "
+    "nearest, and their intervals hold more than they say, as the prior is wider than the truth. An ensemble of five "
+    "comes near for a twentieth of the time. The figures of `SGLD` are not of its stationary law, as R-hat says: 18 "
+    "effective draws.",
+    "",
+]
 
 
 def run(scratch: Path, options: Sequence[str]) -> None:
