@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import threshold
 
 from pyro_seq.ops._langevin_samplers import MALA, Sampler
 from pyro_seq.ops._langevin_state import LangevinState, Potential, energy_and_gradient, one_each, spread
@@ -37,25 +36,31 @@ class Stepper:
 
     def __call__(self, state: LangevinState, noise: Tensor, uniform: Tensor | None) -> LangevinState:
         """The next state, by noise shaped like the value and uniform numbers shaped like the energies."""
-        state, log_ratio = self.move(state, noise, uniform)
-        return state._replace(num_divergent=state.num_divergent + (log_ratio == -math.inf))
+        state, *judged = self.move(state, noise, uniform)
+        return state._replace(num_divergent=state.num_divergent + self.diverges(*judged))
 
-    def move(self, state: LangevinState, noise: Tensor, uniform: Tensor | None) -> tuple[LangevinState, Tensor]:
-        """The next state with divergences uncounted, and Metropolis ratios, minus infinity where there was one."""
+    def diverges(self, drop: Tensor, log_ratio: Tensor) -> Tensor:
+        """Which proposals diverge, by how far their energies lie lower and by their Metropolis ratios."""
+        return (drop < -self.sampler.max_energy_rise).logical_or_(log_ratio == -math.inf)
+
+    def move(self, state: LangevinState, noise: Tensor, uniform: Tensor | None) -> tuple[LangevinState, Tensor, Tensor]:
+        """The next state with divergences uncounted, and what `diverges` tells them by."""
         if state.step_size is not self._step_size or state.scale is not self._scale:
             self._reach(state)
         proposal = (self._half * state.gradient).add_(noise).mul_(self._length).add_(state.value)
         if not self.is_plain:
             proposal = torch.where(spread(state.is_frozen, noise), state.value, proposal)
         energy, gradient = energy_and_gradient(self.potential, proposal, self._ones)
-        log_ratio = self._log_ratio(state, noise, proposal, energy, gradient)
+        drop = state.energy - energy
+        log_ratio = drop.sub(self._kinetic(state, noise, proposal, gradient, drop))
+        log_ratio.nan_to_num_(-math.inf, -math.inf, -math.inf)
         if self.is_plain and uniform is not None:
             acceptance = log_ratio.clamp(max=0).exp_()
             takes, is_frozen = uniform < acceptance, state.is_frozen
         else:
             log_ratio.masked_fill_(state.is_frozen, torch.finfo(log_ratio.dtype).min)  # impossible, not divergent
             acceptance = log_ratio.clamp(max=0).exp_()
-            takes, freezes = self.sampler.decide(acceptance, log_ratio == -math.inf, uniform)
+            takes, freezes = self.sampler.decide(acceptance, self.diverges(drop, log_ratio), uniform)
             takes, is_frozen = takes & ~state.is_frozen, state.is_frozen | freezes
         wide = spread(takes, proposal)
         moved = LangevinState(
@@ -68,23 +73,19 @@ class Stepper:
             state.num_divergent,
             is_frozen,
         )
-        return moved, log_ratio
+        return moved, drop, log_ratio
 
-    def _log_ratio(
-        self, state: LangevinState, noise: Tensor, proposal: Tensor, energy: Tensor, gradient: Tensor
-    ) -> Tensor:
-        r"""Metropolis ratios, minus infinity where a proposal diverges.
+    def _kinetic(self, state: LangevinState, noise: Tensor, proposal: Tensor, gradient: Tensor, like: Tensor) -> Tensor:
+        r"""What the way back costs beside energies; not a finite number where gradient or proposal is none.
 
-        The noise of the way back is :math:`\varepsilon' = \varepsilon + d` with :math:`d = -\tfrac s2 c\, (g + g')`,
-        so that :math:`\tfrac12 |\varepsilon|^2 - \tfrac12 |\varepsilon'|^2 = -d \cdot (\varepsilon + d / 2)`.
-        A gradient so long that its square is no number any more counts as not finite.
+        Its noise is :math:`\varepsilon' = \varepsilon + d` with :math:`d = -\tfrac s2 c\, (g + g')`, so that
+        :math:`\tfrac12 |\varepsilon'|^2 - \tfrac12 |\varepsilon|^2 = d \cdot (\varepsilon + d / 2)`. A gradient so long
+        that its square is no number any more counts as not finite.
         """
         change = (state.gradient + gradient).mul_(self._half)
         kinetic = noise.add(change, alpha=0.5).mul_(change)
-        kinetic.add_(proposal, alpha=0)  # 0, or not a number where the proposal is none: all such shows in the ratio
-        kinetic = kinetic if kinetic.ndim == energy.ndim + 1 else kinetic.reshape(*energy.shape, -1)
-        drop = threshold(state.energy - energy, -self.sampler.max_energy_rise, -math.inf)
-        return drop.sub_(kinetic.sum(-1)).nan_to_num_(-math.inf, -math.inf, -math.inf)
+        kinetic.add_(proposal, alpha=0)  # adds 0, or what is not a number
+        return (kinetic if kinetic.ndim == like.ndim + 1 else kinetic.reshape(*like.shape, -1)).sum(-1)
 
     def _reach(self, state: LangevinState) -> None:
         """Keep the length of a step in each entry, and minus half of it; one number where all are alike."""
@@ -100,26 +101,27 @@ class Stepper:
 
 
 class Divergences:
-    """Counts divergences of many steps a few at a time: two operations at each would be a tenth of a short step.
+    """Counts divergences of many steps a few at a time: three operations at each would be a tenth of a short step.
 
     Args:
+        stepper: Tells which steps diverge.
         energy: Energies of the chains.
     """
 
-    def __init__(self, energy: Tensor) -> None:
-        self.count = torch.zeros_like(energy, dtype=torch.long)
+    def __init__(self, stepper: Stepper, energy: Tensor) -> None:
+        self.stepper, self.count = stepper, torch.zeros_like(energy, dtype=torch.long)
         self._most = max(1, min(64, _MOST_KEPT // max(1, energy.numel())))
-        self._waiting: list[Tensor] = []
+        self._waiting: list[tuple[Tensor, Tensor]] = []
 
-    def add(self, log_ratio: Tensor) -> None:
-        """Take in the ratios of one step."""
-        self._waiting.append(log_ratio)
+    def add(self, drop: Tensor, log_ratio: Tensor) -> None:
+        """Take in one step."""
+        self._waiting.append((drop, log_ratio))
         if len(self._waiting) >= self._most:
             self.settle()
 
     def settle(self) -> Tensor:
         """Divergences of each target so far."""
         if self._waiting:
-            self.count += (torch.stack(self._waiting) == -math.inf).sum(0)
+            self.count += self.stepper.diverges(*map(torch.stack, zip(*self._waiting, strict=True))).sum(0)
             self._waiting = []
         return self.count

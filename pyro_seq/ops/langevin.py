@@ -176,10 +176,10 @@ def run(
         adaptation = Adaptation(state, sampler, adapt_steps, has_scale=False)
         while not adaptation.is_over:
             state = adaptation.update(take(state, *_draw(state, generator)))
-    accepted, kept, divergences = torch.zeros_like(state.energy), [], Divergences(state.energy)
+    accepted, kept, divergences = torch.zeros_like(state.energy), [], Divergences(take, state.energy)
     for index in range(1, num_steps + 1):
-        state, log_ratio = take.move(state, *_draw(state, generator))
-        divergences.add(log_ratio)
+        state, *judged = take.move(state, *_draw(state, generator))
+        divergences.add(*judged)
         accepted += state.acceptance
         if keep_every is not None and index % keep_every == 0:
             kept.append(state.value)
