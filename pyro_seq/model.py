@@ -236,7 +236,7 @@ class SequenceModel(nn.Module):
         return trace.nodes["x"]["fn"]
 
     def coords(self, data: Sequences) -> dict[str, list]:
-        """Labels along the axes named in `dims`, such as the names of the states; counted 0, 1, 2, ... when absent."""
+        """Labels along the axes named in `dims`, such as the names of the states; counted 0, 1, 2, ... by default."""
         return {}
 
     # ------------------------------------------------------------------ used by the author

@@ -113,8 +113,8 @@ class Prediction:
         Args:
             data: The same series with their observations: dots before the prediction begins, and everywhere where it
                 begins with the data; rings after it, with a shade behind. Pass the truth to see what came.
-            series: Names or numbers; the first three when absent.
-            variables: Names or numbers of entries of the flattened observation; the first four when absent.
+            series: Names or numbers; the first three by default.
+            variables: Names or numbers of entries of the flattened observation; the first four by default.
 
         Returns:
             The figure, which a notebook shows; ``figure.savefig(path)`` keeps it.
@@ -156,7 +156,7 @@ class GuidePosterior:
 
     Attributes:
         model: The trained model.
-        history: Logged figures by name, one entry a logged step; ``step`` holds the step numbers.
+        history: Logged figures by name, one entry per logged step; ``step`` holds the step numbers.
         status: ``"completed"``, ``"interrupted"`` or ``"stopped early"``.
         has_met_gaps: Whether training showed series with hidden steps, by the data or by views; True when unknown.
     """
@@ -227,7 +227,7 @@ class PointPosterior:
     Attributes:
         model: The model.
         sites: The values by site, event alone; those of latents that series have of their own (series, \*event).
-        history: Figures of the search by name, one entry a step.
+        history: Figures of the search by name, one entry per step.
         data: The fitted series, where they have latents of their own.
         own_sites: Names of the sites that belong to single series.
     """

@@ -26,7 +26,7 @@ def training_mean(train: Sequences, like: Sequences, *, fill: Tensor | float | N
 
     Raises:
         ShapeError: When the two data sets have different observations.
-        DataError: When an entry is never seen in `train` and `fill` is absent.
+        DataError: When an entry is never seen in `train` and `fill` is not given.
     """
     _check_same_obs(train, like)
     mean = _mean_observation(train, fill).to(like.values)
@@ -45,7 +45,7 @@ def last_frame(given: Sequences, num_steps: int, *, fill: Tensor | float | None 
         Predictions (series, num_steps, \*obs) for the steps after the given ones.
 
     Raises:
-        DataError: When an entry was never seen and `fill` is absent.
+        DataError: When an entry was never seen and `fill` is not given.
     """
     whole_number(num_steps, "num_steps")
     seen = given.entry_mask
@@ -70,7 +70,7 @@ def linear_interpolation(given: Sequences, *, fill: Tensor | float | None = None
         Predictions (series, time, \*obs) at the given steps, which are kept where they were seen.
 
     Raises:
-        DataError: When an entry was never seen and `fill` is absent.
+        DataError: When an entry was never seen and `fill` is not given.
 
     Example:
         >>> given = Sequences(torch.tensor([[[0.0], [float("nan")], [3.0]]]), times=[0.0, 1.0, 3.0])
@@ -103,7 +103,7 @@ def nearest_series(
     Args:
         train: Series to choose from, at least as long as `given` and as what is returned.
         given: What has been seen of the series to predict.
-        num_steps: Number of steps to return, counted from the first given one; all of the training series when absent.
+        num_steps: Number of steps to return, counted from the first given one; all of the training series by default.
         fill: Value where no training series that shares a seen entry has one, a number or (\*obs).
 
     Returns:

@@ -44,7 +44,7 @@ def lpips(
         truth: Images (\*batch, channel, height, width), with 1 channel, which is repeated, or 3.
         features: The network: images (image, 3, height, width) from -1 to 1 to a list of maps (image, channel, height,
             width). Shifting and scaling to the statistics of its training images is its own affair.
-        weights: For each map one factor a channel, (channel,); 1 when absent.
+        weights: For each map one factor a channel, (channel,); 1 by default.
         data_range: Largest value, the smallest is 0; by default 255 for 8-bit numbers and 1 for floats.
         mask: True where scored, over whole images.
         keep: Axes of `truth` that are not averaged, up to the last batch axis.

@@ -2,7 +2,7 @@ r"""Scores of one prediction against the truth: squared error, PSNR, SSIM.
 
 All metrics share three conventions. Arrays have the axes (series, time, \*obs). `mask` is True where an entry is
 scored and covers the leading axes of the truth, so that `data.mask` fits as it is. The result is the mean over all
-scored entries; `keep` names the axes of the truth that are not averaged: `keep=0` gives one number a series, `keep=1`
+scored entries; `keep` names the axes of the truth that are not averaged: `keep=0` gives one number per series, `keep=1`
 one a time step, `keep=(0, 1)` one a frame. Where nothing is scored the result is NaN.
 """
 

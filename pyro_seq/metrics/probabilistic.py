@@ -121,7 +121,7 @@ def coverage(samples: Any, truth: Any, level: float, *, mask: Any | None = None,
 
     Raises:
         ShapeError: When shapes do not fit.
-        DataError: When `level` is no probability, or `samples` or scored entries of `truth` are NaN.
+        DataError: When `level` is not a probability, or `samples` or scored entries of `truth` are NaN.
 
     Example:
         >>> samples = torch.arange(9.0).reshape(9, 1, 1)

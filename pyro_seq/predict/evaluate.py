@@ -166,11 +166,11 @@ def evaluate(
     ten seconds a bar shows how many rounds are done.
 
     Args:
-        posterior: What `fit` returned.
+        posterior: The posterior returned by `fit`.
         data: The whole truth; the task hides what must not be seen.
         task: `Reconstruction`, `Forecasting` or `Imputation`.
         num_samples: Number of predictive draws.
-        chunk_size: Draws computed at a time; as for `forecast` when absent.
+        chunk_size: Draws computed at a time; as for `forecast` by default.
         seed: Seed of the draws.
         period: Steps in a season of the naive forecast that scales `Scores.mase`; None for the step before.
 

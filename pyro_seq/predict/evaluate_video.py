@@ -81,10 +81,10 @@ def evaluate_video(
     beside decoding the predicted ones.
 
     Args:
-        posterior: What `fit` returned.
+        posterior: The posterior returned by `fit`.
         data: The whole truth, images (series, time, channel, height, width) in [0, 1].
         task: What is shown and what is predicted, such as `Forecasting(5)`.
-        metrics: Scores by name; PSNR and SSIM when absent. For LPIPS bring a network: ``{"lpips": VideoMetric(
+        metrics: Scores by name; PSNR and SSIM by default. For LPIPS bring a network: ``{"lpips": VideoMetric(
             functools.partial(pyro_seq.metrics.lpips, features=network), is_larger_better=False)}``.
         features: Features (video, entry) of videos (video, time, channel, height, width), for the Fréchet distance
             between the true videos and the first sample of each, the seen frames before it included, such as
@@ -92,7 +92,7 @@ def evaluate_video(
         num_samples: Number n of samples.
         chunk_size: Samples at a time.
         batch_size: Series at a time.
-        seed: Of the draws; they depend on `chunk_size` and `batch_size` too.
+        seed: Seed of the draws; they depend on `chunk_size` and `batch_size` too.
 
     Returns:
         Scores of each series at each predicted step.

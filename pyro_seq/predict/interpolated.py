@@ -25,7 +25,7 @@ class InterpolatedPosterior:
     between the two. A model with content, `SRVP`, keeps that of the data: the dynamics change, the picture does not.
 
     Attributes:
-        posterior: What `fit` returned.
+        posterior: The posterior returned by `fit`.
         other: As many series of as many steps as the data of the verb.
         weight: The share :math:`\lambda` of `other`, a number or one for each series (series,).
 

@@ -43,7 +43,7 @@ class Recalibrated:
         margins: What is added at both ends, (time, \*obs), in the unit of the data; negative where intervals were too
             wide. One number where `is_pooled`, a share of half the width of each interval.
         num_samples: Draws behind each interval.
-        seed: Of the draws.
+        seed: Seed of the draws.
         is_pooled: One margin for all steps and variables.
     """
 
@@ -114,7 +114,7 @@ def recalibrate(
         task: What is predicted, such as ``Forecasting(num_observed=20)``.
         level: Wanted share p.
         num_samples: Draws behind each interval.
-        seed: Of the draws.
+        seed: Seed of the draws.
         is_pooled: Learn one share for all steps and variables.
 
     Returns:

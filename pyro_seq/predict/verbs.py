@@ -48,7 +48,7 @@ def forecast(
     but for the result itself.
 
     Args:
-        posterior: What `fit` returned.
+        posterior: The posterior returned by `fit`.
         data: Seen steps; a horizon in ``data.times`` is used when neither `horizon` nor `times` is given.
         horizon: Number of steps after the last observed one, beyond the grid at the median spacing of its steps.
         times: Future time stamps (horizon,) or (series, horizon), in the unit of the data, or dates where the data have
@@ -92,7 +92,7 @@ def reconstruct(
     r"""Draw each seen step anew, as the model explains it given all seen steps.
 
     Args:
-        posterior: What `fit` returned.
+        posterior: The posterior returned by `fit`.
         data: Series to explain; a horizon is dropped.
         num_samples: Number of draws.
         chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
@@ -118,7 +118,7 @@ def impute(
     r"""Draw the hidden entries given the observed ones, which are kept as they are.
 
     Args:
-        posterior: What `fit` returned.
+        posterior: The posterior returned by `fit`.
         data: Series with missing entries.
         is_causal: Draw each gap given what came before it only, as one must who works on-line (filtering), not given
             what follows as well (smoothing). Costs one more copy of a series for each of its gaps; latents at seen
@@ -152,7 +152,7 @@ def sample(
     series comes from the prior, so the values in `data` are not looked at.
 
     Args:
-        posterior: What `fit` returned.
+        posterior: The posterior returned by `fit`.
         data: Sets the grid: times (a horizon included), inputs, number of series.
         num_samples: Number of draws.
         chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
