@@ -13,7 +13,7 @@ from pyro_seq.errors import DataError
 
 
 def one_hot(classes: Any, num_classes: int) -> Tensor:
-    r"""One-hot coding: each class 0, 1, 2, ... becomes `num_classes` entries, 1 at its own place, else 0; NaN stays NaN.
+    r"""One-hot coding: class k = 0, 1, 2, ... becomes `num_classes` entries, 1 at place k, else 0; NaN stays NaN.
 
     Encoders then see no order among classes, and means are probabilities. The entries of a variable are adjacent and
     follow those of the previous variable; join them with other columns by ``torch.cat([...], -1)``.

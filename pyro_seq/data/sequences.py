@@ -220,7 +220,7 @@ class Sequences:
         return chosen._with(labels=self.labels.of_series(item), **fields)
 
     def take_steps(self, steps: Tensor) -> Sequences:
-        """Select seen steps, in increasing order: the same for all series (steps,) or chosen per series (series, steps).
+        """Select seen steps, in increasing order: the same for all series (steps,) or per series (series, steps).
 
         The horizon is dropped: only seen steps can be selected.
         """
