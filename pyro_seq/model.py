@@ -85,7 +85,7 @@ class SequenceModel(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define `guide(self, data)`.")
 
     def check(self, data: Sequences) -> None:
-        """Raise if this model cannot use the data; every verb calls it first. When overriding, call ``super().check(data)``.
+        """Raise if this model cannot use the data; every verb calls it first. Extend it with ``super()``.
 
         Parts with a method ``check(data)``, such as emissions, check the data too.
         """
@@ -108,7 +108,7 @@ class SequenceModel(nn.Module):
                 part.check(data)
 
     def adapt(self, data: Sequences) -> None:
-        """Take units from `data`: the typical time step, and the units of the parts. `fit` calls it once, via `take_units`.
+        """Take units from `data`: the typical time step, and those of the parts. `fit` calls it once, by `take_units`.
 
         Parts with a method ``adapt(data)``, such as encoders and emissions, take units too.
         """
@@ -124,7 +124,7 @@ class SequenceModel(nn.Module):
 
     @property
     def reads_series(self) -> bool:
-        """Whether the guide reads many steps at once, so that it must learn to cope with fewer; False if it reads single steps."""
+        """Whether the guide reads many steps at once and so must learn to cope with gaps; False if step by step."""
         return True
 
     @property
@@ -134,7 +134,7 @@ class SequenceModel(nn.Module):
 
     @property
     def has_dreams(self) -> bool:
-        """Whether a guide may learn from the model's draws: they resemble data, and the guide reads more than single frames."""
+        """Whether a guide may learn from draws: they resemble data, and it reads more than single frames."""
         return self.reads_series and not self.is_conditional
 
     @property
@@ -155,7 +155,7 @@ class SequenceModel(nn.Module):
             self._take_time(data)
 
     def _take_time(self, data: Sequences) -> None:
-        """Set the time unit: the median step, or 1/16 of the mean step if longer; data with single steps leave it unset.
+        """Set the time unit: the median step, or 1/16 of the mean if longer; single steps leave it to a later fit.
 
         Steps of one unit, plus one per interval, then number at most 17 per interval on average.
         """
@@ -204,7 +204,7 @@ class SequenceModel(nn.Module):
         return data
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
-        """Named training terms that are not log densities, (..., series) each, at the same latent draw; for SVI only."""
+        """Named training terms that are not log densities, (..., series) each, at the same draw; for SVI only."""
         return {}
 
     def integrated_out(self, data: Sequences, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -216,10 +216,10 @@ class SequenceModel(nn.Module):
         return 1
 
     def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> TorchDistribution:
-        """Law of the seen steps given draws (sample, 1, event) of the latents that all series share, for `start_filter`.
+        """Law of the seen steps given draws (sample, 1, event) of latents shared by all series, for `start_filter`.
 
-        It is the distribution of `model` at ``x``, with batch (sample, series). Override it if `model` draws latents
-        that could be integrated out in closed form.
+        It is the distribution of `model` at ``x``, batch (sample, series). Override it if drawn latents have a closed
+        form.
 
         Raises:
             UnsupportedError: When `model` draws latents of single series.
@@ -254,7 +254,7 @@ class SequenceModel(nn.Module):
                 pyro.param(f"{type(self).__name__}.{id(self)}.{name}", parameter)
 
     def series(self, data: Sequences) -> pyro.plate:
-        """The plate over independent series, scaled for minibatches; warns if plain Pyro would train less than `fit`."""
+        """The plate over independent series, scaled for minibatches; warns if plain Pyro trains less than `fit`."""
         warn_of_plain_training(self, data)
         return pyro.plate("series", data.total, subsample=data.index, dim=-1)
 
@@ -378,8 +378,7 @@ def over_samples(program: Callable[..., Any], num_samples: int) -> Callable[...,
 def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Tensor]) -> Tensor:
     """Log density of each series, (..., series): its latents in `values` and its observations, not scaled by `total`.
 
-    One vectorised trace; global sites must be among `values` and are not counted, because they belong to no single
-    series.
+    One vectorised trace; global sites must be among `values` and are not counted, since all series share them.
 
     Args:
         model: The model whose `model` method is scored.
