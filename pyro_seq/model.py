@@ -1,4 +1,4 @@
-"""``SequenceModel``: what a model promises, and what it gets in return."""
+"""``SequenceModel``: the base class of models and its contract."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class _Adapts(Protocol):
 
 
 class SequenceModel(nn.Module):
-    """Base of every model: write `model(data)`, `guide(data)` and `dims`, and all verbs and methods work.
+    """Base class of every model: implement `model(data)`, `guide(data)` and `dims`, and all verbs and methods work.
 
-    The rules that the generic verbs rely on, to which `pyro_seq.testing.check_model` holds a model:
+    The generic verbs rely on these rules, which `pyro_seq.testing.check_model` tests:
 
     * The observation site is ``x`` (written by `observe`), its continuation ``x_future``.
     * ``series`` is the only plate (`series`), and global latents are sampled above it, each as one flat site.
@@ -87,9 +87,9 @@ class SequenceModel(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define `guide(self, data)`.")
 
     def check(self, data: Sequences) -> None:
-        """Refuse data that this model cannot use; every verb calls it before work starts. Extend with ``super()``.
+        """Raise if this model cannot use the data; every verb calls it first. Extend it with ``super()``.
 
-        Parts with a method ``check(data)``, such as emissions, refuse what they cannot use.
+        Parts with a method ``check(data)``, such as emissions, check the data too.
         """
         if (expected := getattr(self, "obs_shape", data.obs_shape)) is not None and tuple(expected) != data.obs_shape:
             raise ShapeError(
@@ -112,7 +112,7 @@ class SequenceModel(nn.Module):
     def adapt(self, data: Sequences) -> None:
         """Take units from `data`: the typical time step, and those of the parts. `fit` calls it once, by `take_units`.
 
-        Parts with a method ``adapt(data)``, such as encoders and emissions, take their own.
+        Parts with a method ``adapt(data)``, such as encoders and emissions, take units too.
         """
         self._take_time(data)
         for part in self.children():
@@ -121,33 +121,33 @@ class SequenceModel(nn.Module):
 
     @property
     def counts_steps(self) -> bool:
-        """Whether a step must be as long as in training."""
+        """Whether steps must be as long as in training."""
         return self.has_even_times
 
     @property
     def reads_series(self) -> bool:
-        """Whether the guide reads many steps at once, so that it must learn to do with fewer; False step by step."""
+        """Whether the guide reads many steps at once and so must learn to cope with gaps; False if step by step."""
         return True
 
     @property
     def sites_without_mode(self) -> tuple[str, ...]:
-        """Latents that scale other ones: the joint density of both has no highest point that means anything."""
+        """Latents that scale other latents: the joint density of both has no meaningful mode."""
         return ()
 
     @property
     def has_dreams(self) -> bool:
-        """Whether a guide may learn from draws: these look like data, and it reads more than single frames."""
+        """Whether a guide may learn from draws: they resemble data, and it reads more than single frames."""
         return self.reads_series and not self.is_conditional
 
     @property
     def labels(self) -> Labels:
-        """What variables and inputs were called in training, where they had names."""
+        """Names of variables and inputs in training, if they had any."""
         return self._seen.names.labels
 
     def take_units(self, data: Sequences, *, again: bool = False) -> None:
-        """`adapt` to `data`, unless the model has units: weights that were trained in some are worth nothing in others.
+        """`adapt` to `data`, unless the model has units already: weights trained in some units are useless in others.
 
-        A model has units once it was fitted or its weights were loaded. With `again` they are taken anew.
+        A model has units once it was fitted or its weights were loaded. With `again` the units are taken anew.
         """
         self._seen.take_names(data.labels, again=again)
         if again or not self._has_units:
@@ -157,9 +157,9 @@ class SequenceModel(nn.Module):
             self._take_time(data)
 
     def _take_time(self, data: Sequences) -> None:
-        """The median step, or a 16th of the mean where that is longer; single steps leave it to a later fit.
+        """Set the time unit: the median step, or 1/16 of the mean if longer; single steps leave it to a later fit.
 
-        Steps of a unit, and one more in each interval, are then at most 17 an interval on average.
+        Steps of one unit, plus one per interval, then number at most 17 per interval on average.
         """
         if data.times.shape[-1] > 1:
             gaps = data.times.diff(dim=-1)
@@ -168,10 +168,10 @@ class SequenceModel(nn.Module):
             self._has_time_unit = True
 
     def check_units(self, data: Sequences) -> None:
-        """Refuse steps of another length than in training where a model counts steps, else warn; verbs call it.
+        """If steps are not as long as in training, raise if the model counts steps, otherwise warn; verbs call it.
 
         Raises:
-            DataError: With both lengths, and what to do.
+            DataError: With both lengths and a remedy.
         """
         if not self._has_time_unit or data.num_steps < 2:
             return
@@ -187,10 +187,10 @@ class SequenceModel(nn.Module):
             )
 
     def check_range(self, data: Sequences) -> None:
-        """Warn of values and inputs far outside of the range of training; verbs that look at them call it.
+        """Warn if values or inputs lie far outside the training range; verbs that use them call it.
 
         Warns:
-            UserWarning: With both ranges, and what to do.
+            UserWarning: With both ranges and a remedy.
         """
         self._seen.warn_of_far(data)
 
@@ -199,14 +199,14 @@ class SequenceModel(nn.Module):
         return data
 
     def prepare(self, data: Sequences) -> Sequences:
-        """The same data with what `model` and `guide` both compute from them in ``context``, worked out once for both.
+        """The same data, with quantities that both `model` and `guide` need computed once and stored in ``context``.
 
-        Called before both by methods and verbs, but not by plain Pyro: they must compute it when it is absent.
+        Methods and verbs call it first, but plain Pyro does not: `model` and `guide` must compute missing quantities.
         """
         return data
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
-        """Named training terms that are no densities, (..., series) each, on the same latent draw; for SVI only."""
+        """Named training terms that are not log densities, (..., series) each, at the same draw; for SVI only."""
         return {}
 
     def integrated_out(self, data: Sequences, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -214,13 +214,14 @@ class SequenceModel(nn.Module):
         return {}
 
     def numbers_per_entry(self, draws: Mapping[str, Tensor]) -> int:
-        """About how many numbers each draw of each entry takes in a prediction, by which verbs share out draws."""
+        """Approximate count of numbers per draw and entry in a prediction, from which verbs choose their chunk size."""
         return 1
 
     def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> TorchDistribution:
-        """Law of the seen steps given draws (sample, 1, event) of what all series share; `start_filter` needs it.
+        """Law of the seen steps given draws (sample, 1, event) of latents shared by all series, for `start_filter`.
 
-        It is what `model` has at ``x``, batch (sample, series). Override it where that draws latents of a closed form.
+        It is the distribution of `model` at ``x``, batch (sample, series). Override it if drawn latents have a closed
+        form.
 
         Raises:
             UnsupportedError: When `model` draws latents of single series.
@@ -238,15 +239,15 @@ class SequenceModel(nn.Module):
         return trace.nodes["x"]["fn"]
 
     def coords(self, data: Sequences) -> dict[str, list]:
-        """Labels along the axes named in `dims`, such as the names of the states; counted 0, 1, 2, ... when absent."""
+        """Labels along the axes named in `dims`, such as the names of the states; counted 0, 1, 2, ... by default."""
         return {}
 
     # ------------------------------------------------------------------ used by the author
 
     def bind(self) -> None:
-        """Make the parameters known to Pyro's global store when someone trains outside of `fit`.
+        """Register the parameters in Pyro's global store when the model is trained outside of `fit`.
 
-        Inside the library parameters stay local to the module and this does nothing.
+        Inside the library, parameters stay local to the module and this does nothing.
         """
         if pyro.settings.get("module_local_params"):
             return
@@ -255,12 +256,12 @@ class SequenceModel(nn.Module):
                 pyro.param(f"{type(self).__name__}.{id(self)}.{name}", parameter)
 
     def series(self, data: Sequences) -> pyro.plate:
-        """The plate over independent series, aware of minibatches; warns where Pyro alone trains less than `fit`."""
+        """The plate over independent series, scaled for minibatches; warns if plain Pyro trains less than `fit`."""
         warn_of_plain_training(self, data)
         return pyro.plate("series", data.total, subsample=data.index, dim=-1)
 
     def valid(self, data: Sequences) -> Tensor:
-        """True up to the last observed step, (series, time): the steps that path distributions count."""
+        """True up to the last observed step, (series, time): the steps scored by path distributions."""
         steps = data.num_steps
         return in_both(lambda lengths: torch.arange(steps, device=lengths.device) < lengths[:, None], data.lengths)
 
@@ -271,7 +272,7 @@ class SequenceModel(nn.Module):
     def exact_times(self, data: Sequences) -> Tensor:
         """`model_times` in double precision, for solvers and gaps: form differences first and convert those.
 
-        Single precision runs together what lies close to each other and far from the start.
+        Single precision cannot separate close times far from the start.
         """
         return in_both(since_start, data.times, self.time_scale)
 
@@ -295,7 +296,7 @@ class SequenceModel(nn.Module):
             emission: Maps states (..., series, time, dim) to a distribution of observations with batch shape
                 (..., series, time, \*obs), or (..., series, time) with the observation as its event.
             path: States at all of ``data.times``, (..., series, time, dim).
-            data: The data; its mask decides which entries count.
+            data: The data; its mask says which entries are scored.
         """
         steps = data.num_steps
         if steps and not (data.horizon and is_horizon_alone()):
@@ -307,12 +308,12 @@ class SequenceModel(nn.Module):
 
 
 def _knows_units(model: SequenceModel, _: Any) -> None:
-    """Weights that were loaded come with the units that they were trained in."""
+    """Loaded weights bring the units that they were trained in."""
     model._has_units = model._has_time_unit = True
 
 
 def _refuse_uneven(name: str, gaps: Tensor) -> NoReturn:
-    """Say what a model that counts steps needs."""
+    """Raise an error that says what a model that counts steps needs."""
     raise DataError(
         f"`data.times` must be evenly spaced, with the same step in all series: {name} counts "
         f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "
@@ -323,7 +324,7 @@ def _refuse_uneven(name: str, gaps: Tensor) -> NoReturn:
 
 
 def _over_time(emission: TorchDistribution, data: Sequences, masked: bool) -> TorchDistribution:
-    """Move time and the observation axes into the event, and apply the mask on the way."""
+    """Move time and the observation axes into the event, and apply the mask."""
     obs_dim = len(data.obs_shape)
     if masked and not bool(on_host(data.mask).all()):
         if emission.event_dim == 0:
@@ -339,7 +340,7 @@ def _over_time(emission: TorchDistribution, data: Sequences, masked: bool) -> To
 
 
 def _drawn_from(emission: TorchDistribution, data: Sequences) -> dict[str, Any]:
-    """What a site tells the verbs to draw from, where that is not the distribution that scores it."""
+    """The distribution for verbs to draw from, if it differs from the one that scores the site."""
     if not hasattr(emission, "predictive"):
         return {}
     return {"predictive": lambda: _over_time(emission.predictive(), data, masked=False)}
@@ -347,7 +348,7 @@ def _drawn_from(emission: TorchDistribution, data: Sequences) -> dict[str, Any]:
 
 @contextmanager
 def local_parameters() -> Iterator[None]:
-    """Run models with parameters that stay with their modules, rather than in Pyro's store for the whole process."""
+    """Run models with parameters local to their modules, instead of in Pyro's global store."""
     with process_state(), pyro.settings.context(module_local_params=True):
         yield
 
@@ -363,19 +364,19 @@ def is_random(site: Mapping[str, Any]) -> bool:
 
 
 def is_local(site: Mapping[str, Any]) -> bool:
-    """True for a site of a trace, or a message, inside the plate ``series``; a site outside is shared by all series."""
+    """True for a site of a trace, or a message, inside the plate ``series``; sites outside are shared by all series."""
     return any(frame.name == "series" for frame in site["cond_indep_stack"])
 
 
 def over_samples(program: Callable[..., Any], num_samples: int) -> Callable[..., Any]:
-    """A model or guide that draws everything that many times, along a new axis to the left of the series."""
+    """A model or guide that draws everything `num_samples` times, along a new axis to the left of the series."""
     return pyro.plate("samples", num_samples, dim=-2)(program)
 
 
 def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Tensor]) -> Tensor:
     """Log density of each series, (..., series): its latents in `values` and its observations, not scaled by `total`.
 
-    One vectorised trace; global sites must be among `values` and do not count, for they belong to no single series.
+    One vectorised trace; global sites must be among `values` and are not counted, since all series share them.
 
     Args:
         model: The model whose `model` method is scored.
@@ -389,7 +390,7 @@ def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Ten
 
 
 def local_log_prob(trace: poutine.Trace) -> Tensor | float:
-    """Log density of what a trace drew for each series, (..., series), observations too; 0 when it drew nothing."""
+    """Log density of what a trace drew for each series, (..., series), observations included; 0 if it drew nothing."""
     total: Tensor | float = 0.0
     for site in trace.nodes.values():
         if is_random(site) and is_local(site):

@@ -33,10 +33,10 @@ class Prediction:
     Attributes:
         samples: Draws of observations, noise included, (sample, series, time, \*obs).
         emission_means: Mean of the emission given each latent draw, (sample, series, time, \*obs).
-        latents: Latent sites, (sample, series, \*event), or (sample, \*event) when global.
+        latents: Latent sites, (sample, series, \*event), or (sample, \*event) for global ones.
         times: Time stamps of the predicted steps, (time,) or (series, time).
-        labels: What series and variables are called in the data.
-        calendar: How `times` count dates; None where they are numbers.
+        labels: Names of series and variables in the data.
+        calendar: How dates are counted in `times`; None if these are numbers.
     """
 
     samples: Tensor
@@ -53,7 +53,7 @@ class Prediction:
 
     @property
     def mean(self) -> Tensor:
-        r"""Predictive mean, (series, time, \*obs); of one-hot classes their probabilities."""
+        r"""Predictive mean, (series, time, \*obs); for one-hot classes their probabilities."""
         return self.emission_means.mean(0)
 
     def quantile(self, levels: float | list[float]) -> Tensor:
@@ -67,21 +67,21 @@ class Prediction:
         return torch.quantile(self.samples, wanted, dim=0)
 
     def interval(self, probability: float = 0.9) -> tuple[Tensor, Tensor]:
-        r"""Lower and upper end of the central interval with this share of the draws, (series, time, \*obs) each."""
+        r"""Lower and upper ends of the central interval with this share of the draws, (series, time, \*obs) each."""
         share = real_number(probability, "probability", 0.0, 1.0)
         lower, upper = self.quantile([(1.0 - share) / 2.0, (1.0 + share) / 2.0])
         return lower, upper
 
     def to_dataframe(self, interval: float = 0.9, *, has_draws: bool = False) -> pd.DataFrame:
-        """A long table: a row for each series, time and variable, in this order.
+        """A long table: one row per series, time and variable, sorted in this order.
 
         Args:
             interval: Share of the draws between `lower` and `upper`.
-            has_draws: Adds the draws as columns ``draw_0``, ``draw_1``, ...
+            has_draws: Add the draws as columns ``draw_0``, ``draw_1``, ...
 
         Returns:
-            Columns ``series``, ``time``, ``variable``, ``mean`` (that of the emission), ``median``, ``lower`` and
-            ``upper``. Series and variables have the labels of the data, times are dates where the data have dates.
+            Columns ``series``, ``time``, ``variable``, ``mean`` (of the emission), ``median``, ``lower`` and ``upper``.
+            Series and variables have the labels of the data; times are dates if the data have dates.
 
         Example:
             >>> forecast(posterior, data, horizon=3).to_dataframe()  # doctest: +SKIP
@@ -95,7 +95,7 @@ class Prediction:
     def to_xarray(self) -> xr.Dataset:
         r"""`samples` and `emission_means` as arrays (sample, series, time, variable), labelled as in `to_dataframe`.
 
-        Images have the axes row and column in place of variable. Times that differ between series are a coordinate
+        Images have the axes row and column instead of variable. Times that differ between series are a coordinate
         ``time_stamp`` (series, time). Dates with a time zone are in UTC, and the attribute ``time_zone`` names it.
         """
         arrays = {"samples": self.samples, "emission_means": self.emission_means}
@@ -108,19 +108,20 @@ class Prediction:
         series: Sequence[int | str] | None = None,
         variables: Sequence[int | str] | None = None,
     ) -> Figure:
-        """One figure, a row for each series and a column for each variable: median and central 50 and 90 % intervals.
+        """One figure, with one row per series and one column per variable: median and central 50 and 90 % intervals.
 
         Args:
-            data: The same series with their observations: dots before the prediction begins, and everywhere where it
-                begins with the data; rings after it, with a shade behind. Pass the truth to see what came.
-            series: Names or numbers; the first three when absent.
-            variables: Names or numbers of entries of the flattened observation; the first four when absent.
+            data: The same series with their observations. A prediction that begins with the data shows dots throughout;
+                otherwise dots mark observations before it begins, and rings on a shaded background those after. Pass
+                the complete data to compare with the truth.
+            series: Names or numbers; the first three by default.
+            variables: Names or numbers of entries of the flattened observation; the first four by default.
 
         Returns:
-            The figure, which a notebook shows; ``figure.savefig(path)`` keeps it.
+            The figure, shown by notebooks; save it with ``figure.savefig(path)``.
 
         Raises:
-            ShapeError: When `data` have other series or observations.
+            ShapeError: When series or observations of `data` do not match.
             DataError: When a name or a number is unknown.
 
         Example:
@@ -132,7 +133,7 @@ class Prediction:
         return _frames.as_html(self, self._beginning() if self.samples.ndim == 4 else None)
 
     def _beginning(self) -> Prediction:
-        """The first steps of the first series, for a glance."""
+        """The first steps of the first series, for a preview."""
         samples, means, times = self.samples[:, :1, :5], self.emission_means[:, :1, :5], self.times[..., :5]
         labels = self.labels.of_series(slice(1))
         return replace(
@@ -156,9 +157,10 @@ class GuidePosterior:
 
     Attributes:
         model: The trained model.
-        history: Logged figures by name, one entry a logged step; ``step`` holds the step numbers.
+        history: Logged figures by name, one entry per logged step; ``step`` holds the step numbers.
         status: ``"completed"``, ``"interrupted"`` or ``"stopped early"``.
-        has_met_gaps: Whether training showed series with hidden steps, by the data or by views; True when unknown.
+        has_met_gaps: Whether training included series with hidden steps, in the data or through views; True when
+            unknown.
     """
 
     model: SequenceModel
@@ -179,14 +181,15 @@ class GuidePosterior:
 
 @dataclass(eq=False, repr=False)
 class StoredPosterior:
-    """Draws from MCMC; those of latents that belong to a series exist for the fitted series only.
+    """Draws from MCMC; draws of per-series latents exist for the fitted series only.
 
     Attributes:
         model: The model that was sampled.
         data: The fitted series.
-        sites: Stored draws (chain, draw, ...) by site; per-series sites carry the series axis third.
+        sites: Stored draws (chain, draw, ...) by site; per-series sites have the series axis third.
         global_sites: Names of the sites that are shared by all series.
-        sample_stats: Sampler diagnostics by name, (chain, draw), or (chain, draw, series) where series have their own.
+        sample_stats: Sampler diagnostics by name, (chain, draw), or (chain, draw, series) for separate values per
+            series.
     """
 
     model: SequenceModel
@@ -202,12 +205,12 @@ class StoredPosterior:
     def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
         r"""Stored draws, `num_samples` of them: (sample, series, \*event), global ones (sample, 1, \*event).
 
-        Draws are thinned evenly; when more are asked for than are stored, they are drawn again with replacement.
-        `data` may be some of the fitted series, in any order, and on another device, where the draws then are.
+        Draws are thinned evenly; if more are requested than stored, they are resampled with replacement. `data` may be
+        a subset of the fitted series, in any order, and on another device; the draws are then on that device.
 
         Raises:
-            DataError: When `data` are not fitted series, the same in values, mask, times and inputs, unless all sites
-                are shared by all series.
+            DataError: When `data` are not among the fitted series, with equal values, mask, times and inputs; not if
+                all sites are shared by all series.
         """
         has_local = bool(self.sites.keys() - self.global_sites)
         series = _places(data.seen(), self.data.seen()) if has_local else []
@@ -222,13 +225,13 @@ class StoredPosterior:
 
 @dataclass(eq=False, repr=False)
 class PointPosterior:
-    r"""One value of each latent; for any data where all series share all latents, else for the fitted series only.
+    r"""One value of each latent: for any data if all series share all latents, otherwise for the fitted series only.
 
     Attributes:
         model: The model.
-        sites: The values by site, event alone; those of latents that series have of their own (series, \*event).
-        history: Figures of the search by name, one entry a step.
-        data: The fitted series, where they have latents of their own.
+        sites: The values by site, (\*event), or (series, \*event) for latents of single series.
+        history: Figures of the search by name, one entry per step.
+        data: The fitted series, if there are latents of single series.
         own_sites: Names of the sites that belong to single series.
     """
 
@@ -242,10 +245,10 @@ class PointPosterior:
         return in_short(self, f"sites {', '.join(self.sites)}", history_text(self.history))
 
     def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
-        r"""The value, again and again: (sample, 1, \*event), or (sample, series, \*event) of single series.
+        r"""The value, repeated: (sample, 1, \*event), or (sample, series, \*event) for latents of single series.
 
         Raises:
-            DataError: When series have latents of their own, and `data` are not fitted series.
+            DataError: When there are latents of single series and `data` are not among the fitted series.
         """
         series = _places(data.seen(), self.data.seen()) if self.own_sites and self.data is not None else []
         found = {name: value.to(data.device) for name, value in self.sites.items()}
@@ -254,17 +257,17 @@ class PointPosterior:
 
 
 def in_short(posterior: Posterior, *texts: str) -> str:
-    """The classes of a posterior and its model, and what else there is to say, in one line."""
+    """The classes of a posterior and its model, and further texts, in one line."""
     return f"{type(posterior).__name__}({', '.join([type(posterior.model).__name__, *filter(None, texts)])})"
 
 
 def history_text(history: Mapping[str, list[float]]) -> str:
-    """Names of the logged figures, and how many there are of the longest."""
+    """Names of the logged figures, and the length of the longest."""
     return f"history of {max(map(len, history.values()))} entries: {', '.join(history)}" if history else ""
 
 
 def _places(data: Sequences, fitted: Sequences) -> list[int]:
-    """Which of the fitted series each of `data` is."""
+    """For each series of `data`, its number among the fitted series."""
     number = {identity: number for number, identity in enumerate(_identities(fitted))}
     found = [number.get(identity) for identity in _identities(data)]
     if None in found:
@@ -277,7 +280,7 @@ def _places(data: Sequences, fitted: Sequences) -> list[int]:
 
 
 def _identities(data: Sequences) -> list[tuple[bytes, int]]:
-    """For each series a digest of all that was observed of it, and how many of the series before are the same."""
+    """For each series, a digest of its observations and the number of identical earlier series."""
     parts = [data.values + 0.0, data.entry_mask, data.times.expand(len(data), -1)]  # + 0.0 makes zeros of -0.0
     parts += [] if data.inputs is None else [data.inputs + 0.0]
     earlier: Counter[bytes] = Counter()
@@ -294,7 +297,7 @@ def _identities(data: Sequences) -> list[tuple[bytes, int]]:
 
 @contextmanager
 def evaluation_mode(model: SequenceModel) -> Iterator[None]:
-    """Evaluation mode, with parameters local to the module; the modes of all parts come back at the end."""
+    """Evaluation mode, with parameters local to the module; the modes of all parts are restored at the end."""
     modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
@@ -314,7 +317,7 @@ def prediction_context(model: SequenceModel) -> Iterator[None]:
 
 @contextmanager
 def reading(model: SequenceModel) -> Iterator[None]:
-    """Freeze the parameters and switch to evaluation mode; gradients by the latents stay on."""
+    """Freeze the parameters and switch to evaluation mode; gradients with respect to latents stay on."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.requires_grad_(False)
     try:

@@ -1,4 +1,4 @@
-"""Data: ``Sequences`` in memory, and ``SequenceSource`` for what does not fit there."""
+"""Data: ``Sequences`` in memory, and ``SequenceSource`` for data that do not fit in memory."""
 
 from pyro_seq.data.fill_inputs import fill_inputs
 from pyro_seq.data.labels import Labels

@@ -1,4 +1,4 @@
-"""Columns of categories in a data frame as one column of 0 and 1 for each category."""
+"""Categorical columns of a data frame as one column of 0 and 1 per category."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def with_entries(frame: pd.DataFrame, *lists: list[Any]) -> tuple[pd.DataFrame, list[list[Any]]]:
-    """The frame, and lists of its columns, with ``state=ill``, ``state=well`` in the place of a column ``state``.
+    """The frame and lists of its columns, with ``state=ill``, ``state=well`` in place of a column ``state``.
 
-    Entries have the order of the categories, whether the frame shows all of them or not; all are NaN where the category
-    is missing.
+    Entries follow the order of the categories, including categories that do not occur in the frame; all are NaN where
+    the category is missing.
 
     Raises:
-        DataError: When a column has less than two categories, or an entry the name of another column.
+        DataError: When a column has fewer than two categories, or an entry has the name of another column.
     """
     import pandas as pd
 

@@ -12,8 +12,8 @@ from pyro_seq.errors import DataError
 if TYPE_CHECKING:
     from pyro_seq.data.sequences import Sequences
 
-COLUMNS = ("variables", "inputs")  # what a model tells apart by its place
-_LISTED = 12  # names, at most, that a message has in full
+COLUMNS = ("variables", "inputs")  # models identify these by position
+_LISTED = 12  # most names that a message lists in full
 
 
 def select(  # noqa: D417 - a method of `data`
@@ -23,15 +23,15 @@ def select(  # noqa: D417 - a method of `data`
     inputs: Sequence[str] | None = None,
     static: Sequence[str] | None = None,
 ) -> Sequences:
-    """Columns by name, in the order of the names; what is not named is dropped.
+    """Select columns by name, in the given order; other columns are dropped.
 
-    A model tells columns apart by their place: ``data.select(variables=posterior.model.labels.variables)`` puts those
-    of a new table where they were in training.
+    Models identify columns by position: ``data.select(variables=posterior.model.labels.variables)`` arranges a new
+    table as in training.
 
     Args:
-        variables: Names of the entries of an observation, at least one; all as they are when absent.
-        inputs: Names of the inputs, ``[]`` for none of them; all as they are when absent.
-        static: Names of the static covariates, alike.
+        variables: Names of the entries of an observation, at least one; unchanged by default.
+        inputs: Names of the inputs, ``[]`` for none; unchanged by default.
+        static: Names of the static covariates, as for `inputs`.
 
     Raises:
         DataError: When the data have no such names, or a name is given twice.
@@ -80,7 +80,7 @@ def _places(labels: Labels, axis: str, names: Any) -> list[int]:
 
 
 def _categories(wanted: Sequence[str], others: list[str]) -> str:
-    """Index and argument that give a column the categories it is known with, where others have come."""
+    """Index and argument that set the expected categories of a column, for data with other categories."""
     for column in (name.partition("=")[0] for name in others if "=" in name):
         known = [name.partition("=")[2] for name in wanted if name.startswith(f"{column}=")]
         if known:
@@ -89,17 +89,17 @@ def _categories(wanted: Sequence[str], others: list[str]) -> str:
 
 
 def require_same_names(labels: Labels, known: Labels, name: str, place: str, *, way_out: str = "") -> None:
-    """Refuse names that are not those of other data, in their order; what has no names is taken as it is.
+    """Require the same names in the same order as other data; data without names are accepted.
 
     Args:
-        labels: Of the data in question.
-        known: What they should be.
-        name: Of the argument, for the message.
-        place: Where the labels are that are `known`, such as ``train.labels``, for the message.
-        way_out: What else may be done, for the message.
+        labels: Labels of the data to check.
+        known: The expected labels.
+        name: Name of the argument, for the message.
+        place: Where the `known` labels come from, such as ``train.labels``, for the message.
+        way_out: Another remedy, for the message.
 
     Raises:
-        DataError: With what is missing, what is new or in another place, and the call that mends it.
+        DataError: With the missing, new or misplaced names, and the call that fixes it.
     """
     for axis in COLUMNS:
         wanted, came = getattr(known, axis), getattr(labels, axis)

@@ -23,16 +23,16 @@ _OBS_AXES = {1: ("variable",), 2: ("row", "column"), 3: ("channel", "row", "colu
 
 
 def to_dataframe(data: Sequences) -> pd.DataFrame:
-    """A table with a row for each series and time, from which `from_dataframe` makes the same data again.
+    """A table with one row per series and time; `from_dataframe` restores the same data from it.
 
-    A horizon comes back as hidden steps.
+    A horizon is restored as hidden steps.
 
     Returns:
-        Columns ``series``, ``time`` (dates where there is a calendar), the variables, NaN where hidden and over the
-        horizon, the inputs and the static covariates, by their names.
+        Columns ``series``, ``time`` (dates if there is a calendar), the variables (NaN where hidden and over the
+        horizon), the inputs and the static covariates, by name.
 
     Raises:
-        DataError: When two columns would have one name.
+        DataError: When two columns would have the same name.
     """
     import pandas as pd
 
@@ -57,7 +57,7 @@ def to_dataframe(data: Sequences) -> pd.DataFrame:
 
 
 def long_table(columns: Mapping[str, Tensor], times: Tensor, labels: Labels, calendar: Calendar | None) -> pd.DataFrame:
-    r"""A row for each series, time and variable, with tensors (series, time, \*obs) as columns."""
+    r"""One row per series, time and variable, with tensors (series, time, \*obs) as columns."""
     import pandas as pd
 
     series, steps, *obs = next(iter(columns.values())).shape
@@ -74,7 +74,7 @@ def labelled(arrays: Mapping[str, Tensor], times: Tensor, labels: Labels, calend
     r"""Tensors (sample, series, time, \*obs) with names on their axes and labels along them.
 
     Times that differ between series are a coordinate ``time_stamp`` (series, time); the axis then counts steps. Dates
-    with a time zone are in UTC, because xarray knows no zones, and the attribute ``time_zone`` names it.
+    with a time zone are in UTC, because xarray does not support time zones; the attribute ``time_zone`` names the zone.
     """
     import xarray as xr
 
@@ -93,12 +93,12 @@ def labelled(arrays: Mapping[str, Tensor], times: Tensor, labels: Labels, calend
 
 
 def as_html(noun: Any, part: Any) -> str:
-    """What a notebook shows: the text of a noun, and the first rows of the table of a small part of it."""
+    """HTML for notebooks: the text form of an object and the first rows of a table of a small part of it."""
     import html
 
     try:
         rows = "" if part is None else part.to_dataframe().head(10).to_html(index=False, border=0, max_cols=20)
-    except DataError:  # columns of one name, or times between the steps of a calendar
+    except DataError:  # columns with the same name, or times between the steps of a calendar
         rows = ""
     return f"<div><code>{html.escape(repr(noun))}</code>{rows}</div>"
 
@@ -112,21 +112,21 @@ def _series(labels: Labels, num_series: int) -> np.ndarray:
 
 
 def stamps(times: Tensor, calendar: Calendar | None, num_series: int) -> Any:
-    """Dates, or numbers where there is no calendar, of all steps of the first series, then of the next."""
+    """Dates, or numbers without a calendar, of all steps, series after series."""
     import pandas as pd
 
     flat = times.flatten()
     if calendar is None:
         found = pd.Index(flat.cpu().numpy())
     else:
-        known = flat.isfinite()  # a series that has shown nothing has no times in a backtest
+        known = flat.isfinite()  # in a backtest, a series without observations has no times
         place = torch.where(known, known.cumsum(0) - 1, -1).cpu().numpy()
         found = calendar.dates(flat[known]).take(place, allow_fill=True, fill_value=pd.NaT)
     return found if times.ndim == 2 else found.take(np.tile(np.arange(len(flat)), num_series))
 
 
 def naive(found: Any) -> np.ndarray:
-    """What `stamps` found as an array; dates with a time zone in UTC, for NumPy knows no zones."""
+    """The result of `stamps` as an array; dates with a time zone in UTC, because NumPy does not support time zones."""
     return (found.tz_convert("UTC").tz_localize(None) if getattr(found, "tz", None) else found).to_numpy()
 
 

@@ -1,4 +1,4 @@
-"""Series of uneven times on an even grid, with hidden steps between what was seen."""
+"""Series with uneven times on an even grid, with hidden steps between the seen ones."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from pyro_seq.errors import DataError, UnsupportedError
 if TYPE_CHECKING:
     from pyro_seq.data.sequences import Sequences
 
-_MOST = 100_000  # steps of a grid: more are a mistake in `step`
+_MOST = 100_000  # steps of a grid: more suggest a wrong `step`
 
 
 def on_grid(  # noqa: D417 - a method of `data`
     data: Sequences, step: float | None = None, *, tolerance: float = 1e-3
 ) -> Sequences:
-    r"""The same steps on an even grid, with hidden steps between them, for models that count steps.
+    r"""Put the steps on an even grid, with hidden steps between them, for models that count steps.
 
-    Such a model then knows how long a gap was: noise that comes once a step comes as often as steps went by, so that
-    the variance of a state grows with the gap as it does over as many seen steps. A grid begins with each series, so
-    series that have times of their own keep them; what comes after their last step is hidden. Cost: memory for all
-    steps of the grid.
+    Such a model then accounts for the length of gaps: noise that is added once per step is added for each hidden step
+    too, so the variance of a state grows over a gap as over the same number of seen steps. The grid of each series
+    starts at its first step, so series with separate times keep them; steps after their last one are hidden. Cost:
+    memory for all steps of the grid.
 
     Args:
-        step: Length of a step of the grid, in the unit of `times`; the shortest gap of the data by default.
-        tolerance: Share of a step by which times may be off the grid, below a half; they are moved onto it. 0.49 moves
-            any times, where no two steps of a series fall together.
+        step: Step length of the grid, in the unit of `times`; the shortest gap in the data by default.
+        tolerance: How far times may be off the grid, as a fraction of a step, below 0.5; they are moved onto it. 0.49
+            accepts any times, provided that no two steps of a series fall on one grid step.
 
     Returns:
-        The same series; the horizon is dropped, to be added by `extend`.
+        The same series; the horizon is dropped, add one with `extend`.
 
     Raises:
-        DataError: When `step` is not positive, times are off the grid, two steps of a series fall together, or the grid
-            is longer than 100 000 steps.
+        DataError: When `step` is not positive, times are off the grid, two steps of a series fall on one grid step, or
+            the grid is longer than 100 000 steps.
         UnsupportedError: When the data have inputs, which are unknown at new steps.
 
     Example:
@@ -71,7 +71,7 @@ def on_grid(  # noqa: D417 - a method of `data`
 
 
 def _places(data: Sequences, position: Tensor, step: float, tolerance: float) -> Tensor:
-    """Numbers of the steps on the grid, shaped as `position`."""
+    """Grid step of each position, shaped as `position`."""
     place = position.round()
     allowed = tolerance + 4 * torch.finfo(torch.float64).eps * float(data.times.abs().max()) / step
     off = (position - place).abs()

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 def extend(  # noqa: D417 - a method of `data`
     data: Sequences, horizon: int | None = None, times: Tensor | None = None, inputs: Tensor | None = None
 ) -> Sequences:
-    """Append a horizon: `horizon` steps at the median spacing, or the given future `times`.
+    """Append a horizon: `horizon` steps at the median spacing, or steps at the given future `times`.
 
     Args:
         horizon: Number of steps; 0 is allowed.
-        times: Future time stamps (horizon,) or (series, horizon), later than every seen one; dates where the data
-            have dates.
+        times: Future time stamps (horizon,) or (series, horizon), later than every seen one; dates if the data have
+            dates.
         inputs: Inputs over the horizon (series, horizon, input_dim), needed when the data have inputs.
 
     Returns:
-        The same observations with longer `times`; a horizon they had is replaced.
+        The same observations with longer `times`; an existing horizon is replaced.
 
     Raises:
-        ShapeError: When axes do not fit together, or `inputs` are given on one side only.
+        ShapeError: When axes do not fit together, or only one of past and horizon has inputs.
         DataError: When the future times do not increase from the last seen one, or both or neither are given.
 
     Example:
@@ -45,9 +45,9 @@ def extend(  # noqa: D417 - a method of `data`
 
 
 def with_static_as_inputs(data: Sequences) -> Sequences:
-    """The static covariates as further inputs, the same at every step, for models that have inputs.
+    """Append the static covariates to the inputs, constant over all steps, for models that have inputs.
 
-    A model then has ``input_dim`` of both together. Where the data get a horizon, do this after `extend`.
+    The ``input_dim`` of the model is then the sum of both sizes. If the data need a horizon, call `extend` first.
 
     Raises:
         DataError: When there are no static covariates.
@@ -79,7 +79,7 @@ def _extended_times(values: Tensor, past: Tensor, horizon: Any, times: Any, cale
 
 
 def _extended_inputs(values: Tensor, past: Tensor | None, inputs: Any, times: Tensor) -> Tensor | None:
-    """The inputs at the seen steps followed by those over the horizon, as `times` has both."""
+    """The inputs at the seen steps followed by those over the horizon, covering all `times`."""
     horizon = times.shape[-1] - values.shape[1]
     if past is None and inputs is not None:
         raise ShapeError("`inputs` over the horizon are given, but these data have none. Leave them out.")

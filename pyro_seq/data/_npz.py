@@ -24,10 +24,9 @@ _LABELS = {f"labels.{axis}": axis for axis in AXES}  # names of arrays
 def from_npz(path: StrPath) -> dict[str, Any]:
     """Read a data set from an ``.npz`` file with an array `values`.
 
-    Arrays `mask`, `times`, `inputs` and `static` are read where the file has them, and the calendar and the labels that
-    `to_npz` writes.
-    No pickled object is ever loaded, so a file from a stranger runs no code. Other arrays in the file are left alone.
-    Files of `to_npz` also hold a sum over names, types, shapes and content, which is compared.
+    Arrays `mask`, `times`, `inputs` and `static` are read if the file has them, as are the calendar and labels written
+    by `to_npz`. Pickled objects are never loaded, so an untrusted file cannot run code. Other arrays in the file are
+    ignored. Files written by `to_npz` also hold a checksum over names, types, shapes and content, which is verified.
 
     Args:
         path: The file.
@@ -37,8 +36,8 @@ def from_npz(path: StrPath) -> dict[str, Any]:
 
     Raises:
         OSError: When the file cannot be opened.
-        DataError: When it is incomplete, altered, not an ``.npz`` file, unpacks to more than 64 times its size and a
-            gigabyte, or holds objects or numbers out of range.
+        DataError: When it is incomplete, altered, not an ``.npz`` file, unpacks to more than both 64 times its size and
+            a gigabyte, or holds objects or numbers out of range.
         ShapeError: When axes do not fit together.
     """
     path = Path(path)
@@ -54,7 +53,7 @@ def from_npz(path: StrPath) -> dict[str, Any]:
                 if _CALENDAR in arrays:
                     origin, tz, freq = arrays[_CALENDAR].tolist()
                     fields[_CALENDAR] = Calendar(origin, tz or None, freq or None)
-        except Exception as error:  # a damaged archive can raise almost anything
+        except Exception as error:  # a damaged archive can raise almost any exception
             raise DataError(
                 f"`path` must be a complete .npz file of numeric arrays. Got {str(path)!r}, which cannot be read "
                 f"({type(error).__name__}: {error}). Write it again, with `to_npz` or `numpy.savez`."
@@ -72,24 +71,24 @@ def from_npz(path: StrPath) -> dict[str, Any]:
 
 
 def to_npz(data: Sequences, path: StrPath) -> None:  # noqa: D417 - a method of `data`
-    """Write values, mask, times, inputs, static covariates, calendar and labels to an ``.npz`` file, in one step.
+    """Write values, mask, times, inputs, static covariates, calendar and labels to an ``.npz`` file, atomically.
 
-    The context of a training view, and the place of a minibatch in its data set, are not written.
+    The context of a training view and the position of a minibatch in its data set are not written.
 
     Args:
         path: The file, in a folder that exists.
 
     Raises:
-        OSError: When the file cannot be written; it then keeps its former content.
+        OSError: When the file cannot be written; an existing file then keeps its content.
     """
     folder = Path(path).parent
-    if not folder.is_dir():  # a misspelt folder should not come into being
+    if not folder.is_dir():  # do not create a misspelt folder
         raise FileNotFoundError(f"`path` must be in a folder that exists. Got {str(path)!r}. Make its folder first.")
     fields = {key: getattr(data, key) for key in _KEYS}
     arrays: dict[str, Any] = {key: field.numpy(force=True) for key, field in fields.items() if field is not None}
     if data.calendar is not None:
         arrays[_CALENDAR] = np.array([text or "" for text in dataclasses.astuple(data.calendar)])
     arrays |= {f"labels.{axis}": np.array(named) for axis, named in data.labels.plain().items()}
-    arrays = {_SUM: np.array(fingerprint(arrays))} | arrays  # first, lest a damaged directory lose it with the rest
+    arrays = {_SUM: np.array(fingerprint(arrays))} | arrays  # first, so that a damaged zip directory does not lose it
     with replacing(path) as draft, draft.open("wb") as file:
         np.savez(file, **arrays)

@@ -1,4 +1,4 @@
-"""Which series and which steps go into the parts of a data set; `split` is a method of ``Sequences``."""
+"""Splits of a data set by series and into windows; `split` is a method of ``Sequences``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def split(data: Sequences, sizes: Sequence[float], *, seed: int) -> tuple[Sequences, ...]:  # noqa: D417
-    """Deal the series out at random into data sets that share none.
+    """Split the series at random into disjoint data sets.
 
     Args:
         sizes: Fractions that sum to one, or whole numbers that sum to the number of series.
         seed: Seed of the shuffle.
 
     Raises:
-        DataError: When the sizes do not sum up, or leave a part empty.
+        DataError: When the sizes do not add up, or a part would be empty.
 
     Example:
         >>> from pyro_seq.data import Sequences
@@ -38,7 +38,7 @@ def split(data: Sequences, sizes: Sequence[float], *, seed: int) -> tuple[Sequen
 
 
 def window_steps(step_mask: Tensor, length: Any, stride: Any) -> tuple[Tensor, Tensor]:
-    """The series (window,) and the steps (window, length) of all windows with something observed."""
+    """The series (window,) and the steps (window, length) of all windows with at least one observed entry."""
     length, stride = whole_number(length, "length", 1), whole_number(stride, "stride", 1)
     if length > step_mask.shape[1]:
         raise ShapeError(f"`length` must lie between 1 and the {step_mask.shape[1]} steps there are. Got {length}.")

@@ -1,4 +1,4 @@
-"""Data and predictions as pictures: intervals, observations, and dates where there is a calendar."""
+"""Plots of data and predictions: intervals, observations, and dates if there is a calendar."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def plot_prediction(
     series: Sequence[int | str] | None,
     variables: Sequence[int | str] | None,
 ) -> Figure:
-    r"""A row for each series and a column for each variable, of draws (sample, series, time, \*obs)."""
+    r"""Plot draws (sample, series, time, \*obs), with one row per series and one column per variable."""
     if data is not None and (len(data), *data.obs_shape) != (samples.shape[1], *samples.shape[3:]):
         raise ShapeError(
             f"`data` must have the series and the observations of the prediction, {samples.shape[1]} series of "
@@ -82,7 +82,7 @@ def draw_fan(panel: Axes, times: np.ndarray, draws: Tensor, levels: Sequence[flo
 
 
 def draw_truth(panel: Axes, truth: Sequences, series: int, entry: int, num_observed: int | None) -> None:
-    """Dots for what was seen of an entry, rings for what was held out, and a line between the two."""
+    """Dots for seen values of an entry, rings for held-out ones, and a line between seen and held-out steps."""
     own = truth.times[series] if truth.times.ndim == 2 else truth.times
     times = axis_values(own, truth.calendar)
     shape = (truth.num_steps, -1)
@@ -112,7 +112,7 @@ def draw_truth(panel: Axes, truth: Sequences, series: int, entry: int, num_obser
 
 
 def axis_values(times: Tensor, calendar: Calendar | None) -> np.ndarray:
-    """Time stamps (time,) as matplotlib takes them: dates, in UTC, where there is a calendar."""
+    """Time stamps (time,) for matplotlib: dates, in UTC, if there is a calendar."""
     if calendar is not None and calendar.freq is not None:  # between its steps there are no dates
         low, high = (stamps(part, calendar, 1) for part in (times.floor(), times.ceil()))
         return naive(low + (high - low) * as_numpy(times - times.floor()))
@@ -120,14 +120,14 @@ def axis_values(times: Tensor, calendar: Calendar | None) -> np.ndarray:
 
 
 def _shade(panel: Axes, times: Tensor, calendar: Calendar | None) -> None:
-    """The horizon, half a step wider at both ends."""
+    """Shade the horizon, extended by half a step at both ends."""
     half = times.diff().median() / 2 if len(times) > 1 else torch.zeros_like(times[0])
     start, end = axis_values(torch.stack([times[0] - half, times[-1] + half]), calendar)
     panel.axvspan(start, end, color=HORIZON, linewidth=0, zorder=0)
 
 
 def date_axis(panel: Axes, calendar: Calendar | None, *, has_year: bool = True) -> None:
-    """Few short dates along the axis, in the time zone of the data."""
+    """A few short dates along the axis, in the time zone of the data."""
     if calendar is not None:
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
@@ -138,14 +138,14 @@ def date_axis(panel: Axes, calendar: Calendar | None, *, has_year: bool = True) 
 
 
 def _start_of_horizon(data: Sequences, series: int, times: Tensor) -> int | None:
-    """Number of steps of `data` before a prediction, where it begins after the first; None where it covers all."""
+    """Number of steps of `data` before a prediction; None if the prediction covers all steps."""
     own = data.times[series] if data.times.ndim == 2 else data.times
     earlier = int((own[: data.num_steps] < times[:1].to(own)).sum())
     return earlier or None
 
 
 def _places(chosen: Sequence[int | str] | None, names: list[Any], argument: str, most: int) -> dict[int, str]:
-    """Numbers of what was chosen, by name or by number, and what to call them."""
+    """Numbers and display names of the chosen items, which are given by name or number."""
     if chosen is None:
         return {place: str(name) for place, name in enumerate(names[:most])}
     found = {}
@@ -164,7 +164,7 @@ def _of_series(name: str) -> str:
 
 
 def _legend(grid: np.ndarray) -> tuple[list[Any], list[str]]:
-    """One entry for each kind of mark, from whichever panel has it."""
+    """One legend entry per kind of mark, from any panel that has it."""
     found: dict[str, Any] = {}
     for panel in grid.flat:
         found |= {name: handle for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)}

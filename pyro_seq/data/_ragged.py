@@ -1,6 +1,6 @@
 """The fields of ``Sequences`` from arrays, and from ragged lists.
 
-The docstrings are those of the constructors that `Sequences` makes of these functions.
+The docstrings become those of the constructors of `Sequences` built from these functions.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ def from_numpy(
 ) -> dict[str, Any]:
     r"""Make a data set from arrays of equal length.
 
-    Arrays are copied, of any numeric dtype, memory order and byte order; memory maps are read. The entries that a
-    `numpy.ma.MaskedArray` masks count as missing. Numbers stay as they are: frames in 0 to 255 are for the caller to
-    divide by 255.
+    Arrays are copied, of any numeric dtype, memory order and byte order; memory maps are read. Masked entries of a
+    `numpy.ma.MaskedArray` count as missing. Numbers are not rescaled: divide frames in 0 to 255 by 255 yourself.
 
     Args:
         values: Observations (series, time, \*obs); NaN is missing when no `mask` is given.
@@ -42,7 +41,7 @@ def from_numpy(
         inputs: Exogenous variables (series, time, input_dim), the horizon included.
         static: Covariates of whole series, (series, static_dim).
         labels: Names of series, variables, inputs and static covariates.
-        dtype: `torch.float32` or `torch.float64`; that of `values` when absent.
+        dtype: `torch.float32` or `torch.float64`; the type of `values` by default.
 
     Returns:
         The data set.
@@ -72,9 +71,9 @@ def from_list(
 ) -> dict[str, Any]:
     r"""Make a data set from series of different length, padded at the end and masked there.
 
-    The time stamps go on over the padding at the median spacing of the series, and are shared (time,) where every
-    series starts like the longest. Inputs are zero there. `forecast(posterior, data, horizon=...)` begins at the end of
-    each series; a horizon in `times` begins after the padding.
+    Over the padding, the time stamps continue at the median spacing of the series and inputs are zero. Time stamps are
+    shared, (time,), if every series starts like the longest one. `forecast(posterior, data, horizon=...)` begins at the
+    end of each series; a horizon in `times` begins after the padding.
 
     Args:
         values: For each series its observations (time_i, \*obs); a length of zero is allowed. NaN is missing when no
@@ -164,7 +163,7 @@ def _aligned(
     axes: int | None = None,
     convert: Callable[..., Tensor] = check.as_tensor,
 ) -> list[Tensor]:
-    """One array a series, each as long as its series and with the trailing axes of the first."""
+    """One array per series, each as long as its series and with the trailing axes of the first."""
     if not isinstance(parts, list | tuple) or len(parts) != len(lengths):
         raise ShapeError(
             f"`{name}` must be a list of one array for each of {len(lengths)} series. Got {described(parts)}."

@@ -1,4 +1,4 @@
-"""What may index the series and the steps of ``Sequences``."""
+"""Checks of indices into the series and the steps of ``Sequences``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pyro_seq.errors import DataError, ShapeError
 
 
 class OutOfRangeError(DataError, IndexError):
-    """A series that does not exist; also an ``IndexError``, which is how ``for series in data`` finds its end."""
+    """A series that does not exist; also an ``IndexError``, which ends a loop ``for series in data``."""
 
 
 def series_selector(item: Any, num_series: int) -> slice | Tensor:
-    """What indexes the series axis and keeps it: a slice, or whole numbers from 0 to `num_series` - 1, on the host."""
+    """An index that keeps the series axis: a slice, or whole numbers from 0 to `num_series` - 1, on the host."""
     if isinstance(item, slice):
         try:
             chosen = range(num_series)[item]

@@ -1,4 +1,4 @@
-"""The fields of ``Sequences`` from a long data frame, and from what can be made into one."""
+"""The fields of ``Sequences`` from a long data frame, or from data that can be converted to one."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ def from_dataframe(
 ) -> dict[str, Any]:
     """Make a data set from a long data frame with one row for each series and time.
 
-    Columns are numbers; booleans count as 0 and 1. A column of categories becomes one entry for each, ``state=ill`` and
-    ``state=well``, in the order of the categories, as of `one_hot`; texts are refused. Say which categories there are,
-    ``pandas.Categorical(frame["state"], categories=[...])``, and two tables have the same. Names of columns and series
-    become the `labels` of the data.
+    Columns are numbers; booleans count as 0 and 1. A categorical column becomes one entry per category, ``state=ill``
+    and ``state=well``, in the order of the categories, as by `one_hot`; text columns are refused. To get the same
+    entries from two tables, list the categories: ``pandas.Categorical(frame["state"], categories=[...])``. Names of
+    columns and series become the `labels` of the data.
 
-    Rows are sorted; rows of one series that share a time stamp are averaged, each column over its numbers. NaN is
-    missing. Series keep the order in which they first appear, ``frame[series].unique()``. Each has its own time stamps,
-    padded as in `from_list`, unless all start alike. Durations count in seconds, dates as `Calendar` says.
+    Rows are sorted; rows of one series with the same time stamp are averaged, ignoring NaN in each column. NaN is
+    missing. Series keep the order in which they first appear, ``frame[series].unique()``. Each series has its own time
+    stamps, padded as in `from_list`, unless all start alike. Durations are in seconds; for dates see `Calendar`.
 
-    Months, business days and days on which clocks change differ in seconds. With `freq` dates count in steps of such a
-    calendar, and steps without a row are missing, so that models of even steps take the data.
+    Months, business days and days with a clock change differ in length. With `freq`, times count calendar steps, and
+    steps without a row are missing, so that models that need even steps accept the data.
 
     Args:
         frame: A `pandas.DataFrame`.
         series: Column that names the series.
-        time: Column of time stamps: numbers, dates, durations or periods, which begin where they begin.
-        values: Columns of the observations, which become the one axis of obs.
+        time: Column of time stamps: numbers, dates, durations or periods (their start is used).
+        values: Columns of the observations; they form the single observation axis.
         inputs: Columns of the exogenous variables, without NaN.
-        static: Columns of covariates of whole series, which do not vary within one; NaN beside a number is left out.
+        static: Columns of covariates of whole series, constant within each series; NaN next to a number is ignored.
         freq: Step of dates, such as ``"MS"``, ``"B"`` or ``"D"`` in `pandas.date_range`; seconds count by default.
-        dtype: `torch.float32` or `torch.float64`; the default floating type when absent.
+        dtype: `torch.float32` or `torch.float64`; the default floating type by default.
 
     Returns:
         The data set.
 
     Raises:
         DataError: When a column is missing or not numeric, a static one varies within a series, the frame has no rows,
-            or a date is no step of `freq`.
+            or a date is not a step of `freq`.
 
     Warns:
-        UserWarning: When rows that are averaged differ, as those of two series under one name do.
+        UserWarning: When averaged rows differ, for example because two series have the same name.
 
     Example:
         >>> import pandas as pd
@@ -132,23 +132,24 @@ def from_xarray(
     freq: str | None = None,
     dtype: torch.dtype | None = None,
 ) -> dict[str, Any]:
-    """Make a data set from labelled arrays on one grid of times, by way of a long table, as `from_dataframe` says.
+    """Make a data set from labelled arrays on one time grid; they are converted to a long table, see `from_dataframe`.
 
     Args:
-        dataset: An `xarray.Dataset`; of one array, ``array.to_dataset(dim="variable")``.
+        dataset: An `xarray.Dataset`; for a single array pass ``array.to_dataset(dim="variable")``.
         series: Dimension of the series; its coordinate becomes their labels.
         time: Dimension of time; its coordinate becomes the time stamps.
-        values: Arrays (series, time) of the observations, which become the one axis of obs.
+        values: Arrays (series, time) of the observations; they form the single observation axis.
         inputs: Arrays of the exogenous variables, without NaN.
         static: Arrays of covariates of whole series, (series,).
         freq: Step of dates, such as ``"MS"``; seconds count by default.
-        dtype: `torch.float32` or `torch.float64`; the default floating type when absent.
+        dtype: `torch.float32` or `torch.float64`; the default floating type by default.
 
     Returns:
         The data set.
 
     Raises:
-        DataError: When arrays are missing, or have dimensions other than `series` and `time`; as `from_dataframe`.
+        DataError: When arrays are missing, or have dimensions other than `series` and `time`; and as in
+            `from_dataframe`.
 
     Example:
         >>> import xarray as xr
@@ -192,7 +193,7 @@ def _column_names(names: Any, argument: str) -> list[Any]:
 
 
 def _labels(series: Any, observed: list[Any], exogenous: list[Any], constant: list[Any]) -> Labels:
-    """Names of columns as texts; those of series as whole numbers where all are."""
+    """Names of columns as texts; names of series as whole numbers if all of them are."""
     import pandas as pd
 
     found = pd.Index(series)
@@ -229,7 +230,7 @@ def _numbers(frame: pd.DataFrame, name: Any) -> np.ndarray:
 
 
 def _constants(frame: pd.DataFrame, name: Any, codes: np.ndarray, series: str) -> np.ndarray:
-    """The one number of a column in each series."""
+    """The constant value of a column in each series."""
     import pandas as pd
 
     numbers = pd.Series(_numbers(frame, name)).groupby(codes)
@@ -246,7 +247,7 @@ def _constants(frame: pd.DataFrame, name: Any, codes: np.ndarray, series: str) -
 
 
 def _averaged(numbers: pd.DataFrame, codes: np.ndarray, counts: np.ndarray, keys: pd.DataFrame) -> pd.DataFrame:
-    """One row for each series and time, and a warning, with the `keys` of the first, when that hides a difference."""
+    """Average to one row per series and time; warn, with the `keys` of the first case, if averaged rows differ."""
     groups = numbers.groupby([codes, counts])
     rows = groups.mean()
     if len(rows) == len(numbers):
@@ -298,7 +299,7 @@ def _calendar(dates: pd.DatetimeIndex, freq: str | None) -> Calendar:
 
 
 def _filled(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows by series and whole step, with a row of NaN for each step between the first and the last that has none."""
+    """Rows by series and whole step, with a row of NaN for each missing step between the first and the last."""
     import pandas as pd
 
     return pd.concat(

@@ -1,4 +1,4 @@
-"""Checks that stand at the door of ``Sequences``, each returning the argument in its final form."""
+"""Checks of the arguments of ``Sequences``; each returns the argument in its final form."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEPT_DTYPES = (torch.float32, torch.float64)
 
 
 def as_tensor(values: Any, name: str) -> Tensor:
-    """Copy anything array-like into a dense, contiguous, detached tensor of real numbers that nobody else holds."""
+    """Copy anything array-like into a dense, contiguous, detached tensor of real numbers that shares no memory."""
     try:
         tensor = _copy(values)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -60,9 +60,9 @@ def _copy(values: Any) -> Tensor:
 
 
 def as_float(values: Any, name: str) -> Tensor:
-    """Like `as_tensor`; single and double precision are kept, all else becomes the default floating type.
+    """Like `as_tensor`; single and double precision are kept, other types become the default floating type.
 
-    Whole numbers that it cannot hold become double precision.
+    Whole numbers that this type cannot hold become double precision.
     """
     tensor = as_tensor(values, name)
     if tensor.dtype in KEPT_DTYPES:
@@ -104,10 +104,10 @@ def as_times(times: Any, device: torch.device, calendar: Calendar | None, name: 
 
 
 def _as_array(numbers: list | tuple) -> Any:
-    """A list of numbers as an array, which unlike a tensor has them in double precision; another list as it is."""
+    """A list of numbers as an array, in double precision unlike a tensor; other lists unchanged."""
     try:
         array = np.asarray(numbers)
-    except (TypeError, ValueError, RuntimeError):  # such as rows of different length
+    except (TypeError, ValueError, RuntimeError):  # such as rows of different lengths
         return numbers
     return array if array.dtype.kind in "biuf" else numbers
 

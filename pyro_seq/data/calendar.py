@@ -1,4 +1,4 @@
-"""``Calendar``: how dates become the numbers of `times`, and how they come back."""
+"""``Calendar``: conversion between dates and the numbers in `times`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _COARSE = 1e-3  # seconds since 1970 are rounded to 2.4e-7 in double precision
 
 @dataclass(frozen=True)
 class Calendar:
-    """A clock that counts from a date: in seconds, or in steps of a calendar, which need not be equally long.
+    """Counts time from a date: in seconds, or in calendar steps, which may differ in length.
 
     Attributes:
-        origin: Date that counts as 0, as a text; in UTC where there is a time zone.
-        tz: Time zone of the dates; None for dates without one.
-        freq: A step, such as ``"MS"`` for months or ``"B"`` for business days, as in `pandas.date_range`; seconds when
-            None.
+        origin: Date that counts as 0, as text; in UTC if there is a time zone.
+        tz: Time zone of the dates; None for dates without a time zone.
+        freq: Calendar step, such as ``"MS"`` for months or ``"B"`` for business days, as in `pandas.date_range`; None
+            for seconds.
 
     Example:
         >>> import pandas as pd
@@ -41,9 +41,9 @@ class Calendar:
 
     @classmethod
     def of(cls, dates: pd.DatetimeIndex, freq: str | None = None) -> Calendar:
-        """The calendar of these dates: seconds since 1970, or since the first where some lie within a millisecond.
+        """The calendar for these dates: seconds since 1970, or since the first if some lie within a millisecond.
 
-        Steps of a `freq` count from the first date.
+        With `freq`, steps count from the first date.
         """
         import pandas as pd
 
@@ -79,11 +79,11 @@ class Calendar:
         return steps.astype(np.float64)
 
     def dates(self, times: Tensor) -> pd.DatetimeIndex:
-        """The dates of time stamps (time,), to the last digit that double precision holds.
+        """The dates of time stamps (time,), as exact as double precision allows.
 
         Raises:
-            ShapeError: When there are other axes.
-            DataError: When steps of a `freq` are not whole.
+            ShapeError: When `times` has other axes.
+            DataError: When there is a `freq` and times are not whole steps.
         """
         import pandas as pd
 
@@ -119,13 +119,13 @@ class Calendar:
 
 
 def as_dates(times: Any, name: str) -> pd.DatetimeIndex | pd.TimedeltaIndex | None:
-    """Dates or durations, flattened; None for what should be numbers.
+    """Dates or durations, flattened; None if `times` should be numbers.
 
-    Taken are `datetime`, `date` and `timedelta` objects, NumPy's ``datetime64`` and ``timedelta64``, and pandas' time
-    stamps, durations and periods (by their start).
+    Accepted are `datetime`, `date` and `timedelta` objects, NumPy's ``datetime64`` and ``timedelta64``, and pandas'
+    time stamps, durations and periods (by their start).
 
     Raises:
-        DataError: When dates with and without a time zone are mixed, or dates and something else.
+        DataError: When dates with and without a time zone are mixed, or dates are mixed with other values.
     """
     if isinstance(times, Tensor):
         return None
@@ -152,10 +152,10 @@ def as_dates(times: Any, name: str) -> pd.DatetimeIndex | pd.TimedeltaIndex | No
 
 
 def common(parts: Sequence[Any], name: str) -> Calendar | None:
-    """The calendar of series that each have dates; None where none has.
+    """The common calendar of series with dates; None if none has dates.
 
     Raises:
-        DataError: When only some series have dates, or only some dates a time zone.
+        DataError: When only some series have dates, or only some dates have a time zone.
     """
     read = [as_dates(part, f"{name}[{i}]") for i, part in enumerate(parts)]
     dates = [part for part in read if part is not None and hasattr(part, "tz") and len(part)]
@@ -174,7 +174,7 @@ def counted(dates: pd.DatetimeIndex | pd.TimedeltaIndex, calendar: Calendar | No
     """Dates or durations as numbers, in the unit of `calendar`.
 
     Raises:
-        DataError: When there is no calendar for dates, or one that does not count in seconds for durations.
+        DataError: When dates have no calendar, or durations have a calendar that does not count in seconds.
     """
     import pandas as pd
 

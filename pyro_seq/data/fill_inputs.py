@@ -1,4 +1,4 @@
-"""Inputs that were not always recorded: filled, and with a word of where."""
+"""Inputs with missing entries: filled, with indicators of missing entries appended."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from pyro_seq.errors import ShapeError
 
 
 def fill_inputs(inputs: Any, *, means: Any | None = None) -> Tensor:
-    """Fill missing entries of inputs, and append where they were missing, so that a model may tell.
+    """Fill missing entries of inputs, and append indicators of missing entries, so that a model can tell them apart.
 
-    A missing entry (NaN) takes the last value of its series before it, as one must who works on-line, and the mean of
-    its input where there is none. An input that never lacks has a column of zeros, so that other data get as many.
+    A missing entry (NaN) takes the last earlier value of its series, as in online use, or the mean of its input if
+    there is none. An input without missing entries gets an indicator column of zeros, so that all data get the same
+    number of columns.
 
     Args:
         inputs: (series, time, input), the horizon included; NaN where missing.
-        means: (input,), for what has no value before it; the means of the known entries when absent. Fill test data
-            with those of the training data, ``torch.nanmean(train_inputs, (0, 1))``.
+        means: (input,), used where there is no earlier value; the means of the known entries by default. Fill test data
+            with the means of the training data, ``torch.nanmean(train_inputs, (0, 1))``.
 
     Returns:
-        Inputs (series, time, 2 * input) for ``Sequences(values, inputs=...)``: the filled ones, then 1 for each entry
-        that was missing and 0 for the others.
+        Inputs (series, time, 2 * input) for ``Sequences(values, inputs=...)``: the filled inputs, then indicators, 1
+        where an entry was missing and 0 elsewhere.
 
     Raises:
         ShapeError: When axes do not fit.

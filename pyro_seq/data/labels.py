@@ -1,4 +1,4 @@
-"""``Labels``: what the variables, inputs, static covariates and series of a data set are called."""
+"""``Labels``: names of the variables, inputs, static covariates and series of a data set."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pyro_seq.errors import DataError, ShapeError
 
 @dataclass(frozen=True)
 class Labels:
-    """Names along the axes of ``Sequences``; None where an axis has none. They change no number.
+    """Names along the axes of ``Sequences``; None if an axis has none. They do not affect any computation.
 
-    Selections keep the labels of what they keep. A series that is selected twice has its label twice, and so have all
-    windows of one series.
+    Selections keep the labels of the selected items. A series that is selected twice has its label twice; all windows
+    of a series share its label.
 
     Args:
         variables: Names of the entries of an observation, for data of shape (series, time, obs).
         inputs: Names of the inputs.
         static: Names of the static covariates.
-        series: A text or a whole number for each series, such as the number of a patient.
+        series: A text or a whole number per series, such as a patient number.
 
     Raises:
         DataError: When labels are of another type, or not unique.
@@ -51,10 +51,10 @@ class Labels:
         return f"Labels({'; '.join(f'{axis} {shortened(labels)}' for axis, labels in named.items())})"
 
     def check(self, sizes: Mapping[str, int | None]) -> None:
-        """Complain of labels whose number is not the size of their axis; None is the size of an axis that is not there.
+        """Raise if the number of labels is not the size of their axis; the size None means that there is no such axis.
 
         Raises:
-            ShapeError: With the axis, what it has and what it needs.
+            ShapeError: With the axis, its number of labels and the number needed.
         """
         for axis, size in sizes.items():
             labels = getattr(self, axis)
@@ -64,9 +64,9 @@ class Labels:
             raise ShapeError(f"`labels.{axis}` {wanted}. Got {len(labels)}: {shortened(labels)}. Correct the names.")
 
     def of(self, axis: str, shape: Sequence[int]) -> list[Any]:
-        """The labels of an axis, or, where there are none, numbers for series and names like ``input_0`` for the rest.
+        """The labels of an axis; without labels, numbers for series and names like ``input_0`` for other axes.
 
-        Entries of an observation with more axes than one have a number for each, ``x_0_3``.
+        Entries of an observation with several axes have one number per axis, ``x_0_3``.
         """
         given = getattr(self, axis)
         if given is not None:
@@ -90,13 +90,13 @@ class Labels:
         return self._with(variables=tuple(self.variables[column] for column in columns))
 
     def with_static_as_inputs(self, num_inputs: int, num_static: int) -> Labels:
-        """Names of the inputs and, after them, of the static covariates, which then are inputs, too."""
+        """Names of the inputs followed by those of the static covariates, which become inputs."""
         if self.inputs is None and self.static is None:
             return self
         return self._with(inputs=(*self.of("inputs", [num_inputs]), *self.of("static", [num_static])), static=None)
 
     def _with(self, **changes: Any) -> Labels:
-        """A copy with some labels changed, which the caller vouches for."""
+        """A copy with some labels changed, without checks."""
         copy = object.__new__(Labels)
         copy.__dict__.update(self.__dict__, **changes)
         return copy
@@ -104,12 +104,12 @@ class Labels:
     # ------------------------------------------------------------------ files
 
     def plain(self) -> dict[str, tuple[str | int, ...]]:
-        """The labels there are, by axis, as plain data for a file."""
+        """The existing labels, by axis, as plain data for a file."""
         return {axis: labels for axis, labels in zip(AXES, astuple(self), strict=True) if labels is not None}
 
     @classmethod
     def restored(cls, plain: Mapping[str, Collection[Any]]) -> Labels:
-        """Labels from what `plain` gave; series may share one."""
+        """Labels from the result of `plain`; several series may share a label."""
         names: dict[str, Any] = {axis: labels for axis, labels in plain.items() if axis != "series"}
         return cls(**names)._with(series=_tuple_of(plain.get("series")))
 
@@ -124,7 +124,7 @@ _ABSENT = {
 
 
 def shortened(labels: Sequence[Any], most: int = 4) -> str:
-    """The first labels, and how many there are."""
+    """The first labels and the total number, as text."""
     text = ", ".join(map(str, labels[:most]))
     return text if len(labels) <= most else f"{text}, ... ({len(labels)})"
 
@@ -148,5 +148,5 @@ def _checked(labels: Any, axis: str) -> tuple[Any, ...]:
 
 
 def _tuple_of(labels: Any) -> tuple[Any, ...] | None:
-    """Python's own texts and numbers, from a list, an array or a column."""
+    """Python texts and numbers from a list, an array or a column."""
     return None if labels is None else tuple(np.asarray(labels).tolist() if hasattr(labels, "dtype") else labels)

@@ -13,10 +13,10 @@ from pyro_seq.errors import DataError
 
 
 def one_hot(classes: Any, num_classes: int) -> Tensor:
-    r"""Classes 0, 1, 2, ... as `num_classes` entries each, of which that of the class is 1; NaN stays NaN.
+    r"""One-hot coding: class k = 0, 1, 2, ... becomes `num_classes` entries, 1 at place k, else 0; NaN stays NaN.
 
-    So encoders see no order where there is none, and means are probabilities. The entries of a variable lie next to
-    each other, after those of the variable before it; join them with other columns by ``torch.cat([...], -1)``.
+    Encoders then see no order among classes, and means are probabilities. The entries of a variable are adjacent and
+    follow those of the previous variable; join them with other columns by ``torch.cat([...], -1)``.
 
     Args:
         classes: Whole numbers (series, time, \*obs), NaN where one is missing.
@@ -26,7 +26,7 @@ def one_hot(classes: Any, num_classes: int) -> Tensor:
         Floating numbers (series, time, \*obs), the last axis `num_classes` times as long.
 
     Raises:
-        DataError: When a class is no whole number from 0 to ``num_classes - 1``.
+        DataError: When a class is not a whole number from 0 to ``num_classes - 1``.
 
     Example:
         >>> one_hot(torch.tensor([[[2.0], [torch.nan], [0.0]]]), 3)[0].tolist()

@@ -24,9 +24,9 @@ P = ParamSpec("P")
 
 
 def _constructor(gather: Callable[P, dict[str, Any]]) -> classmethod[Any, P, Sequences]:
-    """A constructor with the arguments and the docstring of a function that gathers fields.
+    """Make a class method with the arguments and the docstring of a function that gathers fields.
 
-    Beside fields it may give a `dtype` to convert to, and a `source` that messages name.
+    Besides fields, the function may return a `dtype` to convert to and a `source` to be named in messages.
     """
 
     @functools.wraps(gather)
@@ -52,30 +52,29 @@ def _constructor(gather: Callable[P, dict[str, Any]]) -> classmethod[Any, P, Seq
 class Sequences:
     r"""A batch of sequences with masks, time stamps, inputs and a place in a larger data set.
 
-    Series of different length are padded and masked. Hidden entries of `values` are set to zero on construction: a NaN
-    under a mask leaves the loss finite and the gradient NaN. `times` may be longer than `values`; the surplus is the
-    *horizon*, the steps to be forecast.
+    Series of different length are padded and masked. Hidden entries of `values` are set to zero on construction,
+    because a NaN under a mask would make gradients NaN even where the loss is finite. `times` may be longer than
+    `values`; the extra steps are the *horizon*, to be forecast.
 
-    Construction, `dataclasses.replace` included, copies `values` and checks everything; the selections below trust what
-    has been checked. Gradients do not flow into `values`, `mask`, `times` and `inputs`.
+    Construction, `dataclasses.replace` included, copies `values` and checks everything; the selections below do not
+    check again. Gradients do not flow into `values`, `mask`, `times` and `inputs`.
 
     Args:
-        values: Observations (series, time, \*obs), anything array-like. Single and double precision are kept; Python's
-            numbers, integers, booleans and half precision become the default floating type, whole numbers that it
-            cannot hold double precision. NaN marks a missing
-            entry when no `mask` is given.
+        values: Observations (series, time, \*obs), anything array-like. Single and double precision are kept; Python
+            numbers, integers, booleans and half precision become the default floating type, or double precision for
+            whole numbers that it cannot hold. NaN marks a missing entry when no `mask` is given.
         mask: True where observed, (series, time) for whole steps or (series, time, \*obs) for single entries.
         times: Strictly increasing time stamps in any unit, or dates, (time,) shared or (series, time); counted steps
             0, 1, 2, ... by default. Kept in double precision, so that an offset such as a Unix time costs no accuracy.
         inputs: Known exogenous variables (series, time, input_dim) over all `times`, the horizon included.
-        context: Named tensors with the series axis first, for what a model's `training_view` hands to its `guide`.
+        context: Named tensors with the series axis first, passed from a model's `training_view` to its `guide`.
         index: Position of each series in the data set that this batch was taken from, (series,).
         total: Number of series of that data set.
-        calendar: How `times` count dates, ``data.calendar.dates(prediction.times)`` back again; taken from `times` when
-            those are dates, and None when they are numbers.
+        calendar: How dates are counted in `times`; ``data.calendar.dates(prediction.times)`` converts back to dates.
+            Taken from `times` if those are dates, None if they are numbers.
         static: Known covariates of whole series, such as the age of a patient, (series, static_dim). No model reads
-            them as they are: `with_static_as_inputs` hands them to models that have inputs.
-        labels: What series, variables, inputs and static covariates are called; kept by predictions, too.
+            them directly: use `with_static_as_inputs` to pass them to models that have inputs.
+        labels: Names of series, variables, inputs and static covariates; predictions keep them.
 
     Raises:
         ShapeError: When axes do not fit together.
@@ -121,13 +120,13 @@ class Sequences:
         self.__dict__.update(fields, context=context, index=index, total=total, calendar=calendar)
 
     def _with(self, **changes: Any) -> Sequences:
-        """A copy with some fields changed, which the caller vouches for: nothing is checked or filled."""
+        """A copy with some fields changed; nothing is checked or filled, the caller must pass valid fields."""
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__, **changes)
         return copy
 
     def _mapped(self, change: Callable[[Tensor], Tensor], *names: str) -> Sequences:
-        """A copy in which `change` was applied to the tensors of these names; `context` is many of them."""
+        """A copy with `change` applied to the named tensors; for `context`, to each of its tensors."""
         changes: dict[str, Any] = {name: change(part) for name in names if (part := getattr(self, name)) is not None}
         if self.context is not None:
             changes["context"] = {name: change(extra) for name, extra in self.context.items()}
@@ -201,12 +200,12 @@ class Sequences:
     # ------------------------------------------------------------------ views
 
     def __getitem__(self, item: Any) -> Sequences:
-        """Select series by number, slice, list or boolean mask; the result is a data set of its own."""
+        """Select series by number, slice, list or boolean mask; the result is a separate data set."""
         chosen = self._select(item)
         return chosen._with(index=uploaded(torch.arange(chosen.num_series), self.device), total=chosen.num_series)
 
     def minibatch(self, index: Tensor) -> Sequences:
-        """Select series as a subsample that remembers its place in, and the size of, the whole data set."""
+        """Select series as a subsample that keeps their positions in the whole data set and its size."""
         chosen = self._select(index)
         if chosen.num_series > self.total:
             raise ShapeError(f"`index` must name at most {self.total} series, the `total`. Got {chosen.num_series}.")
@@ -221,9 +220,9 @@ class Sequences:
         return chosen._with(labels=self.labels.of_series(item), **fields)
 
     def take_steps(self, steps: Tensor) -> Sequences:
-        """Select seen steps, increasing, the same for all series (steps,) or for each its own (series, steps).
+        """Select seen steps, in increasing order: the same for all series (steps,) or per series (series, steps).
 
-        The horizon is dropped: what was not seen cannot be selected.
+        The horizon is dropped: only seen steps can be selected.
         """
         steps = step_selector(steps, self.num_series, self.num_steps)
         rows: Any = slice(None) if steps.ndim == 1 else torch.arange(self.num_series)[:, None]
@@ -256,13 +255,13 @@ class Sequences:
         return self._with(mask=mask, values=_zero_hidden_(self.values.clone(), mask))
 
     def windows(self, length: int, *, stride: int = 1) -> Sequences:
-        """Cut every series into windows, each a series that keeps its time stamps; those of the first series first.
+        """Cut every series into windows that become series with their original time stamps, in the order of the series.
 
-        A window without any observed entry is dropped, and so are the horizon and what is left over at the end. Windows
-        overlap when `stride` is below `length`: `split` first, or parts will share observations.
+        Windows without any observed entry, the horizon, and leftover steps at the end are dropped. Windows overlap when
+        `stride` is below `length`: call `split` first, otherwise the parts share observations.
 
         Args:
-            length: Steps in a window, at most those of a series.
+            length: Steps in a window, at most the number of steps of the series.
             stride: Steps from the start of one window to that of the next.
 
         Raises:
@@ -284,7 +283,7 @@ class Sequences:
     extend = _horizon.extend
 
     def seen(self) -> Sequences:
-        """These data without their horizon."""
+        """The same data without the horizon."""
         if not self.horizon:
             return self
         steps = self.num_steps

@@ -1,4 +1,4 @@
-"""``SequenceSource``: a data set that is read or made in parts, and never held in memory as a whole."""
+"""``SequenceSource``: a data set that is read or generated in parts and never held in memory as a whole."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pyro_seq.errors import DataError, shape_text
 
 
 class SequenceSource(ABC):
-    """Base of data sets that are too large for memory, or made while training: write `num_series` and `load`.
+    """Base class of data sets too large for memory or generated during training: implement `num_series` and `load`.
 
-    A source is to `fit` what `Sequences` are; only the minibatches of a step exist at a time, prepared ahead by
-    threads. Every other verb takes ``source[:16]``, which reads these series into memory as a data set of their own.
+    Pass a source to `fit` in place of `Sequences`; only a few minibatches are in memory at a time, prepared ahead by
+    threads. Pass ``source[:16]`` to every other verb: it reads these series into memory as `Sequences`.
 
-    `load` must be a function of the series' numbers alone, without any use of a global random state, and must allow
-    calls from several threads. Then a run that stops and resumes ends with the same bits as one that did not.
+    `load` must depend on the series' numbers only, must not use a global random state, and must allow calls from
+    several threads. A run that stops and resumes then ends with the same bits as one that did not stop.
 
     Attributes:
         num_series: Number of series.
-        is_endless: True where any number gives a fresh series. Minibatches then are ``0, 1, 2, ...`` in order, without
-            a shuffle, and `num_series` is so large that training will not get there.
+        is_endless: True if every number gives a new series. Minibatches are then ``0, 1, 2, ...`` in order, without a
+            shuffle, and `num_series` is larger than training will ever reach.
 
     Example:
         >>> class Noise(SequenceSource):
@@ -53,7 +53,7 @@ class SequenceSource(ABC):
 
     @property
     def total(self) -> int:
-        """Number of series, under the name that it has in `Sequences`."""
+        """Number of series, under the same name as in `Sequences`."""
         return self.num_series
 
     @property
@@ -79,11 +79,11 @@ class SequenceSource(ABC):
         return f"{type(self).__name__}({number if self.is_endless else shape_text(sizes, ('series', 'time'))})"
 
     def __getitem__(self, item: Any) -> Sequences:
-        """Read series by number, slice, list or boolean mask into memory; the result is a data set of its own."""
+        """Read series by number, slice, list or boolean mask into memory; the result is a separate data set."""
         return self.load(self._numbers(item))
 
     def minibatch(self, index: Tensor) -> Sequences:
-        """Read series as a subsample that remembers its place in, and the size of, the whole data set."""
+        """Read series as a subsample that keeps their positions in the whole data set and its size."""
         index = self._numbers(index)
         return self.load(index)._with(index=index, total=self.num_series)
 
@@ -99,7 +99,7 @@ class SequenceSource(ABC):
         return numbers
 
     def preview(self, num_series: int = 32) -> Sequences:
-        """A few series from all over the source, by which a model's fit to it is checked and units are chosen."""
+        """A few series, evenly spread over the source, used to check that a model accepts it and to choose units."""
         count = min(whole_number(num_series, "num_series", 1), self.num_series)
         if self.is_endless:
             return self[:count]

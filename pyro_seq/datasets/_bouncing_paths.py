@@ -27,7 +27,7 @@ def follow(
         limit: Where the upper walls are, one number or one for each axis.
         times: Increasing, from 0 on, (time,).
         redraw: Gives the velocities (path, 2) of all paths after their hit number 0, 1, 2, ..., before those normal to
-            the wall that was hit are turned inwards. Paths are reflected when absent.
+            the wall that was hit are turned inwards. Paths are reflected by default.
     """
     place, velocity = start.astype(np.float64), velocity.astype(np.float64)
     since = np.zeros(len(start))

@@ -39,7 +39,7 @@ def cached(name: str, parameters: Mapping[str, object], make: Callable[[], Array
     """
     key = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_root() / "generated" / f"{name}-{key}.npz"
-    with suppress(Exception), path.open("rb") as file:  # a damaged archive can raise almost anything
+    with suppress(Exception), path.open("rb") as file:  # a damaged archive can raise almost any exception
         with np.load(file, allow_pickle=False) as stored:
             found = {field: stored[field] for field in stored.files}
         if str(found.pop(_SUM)) == fingerprint(found):

@@ -46,14 +46,14 @@ class BundledDigits:
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """Images (1797, size, size) in [0, 1] and labels."""
-        from sklearn.datasets import load_digits  # slow to import, and needed here only
+        from sklearn.datasets import load_digits  # slow to import and needed only here
 
         if self.size < _BUNDLED_SIZE:
             raise DataError(f"`size` must be at least {_BUNDLED_SIZE} pixels. Got {self.size}.")
         images, labels = load_digits(return_X_y=True)
         images = images.reshape(-1, _BUNDLED_SIZE, _BUNDLED_SIZE).astype(np.float32) / np.float32(_BUNDLED_MAX)
         if self.size != _BUNDLED_SIZE:
-            from scipy import ndimage  # slow to import, and needed here only
+            from scipy import ndimage  # slow to import and needed only here
 
             factor = self.size / _BUNDLED_SIZE
             images = ndimage.zoom(images, (1, factor, factor), order=1, mode="nearest", grid_mode=True)

@@ -1,4 +1,4 @@
-"""Files of the PhysioNet challenge of 2012: one text file a stay in intensive care, and one of outcomes."""
+"""Files of the PhysioNet challenge of 2012: one text file per stay in intensive care, and one of outcomes."""
 
 from __future__ import annotations
 

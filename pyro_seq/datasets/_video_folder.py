@@ -43,11 +43,11 @@ class VideoFolder(SequenceSource):
     Args:
         path: A folder, or a single file.
         num_steps: Frames of a clip.
-        stride: Frames from the start of a clip to that of the next one in the same video; clips do not overlap when
-            absent.
+        stride: Frames from the start of a clip to that of the next one in the same video; clips do not overlap by
+            default.
         frame_step: Take every so many-th frame of the video.
         size: Height and width, or one number for both, to which frames are brought by area-weighted linear
-            interpolation; what is not as wide as it should be is stretched. Frames stay as they are when absent.
+            interpolation; what is not as wide as it should be is stretched. Frames stay as they are by default.
         is_colour: Three channels rather than one; grey frames are repeated, and colours weighed by their brightness.
         skip_short: Leave out videos that are shorter than a clip, rather than refuse them.
 

@@ -41,10 +41,10 @@ def bair(
             cache folder.
         num_steps: Frames of a training or validation series.
         num_test_steps: Frames of a test series.
-        num_test: Number of test series; all when absent.
-        validation_share: Share of the training videos for validation; with 0 there is none.
+        num_test: Number of test series; all by default.
+        validation_share: Share of the training videos for validation; 0 for no validation part.
         size: Height and width of a frame.
-        seed: Of the choice of the validation videos.
+        seed: Seed of the choice of the validation videos.
 
     Returns:
         Sources with values (series, time, 3, size, size) in [0, 1], and a context with the number of the `video` and

@@ -45,9 +45,9 @@ def ball_in_world(
     Args:
         world: `BallWorld.box()`, `BallWorld.box_with_gravity()`, `BallWorld.hexagon()`, `BallWorld.pong()` or your own.
         num_train: Number of training series.
-        num_validation: Number of validation series; with 0 that part is None.
+        num_validation: Number of validation series; 0 makes this part None.
         num_test: Number of test series.
-        num_steps: Frames a series.
+        num_steps: Frames per series.
         seeds: Of the training, the validation and the test series. Series do not depend on how many there are.
         cache: Keep the paths of the balls in the user's cache folder, 640 bytes a series, and read them from there the
             next time.

@@ -41,13 +41,13 @@ def ball_with_friction(
 
     Args:
         num_train: Number of training series.
-        num_validation: Number of validation series; with 0 that part is None.
+        num_validation: Number of validation series; 0 makes this part None.
         num_test: Number of test series.
         num_steps: Frames of a training and a validation series.
         num_test_steps: Frames of a test series.
         max_friction: Friction is uniform between 0 and this.
         size: Height and width in pixels.
-        seed: Each part has a random stream of its own, so its series do not depend on the other parts' sizes.
+        seed: Each part has a separate random stream, so its series do not depend on the other parts' sizes.
 
     Returns:
         Splits with values (series, time, 1, size, size) in [0, 1], single precision, times counted in frames. The

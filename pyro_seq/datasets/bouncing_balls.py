@@ -48,13 +48,13 @@ def bouncing_balls(
     and about 1 ms a series to make.
 
     Args:
-        num_balls: Balls a series, 1 to 5.
+        num_balls: Balls per series, 1 to 5.
         num_train: Number of training series.
-        num_validation: Number of validation series; with 0 that part is None.
+        num_validation: Number of validation series; 0 makes this part None.
         num_test: Number of test series.
-        num_steps: Frames a series.
+        num_steps: Frames per series.
         size: Height and width in pixels.
-        seed: Each part has a random stream of its own, so its series do not depend on the other parts' sizes.
+        seed: Each part has a separate random stream, so its series do not depend on the other parts' sizes.
         cache: Keep the images in the user's cache folder, 80 kB a series, and read them from there the next time.
 
     Returns:

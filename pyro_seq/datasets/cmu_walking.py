@@ -42,7 +42,7 @@ def cmu_walking(*, path: Path | str | None = None) -> Splits:
         Data from mocap.cs.cmu.edu, free to use with credit; funded by NSF EIA-0196217. Wang, Fleet and Hertzmann
         (2008), Gaussian process dynamical models for human motion; Yildiz, Heinonen and Lahdesmaki (2019), ODE2VAE.
     """
-    from scipy.io import loadmat  # slow to import, and needed here only
+    from scipy.io import loadmat  # slow to import and needed only here
 
     path = data_root() / "mocap" / "mocap35.mat" if path is None else Path(path)
     if not path.is_file():

@@ -81,9 +81,9 @@ def intensive_care_stays(
 
     Args:
         num_train: Number of training stays.
-        num_validation: Number of validation stays; with 0 that part is None.
+        num_validation: Number of validation stays; 0 makes this part None.
         num_test: Number of test stays.
-        num_steps: Times a stay.
+        num_steps: Times per stay.
         duration: Times lie between 0 and this many hours.
         missing: Expected share of the entries that are not measured, above 0 and below 1.
         seed: Each part has random streams of its own, so that it does not depend on the sizes of the others.
@@ -178,7 +178,7 @@ def _measured(processes: np.ndarray, static: np.ndarray, rng: np.random.Generato
 
 def _attention_level(duration: float, missing: float) -> float:
     """Log odds of a measurement that leave the wanted share missing, on average over stays and entries."""
-    from scipy.optimize import brentq  # slow to import, and needed here only
+    from scipy.optimize import brentq  # slow to import and needed only here
 
     nodes, weights = np.polynomial.hermite_e.hermegauss(20)
     illness = nodes[:, None] + _admission(np.linspace(0.0, duration, 49))

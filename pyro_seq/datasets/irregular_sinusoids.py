@@ -40,9 +40,9 @@ def irregular_sinusoids(
 
     Args:
         num_train: Number of training series.
-        num_validation: Number of validation series; with 0 that part is None.
+        num_validation: Number of validation series; 0 makes this part None.
         num_test: Number of test series.
-        num_steps: Points a series.
+        num_steps: Points per series.
         duration: Times lie between 0 and this.
         noise: The largest noise.
         seed: The times and each part have a random stream of their own, so that a part does not depend on the sizes of
@@ -93,7 +93,7 @@ def observe_share(data: Sequences, share: float, *, seed: int = 0) -> Sequences:
     Args:
         data: The series.
         share: Above 0 and up to 1.
-        seed: Of the choice. The first series keep their steps when others are added after them.
+        seed: Seed of the choice. The first series keep their steps when others are added after them.
 
     Returns:
         The same series with the mask narrowed; hidden values are zero there, so keep `data` for the scores.

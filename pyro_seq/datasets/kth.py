@@ -47,9 +47,9 @@ def kth(
         num_steps: Frames of a training or validation series.
         num_test_steps: Frames of a test series; shorter videos are left out.
         num_test: Number of test series.
-        validation_share: Share of the training videos for validation; with 0 there is none.
+        validation_share: Share of the training videos for validation; 0 for no validation part.
         size: Height and width of a frame.
-        seed: Of the test clips and of the choice of the validation videos.
+        seed: Seed of the test clips and of the choice of the validation videos.
 
     Returns:
         Sources with values (series, time, 1, size, size) in [0, 1], and a context with the number of the `video` and

@@ -59,16 +59,16 @@ def moving_digits(
 
     Args:
         source: Where the still images come from: `BundledDigits`, or `MNIST`, 28 x 28 both.
-        test_source: Images for the test; a sixth of those of `source` when absent.
+        test_source: Images for the test; a sixth of those of `source` by default.
         num_digits: Digits in a video.
         is_stochastic: Bounce with a new random velocity rather than by reflection.
         num_steps: Frames of a training or validation series.
-        num_test_steps: Frames of a test series; when absent 25, and 100 for the deterministic set.
+        num_test_steps: Frames of a test series; by default 25, and 100 for the deterministic set.
         num_validation: Validation series, of 5 % of the images, which training then leaves out; with 0 there are none.
-        num_test: Test series; as many as there are digits for when absent.
+        num_test: Test series; as many as there are digits for by default.
         size: Height and width of a frame in pixels.
         time_step: Time from one frame to the next, in the unit of the velocities.
-        seed: Of the training series.
+        seed: Seed of the training series.
 
     Returns:
         Sources with values (series, time, 1, size, size) in [0, 1], single precision. The context holds each digit's
@@ -147,7 +147,7 @@ class MovingDigits(SequenceSource):
         entropy: Seeds, to which the number of a series is joined.
         num_series: Number of series.
         is_endless: True where training will not get to the last one.
-        order: Digits of each series (series, digit); drawn at random, with replacement, when absent.
+        order: Digits of each series (series, digit); drawn at random, with replacement, by default.
     """
 
     digits: _Digits

@@ -45,13 +45,13 @@ def mujoco_walkers(
     Args:
         walker: `Walker.hopper()`, `Walker.swimmer()`, `Walker.cheetah()` or ranges of your own.
         num_train: Number of training series.
-        num_validation: Number of validation series; with 0 that part is None.
+        num_validation: Number of validation series; 0 makes this part None.
         num_test: Number of test series.
         num_steps: Frames of a training and a validation series.
         num_test_steps: Frames of a test series.
         normalise: Scale each channel; otherwise metres, radians and seconds.
         divide_by_maximum: When normalising, divide by the maximum instead of by the range.
-        seed: Each part has a random stream of its own, so its series do not depend on the other parts' sizes; its
+        seed: Each part has a separate random stream, so its series do not depend on the other parts' sizes; its
             scaling does.
         cache: Keep the states in the user's cache folder, about 80 MB at the default sizes, and read them from there
             the next time, with or without the engine.

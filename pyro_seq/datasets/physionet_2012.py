@@ -43,17 +43,17 @@ def physionet_2012(
     Attribution License. Reading all of it takes some ten seconds and 1 GB of memory.
 
     Args:
-        path: Folder or tar archive with one file a stay, such as ``132539.txt``; by default ``set-a`` or
+        path: Folder or tar archive with one file per stay, such as ``132539.txt``; by default ``set-a`` or
             ``set-a*.tar.gz`` in ``physionet2012`` inside the folder named by ``PYRO_SEQ_DATA`` or, where that is unset,
             inside the user's cache folder.
         outcomes: The file ``Outcomes-a.txt``; by default the one beside `path`, and none where there is none.
         minutes_per_step: Resolution of the times; 6 is that of the published comparisons, 1 that of the files.
-        num_series: Take the first so many stays, in the order of their numbers; all when absent.
-        validation_share: Share of the stays for validation; with 0 that part is None.
+        num_series: Take the first so many stays, in the order of their numbers; all by default.
+        validation_share: Share of the stays for validation; 0 makes this part None.
         test_share: Share of the stays for the test.
         normalise: Scale each variable to [0, 1] by the minimum and maximum of its observed training entries.
         divide_by_maximum: When normalising, divide by the maximum instead of by the range, as published comparisons do.
-        seed: Of the random split.
+        seed: Seed of the random split.
 
     Returns:
         Splits with values (series, time, 41), single precision, in the order of `PHYSIONET_2012_VARIABLES`, padded to

@@ -48,13 +48,13 @@ def rotating_digits(
             28).
         digits: Classes to take.
         num_train: Number of training series.
-        num_validation: Number of validation series; with 0 that part is None.
+        num_validation: Number of validation series; 0 makes this part None.
         num_test: Number of test series.
-        num_steps: Frames a series.
-        num_test_steps: Frames of a test series, `num_steps` when absent.
+        num_steps: Frames per series.
+        num_test_steps: Frames of a test series, `num_steps` by default.
         degrees_per_step: Rotation from one frame to the next.
-        num_start_angles: Start at a multiple of 360 degrees over this number; at any angle when absent.
-        seed: Of the start angles.
+        num_start_angles: Start at a multiple of 360 degrees over this number; at any angle by default.
+        seed: Seed of the start angles.
 
     Returns:
         Splits with values (series, time, 1, height, width) in [0, 1], single precision, times counted in frames, and
@@ -110,7 +110,7 @@ def _select(source: DigitImages, digits: Sequence[int], count: int) -> tuple[np.
 
 def _rotate(images: np.ndarray, angles: np.ndarray) -> np.ndarray:
     """Images (series, height, width) turned by angles (series, time) in degrees -> (series, time, 1, height, width)."""
-    from scipy import ndimage  # slow to import, and needed here only
+    from scipy import ndimage  # slow to import and needed only here
 
     frames = np.empty((*angles.shape, 1, *images.shape[1:]), dtype=np.float32)
     # One image and angle at a time is what the interpolator offers; it takes some 50 microseconds.

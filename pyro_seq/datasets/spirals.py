@@ -42,12 +42,12 @@ def spirals(
 
     Args:
         num_train: Number of training series.
-        num_validation: Number of validation series; with 0 that part is None.
+        num_validation: Number of validation series; 0 makes this part None.
         num_test: Number of test series.
         num_steps: Points of a training and a validation series, up to 900.
         num_test_steps: Points of a test series, up to 900.
         noise: Standard deviation of the noise.
-        seed: Each part has a random stream of its own, so its series do not depend on the other parts' sizes.
+        seed: Each part has a separate random stream, so its series do not depend on the other parts' sizes.
 
     Returns:
         Splits with values (series, time, 2), single precision. The context holds the `truth` (series, time, 2) without

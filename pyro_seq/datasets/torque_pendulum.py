@@ -86,11 +86,11 @@ def torque_pendulum(
     Args:
         pendulum: Its physics.
         num_train: Number of training series.
-        num_validation: Number of validation series; with 0 that part is None.
+        num_validation: Number of validation series; 0 makes this part None.
         num_test: Number of test series.
-        num_steps: Frames a series.
+        num_steps: Frames per series.
         size: Height and width in pixels.
-        seed: Each part has a random stream of its own, so its series do not depend on the other parts' sizes.
+        seed: Each part has a separate random stream, so its series do not depend on the other parts' sizes.
 
     Returns:
         Splits with values (series, time, 1, size, size) in [0, 1], single precision, times counted in frames. `inputs`

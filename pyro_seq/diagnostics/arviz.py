@@ -54,7 +54,7 @@ def to_arviz(
     posterior             every latent site over the seen steps, (chain, draw, series, \*dims)
     posterior_predictive  ``x``, the seen steps drawn anew
     predictions           when `data` have a horizon: ``x_future`` and the part of each path over the horizon
-    log_likelihood        ``x``, one number a series: the log density of what was observed of it, given each draw
+    log_likelihood        ``x``, one number per series: the log density of what was observed of it, given each draw
     sample_stats          MCMC only: divergences, acceptance, log density; of Langevin chains for every series
     observed_data         ``x``, NaN where hidden
     constant_data         inputs over all times, and `probes`
@@ -74,12 +74,12 @@ def to_arviz(
     that is too much. Cost: two passes of the model for each draw, three with a horizon.
 
     Args:
-        posterior: What `fit` returned.
+        posterior: The posterior returned by `fit`.
         data: Series to explain; a horizon in ``data.times`` is forecast.
-        num_samples: Number of draws, all chains together; when absent, 100 of a guide and all that MCMC stored.
-        chunk_size: Draws computed at a time; as for the verbs when absent.
+        num_samples: Number of draws, all chains together; by default, 100 of a guide and all that MCMC stored.
+        chunk_size: Draws computed at a time; as for the verbs by default.
         seed: Seed of the draws, as of the predictive verbs: `reconstruct` with the same seed has the same draws.
-        sites: Latent sites to keep, such as ``["initial"]``; all when absent.
+        sites: Latent sites to keep, such as ``["initial"]``; all by default.
         groups: Groups to keep.
         probes: States (probe, state) at which the model's vector field is evaluated; adds ``field`` to the posterior.
         extra: Derived quantities for the posterior, by name: an array (sample, ...), draws in the order of

@@ -62,7 +62,7 @@ class Backtest:
 
         Args:
             by: What is not averaged over: ``"horizon"``, the number of steps ahead, ``"cutoff"``, ``"entry"`` (of the
-                flattened observation, under the names of the variables), several of them, or ``()`` for one row a
+                flattened observation, under the names of the variables), several of them, or ``()`` for one row per
                 predictor.
 
         Raises:
@@ -97,7 +97,7 @@ def backtest(
     that the model is given are left out at that cutoff. The baselines are those of `evaluate_baselines`, from the same
     steps.
 
-    Cost: one fit a cutoff; with ``refit=False`` one in all.
+    Cost: one fit per cutoff; with ``refit=False`` one in all.
 
     Args:
         model_factory: Makes a new model, such as ``lambda: ps.DynamicFactors((3,))``; called with a random state that
@@ -110,7 +110,7 @@ def backtest(
         refit: Train a new model at each cutoff. Otherwise the one of the first cutoff forecasts from all, given what
             was seen until then.
         num_observed: Number of steps before a cutoff that the model is given for its forecast, as one that learns from
-            windows should be; all when absent. Training and baselines see all.
+            windows should be; all by default. Training and baselines see all.
         period: Steps in a season, for the baseline of that name; None where there is none.
         num_samples: Number of predictive draws.
         seed: Seed of the weights, the fit and the draws, the same at each cutoff.

@@ -67,7 +67,7 @@ def calibration_curve(
 
     Raises:
         ShapeError: When shapes do not fit.
-        DataError: When a level is no probability, numbers are NaN, or nothing is scored.
+        DataError: When a level is not a probability, numbers are NaN, or nothing is scored.
 
     Example:
         >>> prediction = forecast(posterior, given)  # doctest: +SKIP
@@ -103,7 +103,7 @@ def probability_integral_transform(samples: Any, truth: Any, *, mask: Any | None
         samples: Predictive draws, noise included, (sample, series, time, \*obs).
         truth: (series, time, \*obs).
         mask: True where scored, over leading axes of `truth`.
-        seed: Of the random part.
+        seed: Seed of the random part.
 
     Returns:
         Values of the scored entries (entry,), in double precision.
@@ -130,7 +130,7 @@ def rank_statistics(draws: Any, truth: Any, *, seed: int = 0) -> Tensor:
     Args:
         draws: (sample, replicate, \*event). Draws of a chain must be thinned until they are nearly independent.
         truth: (replicate, \*event).
-        seed: Of the choice among ties.
+        seed: Seed of the choice among ties.
 
     Returns:
         Whole numbers (replicate, \*event).
@@ -165,7 +165,7 @@ def uniformity(values: Tensor) -> Uniformity:
         values: Independent values, as of `probability_integral_transform`. Entries of one series are dependent and make
             the p-value too small: pass one entry a series.
     """
-    from scipy import stats  # slow to import, and needed here only
+    from scipy import stats  # slow to import and needed only here
 
     result = stats.kstest(torch.as_tensor(values).detach().cpu().numpy().ravel(), "uniform")
     return Uniformity(float(result.statistic), float(result.pvalue))

@@ -29,8 +29,8 @@ def summary(idata: Any, names: Sequence[str] | None = None, *, level: float = 0.
     single chain; ``table.attrs["note"]`` says so.
 
     Args:
-        idata: What `to_arviz` returned.
-        names: Variables of the posterior; all when absent. Large ones, such as weights, make long tables.
+        idata: The result of `to_arviz`.
+        names: Variables of the posterior; all by default. Large ones, such as weights, make long tables.
         level: Probability of the interval.
 
     Returns:
@@ -38,13 +38,13 @@ def summary(idata: Any, names: Sequence[str] | None = None, *, level: float = 0.
         ess_bulk, ess_tail.
 
     Raises:
-        DataError: When a name is unknown or `level` is no probability.
+        DataError: When a name is unknown or `level` is not a probability.
 
     References:
         Vehtari, Gelman, Simpson, Carpenter, Burkner (2021), Rank-normalization, folding, and localization: an improved
         R-hat for assessing convergence of MCMC.
     """
-    import pandas as pd  # slow to import, and needed here only
+    import pandas as pd  # slow to import and needed only here
 
     draws = select(idata, names)
     if not 0 < level < 1:

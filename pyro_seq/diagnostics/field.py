@@ -31,7 +31,7 @@ def field_at(
         prediction: Result of a verb, or its `latents`.
         states: Probe states (probe, state).
         inputs: Inputs that drive the field, (input,) or (probe, input), in the unit of the data; their means in the
-            training data when absent.
+            training data by default.
 
     Returns:
         Field outputs (sample, probe, output); one sample when the field has no random weights.
@@ -100,7 +100,7 @@ def _function_and_states(
 
 
 def _under(model: SequenceModel, function: FieldFunction, states: Tensor, inputs: Tensor | None) -> FieldFunction:
-    """The function under inputs, those of the training data's mean when absent."""
+    """The function under inputs, those of the training data's mean by default."""
     size = getattr(model.flow, "input_dim", 0)
     if inputs is not None and (not size or inputs.shape not in ((size,), (len(states), size))):
         raise ShapeError(f"`inputs` must be (input {size},) or (probe, input {size}). Got {tuple(inputs.shape)}.")

@@ -38,7 +38,7 @@ def steps_left_out(posterior: Posterior, data: Sequences, *, num_samples: int | 
     Args:
         posterior: What `fit` returned, by `MCMC` or `SVI`.
         data: The fitted series. A horizon plays no part.
-        num_samples: Number of draws, all chains together; when absent, 1000 of a guide and all that MCMC stored.
+        num_samples: Number of draws, all chains together; by default, 1000 of a guide and all that MCMC stored.
         seed: Seed of draws of a guide.
 
     Returns:

@@ -66,7 +66,7 @@ def select(
     For sizes that no likelihood of the training data can tell, such as the number of factors of `DynamicFactors`.
     All get the same seed, method and task. Judge the winner on a third set of series: its score here is too good.
 
-    Cost: one fit a candidate.
+    Cost: one fit per candidate.
 
     Args:
         candidates: Functions that make a new model, by name.

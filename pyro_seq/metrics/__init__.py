@@ -1,4 +1,4 @@
-"""Scores of predictions, and trivial predictors to compare them with."""
+"""Scores of predictions, and simple baselines to compare them with."""
 
 from pyro_seq.metrics.baselines import last_frame, linear_interpolation, nearest_series, training_mean
 from pyro_seq.metrics.best_of import BestOf, Interval, SampleScores, mean_interval

@@ -1,4 +1,4 @@
-"""How every metric reads its arguments and averages its scores."""
+"""Shared by all metrics: reading of arguments and averaging of scores."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 from pyro_seq._arguments import require_channel_first
 from pyro_seq.errors import DataError, ShapeError, UnsupportedError
 
-_SLACK = 1e-6  # rounding of numbers that were scaled
+_SLACK = 1e-6  # rounding error of scaled numbers
 
 Axes = int | tuple[int, ...]
 
 
 def as_pair(prediction: Any, truth: Any, *, names: tuple[str, str] = ("prediction", "truth")) -> tuple[Tensor, Tensor]:
-    """Both arrays as floating tensors of one type, after checking that the prediction ends with the truth's axes."""
+    """Both arrays as floating tensors of one type; the prediction must end with the axes of the truth."""
     try:
         prediction, truth = torch.as_tensor(prediction), torch.as_tensor(truth)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -36,9 +36,9 @@ def as_pair(prediction: Any, truth: Any, *, names: tuple[str, str] = ("predictio
 
 
 def as_images(prediction: Any, truth: Any, data_range: float | None, mask: Any | None) -> tuple[Tensor, Tensor, float]:
-    r"""As `as_pair`, for images (\*batch, channel, height, width), and the distance from black to white.
+    r"""Like `as_pair`, for images (\*batch, channel, height, width); also returns the distance from black to white.
 
-    That is 255 for 8-bit numbers and 1 for floats by default; what contradicts the numbers of `truth` is refused.
+    By default, that is 255 for 8-bit numbers and 1 for floats; a range that contradicts `truth` is refused.
     """
     given = prediction, truth
     prediction, truth = as_pair(prediction, truth)
@@ -72,7 +72,7 @@ def as_images(prediction: Any, truth: Any, data_range: float | None, mask: Any |
 
 
 def as_samples(samples: Any, truth: Any) -> tuple[Tensor, Tensor]:
-    """As `as_pair`, for exactly one sample axis in front that holds at least one sample."""
+    """Like `as_pair`, for exactly one leading sample axis with at least one sample."""
     samples, truth = as_pair(samples, truth, names=("samples", "truth"))
     if samples.ndim != truth.ndim + 1 or samples.shape[0] == 0:
         raise ShapeError(

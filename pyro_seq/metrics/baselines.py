@@ -1,6 +1,6 @@
-r"""Trivial predictors. A model that does not beat them has learnt nothing.
+r"""Simple baselines. A model that does not beat them has learned nothing useful.
 
-Each returns plain values (series, time, \*obs) to be scored like any prediction.
+Each returns values (series, time, \*obs) to be scored like any prediction.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pyro_seq.errors import DataError, ShapeError
 
 
 def training_mean(train: Sequences, like: Sequences, *, fill: Tensor | float | None = None) -> Tensor:
-    r"""The mean of all seen training steps, entry by entry, predicted at every time of `like`.
+    r"""The mean of all seen training steps, per entry, predicted at every time of `like`.
 
     Args:
         train: Data to average over series and time.
-        like: Data whose series and times, the horizon included, are predicted.
+        like: Data that give the series and times to predict, the horizon included.
         fill: Value for entries that `train` never shows, a number or (\*obs).
 
     Returns:
@@ -26,7 +26,7 @@ def training_mean(train: Sequences, like: Sequences, *, fill: Tensor | float | N
 
     Raises:
         ShapeError: When the two data sets have different observations.
-        DataError: When an entry is never seen in `train` and `fill` is absent.
+        DataError: When an entry is never seen in `train` and `fill` is not given.
     """
     _check_same_obs(train, like)
     mean = _mean_observation(train, fill).to(like.values)
@@ -37,7 +37,7 @@ def last_frame(given: Sequences, num_steps: int, *, fill: Tensor | float | None 
     r"""The last seen value of every entry, repeated.
 
     Args:
-        given: What has been seen; its mask is honoured entry by entry.
+        given: The seen data; its mask is applied per entry.
         num_steps: Number of steps to predict.
         fill: Value for entries that a series never showed, a number or (\*obs), for example the training mean.
 
@@ -45,7 +45,7 @@ def last_frame(given: Sequences, num_steps: int, *, fill: Tensor | float | None 
         Predictions (series, num_steps, \*obs) for the steps after the given ones.
 
     Raises:
-        DataError: When an entry was never seen and `fill` is absent.
+        DataError: When an entry was never seen and `fill` is not given.
     """
     whole_number(num_steps, "num_steps")
     seen = given.entry_mask
@@ -60,17 +60,17 @@ def last_frame(given: Sequences, num_steps: int, *, fill: Tensor | float | None 
 
 
 def linear_interpolation(given: Sequences, *, fill: Tensor | float | None = None) -> Tensor:
-    r"""Straight lines in time through the seen values of every entry, level before the first and after the last.
+    r"""Linear interpolation in time between the seen values of every entry, constant before the first and after the last.
 
     Args:
-        given: What has been seen; its mask is honoured entry by entry, and its time stamps series by series.
+        given: The seen data; its mask is applied per entry, its time stamps per series.
         fill: Value for entries that a series never showed, a number or (\*obs), for example the training mean.
 
     Returns:
-        Predictions (series, time, \*obs) at the given steps, which are kept where they were seen.
+        Predictions (series, time, \*obs) at the given steps; seen values are kept.
 
     Raises:
-        DataError: When an entry was never seen and `fill` is absent.
+        DataError: When an entry was never seen and `fill` is not given.
 
     Example:
         >>> given = Sequences(torch.tensor([[[0.0], [float("nan")], [3.0]]]), times=[0.0, 1.0, 3.0])
@@ -81,7 +81,7 @@ def linear_interpolation(given: Sequences, *, fill: Tensor | float | None = None
     steps = torch.arange(given.num_steps, device=given.device).view(1, -1, *(1,) * len(given.obs_shape))
     before = torch.where(seen, steps, -1).cummax(1).values
     after = torch.where(seen, steps, ends + 1).flip(1).cummin(1).values.flip(1)
-    # outside of what was seen both ends of the line are the same step
+    # outside the seen range both ends of the line are the same step
     left, right = torch.where(before < 0, after, before).clamp(max=ends), torch.where(after > ends, before, after)
     times = given.times.expand(given.num_series, -1).view(given.num_series, -1, *(1,) * len(given.obs_shape))
     times = times.expand_as(given.values)
@@ -94,20 +94,20 @@ def linear_interpolation(given: Sequences, *, fill: Tensor | float | None = None
 def nearest_series(
     train: Sequences, given: Sequences, num_steps: int | None = None, *, fill: Tensor | float | None = None
 ) -> Tensor:
-    r"""The training series that is nearest on the given steps, whole.
+    r"""The complete training series that is nearest on the given steps.
 
     Step k is compared with step k: no shift in time is tried. The distance is the mean squared difference over the
-    entries that both series show. Ties go to the first. With `fill`, an entry that the nearest series hides is that of
-    the next nearest which shows it. Cost: that of all distances, and of a search for every hidden entry.
+    entries that both series show. Ties go to the first. With `fill`, an entry hidden in the nearest series is taken
+    from the next nearest series that shows it. Cost: all pairwise distances, and a search for every hidden entry.
 
     Args:
-        train: Series to choose from, at least as long as `given` and as what is returned.
-        given: What has been seen of the series to predict.
-        num_steps: Number of steps to return, counted from the first given one; all of the training series when absent.
-        fill: Value where no training series that shares a seen entry has one, a number or (\*obs).
+        train: Series to choose from, at least as long as `given` and as the result.
+        given: The seen part of the series to predict.
+        num_steps: Number of steps to return, counted from the first given one; all of the training series by default.
+        fill: Value for entries that no comparable training series (with a shared seen entry) has, a number or (\*obs).
 
     Returns:
-        Values (series, num_steps, \*obs) that begin with the neighbour's version of the given steps.
+        Values (series, num_steps, \*obs) that begin with the neighbour's values at the given steps.
 
     Raises:
         ShapeError: When `train` is too short or has different observations.
@@ -140,7 +140,7 @@ def nearest_series(
 
 
 def _first_shown(values: Tensor, shown: Tensor, distances: Tensor, fill: Tensor | float) -> Tensor:
-    """For each row of `distances` (series, candidate) the values of the nearest candidate that shows them."""
+    """For each row of `distances` (series, candidate), the values of the nearest candidate that shows them."""
     shape = values.shape[1:]
     result = torch.as_tensor(fill).to(values).expand(len(distances), *shape).clone().flatten(1)
     values, shown = values.flatten(1), shown.flatten(1)
@@ -170,8 +170,8 @@ def _filled(value: Tensor, never: Tensor, fill: Tensor | float | None) -> Tensor
 
 
 def _distances(given: Sequences, train: Sequences) -> Tensor:
-    """Mean squared differences over jointly seen entries, (series given, series train); infinite where none."""
-    # Hidden entries are zero, so products of values carry both masks. Differences of squares need double precision.
+    """Mean squared differences over jointly seen entries, (series given, series train); infinite if there are none."""
+    # Hidden entries are zero, so products of values respect both masks. Differences of squares need double precision.
     left, right = (data.values.flatten(1).to(given.device, torch.float64) for data in (given, train))
     seen_left, seen_right = (data.entry_mask.flatten(1).to(given.device, torch.float64) for data in (given, train))
     squares = left.square() @ seen_right.mT - 2 * left @ right.mT + seen_left @ right.square().mT

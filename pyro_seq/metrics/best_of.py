@@ -1,4 +1,4 @@
-"""The best, the worst and the mean of many samples, which need not be held at once."""
+"""The best, the worst and the mean of many samples, which need not be in memory at once."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class SampleScores(NamedTuple):
     """Scores of one metric over the samples of each series.
 
     Attributes:
-        best: Of the sample that is best over the whole series, (series, time).
-        worst: Of the sample that is worst over the whole series, (series, time).
-        mean: Over all samples, (series, time).
+        best: Scores of the sample that is best over the whole series, (series, time).
+        worst: Scores of the sample that is worst over the whole series, (series, time).
+        mean: Mean over all samples, (series, time).
         best_sample: Which sample is best, (series,).
         worst_sample: Which sample is worst, (series,).
         num_samples: Number of samples.
@@ -65,14 +65,14 @@ def mean_interval(values: Tensor) -> Interval:
 
 
 class BestOf:
-    """Collects the scores of samples, chunk by chunk, and keeps those of the best, the worst and the mean only.
+    """Collects the scores of samples chunk by chunk and keeps only those of the best and the worst, and the mean.
 
-    The best sample of a series is the one whose score, averaged over time, is best. It is chosen for each metric by
-    itself, so the best for one metric may be another one for the next. The best of n grows with n and rewards spread:
-    compare at equal n only.
+    The best sample of a series is the one whose score, averaged over time, is best. It is chosen per metric, so
+    different metrics may have different best samples. The best of n improves with n and rewards spread: compare only at
+    equal n.
 
     Args:
-        is_larger_better: As for PSNR and SSIM; False for errors and distances.
+        is_larger_better: True for scores such as PSNR and SSIM; False for errors and distances.
 
     Example:
         >>> scores = torch.tensor([[[1.0, 2.0]], [[5.0, 0.0]], [[0.0, 1.0]]])  # three samples of a series of two steps
@@ -91,7 +91,7 @@ class BestOf:
         self._worst: _Kept | None = None
 
     def add(self, scores: Tensor) -> None:
-        """Take in scores (sample, series, time); NaN where nothing was scored, the same in every sample."""
+        """Add scores (sample, series, time); NaN where nothing was scored, at the same places in every sample."""
         if scores.ndim != 3 or len(scores) == 0 or (self._total is not None and self._total.shape != scores.shape[1:]):
             raise ShapeError(
                 f"`scores` must be (sample, series, time), alike in all chunks. Got {tuple(scores.shape)}."
@@ -119,9 +119,9 @@ class _Kept(NamedTuple):
 
 
 def _extreme(kept: _Kept | None, chunk: _Kept, *, is_largest: bool) -> _Kept:
-    """The one sample of each series with the largest or smallest mean over time; of equal ones the first."""
+    """The sample of each series with the largest or smallest mean over time; ties go to the first."""
     scores, numbers = chunk if kept is None else (torch.cat(pair) for pair in zip(kept, chunk, strict=True))
-    means = scores.nanmean(-1).nan_to_num(0.0)  # where nothing is scored no sample is better
+    means = scores.nanmean(-1).nan_to_num(0.0)  # without scores all samples tie
     chosen = means.argmax(0) if is_largest else means.argmin(0)
     series = torch.arange(scores.shape[1], device=scores.device)
     return _Kept(scores[chosen, series][None], numbers[chosen, series][None])

@@ -15,7 +15,7 @@ from pyro_seq.metrics._scoring import Axes, as_mask, as_pair, average
 
 
 def brier(probabilities: Any, truth: Any, num_classes: int, *, mask: Any | None = None, keep: Axes = ()) -> Tensor:
-    r"""Brier score, the squared distance from the class that came, 0 to 2; smaller is better.
+    r"""Brier score, the squared distance from the true class, 0 to 2; smaller is better.
 
     .. math::
         \mathrm{BS} = \sum_{k=1}^K (\pi_k - x_k)^2
@@ -23,10 +23,10 @@ def brier(probabilities: Any, truth: Any, num_classes: int, *, mask: Any | None 
     It is proper, K times the `mse` of the entries, and K times the `crps` of draws that have these probabilities.
 
     Args:
-        probabilities: Of each class, (series, time, \*obs) with `num_classes` entries for each variable.
-        truth: The classes, one-hot, alike.
+        probabilities: Probability of each class, (series, time, \*obs) with `num_classes` entries for each variable.
+        truth: The classes, one-hot, same shape.
         num_classes: Number of classes K.
-        mask: True where scored, over leading axes of `truth`; of a class all entries or none.
+        mask: True where scored, over leading axes of `truth`; the same for all entries of a class.
         keep: Axes of `truth` that are not averaged; the last one counts variables.
 
     Returns:
@@ -49,15 +49,15 @@ def brier(probabilities: Any, truth: Any, num_classes: int, *, mask: Any | None 
 
 
 def accuracy(probabilities: Any, truth: Any, num_classes: int, *, mask: Any | None = None, keep: Axes = ()) -> Tensor:
-    r"""Share of classes that are the most probable one; of equal ones the first counts.
+    r"""Share of variables whose most probable class is the true one; ties go to the first class.
 
-    It says nothing about how sure a prediction was: see `brier`.
+    It does not measure the confidence of a prediction: see `brier`.
 
     Args:
-        probabilities: Of each class, (series, time, \*obs) with `num_classes` entries for each variable.
-        truth: The classes, one-hot, alike.
+        probabilities: Probability of each class, (series, time, \*obs) with `num_classes` entries for each variable.
+        truth: The classes, one-hot, same shape.
         num_classes: Number of classes.
-        mask: True where scored, over leading axes of `truth`; of a class all entries or none.
+        mask: True where scored, over leading axes of `truth`; the same for all entries of a class.
         keep: Axes of `truth` that are not averaged; the last one counts variables.
 
     Returns:

@@ -1,8 +1,9 @@
-r"""Classical forecasts with intervals, each series and each entry by itself. A model that does not beat them is idle.
+r"""Classical forecasts with intervals, for each series and entry separately. A useful model should beat them.
 
-They read the seen entries of `given` and predict its horizon. Hidden entries are left out, so that a step may be
-several intervals long: errors of a random walk grow with the root of the time between two seen entries, and its spread
-is estimated by the errors divided by that root. On a grid without gaps these are the formulas of the textbooks.
+They read the seen entries of `given` and predict its horizon. Hidden entries are left out, so a step between seen
+entries may span several intervals: errors of a random walk grow with the square root of the time between two seen
+entries, and its spread is estimated from the errors divided by that root. On a grid without gaps these are the textbook
+formulas.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pyro_seq._arguments import whole_number
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 
-_CONSTANTS = torch.arange(100, 0, -1, dtype=torch.float64) / 100  # of smoothing; of several that fit alike the first
-_COLUMNS = 2**14  # series that are smoothed at a time: 13 megabytes
+_CONSTANTS = torch.arange(100, 0, -1, dtype=torch.float64) / 100  # of smoothing; ties go to the first
+_COLUMNS = 2**14  # series smoothed at a time: 13 megabytes
 
 
 class NormalForecast(NamedTuple):
@@ -26,14 +27,14 @@ class NormalForecast(NamedTuple):
 
     Attributes:
         mean: (series, horizon, \*obs); NaN where too little was seen for a forecast.
-        scale: Standard deviation, alike; NaN where too little was seen for an interval.
+        scale: Standard deviation, same shape; NaN where too little was seen for an interval.
     """
 
     mean: Tensor
     scale: Tensor
 
     def crps(self, truth: Tensor) -> Tensor:
-        r"""Continuous ranked probability score of each entry; the absolute error where there is no interval.
+        r"""Continuous ranked probability score of each entry; the absolute error if there is no interval.
 
         .. math::
 
@@ -59,15 +60,15 @@ def seasonal_naive(given: Sequences, period: int = 1) -> NormalForecast:
     .. math::
         \hat x_{T+h} = x_{T+h-mk}, \qquad \sigma_h^2 = \sigma^2 k, \qquad k = \lfloor (h-1) / m \rfloor + 1
 
-    for a period of m steps, with :math:`\sigma^2` the mean square of :math:`x_t - x_{t-m}`. Where that value is hidden
-    the one before it counts, and k is larger.
+    for a period of m steps, with :math:`\sigma^2` the mean square of :math:`x_t - x_{t-m}`. If that value is hidden,
+    the previous season's value is used, and k is larger.
 
     Args:
-        given: What has been seen, with a horizon.
-        period: Steps in a season, for data on an even grid.
+        given: The seen data, with a horizon.
+        period: Season length in steps, for data on an even grid.
 
     Returns:
-        The forecast over the horizon: needs a seen entry of each season, and two of one season for intervals.
+        The forecast over the horizon; it needs a seen entry of each season, and two of one season for intervals.
 
     Raises:
         DataError: When `given` has no horizon.
@@ -94,19 +95,19 @@ def seasonal_naive(given: Sequences, period: int = 1) -> NormalForecast:
 
 
 def drift(given: Sequences) -> NormalForecast:
-    r"""The last seen value, and on from there at the mean slope of all that was seen.
+    r"""The last seen value, continued at the mean slope of all seen values.
 
     .. math::
         \hat x_{T+h} = x_T + h b, \qquad b = \frac{x_T - x_1}{T - 1}, \qquad
         \sigma_h^2 = \sigma^2 h \left(1 + \frac{h}{T - 1}\right)
 
-    with :math:`\sigma^2` the variance of the steps around the slope. Times may be uneven: T and h are time stamps.
+    where :math:`\sigma^2` is the variance of the steps around the slope. Times may be uneven: T and h are time stamps.
 
     Args:
-        given: What has been seen, with a horizon.
+        given: The seen data, with a horizon.
 
     Returns:
-        The forecast over the horizon: needs two seen entries, and three for intervals.
+        The forecast over the horizon; it needs two seen entries, and three for intervals.
 
     Raises:
         DataError: When `given` has no horizon.
@@ -139,21 +140,21 @@ def drift(given: Sequences) -> NormalForecast:
 
 
 def exponential_smoothing(given: Sequences) -> NormalForecast:
-    r"""A level that follows the series, by simple exponential smoothing.
+    r"""Simple exponential smoothing: a level that follows the series.
 
     .. math::
         \ell_t = \ell_{t-1} + \alpha (x_t - \ell_{t-1}), \qquad \hat x_{T+h} = \ell_T, \qquad
         \sigma_h^2 = \sigma^2 \left(1 + (h - 1) \alpha^2\right)
 
-    The level starts at the first seen value. The constant :math:`\alpha` is the one of 0.01, 0.02, ..., 1 with the
-    smallest sum of squared errors of one step, and :math:`\sigma^2` that sum by the number of seen entries less two.
-    Hidden entries leave the level as it is; h counts steps from the last seen one.
+    The level starts at the first seen value. The constant :math:`\alpha` is the value among 0.01, 0.02, ..., 1 with the
+    smallest sum of squared one-step errors, and :math:`\sigma^2` is that sum divided by the number of seen entries
+    minus two. Hidden entries leave the level unchanged; h counts steps from the last seen one.
 
     Args:
-        given: What has been seen, with a horizon.
+        given: The seen data, with a horizon.
 
     Returns:
-        The forecast over the horizon: needs one seen entry, and three for intervals.
+        The forecast over the horizon; it needs one seen entry, and three for intervals.
 
     Raises:
         DataError: When `given` has no horizon.
@@ -193,10 +194,10 @@ def _smoothed(values: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _read(given: Sequences) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Values and what is seen of them, (series, time, \*obs), and times over the horizon as well, in double precision.
+    r"""Values and their mask, (series, time, \*obs), and times including the horizon, in double precision.
 
     Raises:
-        DataError: When there is nothing to go by, or nothing to forecast.
+        DataError: When there are no seen steps or no horizon.
     """
     if not given.horizon or not given.num_steps:
         raise DataError(
@@ -208,11 +209,11 @@ def _read(given: Sequences) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _last_seen(seen: Tensor, length: int, period: int = 1) -> Tensor:
-    r"""The last seen step of the same season before each of `length` steps, (series, length, \*obs); -1 where none is.
+    r"""The last seen step of the same season before each of `length` steps, (series, length, \*obs); -1 if none.
 
     Args:
         seen: (series, time, \*obs).
-        length: Steps of the grid, which is longer than what was seen.
+        length: Steps of the grid, the horizon included.
         period: Steps in a season.
     """
     num_seasons = -(-length // period)
@@ -229,7 +230,7 @@ def _along_time(values: Tensor) -> tuple[int, ...]:
 
 
 def _columns(values: Tensor) -> tuple[Tensor, ...]:
-    r"""Values (series, time, \*obs) as some parts (time, column)."""
+    r"""Values (series, time, \*obs) split into parts (time, column)."""
     return values.movedim(1, 0).flatten(1).split(_COLUMNS, 1)
 
 

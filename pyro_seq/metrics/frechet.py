@@ -19,11 +19,11 @@ _WHITE = 255.0
 
 
 class FrechetScore(NamedTuple):
-    """A Fréchet distance, with what one has to know to compare it.
+    """A Fréchet distance, with the facts needed to compare it.
 
     Attributes:
         value: The distance; NaN where it was skipped.
-        note: Which features; or why there is no value.
+        note: The features used, or why there is no value.
         num_videos: Number of real, and of generated, videos.
         num_frames: Number of frames of each, the seen ones included.
     """
@@ -42,10 +42,10 @@ def frechet_distance(first: Any, second: Any) -> Tensor:
         \|m_1 - m_2\|^2 + \operatorname{tr}\left(C_1 + C_2 - 2 (C_1 C_2)^{1/2}\right)
 
     The trace of the root is the sum of the singular values of :math:`R_1 R_2^\top` with :math:`C_i = R_i^\top R_i`
-    from a QR decomposition of the centred features: no root of a matrix, which would lose half of the digits where a
-    covariance is singular, as it is for fewer sets of features than they have entries.
+    from a QR decomposition of the centred features: this avoids the root of a matrix, which would lose half of the
+    digits for a singular covariance (fewer feature vectors than entries).
 
-    The estimate grows as the number of features falls; compare at equal numbers only.
+    The estimate grows as the number of features falls; compare only at equal numbers.
 
     Args:
         first: Features (feature, entry), two or more.
@@ -89,17 +89,17 @@ def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
 class I3D:
     """Features of whole videos, for the Fréchet video distance, from a file with the network and its weights.
 
-    The distance of the literature uses the 400 outputs of an inflated 3D network that was trained on Kinetics. Such a
-    file is neither shipped nor downloaded. It must be TorchScript, a function of videos (video, 3, time, 224, 224) from
-    -1 to 1 that returns features (video, entry); the copies that are passed around take options, for example
-    ``I3D("i3d_torchscript.pt", rescale=False, resize=False, return_features=True)``. Running such a file runs what is
-    in it: take it from someone you trust.
+    The distance in the literature uses the 400 outputs of an inflated 3D network trained on Kinetics. The file is
+    neither shipped nor downloaded. It must be a TorchScript function of videos (video, 3, time, 224, 224) from -1 to 1
+    that returns features (video, entry); commonly shared copies take options, for example ``I3D("i3d_torchscript.pt",
+    rescale=False, resize=False, return_features=True)``. Loading such a file runs its code: use only files that you
+    trust.
 
-    With fewer than 401 videos the covariance is singular: the distance exists, but depends much on their number.
+    With fewer than 401 videos the covariance is singular: the distance exists, but depends strongly on their number.
 
     Args:
         path: The file.
-        options: Passed on with the videos.
+        options: Keyword arguments passed to the TorchScript network.
 
     Raises:
         DataError: When the file cannot be read.
@@ -114,7 +114,7 @@ class I3D:
         try:
             content = self.path.read_bytes()
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # it is the format that there is
+                warnings.simplefilter("ignore", DeprecationWarning)  # the only available format
                 self.network = torch.jit.load(str(self.path), map_location="cpu").eval()
         except (OSError, RuntimeError, ValueError) as error:
             raise DataError(f"{self.path} must be a TorchScript file of a video network: {error}.") from error
@@ -122,7 +122,7 @@ class I3D:
 
     def __call__(self, videos: Tensor) -> Tensor:
         """Features (video, entry) of videos (video, time, channel, height, width) in [0, 1]."""
-        frames = (videos.float().clamp(0, 1) * _WHITE).floor() / _WHITE  # as if they had been stored
+        frames = (videos.float().clamp(0, 1) * _WHITE).floor() / _WHITE  # rounded down as when stored in 8 bits
         frames = frames.expand(-1, -1, 3, -1, -1)
         features = []
         with torch.no_grad():

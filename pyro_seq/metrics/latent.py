@@ -1,4 +1,4 @@
-"""What latents are good for: telling strange series from usual ones, classes from each other, and a known quantity."""
+"""Scores of latents: detection of unusual series, agreement with classes, and prediction of a known quantity."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pyro_seq.errors import DataError, ShapeError
 
 
 def auroc(usual: Any, strange: Any) -> float:
-    r"""Area under the curve of a detector: the probability that a strange series scores higher than a usual one.
+    r"""Area under the ROC curve of a detector: the probability that an unusual series scores higher than a usual one.
 
     .. math:: P(s > u) + \tfrac12 P(s = u)
 
-    over all pairs. 1 is perfect, 1/2 a guess; below 1/2 the score points the wrong way.
+    over all pairs. 1 is perfect, 1/2 is chance; below 1/2 the score points the wrong way.
 
     Args:
-        usual: Scores of series that should score low, such as energies of unseen series of the kind of training.
-        strange: Scores of the others.
+        usual: Scores of series that should score low, such as energies of new series similar to training series.
+        strange: Scores of unusual series.
 
     Returns:
         The area.
@@ -39,17 +39,17 @@ def auroc(usual: Any, strange: Any) -> float:
 
 
 def cluster_nmi(features: Any, labels: Any, *, num_clusters: int | None = None, seed: int = 0) -> float:
-    r"""Normalised mutual information of clusters, found by k-means, and classes.
+    r"""Normalised mutual information between classes and clusters found by k-means.
 
     .. math:: 2\, I(C; L) / (H(C) + H(L))
 
-    between 0, clusters that say nothing of the class, and 1, clusters that are the classes under other names. Classes
-    are not used to find the clusters. By chance it is small but above 0, the more so with few series.
+    from 0, for clusters independent of the class, to 1, for clusters equal to the classes up to names. Classes are not
+    used to find the clusters. The chance level is small but above 0, and higher for fewer series.
 
     Args:
         features: A vector for each series, (series, feature).
-        labels: Its class, (series,).
-        num_clusters: As many as classes when absent.
+        labels: The class of each series, (series,).
+        num_clusters: Number of clusters; the number of classes by default.
         seed: Of the ten starts of k-means.
 
     Returns:
@@ -57,7 +57,7 @@ def cluster_nmi(features: Any, labels: Any, *, num_clusters: int | None = None, 
 
     Raises:
         ShapeError: When features and labels do not fit together.
-        DataError: When numbers are not finite, or series are fewer than clusters.
+        DataError: When numbers are not finite, or there are fewer series than clusters.
 
     Example:
         >>> cluster_nmi([[0.0], [0.1], [5.0], [5.1]], ["a", "a", "b", "b"])
@@ -84,13 +84,13 @@ def linear_r2(train_features: Any, train_target: Any, features: Any, target: Any
 
     .. math:: 1 - \frac{\sum_i (y_i - a - b^\top z_i)^2}{\sum_i (y_i - \bar y)^2}
 
-    1 is perfect, 0 the mean of the test series; negative is worse than that.
+    1 is perfect, 0 is as good as the mean of the test series; negative values are worse.
 
     Args:
         train_features: Vectors (series, feature) that the regression is fitted to.
         train_target: The quantity, (series,).
         features: Vectors of the series that are scored.
-        target: Their quantity.
+        target: The quantity of these series, (series,).
 
     Returns:
         The share.

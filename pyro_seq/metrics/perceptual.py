@@ -1,4 +1,4 @@
-"""Perceptual distance of images, with the features of a network that the caller brings."""
+"""Perceptual distance of images, with features of a network supplied by the caller."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyro_seq.metrics._scoring import Axes, as_image_mask, as_images, average
 
 Features = Callable[[Tensor], Sequence[Tensor]]
 
-_MAX_IMAGES = 256  # whose features are held at once
+_MAX_IMAGES = 256  # whose features are in memory at once
 _TINY = 1e-10  # added to the length of a feature, as in the authors' code
 
 
@@ -35,17 +35,17 @@ def lpips(
         \frac{f_{lchw}(x)}{\|f_{l \cdot hw}(x)\|} - \frac{f_{lchw}(y)}{\|f_{l \cdot hw}(y)\|} \right)^2
 
     with the maps :math:`f_l` of some layers of a network for images. The published figures use the five rectified
-    convolutions of AlexNet and weights that the authors fitted, version 0.1. Neither is shipped or downloaded: what is
-    computed here is worth as much as the network that is passed in, so name it, with its version, beside the numbers.
+    convolutions of AlexNet and weights that the authors fitted, version 0.1. Neither is shipped or downloaded: the
+    result depends on the network passed in, so report its name and version with the numbers.
 
     Args:
         prediction: Images (\*batch, channel, height, width), usually with batch axes (series, time), and sample axes
             in front.
         truth: Images (\*batch, channel, height, width), with 1 channel, which is repeated, or 3.
         features: The network: images (image, 3, height, width) from -1 to 1 to a list of maps (image, channel, height,
-            width). Shifting and scaling to the statistics of its training images is its own affair.
-        weights: For each map one factor a channel, (channel,); 1 when absent.
-        data_range: Largest value, the smallest is 0; by default 255 for 8-bit numbers and 1 for floats.
+            width). It must itself normalise images to the statistics of its training images.
+        weights: For each map, one factor per channel, (channel,); 1 by default.
+        data_range: Largest value (the smallest is 0); by default 255 for 8-bit numbers and 1 for floats.
         mask: True where scored, over whole images.
         keep: Axes of `truth` that are not averaged, up to the last batch axis.
 

@@ -1,9 +1,9 @@
 r"""Scores of one prediction against the truth: squared error, PSNR, SSIM.
 
 All metrics share three conventions. Arrays have the axes (series, time, \*obs). `mask` is True where an entry is
-scored and covers the leading axes of the truth, so that `data.mask` fits as it is. The result is the mean over all
-scored entries; `keep` names the axes of the truth that are not averaged: `keep=0` gives one number a series, `keep=1`
-one a time step, `keep=(0, 1)` one a frame. Where nothing is scored the result is NaN.
+scored and covers the leading axes of the truth, so that `data.mask` can be passed unchanged. The result is the mean
+over all scored entries; `keep` names the axes of the truth that are not averaged: `keep=0` gives one number per series,
+`keep=1` one per time step, `keep=(0, 1)` one per frame. Where nothing is scored the result is NaN.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def mse(prediction: Any, truth: Any, *, mask: Any | None = None, keep: Axes = ()
 
 
 def mae(prediction: Any, truth: Any, *, mask: Any | None = None, keep: Axes = ()) -> Tensor:
-    r"""Mean absolute error; the median of a prediction makes it smallest.
+    r"""Mean absolute error; the median of a prediction minimises it.
 
     Args:
         prediction: (series, time, \*obs). Axes in front of these, as for samples, are kept.
@@ -71,14 +71,15 @@ def psnr(
     keep: Axes = (),
     cap: float = 100.0,
 ) -> Tensor:
-    r"""Peak signal-to-noise ratio in decibel, the mean over images and channels.
+    r"""Peak signal-to-noise ratio in decibels, averaged over images and channels.
 
     .. math::
 
         \mathrm{PSNR} = 10 \log_{10} \frac{R^2}{\mathrm{MSE}}
 
-    for every channel of every frame, then averaged: a mean of decibels, not the decibel of a mean. Hidden pixels do
-    not enter an image's error. Identical images have an infinite ratio, so every image is capped at `cap`.
+    for every channel of every frame, then averaged (a mean of decibels, not decibels of a mean error). Hidden pixels
+    are left out of an image's error. Identical images have an infinite ratio, so the ratio of each image is capped at
+    `cap`.
 
     Args:
         prediction: Images (\*batch, channel, height, width), usually with batch axes (series, time).
@@ -87,14 +88,14 @@ def psnr(
             and 1 for floats, whose truth must then lie between 0 and 1.
         mask: True where scored, over leading axes of `truth`.
         keep: Axes of `truth` that are not averaged, up to and including the channel.
-        cap: Largest value given to one image, in decibel.
+        cap: Largest value given to one image, in decibels.
 
     Returns:
-        The ratio, larger is better.
+        The ratio; larger is better.
 
     Raises:
         ShapeError: When shapes differ or are not images.
-        DataError: When `data_range` is not positive, or is contradicted by `truth`.
+        DataError: When `data_range` is not positive, or `truth` contradicts it.
     """
     prediction, truth, data_range = as_images(prediction, truth, data_range, mask)
     pixels = as_mask(mask, truth)
@@ -115,14 +116,14 @@ def ssim(
     mask: Any | None = None,
     keep: Axes = (),
 ) -> Tensor:
-    r"""Structural similarity of images, the mean over windows, channels and frames.
+    r"""Structural similarity of images, averaged over windows, channels and frames.
 
     .. math::
 
         \mathrm{SSIM}(x, y) = \frac{(2 \mu_x \mu_y + C_1)(2 \sigma_{xy} + C_2)}
         {(\mu_x^2 + \mu_y^2 + C_1)(\sigma_x^2 + \sigma_y^2 + C_2)}, \qquad C_i = (K_i R)^2
 
-    with moments under a Gaussian window and K = (0.01, 0.03). Only windows that lie wholly inside the image count:
+    with moments under a Gaussian window and K = (0.01, 0.03). Only windows that lie entirely inside the image are used:
     there is no padding, so an image gives (height - window + 1) x (width - window + 1) values.
 
     Args:
@@ -172,7 +173,7 @@ def ssim(
 def _blur(images: Tensor, taps: Tensor) -> Tensor:
     """Weighted means over all windows inside the image.
 
-    Two products with banded matrices: a convolution of one channel is ten times slower, up to 256 pixels at least.
+    Uses two products with banded matrices: a convolution of one channel is ten times slower, at least up to 256 pixels.
     """
     rows, columns = (_band(taps, size) for size in images.shape[-2:])
     return rows @ images @ columns.mT

@@ -26,7 +26,8 @@ def crps(samples: Any, truth: Any, *, mask: Any | None = None, keep: Axes = (), 
 
         \mathrm{CRPS} = \mathbb{E}|X - y| - \tfrac{1}{2} \mathbb{E}|X - X'|
 
-    in the units of the data; for one sample the absolute error. Cost: one sort, S log S in the number S of samples.
+    in the units of the data; the absolute error for a single sample. Cost: one sort, S log S in the number S of
+    samples.
 
     Args:
         samples: Draws (sample, series, time, \*obs).
@@ -58,26 +59,27 @@ def crps(samples: Any, truth: Any, *, mask: Any | None = None, keep: Axes = (), 
 def energy_score(
     samples: Any, truth: Any, event_dims: int, *, mask: Any | None = None, keep: Axes = (), is_fair: bool = False
 ) -> Tensor:
-    r"""Energy score, the CRPS of vectors: also judges the dependence between the entries of an event.
+    r"""Energy score, the CRPS for vectors: also scores the dependence between the entries of an event.
 
     .. math::
 
         \mathrm{ES} = \mathbb{E}\|X - y\| - \tfrac{1}{2} \mathbb{E}\|X - X'\|
 
-    with the Euclidean norm over the last `event_dims` axes. Hidden entries leave the norm, which scores the marginal
-    over the seen ones; an event without seen entries is not scored. Cost: S^2 distances an event, computed in chunks.
+    with the Euclidean norm over the last `event_dims` axes. Hidden entries are left out of the norm, which scores the
+    marginal of the seen ones; an event without seen entries is not scored. Cost: S^2 distances per event, computed in
+    chunks.
 
     Args:
         samples: Draws (sample, series, time, \*obs).
         truth: (series, time, \*obs).
-        event_dims: Number of last axes that form one event: those of an observation for one score a step, one more
+        event_dims: Number of last axes that form one event: the axes of an observation for one score per step, one more
             for whole paths, 0 for the CRPS.
         mask: True where scored, over leading axes of `truth`.
         keep: Axes of `truth`, in front of the event, that are not averaged.
         is_fair: As for `crps`.
 
     Returns:
-        The score, smaller is better.
+        The score; smaller is better.
 
     Raises:
         ShapeError: When shapes do not fit, or `is_fair` with one sample.
@@ -104,9 +106,9 @@ def coverage(samples: Any, truth: Any, level: float, *, mask: Any | None = None,
     r"""How often the central interval of a given level contains the truth; well calibrated when equal to `level`.
 
     If the truth and the S samples come from one distribution, the truth's rank among them is uniform on 0, ..., S.
-    Rank r stands for the probabilities from r / (S + 1) to (r + 1) / (S + 1), and an entry counts by the share of
-    these inside [(1 - level) / 2, (1 + level) / 2]: 1 well inside the interval, 0 well outside, a fraction at its
-    ends. Its expectation is then `level` for *every* S, while the interval between plain sample quantiles covers too
+    Rank r stands for the probabilities from r / (S + 1) to (r + 1) / (S + 1), and an entry counts with the share of
+    these inside [(1 - level) / 2, (1 + level) / 2]: 1 well inside the interval, 0 well outside, a fraction at its ends.
+    The expected coverage is then `level` for *every* S, whereas intervals between plain sample quantiles cover too
     little. Ties share their ranks.
 
     Args:
@@ -121,7 +123,7 @@ def coverage(samples: Any, truth: Any, level: float, *, mask: Any | None = None,
 
     Raises:
         ShapeError: When shapes do not fit.
-        DataError: When `level` is no probability, or `samples` or scored entries of `truth` are NaN.
+        DataError: When `level` is not a probability, or `samples` or scored entries of `truth` are NaN.
 
     Example:
         >>> samples = torch.arange(9.0).reshape(9, 1, 1)
@@ -149,7 +151,7 @@ def _unfairness(samples: Tensor) -> float:
 
 
 def _mean_distance(points: Tensor) -> Tensor:
-    """Mean Euclidean distance over all pairs, (batch, sample, event) -> (batch,), holding few distances at once."""
+    """Mean Euclidean distance over all pairs, (batch, sample, event) -> (batch,), with few distances in memory at once."""
     batch, num_samples, _ = points.shape
     rows = max(1, min(num_samples, _MAX_DISTANCES // max(1, num_samples * batch)))
     # torch.cdist subtracts squares, which costs digits when the points lie far from zero.

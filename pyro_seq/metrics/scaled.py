@@ -1,4 +1,4 @@
-"""Absolute errors on a scale that each series brings along, so that variables in different units can be averaged."""
+"""Absolute errors scaled by the past of each series, so that variables in different units can be averaged."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pyro_seq.metrics._scoring import Axes, as_mask, as_pair, average
 
 
 def naive_error(past: Any, period: int = 1, *, mask: Any | None = None) -> Tensor:
-    r"""Mean absolute error of the seasonal naive forecast in what was seen, the scale of `mase`.
+    r"""Mean absolute error of the seasonal naive forecast on the seen steps, the scale of `mase`.
 
     .. math::
         e = \frac1{T - m} \sum_{t > m} |x_t - x_{t - m}|
 
     Args:
-        past: What was seen (series, time, \*obs).
-        period: Steps m in a season, on an even grid; with 1 the forecast is the value before.
-        mask: True where seen, over leading axes of `past`; pairs with a hidden value do not count.
+        past: The seen values (series, time, \*obs).
+        period: Season length m in steps, on an even grid; with 1 the forecast is the previous value.
+        mask: True where seen, over leading axes of `past`; pairs with a hidden value are left out.
 
     Returns:
-        The error (series, \*obs); NaN where there is no pair.
+        The error (series, \*obs); NaN without any pair.
 
     Example:
         >>> naive_error(torch.tensor([[[1.0], [5.0], [2.0], [8.0]]]), period=2)
@@ -48,15 +48,15 @@ def mase(
     past_mask: Any | None = None,
     keep: Axes = (),
 ) -> Tensor:
-    r"""Mean absolute scaled error: in units of what a naive forecast misses in the past of the series; 1 is as good.
+    r"""Mean absolute scaled error: relative to the naive forecast's error in the past of the series; 1 is equally good.
 
-    Entries that do not vary in `past`, or of which too little was seen, have no scale and do not count.
+    Entries that do not vary in `past`, or have too few seen values, have no scale and are left out.
 
     Args:
         prediction: (series, time, \*obs); the median is the best.
         truth: (series, time, \*obs).
-        past: What was seen of the same series before, (series, time, \*obs).
-        period: Steps in a season of the naive forecast, see `naive_error`.
+        past: Earlier seen values of the same series, (series, time, \*obs).
+        period: Season length in steps of the naive forecast, see `naive_error`.
         mask: True where scored, over leading axes of `truth`.
         past_mask: True where seen, over leading axes of `past`.
         keep: Axes of `truth` that are not averaged.

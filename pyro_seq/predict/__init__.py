@@ -1,1 +1,1 @@
-"""What a fitted model says: the predictive verbs, and their scores."""
+"""Predictions of a fitted model (the verbs) and their scores."""

@@ -1,4 +1,4 @@
-"""What a filter does with a step: exactly by the law of the observations, or by that of codes that the guide reads."""
+"""Filters: exact under the law of the observations, or under the law of codes that the guide reads from frames."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Draws = tuple[Tensor, Tensor, Mapping[str, Tensor]]  # observations and their me
 
 
 class Known(NamedTuple):
-    """What is known after a step, with the axes (sample, series) in front: moments of the state, and the rest."""
+    """The information after a step, with leading axes (sample, series): moments of the state, and other quantities."""
 
     means: Tensor
     covs: Tensor
@@ -39,7 +39,7 @@ class Known(NamedTuple):
 
 
 class Filter(Protocol):
-    """Takes in steps, and keeps nothing itself."""
+    """A filter without internal state: it takes in steps and returns what is known."""
 
     @property
     def model(self) -> SequenceModel:
@@ -56,7 +56,7 @@ class Filter(Protocol):
         ...
 
     def take_in(self, known: Known, grid: Sequences) -> Known:
-        """The same after the last step of `grid`; those before it are hidden and lead to its time."""
+        """The information after the last step of `grid`; its earlier steps are hidden and only bridge the time."""
         ...
 
     def ahead(self, known: Known, grid: Sequences, num_new: int, num_samples: int) -> Draws:
@@ -65,7 +65,7 @@ class Filter(Protocol):
 
 
 def filter_of(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> Filter:
-    """The filter that fits the model: by codes where its guide reads these frame by frame, by its own law else."""
+    """The filter for the model: by codes if its guide reads them frame by frame, otherwise by the model's law."""
     site = _codes_site(posterior, data)
     if site is not None:
         return CodesFilter(posterior.model, site, num_samples, seed)
@@ -77,13 +77,13 @@ def filter_of(posterior: Posterior, data: Sequences, num_samples: int, seed: int
 
 @dataclass(frozen=True, eq=False)
 class LawFilter:
-    """Of a model whose observations have a linear Gaussian law, `SequenceModel.marginal`: exact."""
+    """Exact filter for a model whose observations have a linear Gaussian law, `SequenceModel.marginal`."""
 
     model: SequenceModel
     latents: Mapping[str, Tensor]
 
     def start(self, data: Sequences) -> Known:
-        """What is known after all steps of `data`; NaN where they do not determine the state."""
+        """The information after all steps of `data`; NaN if they do not determine the state."""
         law = law_of(self.model, data, self.latents)
         require_local_moves(self.model, data, self.latents, law)
         filtered = law.filter(data.values)
@@ -99,7 +99,7 @@ class LawFilter:
         return Known(after.filtered_means, after.filtered_covs, log_likelihood + after.log_likelihood)
 
     def ahead(self, known: Known, grid: Sequences, num_new: int, num_samples: int) -> Draws:
-        """Draws of the path that goes on from the last state, and its exact means given the latents."""
+        """Draws of the path that continues from the last state, and its exact means given the latents."""
         start = grid.num_steps - num_new - 1  # the last step of the filter
         parameters = law_of(self.model, grid, self.latents).parameters.between(start, grid.num_steps)
         parameters = parameters._replace(initial_mean=known.means, initial_cov=known.covs, diffuse=None)
@@ -112,7 +112,7 @@ class LawFilter:
 
 
 def _shared_latents(posterior: Posterior, data: Sequences, num_samples: int, seed: int) -> dict[str, Tensor]:
-    """Draws of the latents that all series share; none where there are none."""
+    """Draws of the latents that all series share; empty if there are none."""
     trace = poutine.trace(posterior.model.model).get_trace(posterior.model.prepare(data))
     shared = [name for name, site in trace.nodes.items() if is_latent(site) and not is_local(site)]
     draws = posterior.draws(data, num_samples, seed=seed) if shared else {}
@@ -120,7 +120,7 @@ def _shared_latents(posterior: Posterior, data: Sequences, num_samples: int, see
 
 
 def _by_sample(values: Tensor, ndim: int) -> Tensor:
-    """Moments with the axes sample and series in front of `ndim` - 1 others, whether or not they had samples."""
+    """Moments with leading axes sample and series before `ndim` - 1 others, with or without a sample axis before."""
     while values.ndim < ndim + 1:
         values = values[None]
     return values
@@ -131,10 +131,10 @@ def _by_sample(values: Tensor, ndim: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class CodesFilter:
-    """Of a model whose guide is a `FilledPath`: exact given draws of the codes of all frames so far.
+    """Filter for a model whose guide is a `FilledPath`: exact given draws of the codes of all frames so far.
 
-    Given these a `MixedLinearGaussian` is linear and Gaussian, and all that its future depends on is a `Past`. A frame
-    is one code more. One that is hidden is left out, and the dynamics read the mean of its code.
+    Given the codes, a `MixedLinearGaussian` is linear and Gaussian, and its future depends only on a `Past`. Each frame
+    adds one code. A hidden frame is left out, and the dynamics read the mean of its code.
     """
 
     model: SequenceModel
@@ -152,13 +152,13 @@ class CodesFilter:
         return self._after(data, data.num_steps, None, 0)
 
     def take_in(self, known: Known, grid: Sequences) -> Known:
-        """One code more, and one step of the Kalman filter."""
+        """Take in one more code, with one step of the Kalman filter."""
         past, count = known.memory
         after = self._after(grid, 1, past, count)
         return after._replace(log_likelihood=known.log_likelihood + after.log_likelihood)
 
     def ahead(self, known: Known, grid: Sequences, num_new: int, num_samples: int) -> Draws:
-        """Draws of codes, of the frames that these emit, and of the states."""
+        """Draws of codes, of the frames emitted by them, and of the states."""
         chosen = torch.arange(num_samples, device=known.means.device) % self.num_samples
         past, skipped = _of_samples(known.memory[0], chosen), grid.num_steps - num_new
         prior = self._path(self._guide(grid), past, skipped, past.code.shape[:-1])
@@ -170,7 +170,7 @@ class CodesFilter:
         return samples, means, {f"{self.site}_future": codes, "states_future": states}
 
     def _after(self, data: Sequences, num_new: int, past: Past | None, count: int) -> Known:
-        """What is known after the last `num_new` frames of `data`, and the log likelihood that these add."""
+        """The information after the last `num_new` frames of `data`, with the log likelihood that they add."""
         law, skipped = self._guide(data), data.num_steps - num_new
         seen = data.step_mask[:, skipped:]
         each = Normal(law.loc[..., skipped:, :], law.scale[..., skipped:, :], validate_args=False)
@@ -201,7 +201,7 @@ class CodesFilter:
 
 
 def _codes_site(posterior: Posterior, data: Sequences) -> str | None:
-    """The latent site that the guide reads frame by frame; None where that is not all that it draws but states."""
+    """The latent site that the guide reads frame by frame; None if it draws anything else besides states."""
     if not (isinstance(posterior, GuidePosterior) and posterior.model.has_guide):
         return None
     laws = _laws_of_guide(posterior.model, data.first(1))
@@ -217,7 +217,7 @@ def _laws_of_guide(model: SequenceModel, data: Sequences) -> dict[str, Any]:
 
 
 class _Zeros(Messenger):
-    """Gives codes the value 0 in place of a draw, which goes step by step where frames are hidden."""
+    """Sets codes to 0 instead of drawing them, because a draw goes step by step if frames are hidden."""
 
     def _pyro_sample(self, msg: dict) -> None:
         if isinstance(msg["fn"], FilledPath):
@@ -225,7 +225,7 @@ class _Zeros(Messenger):
 
 
 def _of_samples(past: Any, chosen: Tensor) -> Any:
-    """The `chosen` samples of a past, whatever the dynamics remember."""
+    """The `chosen` samples of a past, for any type of memory of the dynamics."""
     if isinstance(past, Tensor):
         return past[chosen]
     if isinstance(past, Past):

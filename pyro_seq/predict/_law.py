@@ -13,14 +13,14 @@ from pyro_seq.errors import UnsupportedError
 from pyro_seq.model import SequenceModel
 from pyro_seq.ops.kalman import LinearGaussianParameters
 
-_COMPARED = 3  # last moves of a series, whose law must not depend on the number of steps before
+_COMPARED = 3  # last transitions of a series, whose law must not depend on the number of earlier steps
 
 
 def law_of(model: SequenceModel, data: Sequences, latents: Mapping[str, Tensor]) -> LinearGaussian:
     """The law of the observations at the steps of `data`.
 
     Raises:
-        UnsupportedError: When it is no linear Gaussian one.
+        UnsupportedError: When the law is not linear Gaussian.
     """
     law = model.marginal(data, latents)
     if not isinstance(law, LinearGaussian):
@@ -35,7 +35,7 @@ def law_of(model: SequenceModel, data: Sequences, latents: Mapping[str, Tensor])
 def require_local_moves(
     model: SequenceModel, data: Sequences, latents: Mapping[str, Tensor], law: LinearGaussian
 ) -> None:
-    """Refuse a law whose last moves are others on a grid of their own, with the first step alone before them.
+    """Refuse a law whose last transitions change on a short grid with only the first step before them.
 
     Raises:
         UnsupportedError: With the parameter that differs.
@@ -56,7 +56,7 @@ def require_local_moves(
 
 
 def at_step(parameters: LinearGaussianParameters, number: int) -> LinearGaussianParameters:
-    """Those of one step, without a time axis."""
+    """The parameters of one step, without a time axis."""
 
     def one(matrix: Tensor) -> Tensor:
         return matrix if matrix.ndim < 3 else matrix[..., number if matrix.shape[-3] > 1 else 0, :, :]

@@ -1,4 +1,4 @@
-"""Sums of scores over series, of which tables by step, by entry and by cutoff make averages."""
+"""Sums of scores over series, averaged into tables by step, entry and cutoff."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ SCORES = ("rmse", "mae", "crps", "coverage_50", "coverage_90")
 
 
 class Tally(NamedTuple):
-    r"""Sums of what is averaged, the squared error for `rmse`, and what they are sums of.
+    r"""Sums of scores (of the squared error for `rmse`) and the number of terms in each.
 
     Attributes:
-        totals: Sums over series, (score, \*axes), the first the squared errors.
-        counts: How many series they are sums over, alike.
+        totals: Sums over series, (score, \*axes); first the squared errors.
+        counts: Number of series in each sum, same shape.
     """
 
     totals: Tensor
     counts: Tensor
 
     def scores(self, keep: Sequence[int], names: Sequence[str] = SCORES) -> dict[str, Tensor]:
-        """Each score over the axes that are kept, counted from 0; NaN where nothing was scored."""
+        """Each score over the kept axes, counted from 0; NaN where nothing was scored."""
         over = [axis for axis in range(1, self.totals.ndim) if axis - 1 not in keep]
         totals, counts = (part.sum(over) if over else part for part in self)
         means = totals / counts
@@ -42,16 +42,16 @@ def table(
     by: str | Sequence[str],
     scores: Sequence[str] = SCORES,
 ) -> pd.DataFrame:
-    """A row for each predictor and each value of `by`, some of the axes; the others are averaged over.
+    """One row per predictor and value of `by` (some of the axes), averaged over the other axes.
 
     Args:
-        tallies: By predictor.
-        labels: What the places along each axis are called, the axes in the order of the tallies'.
-        by: Names of axes.
-        scores: Names of the scores that the tallies hold.
+        tallies: Tallies by predictor.
+        labels: Labels along each axis, in the order of the axes of the tallies.
+        by: Names of the axes to keep.
+        scores: Names of the scores in the tallies.
 
     Raises:
-        DataError: When `by` names something else.
+        DataError: When `by` names an unknown axis.
     """
     import pandas as pd
 
@@ -68,7 +68,7 @@ def table(
 
 
 def scores_of_draws(mean: Tensor, draws: Tensor, truth: Tensor, mask: Tensor | None = None) -> list[Tensor]:
-    r"""What `SCORES` are averages of, for each entry (series, time, \*obs); where it is not scored it may be NaN."""
+    r"""The terms averaged in `SCORES`, per entry (series, time, \*obs); may be NaN where not scored."""
     axes = tuple(range(truth.ndim))
     return [
         (mean - truth).square(),
@@ -85,8 +85,8 @@ def scores_of_normal(rival: NormalForecast, truth: Tensor) -> list[Tensor]:
 
 
 def summed(scores: Sequence[Tensor], mask: Tensor) -> Tally:
-    """Sums over series of the entries in `mask` that have a score, (score, time, entry)."""
+    """Sums over series of the scores of entries in `mask`, where they have one, (score, time, entry)."""
     values = torch.stack([*scores]).double().cpu()
-    counted = mask.cpu() & (values.isfinite() | values.isneginf())  # a log score may say that it was impossible
+    counted = mask.cpu() & (values.isfinite() | values.isneginf())  # a log score is -inf for an impossible value
     totals, counts = torch.where(counted, values, 0.0).sum(1), counted.sum(1)
     return Tally(*(total.reshape(*total.shape[:2], -1) for total in (totals, counts)))

@@ -1,4 +1,4 @@
-"""What needs no model: the predictions that `evaluate_baselines` and `backtest` put beside those of one."""
+"""Predictions that need no model, which `evaluate_baselines` and `backtest` compare with those of a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyro_seq.metrics import (
     training_mean,
 )
 
-_ENTRIES = 2**22  # of observations that are forecast at a time: 32 megabytes for each tensor of the size of the data
+_ENTRIES = 2**22  # of observations that are forecast at a time: 32 megabytes per tensor of this size
 NEAREST = "nearest training series"
 _NEEDS = {
     "drift": "two seen values of each entry",
@@ -26,7 +26,7 @@ _NEEDS = {
 
 
 def point_predictions(train: Sequences, given: Sequences) -> dict[str, Tensor]:
-    r"""Predictions without intervals by name, (series, time, \*obs) over the whole grid of `given`; NaN is unknown."""
+    r"""Predictions without intervals by name, (series, time, \*obs) on the grid of `given`; NaN where unknown."""
     grid = given.times.shape[-1]
     mean = training_mean(train, given, fill=torch.nan)
     predictions = {"training mean": mean, "last frame": _last_seen(given, mean)}
@@ -38,10 +38,10 @@ def point_predictions(train: Sequences, given: Sequences) -> dict[str, Tensor]:
 
 
 def classical_forecasts(train: Sequences, given: Sequences, period: int | None) -> dict[str, NormalForecast]:
-    """Forecasts with intervals by name, over the horizon; NaN is unknown, and `shortfall` says why.
+    """Forecasts with intervals by name, over the horizon; NaN where unknown, and `shortfall` says why.
 
-    The mean of `train` stands for what a series has not shown at all, in the last frame, as it does elsewhere. A few
-    series at a time are forecast, for each takes several tensors of the size of the data.
+    In the last frame, the mean of `train` replaces entries that a series has never shown, as in `point_predictions`.
+    Series are forecast a few at a time, because each needs several tensors of the size of the data.
     """
     size = max(1, _ENTRIES // max(1, given.values[0].numel()))
     parts = [_rivals(given[start : start + size], period) for start in range(0, len(given), size)]
@@ -62,7 +62,7 @@ def _rivals(given: Sequences, period: int | None) -> dict[str, NormalForecast]:
 
 
 def shortfall(name: str, forecast: NormalForecast, scored: Tensor) -> str:
-    r"""What a forecast lacks at entries that are `scored`, (series, horizon, \*obs); empty when it has all it needs."""
+    r"""What a forecast lacks at `scored` entries (series, horizon, \*obs), as text; empty if nothing."""
     missing = (forecast.mean.isnan() & scored).flatten(1).any(1)
     if name not in _NEEDS or not bool(missing.any()):
         return ""

@@ -1,4 +1,4 @@
-"""Copies of series that end at different steps, so that every hidden step can be drawn from its past alone."""
+"""Copies of series that end at different steps, so that every hidden step can be drawn given only its past."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pyro_seq.posterior import Prediction
 
 @dataclass(frozen=True, eq=False)
 class CausalCopies:
-    """One copy of a series for each of its gaps, with everything after the start of the gap hidden, and one in full.
+    """One copy of a series per gap, with everything after the start of the gap hidden, and one complete copy.
 
-    The steps of one gap share a copy, because nothing is seen between them; a gap therefore stays a joint draw.
+    The steps of one gap share a copy, because nothing is seen between them; so a gap is drawn jointly.
 
     Attributes:
         data: The copies.
-        copy: Which copy serves each step of the original, (series, time): for a hidden step the one that ends with the
-            last seen step before it, for a seen one the next longer copy.
-        full: Which copy is the whole series, (series,).
+        copy: Which copy is used for each step of the original, (series, time): for a hidden step the copy that ends
+            with the last seen step before it, for a seen step the next longer copy.
+        full: Which copy is the complete series, (series,).
         times: Time stamps of the original.
     """
 
@@ -33,7 +33,7 @@ class CausalCopies:
 
     @classmethod
     def of(cls, data: Sequences) -> CausalCopies:
-        """Copies for the gaps of `data`; a step with some entries hidden counts as a gap of its own."""
+        """Copies for the gaps of `data`; a step with some hidden entries counts as a separate gap."""
         length = data.num_steps
         steps = torch.arange(1, length + 1, device=data.device)
         # the number of steps up to the last one with anything observed, at each step
@@ -50,7 +50,7 @@ class CausalCopies:
         return cls(copies, following.gather(1, known), number[:, length], data.times)
 
     def gathered(self, filled: Prediction, dims: Mapping[str, tuple[str, ...]]) -> Prediction:
-        """For each step of the original series, what its copy says there, of latents with `dims` at least."""
+        """For each step of the original series, the prediction of its copy there, for latents with `dims`."""
         steps = torch.arange(self.copy.shape[1], device=self.copy.device)
 
         def original(name: str, value: Tensor) -> Tensor:

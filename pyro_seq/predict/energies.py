@@ -1,4 +1,4 @@
-"""``energies``: how well draws of the latents fit the prior, and together with the data the whole model."""
+"""``energies``: negative log densities of draws of the latents, under the prior and jointly with the data."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Energies(NamedTuple):
 
     @property
     def weights(self) -> Tensor:
-        r"""Weights of the draws of each series, :math:`\propto p(x, z)`, (sample, series); they sum to 1 over draws.
+        r"""Weights of the draws of each series, :math:`\propto p(x, z)`, (sample, series), normalised over draws.
 
-        For draws of chains that may have ended in different modes: those in the better one count. They are no
-        importance weights, which would divide by the density of where the draws came from.
+        For draws of chains that may have ended in different modes: draws in the better mode dominate. These are not
+        importance weights: they are not divided by the proposal density.
         """
         return torch.softmax(-self.joint, 0)
 
@@ -47,9 +47,9 @@ class Energies(NamedTuple):
 def energies(model: SequenceModel, data: Sequences, latents: Mapping[str, Tensor]) -> Energies:
     r"""Energies of draws of the latents, given the seen steps of each series.
 
-    A series unlike those of training has latents where the prior is thin, or latents that do not explain it: either
-    energy, averaged over draws, tells it from the usual ones (`pyro_seq.metrics.auroc`). Energies of one model compare
-    series; those of different models do not compare, for they lack different constants.
+    For a series unlike the training series, latents lie where the prior is low, or do not explain the data: either
+    energy, averaged over draws, can detect it (`pyro_seq.metrics.auroc`). Compare energies between series under one
+    model, not between models, because different constants are missing.
 
     Args:
         model: The trained model.
@@ -63,7 +63,7 @@ def energies(model: SequenceModel, data: Sequences, latents: Mapping[str, Tensor
     require_data(model, data)
     data = data.seen()
     prior = likelihood = data.values.new_zeros(data.num_series)
-    with prediction_context(model), unnormalised(), isolated_rng(0):  # plates draw which series come
+    with prediction_context(model), unnormalised(), isolated_rng(0):  # plates draw random subsamples
         trace = poutine.trace(poutine.condition(model.model, data=dict(latents))).get_trace(data)
         for name, site in trace.nodes.items():
             if not is_random(site) or not is_local(site):

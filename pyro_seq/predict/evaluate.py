@@ -27,15 +27,15 @@ from pyro_seq.predict.log_density import LogDensity
 from pyro_seq.predict.scores import Scores, joined, no_scores, score_draws, score_normal
 from pyro_seq.predict.verbs import CHUNK_ENTRIES, forecast, impute, reconstruct
 
-_PATIENCE = 10.0  # seconds without a word; then a bar shows how far an evaluation is
-_LOW_COVERAGE = 2 / 3  # of what intervals should hold
+_PATIENCE = 10.0  # seconds until a progress bar appears
+_LOW_COVERAGE = 2 / 3  # of the nominal coverage
 
 
 class Task(Protocol):
-    """What is shown to the model, and where its prediction is scored."""
+    """Defines which data the model sees, and where its prediction is scored."""
 
     def given(self, data: Sequences) -> Sequences:
-        """The part of `data` that may be seen, on a grid as long as the prediction."""
+        """The visible part of `data`, on a grid as long as the prediction."""
         ...
 
     def predict(
@@ -45,13 +45,13 @@ class Task(Protocol):
         ...
 
     def scored(self, data: Sequences) -> Tensor:
-        """True at entries that count, over the shape of ``data.values``."""
+        """True at entries that are scored, shaped like ``data.values``."""
         ...
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Explain the seen steps."""
+    """Reconstruct the seen steps."""
 
     def given(self, data: Sequences) -> Sequences:
         """Everything."""
@@ -82,7 +82,7 @@ class Forecasting:
         keep_whole(self, 1, "num_observed")
 
     def given(self, data: Sequences) -> Sequences:
-        """The first steps, with the times (and inputs) of the others as the horizon."""
+        """The first steps, with the times (and inputs) of the remaining steps as horizon."""
         data = data.seen()
         if not 0 < self.num_observed < data.num_steps:
             raise DataError(
@@ -107,10 +107,10 @@ class Imputation:
     """Hide whole steps at random, or single entries, and fill them.
 
     Args:
-        fraction: Share of what is hidden, among the steps that may be.
+        fraction: Share of steps (or entries) to hide, among those that may be hidden.
         num_kept: Steps at the start that stay visible.
         seed: Seed of the choice.
-        is_by_entry: Hide each entry of a step by itself, as in tables whose variables are seldom seen together.
+        is_by_entry: Hide single entries instead of whole steps, as in tables whose variables are rarely seen together.
     """
 
     fraction: float = 0.3
@@ -159,31 +159,32 @@ def evaluate(
 ) -> Scores:
     """Score a fitted model on a task.
 
-    Memory: draws of so many series at a time as make 2^24 entries of observations, or of one series, whatever their
-    number. How many these are follows from the sizes of the data and from `num_samples` alone, so that a seed gives the
-    same scores again. Where the series need several rounds, each has random numbers of its own, and draws of latents
-    that all series share are made anew: scores are then not those of one prediction for all of them, but as good. After
-    ten seconds a bar shows how many rounds are done.
+    Memory: series are predicted in rounds of 2^24 entries of draws (at least one series), independent of their total
+        number. The rounds depend only on the sizes of the data and on `num_samples`, so a seed reproduces the scores.
+        Each round has separate random numbers and draws the latents that all series share anew: with several rounds,
+        scores differ from those of one joint prediction, but are equally valid. After ten seconds a progress bar
+        appears.
 
     Args:
-        posterior: What `fit` returned.
-        data: The whole truth; the task hides what must not be seen.
+        posterior: The posterior returned by `fit`.
+        data: The complete data; the task hides the part to predict.
         task: `Reconstruction`, `Forecasting` or `Imputation`.
         num_samples: Number of predictive draws.
-        chunk_size: Draws computed at a time; as for `forecast` when absent.
+        chunk_size: Draws computed at a time; as for `forecast` by default.
         seed: Seed of the draws.
-        period: Steps in a season of the naive forecast that scales `Scores.mase`; None for the step before.
+        period: Season length in steps of the naive forecast that scales `Scores.mase`; None for the previous step.
 
     Returns:
-        Scores of each series; `Scores.means` and `Scores.standard_errors` sum them up, ``.table(by="entry")`` and
-        ``.table(by="step")`` give those of variables and lead times.
+        Scores of each series; `Scores.means` and `Scores.standard_errors` summarise them, ``.table(by="entry")`` and
+        ``.table(by="step")`` list them by variable and lead time.
 
     Raises:
         DataError: When the task leaves nothing to score.
         NumericalError: When a prediction is not finite.
 
     Warns:
-        UserWarning: When 90 % intervals by a guide hold less than two thirds of that, by two standard errors.
+        UserWarning: When 90 % intervals from a guide cover less than two thirds of their nominal share, by more than
+            two standard errors.
     """
     require_posterior(posterior)
     require_type(data, Sequences, "data")
@@ -211,7 +212,7 @@ def evaluate(
     size = max(1, CHUNK_ENTRIES // (num_samples * given.times.shape[-1] * math.prod(data.obs_shape)))
     starts = tqdm(range(0, data.num_series, size), "evaluate", unit="round", leave=False, delay=_PATIENCE)
     rounds = [
-        # what verbs make of a seed must stay below 64 bits
+        # seeds that verbs derive from it must stay below 64 bits
         scores_of(slice(start, start + size), mixed_seed(seed, number) >> 2 if number else seed)
         for number, start in enumerate(starts)
     ]
@@ -222,9 +223,9 @@ def evaluate(
 
 
 def _warn_of_narrow(scores: Scores, num_samples: int) -> None:
-    """Say where intervals by a guide hold far too little, and what helps."""
+    """Warn if intervals from a guide cover far too little, with a remedy."""
     share, error = scores.means()["coverage_90"], scores.standard_errors()["coverage_90"]
-    expected = 1 - 2 * (0.05 * (num_samples - 1) + 1) / (num_samples + 1)  # between quantiles of so many draws
+    expected = 1 - 2 * (0.05 * (num_samples - 1) + 1) / (num_samples + 1)  # between quantiles of `num_samples` draws
     if share + 2 * error < _LOW_COVERAGE * expected:  # not where the error is unknown
         warnings.warn(
             f"Central 90 % intervals of this {scores.name} hold {share:.2f} +- {error:.2f} of what is scored. If the "
@@ -236,27 +237,28 @@ def _warn_of_narrow(scores: Scores, num_samples: int) -> None:
 
 
 def evaluate_baselines(train: Sequences, data: Sequences, task: Task, *, period: int | None = None) -> list[Scores]:
-    """Score what needs no model: the training mean, the last seen frame, the nearest training series.
+    """Score predictions that need no model: the training mean, the last seen frame, the nearest training series.
 
-    Where nothing is forecast, lines between the seen values as well. Forecasts of vectors have classical rivals, each
-    series by itself and with intervals: the last frame (a random walk), drift, exponential smoothing and, where there
-    is a `period`, the same season before. Both data sets may have gaps: the mean is that of the seen entries, it stands
-    for what a series has not shown yet, and an entry that the nearest training series hides is that of the next nearest
-    which shows it, or the mean.
+    Tasks without a forecast also get linear interpolation between the seen values. Forecasts of vectors also get
+    classical baselines with intervals, fitted to each series separately: the last frame (a random walk), drift,
+    exponential smoothing and, if `period` is given, the last season. Both data sets may have gaps: the mean is taken
+    over seen entries and fills entries that a series has not shown yet; an entry hidden in the nearest training series
+    is taken from the next nearest series that shows it, or from the mean.
 
     Args:
         train: Training data, for the mean and the neighbour.
-        data: The whole truth.
+        data: The complete data.
         task: As for `evaluate`.
-        period: Steps in a season, such as 12 of monthly data; None where there is none.
+        period: Season length in steps, such as 12 for monthly data; None without a season.
 
     Returns:
-        Scores of each baseline. NaN where it has nothing to say, and `Scores.note` says why: entries that `train` never
-        shows have no mean, and the nearest series must be as long as those of `data`.
+        Scores of each baseline. NaN where it has no prediction; `Scores.note` says why: entries never seen in `train`
+        have no mean, and the nearest series must be as long as those of `data`.
 
     Raises:
         ShapeError: When the two data sets have different observations.
-        DataError: When the task leaves nothing to score, or `period` belongs to a task that is no forecast of vectors.
+        DataError: When the task leaves nothing to score, or `period` is given for a task that is not a forecast of
+            vectors.
     """
     require_type(train, Sequences, "train")
     require_type(data, Sequences, "data")
@@ -294,7 +296,7 @@ def baselines(train: Sequences, data: Sequences, task: Task) -> dict[str, Tensor
 
 
 def _never_seen(train: Sequences, data: Sequences, task: Task) -> str:
-    """Which scored entries no training series shows."""
+    """Text that names the scored entries never seen in training."""
     scored = task.scored(data).flatten(0, 1).any(0)
     entries = [tuple(entry) for entry in (scored & ~train.entry_mask.flatten(0, 1).any(0)).nonzero().tolist()]
     names = data.labels.variables
@@ -309,7 +311,7 @@ def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task
     r"""Score one prediction of a task.
 
     Args:
-        name: Of the predictor.
+        name: Name of the predictor.
         mean: Mean prediction (series, time, \*obs) over the scored part of the grid.
         samples: Predictive draws (sample, series, time, \*obs), or None for a point prediction.
         data: The truth.
@@ -317,7 +319,7 @@ def score(name: str, mean: Tensor, samples: Tensor | None, data: Sequences, task
         note: For `Scores.note`.
 
     Raises:
-        DataError: When the mean is not finite where it is scored, and no `note` says why.
+        DataError: When the mean is not finite at a scored entry and `note` is empty.
     """
     truth, mask = scored_truth(data, task)
     is_said = bool(note) or bool(mean[mask.to(mean.device)].isfinite().all())
@@ -339,7 +341,7 @@ def scored_truth(data: Sequences, task: Task) -> tuple[Tensor, Tensor]:
 
 
 def _naive_error(given: Sequences, period: int | None) -> Tensor:
-    r"""Scale of `Scores.mase` (series, \*obs): what the naive forecast misses within the steps shown."""
+    r"""Scale of `Scores.mase` (series, \*obs): mean absolute error of the naive forecast within the shown steps."""
     return naive_error(given.seen().values, 1 if period is None else period, mask=given.entry_mask)
 
 

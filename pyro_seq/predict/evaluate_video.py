@@ -1,4 +1,4 @@
-"""``evaluate_video``: the best of many predicted videos, as the literature on video prediction scores them."""
+"""``evaluate_video``: scores of the best of many predicted videos, as in the literature on video prediction."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class VideoScores(NamedTuple):
     """Scores of predicted videos.
 
     Attributes:
-        name: Of the predictor.
+        name: Name of the predictor.
         metrics: For each metric the scores of the best, the worst and all samples of each series.
-        frechet: Fréchet distance of one sample a series, or why there is none.
+        frechet: Fréchet distance of one sample per series, or why there is none.
     """
 
     name: str
@@ -70,29 +70,29 @@ def evaluate_video(
     batch_size: int = 16,
     seed: int = 0,
 ) -> VideoScores:
-    r"""Score predicted videos: the best, the worst and the mean of n samples, each metric by itself.
+    r"""Score predicted videos: the best, the worst and the mean of n samples, for each metric separately.
 
-    What is scored is the mean of the emission given each draw of the latents, cut to [0, 1]: the picture without the
-    noise of the observation. Predicted frames count only. Each metric is taken frame by frame; the sample with the best
+    Scored is the mean of the emission given each draw of the latents, clipped to [0, 1]: the picture without
+    observation noise. Only predicted frames are scored. Each metric is computed per frame; the sample with the best
     mean over time is the best of its series.
 
-    Memory: draws of `chunk_size` samples of `batch_size` series at a time, whatever `num_samples` and the number of
-    series, for which `data` may also be a source on disk. Each chunk looks at the seen frames anew, which costs little
-    beside decoding the predicted ones.
+    Memory: `chunk_size` samples of `batch_size` series at a time, independent of `num_samples` and the number of
+        series, so `data` may also be a source on disk. Each chunk processes the seen frames again, which is cheap
+        compared with decoding the predicted ones.
 
     Args:
-        posterior: What `fit` returned.
-        data: The whole truth, images (series, time, channel, height, width) in [0, 1].
-        task: What is shown and what is predicted, such as `Forecasting(5)`.
-        metrics: Scores by name; PSNR and SSIM when absent. For LPIPS bring a network: ``{"lpips": VideoMetric(
+        posterior: The posterior returned by `fit`.
+        data: The complete data, images (series, time, channel, height, width) in [0, 1].
+        task: Defines the shown and the predicted steps, such as `Forecasting(5)`.
+        metrics: Scores by name; PSNR and SSIM by default. For LPIPS bring a network: ``{"lpips": VideoMetric(
             functools.partial(pyro_seq.metrics.lpips, features=network), is_larger_better=False)}``.
-        features: Features (video, entry) of videos (video, time, channel, height, width), for the Fréchet distance
-            between the true videos and the first sample of each, the seen frames before it included, such as
-            `pyro_seq.metrics.I3D`; without it the distance is skipped, and the record says so.
+        features: Features (video, entry) of videos (video, time, channel, height, width), such as
+            `pyro_seq.metrics.I3D`, for the Fréchet distance between the true videos and the first sample of each, with
+            the seen frames in front; without features the distance is skipped, with a note in the result.
         num_samples: Number n of samples.
         chunk_size: Samples at a time.
         batch_size: Series at a time.
-        seed: Of the draws; they depend on `chunk_size` and `batch_size` too.
+        seed: Seed of the draws; they depend on `chunk_size` and `batch_size` too.
 
     Returns:
         Scores of each series at each predicted step.
@@ -113,7 +113,7 @@ def evaluate_video(
         given = task.given(part)
         for start in range(0, num_samples, chunk_size):
             size = min(chunk_size, num_samples - start)
-            chunk_seed = mixed_seed(seed, number, start) >> 2  # what verbs make of a seed must stay below 64 bits
+            chunk_seed = mixed_seed(seed, number, start) >> 2  # seeds that verbs derive from it must stay below 64 bits
             yield task.predict(posterior, given, num_samples=size, chunk_size=size, seed=chunk_seed).emission_means
 
     return _evaluated(name, predicted, data, task, metrics, features, batch_size)
@@ -128,19 +128,19 @@ def evaluate_video_baselines(
     features: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 16,
 ) -> list[VideoScores]:
-    """Score videos that need no model: the training mean, the last seen frame, the nearest training series.
+    """Score predicted videos that need no model: the training mean, the last seen frame, the nearest training series.
 
     Args:
-        train: Training data in memory; of a source a part, such as ``train[:500]``.
-        data: The whole truth.
+        train: Training data in memory; for a source pass a part, such as ``train[:500]``.
+        data: The complete data.
         task: As for `evaluate_video`.
         metrics: As for `evaluate_video`.
         features: As for `evaluate_video`.
         batch_size: Series at a time.
 
     Returns:
-        Scores of each baseline, with one sample each; the nearest series only where the training series are as long as
-        those of `data`.
+        Scores of each baseline, with one sample each; the nearest series is included only if the training series are as
+        long as those of `data`.
     """
     first = data[:1]
     scores = []

@@ -1,4 +1,4 @@
-"""Predictions are finite, or an error says where they cease to be."""
+"""Checks that predictions are finite, with errors that say where they are not."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _REMEDY = (
 
 
 def require_finite(samples: Tensor, means: Tensor, times: Tensor) -> None:
-    r"""Refuse predictions that are not finite; means may be NaN everywhere, as those of a distribution without any.
+    r"""Refuse predictions that are not finite; means may be NaN everywhere, for a distribution without a mean.
 
     Args:
         samples: Draws of observations (sample, series, time, \*obs).
-        means: Means of the emission, alike.
+        means: Means of the emission, same shape.
         times: Time stamps (time,) or (series, time).
 
     Raises:
-        NumericalError: Naming the first time at which one is not, and the series.
+        NumericalError: Naming the first time and series with a non-finite value.
     """
     _require_steps(samples, times, "draws")
     if not bool(means.isnan().all()):
@@ -35,15 +35,15 @@ def require_finite(samples: Tensor, means: Tensor, times: Tensor) -> None:
 
 
 def require_finite_latents(latents: Mapping[str, Tensor], dims: Mapping[str, Sequence[str]], data: Sequences) -> None:
-    r"""Refuse latents that are not finite, which an emission may hide: the sigmoid of an infinite state is a pixel.
+    r"""Refuse latents that are not finite; an emission may hide them: the sigmoid of an infinite state is a pixel.
 
     Args:
-        latents: Draws by name, (sample, series, \*event), or (sample, \*event) of those that all series share.
-        dims: Names of the axes of an event by name, as ``model.dims``; time, if any, is the first.
-        data: What is predicted for; a continuation ``<name>_future`` begins after its seen steps.
+        latents: Draws by name, (sample, series, \*event), or (sample, \*event) if all series share them.
+        dims: Event axis names of each latent, as ``model.dims``; time, if any, comes first.
+        data: The data of the prediction; a continuation ``<name>_future`` begins after its seen steps.
 
     Raises:
-        NumericalError: Naming the latent, and the series and the first time at which it is not, as far as it has such.
+        NumericalError: Naming the latent and, if it has these axes, the series and the first time.
     """
     for name, values in latents.items():
         if bool(values.isfinite().all()):
@@ -73,7 +73,7 @@ def _require_steps(values: Tensor, times: Tensor, what: str) -> None:
 
 @contextmanager
 def about_numbers() -> Iterator[None]:
-    """Turn what distributions and factorisations say of numbers that are not finite into a `NumericalError`."""
+    """Turn errors of distributions and factorisations about non-finite numbers into a `NumericalError`."""
     try:
         yield
     except (ValueError, torch.linalg.LinAlgError) as error:

@@ -1,4 +1,4 @@
-"""A posterior between those of two sets of series."""
+"""A posterior interpolated between two sets of series."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pyro_seq.posterior import Posterior
 
 @dataclass(eq=False, repr=False)
 class InterpolatedPosterior:
-    r"""Latents on the way from those of the data that a verb is given to those of `other`.
+    r"""Latents interpolated between those of the verb's data and those of `other`.
 
     .. math::
         z = (1 - \lambda)\, z_\text{data} + \lambda\, z_\text{other}
 
-    Both are drawn with the same random numbers, so that a Gaussian guide gives a Gaussian whose mean and scale lie
-    between the two. A model with content, `SRVP`, keeps that of the data: the dynamics change, the picture does not.
+    Both are drawn with the same random numbers, so that a Gaussian guide gives a Gaussian whose mean and scale are
+    interpolated. `SRVP` keeps the content of the data: the dynamics change, the appearance does not.
 
     Attributes:
-        posterior: What `fit` returned.
-        other: As many series of as many steps as the data of the verb.
+        posterior: The posterior returned by `fit`.
+        other: Data with the same number of series and steps as the data of the verb.
         weight: The share :math:`\lambda` of `other`, a number or one for each series (series,).
 
     Example:

@@ -1,4 +1,4 @@
-"""The log density of what came, under what a verb draws observations from."""
+"""The log density of the truth under the distributions that a verb draws observations from."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pyro_seq.distributions.replicate import Replicate
 
 
 class LogDensity(Messenger):
-    r"""While a verb runs inside of it, scores `truth` by each law that the verb draws observations from.
+    r"""While a verb runs inside it, scores `truth` under each distribution that the verb draws observations from.
 
     .. math::
         \log \hat p(x) = \log \frac1S \sum_{s=1}^S p\left(x \mid z^{(s)}\right)
 
-    for each entry, with draws :math:`z^{(s)}` of the latents: no observation is drawn for it, so that few draws say
-    more than any density estimate of `Prediction.samples`. It is a little too low on average, as any logarithm of a
-    mean of draws is.
+    for each entry, with draws :math:`z^{(s)}` of the latents: no observations are drawn for it, so it is more precise
+    than a density estimate from `Prediction.samples`. It is slightly too low on average, like any logarithm of a mean
+    of draws.
 
     Args:
-        truth: What came at all steps of the verb's grid, (series, time, \*obs).
-        num_steps: Number of steps that the verb is shown; the others are its horizon.
+        truth: True values at all steps of the verb's grid, (series, time, \*obs).
+        num_steps: Number of steps shown to the verb; the others are its horizon.
     """
 
     def __init__(self, truth: Tensor, num_steps: int) -> None:
@@ -37,10 +37,10 @@ class LogDensity(Messenger):
         self._counts: dict[str, int] = {}
 
     def entries(self, num_samples: int) -> Tensor | None:
-        r"""Log density of each entry (series, time, \*obs), NaN where it has none; of a forecast those of its horizon.
+        r"""Log density of each entry (series, time, \*obs), NaN without one; for a forecast only those of the horizon.
 
-        None where observations were drawn from laws without a density of single entries, or not once for each of
-        `num_samples` draws at each step, as where a task fills gaps by copies of series.
+        None if observations were drawn from distributions without a density of single entries, or not exactly once per
+        draw and step, as when a task fills gaps by copies of series.
         """
         wanted = [name for name, truth in self._truth.items() if truth.shape[1]]
         if "x" not in self._counts and "x_future" in wanted:
@@ -69,7 +69,7 @@ class LogDensity(Messenger):
 
 
 def _by_entry(law: dist.TorchDistribution) -> dist.TorchDistribution:
-    """The law of each entry by itself: with events and masks taken off, or its marginals where a path is Gaussian."""
+    """The distribution of single entries: without event axes and masks, or the marginals of a Gaussian path."""
     while isinstance(law, dist.Independent | MaskedDistribution | ExpandedDistribution):
         law = law.base_dist
     return law.entries() if isinstance(law, LinearGaussian | Replicate) else law

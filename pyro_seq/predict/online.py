@@ -1,8 +1,8 @@
-"""On-line filtering: a fitted model takes in one observation after another, at a cost that does not grow.
+"""Online filtering: a fitted model takes in one observation after another, at constant cost per step.
 
-The state of a filter is a mean and a covariance for each series, so nothing that was seen so far need be kept. It is
-exact, for models whose observations have a linear Gaussian law, `SequenceModel.marginal`; and given draws of the codes
-of frames, for models whose guide reads frames one by one, as that of `KalmanVAE` does.
+The state of a filter is a mean and a covariance per series, so past observations need not be kept. It is exact for
+models whose observations have a linear Gaussian law, `SequenceModel.marginal`; for models whose guide reads frames one
+by one, such as `KalmanVAE`, it is exact given draws of the codes of frames.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from pyro_seq.predict.finite import about_numbers, require_finite
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FilterState:
-    r"""What a filter knows of each series after its last step: Gaussian, given the latents that all series share.
+    r"""The filtering distribution of each series after its last step: Gaussian, given latents shared by all series.
 
-    Where the guide reads codes of frames it is Gaussian given those so far, of which each sample has its own draw.
+    If the guide reads codes of frames, it is Gaussian given the codes so far; each sample has separate draws of them.
 
     Attributes:
-        rule: How it takes in a step: the model, and draws of the latents that all series share.
-        known: Moments of the hidden state, and what else the future depends on.
+        rule: How to take in a step: the model, and draws of the latents that all series share.
+        known: Moments of the hidden state, and everything else that the future depends on.
         ends: The first and the last time stamp, (2,) or (series, 2).
-        spacing: From the last step to the next, unless another time is given, (1,) or (series, 1).
+        spacing: Default time from the last step to the next, (1,) or (series, 1).
         obs_shape: Shape of one observation.
-        input_dim: Number of inputs at a step; 0 where the data had none.
-        calendar: How time stamps count dates; None where they are numbers.
-        labels: What series and variables are called.
+        input_dim: Number of inputs per step; 0 if the data had none.
+        calendar: How dates are counted in time stamps; None if these are numbers.
+        labels: Names of series and variables.
     """
 
     rule: Filter
@@ -62,25 +62,25 @@ class FilterState:
 
     @property
     def latents(self) -> Mapping[str, Tensor]:
-        r"""Draws of the latents that all series share, (sample, 1, \*event), which stay as they were fitted."""
+        r"""Draws of the latents that all series share, (sample, 1, \*event); filtering does not update them."""
         return self.rule.latents
 
     @property
     def means(self) -> Tensor:
-        """Means of the hidden state, (sample, series, state); one sample where neither latents nor codes are drawn."""
+        """Means of the hidden state, (sample, series, state); one sample if neither latents nor codes are drawn."""
         return self.known.means
 
     @property
     def covs(self) -> Tensor:
-        """Its covariances, (sample, series, state, state)."""
+        """Covariances of the hidden state, (sample, series, state, state)."""
         return self.known.covs
 
     @property
     def log_likelihood(self) -> Tensor:
         """Log density of all observed entries so far, (sample, series), in nats.
 
-        What one observation adds is its density given those before: the less, the more of a surprise. Where codes are
-        drawn it is log p(x, codes) - log q(codes | x), whose mean over samples is the evidence lower bound.
+        Each observation adds its log density given the earlier ones; low values mark surprising observations. If codes
+        are drawn, it is log p(x, codes) - log q(codes | x), whose mean over samples is the evidence lower bound.
         """
         return self.known.log_likelihood
 
@@ -91,21 +91,21 @@ class FilterState:
 
 @one_at_a_time
 def start_filter(posterior: Posterior, data: Sequences, *, num_samples: int = 100, seed: int = 0) -> FilterState:
-    """Filter what was seen so far, to go on with `filter_step`. Cost: one pass over all steps.
+    """Filter the steps seen so far; continue with `filter_step`. Cost: one pass over all steps.
 
     Args:
-        posterior: What `fit` returned for a model whose observations have a linear Gaussian law: `DynamicFactors`, or
-            one with a `LinearGaussian` at its site ``x``; or for `KalmanVAE`, or another whose guide is a `FilledPath`.
-        data: What was seen so far; a horizon is dropped.
-        num_samples: Draws of the latents that all series share, where there are any, or of the codes of frames.
-        seed: Seed of these draws, and of those of the codes of later frames.
+        posterior: Result of `fit` for a model whose observations have a linear Gaussian law (`DynamicFactors`, or a
+            model with a `LinearGaussian` at its site ``x``) or whose guide is a `FilledPath` (such as `KalmanVAE`).
+        data: Steps seen so far; a horizon is dropped.
+        num_samples: Number of draws of the latents that all series share, if any, or of the codes of frames.
+        seed: Seed of these draws and of the codes of later frames.
 
     Returns:
         The state after the last step of the grid.
 
     Raises:
-        DataError: When the data do not fit the model, or do not determine a state of whose start nothing is known.
-        UnsupportedError: When the observations have another law, or one that depends on the number of steps before.
+        DataError: When the data do not fit the model, or do not determine a state with a diffuse start.
+        UnsupportedError: When the observations have another law, or a law that depends on the number of earlier steps.
 
     Example:
         >>> state = start_filter(posterior, data.first(100))  # doctest: +SKIP
@@ -149,28 +149,28 @@ def filter_step(
     mask: Any | None = None,
     inputs: Any | None = None,
 ) -> FilterState:
-    r"""Take in one more observation of each series. Cost: that of one step, however many came before.
+    r"""Take in one more observation of each series. Cost: one step, independent of the number of earlier steps.
 
-    The parameters and the latents that all series share stay as they were fitted.
+    The parameters and the latents that all series share are not updated.
 
     Args:
-        state: What `start_filter` or this function returned; it stays as it is.
+        state: Result of `start_filter` or of this function; not modified.
         values: One observation of each series (series, \*obs); NaN marks a missing entry when no `mask` is given.
-        time: Its time stamp or date, one for all or (series,); one `spacing` after the last by default.
+        time: Its time stamp or date, one for all or (series,); by default one `spacing` after the last step.
         mask: True where observed, (series,) or (series, \*obs).
-        inputs: Inputs at this step (series, input_dim), for a model that reads some.
+        inputs: Inputs at this step (series, input_dim), for a model that reads inputs.
 
     Returns:
         The state after this step.
 
     Raises:
         ShapeError: When shapes do not fit.
-        DataError: When the time is not later than the last one, or not on the grid of a model that counts steps, or
+        DataError: When the time is not later than the last one or, for a model that counts steps, off its grid, or
             values are infinite.
         NumericalError: When the covariance of the observation is not positive definite.
 
     Warns:
-        UserWarning: When values or inputs lie far outside of what the model was trained on.
+        UserWarning: When values or inputs lie far outside the range of the training data.
     """
     require_type(state, FilterState, "state")
     values = torch.as_tensor(values, dtype=state.means.dtype if isinstance(values, list | tuple) else None)
@@ -203,10 +203,10 @@ def filter_forecast(
     num_samples: int = 100,
     seed: int = 0,
 ) -> Prediction:
-    r"""Draw the future of each series from the state of a filter. Cost: that of the horizon, whatever came before.
+    r"""Draw the future of each series from the state of a filter. Cost: the horizon only.
 
     Args:
-        state: What `start_filter` or `filter_step` returned.
+        state: Result of `start_filter` or `filter_step`.
         horizon: Number of steps after the last one, `spacing` apart.
         times: Future time stamps (horizon,) or (series, horizon), or dates, in place of `horizon`.
         inputs: Inputs over the horizon (series, horizon, input_dim).
@@ -214,12 +214,12 @@ def filter_forecast(
         seed: Seed of the draws.
 
     Returns:
-        Draws over the horizon, as `forecast` gives them. With the latents that all series share ``emission_means`` are
-        the exact means given these; with codes, those given the codes and states of the horizon that come along.
+        Draws over the horizon, as from `forecast`. ``emission_means`` are the exact means given the latents that all
+        series share; with codes, they are the means given the returned codes and states of the horizon.
 
     Raises:
         DataError: When not exactly one of `horizon` and `times` is given, or times are not later than the last one.
-        NumericalError: When draws leave the finite numbers.
+        NumericalError: When draws are not finite.
     """
     require_type(state, FilterState, "state")
     num_samples, seed = whole_number(num_samples, "num_samples", 1), seed_number(seed)
@@ -252,10 +252,10 @@ def _next_times(state: FilterState, time: Any) -> Tensor:
 
 
 def _after_the_ends(state: FilterState, new: Sequences) -> Sequences:
-    """The first and the last step of the filter, hidden, and new ones after them: all that the law of these needs.
+    """Hidden first and last steps of the filter, then the new steps: the grid that the law of the new steps needs.
 
     Raises:
-        ShapeError: When observations or inputs are of another shape than at the start.
+        ShapeError: When the shape of observations or inputs differs from that at the start.
         DataError: When the times do not increase, or the model counts steps and they are off its grid.
     """
     if new.obs_shape != state.obs_shape:

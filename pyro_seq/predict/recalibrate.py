@@ -1,4 +1,4 @@
-"""``recalibrate``: intervals with a guarantee, from how far predictions miss on series kept for that purpose."""
+"""``recalibrate``: intervals with guaranteed coverage, from the errors on held-out series (conformal prediction)."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Intervals(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Recalibrated:
-    r"""Predictive intervals of a posterior, moved by what it took on other series to hold a share of them.
+    r"""Predictive intervals of a posterior, widened or narrowed to reach the wanted coverage on validation series.
 
     Attributes:
-        posterior: What predicts.
-        task: What is predicted.
+        posterior: The posterior that predicts.
+        task: The prediction task.
         level: Share of new series whose entry lies inside, at each step and for each variable.
-        margins: What is added at both ends, (time, \*obs), in the unit of the data; negative where intervals were too
-            wide. One number where `is_pooled`, a share of half the width of each interval.
+        margins: Added at both ends, (time, \*obs), in the unit of the data; negative where intervals were too wide. If
+            `is_pooled`, one number, as a share of half the width of each interval.
         num_samples: Draws behind each interval.
-        seed: Of the draws.
+        seed: Seed of the draws.
         is_pooled: One margin for all steps and variables.
     """
 
@@ -59,11 +59,11 @@ class Recalibrated:
         """Intervals for new series.
 
         Args:
-            given: What is seen of them, on the grid of the validation series: for forecasts as many steps, with as long
-                a horizon, `data.extend(horizon=...)`.
+            given: Their seen part, on the same grid as the validation series: for forecasts the same number of steps
+                and the same horizon, `data.extend(horizon=...)`.
 
         Raises:
-            ShapeError: When the predicted grid is another.
+            ShapeError: When the predicted grid differs.
         """
         low, high, times = _central(self.posterior, given, self.task, self.level, self.num_samples, self.seed)
         if not self.is_pooled and low.shape[1:] != self.margins.shape:
@@ -72,7 +72,7 @@ class Recalibrated:
                 f"{tuple(self.margins.shape)} of each. Got {tuple(low.shape[1:])}. Pass as many steps, with as long a "
                 "horizon."
             )
-        centre = (low + high) / 2  # an interval that shrinks to nothing ends there
+        centre = (low + high) / 2  # where an interval that shrinks to nothing ends
         margins = self.margins * (high - low) / 2 if self.is_pooled else self.margins
         return Intervals(torch.minimum(low - margins, centre), torch.maximum(high + margins, centre), times)
 
@@ -87,42 +87,43 @@ def recalibrate(
     seed: int = 0,
     is_pooled: bool = False,
 ) -> Recalibrated:
-    r"""Learn on validation series by how much intervals must grow, or shrink, to hold what they say.
+    r"""Learn on validation series how much to widen or narrow intervals so that they have their stated coverage.
 
-    Of each validation series it is known how far outside of its central interval an entry lies,
+    For each validation series, compute how far an entry lies outside its central interval,
 
     .. math::
         s_i = \max(l_i - y_i,\; y_i - u_i), \qquad
         \text{margin} = \text{the } \lceil (n + 1)\, p \rceil \text{-th smallest of } s_1, \dots, s_n,
 
-    negative inside. The interval :math:`[l - \text{margin}, u + \text{margin}]` of a new series, exchangeable with
-    those of validation, then holds its entry with a probability of at least p, and of at most p + 1 / (n + 1) where
-    scores have no ties: for every n, every model and every guide, right or wrong. That is on average over series and
-    validation sets, at each step and for each variable by itself, not for whole paths at once, nor for each kind of
+    negative inside. The interval :math:`[l - \text{margin}, u + \text{margin}]` of a new series, exchangeable with the
+    validation series, then contains its entry with a probability of at least p, and of at most p + 1 / (n + 1) if
+    scores have no ties: for every n, every model and every guide, right or wrong. This holds on average over series and
+    validation sets, at each step and for each variable separately; not jointly for whole paths, nor for each kind of
     series. Series that the model was trained on are not exchangeable with new ones.
 
-    A table with many gaps scores too few entries at each step. With `is_pooled` all entries count as one, each in
-    halves of the width of its own interval, and all intervals grow by one share. They hold theirs on average over
-    entries, no longer at each step and for each variable, and n is then between the numbers of series and of entries,
-    as the entries of a series are alike or not. Steps and variables may be others in new series.
+    Tables with many gaps have too few scored entries per step. With `is_pooled` all entries are pooled, each scaled by
+    half the width of its interval, and all intervals are widened by the same share. Coverage then holds on average over
+    entries, no longer at each step and for each variable, and the effective n lies between the number of series and the
+    number of entries, depending on how similar the entries of a series are. New series may then have other steps and
+    variables.
 
     Memory: draws of all validation series at once.
 
     Args:
-        posterior: What `fit` returned, or `refine`.
-        validation: Whole series that training did not see, not used to choose the model either.
-        task: What is predicted, such as ``Forecasting(num_observed=20)``.
-        level: Wanted share p.
+        posterior: Result of `fit` or `refine`.
+        validation: Complete series used neither in training nor to choose the model.
+        task: Prediction task, such as ``Forecasting(num_observed=20)``.
+        level: Wanted coverage p.
         num_samples: Draws behind each interval.
-        seed: Of the draws.
-        is_pooled: Learn one share for all steps and variables.
+        seed: Seed of the draws.
+        is_pooled: Learn one margin for all steps and variables.
 
     Returns:
-        The intervals of new series, by its method `intervals`.
+        An object whose method `intervals` gives the intervals of new series.
 
     Raises:
-        DataError: When an argument is of another type, or validation scores too few series for `level`, or entries
-            where `is_pooled`: 9 for 0.9.
+        DataError: When an argument is of another type, or `validation` has too few scored series (entries, if
+            `is_pooled`) for `level`: 0.9 needs 9.
 
     Example:
         >>> widened = recalibrate(posterior, validation, Forecasting(num_observed=20))  # doctest: +SKIP
@@ -158,7 +159,7 @@ def _central(
 
 
 def _margins(distance: Tensor, mask: Tensor, level: float) -> Tensor:
-    """The wanted order statistic of the scored distances of each entry, (time, *obs); those not scored are infinite."""
+    """The wanted order statistic of the scored distances of each entry, (time, *obs); infinite for unscored entries."""
     count = mask.sum(0)
     rank = ((count + 1) * level - 1e-9).ceil().long()  # 9.000000001 is 9
     short = (rank > count) & (mask.any(0) | (mask.ndim == 1))

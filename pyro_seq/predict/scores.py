@@ -1,4 +1,4 @@
-"""``Scores``: what is said of a prediction once the truth is known."""
+"""``Scores``: scores of a prediction against the truth."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ _FIELDS = ("mse", "crps", "coverage_50", "coverage_90", "mae", "mase", "log_scor
 
 
 class Scores(NamedTuple):
-    """Scores of one task, (series,) each, in the unit of the data where nothing else is said.
+    """Scores of one task, (series,) each, in the unit of the data unless stated otherwise.
 
     Attributes:
-        name: Of the predictor.
+        name: Name of the predictor.
         mse: Mean squared error of the mean prediction, in the square of the unit.
         crps: Continuous ranked probability score of the samples; the absolute error of a point prediction.
         coverage_50: Share of the truth inside the central 50 % interval; NaN for a point prediction.
         coverage_90: Share of the truth inside the central 90 % interval; NaN for a point prediction.
         mae: Mean absolute error of the median of the samples, or of a point prediction.
-        mase: The same, each entry in units of what the (seasonal) naive forecast misses within the steps shown, so that
-            variables of any unit count alike; entries without such a scale are left out.
-        log_score: Log density of each entry, the mean over entries; larger is better. That of a class is dealt out to
-            its entries. NaN where predictions have no density, as measured pixels and grey levels of a
-            `BernoulliEmission`, and for a point prediction.
-        note: Why there are series without scores; empty when there are none.
-        tally: Sums by step and entry, which `table` averages.
-        variables: What the entries are called in the data; None where they have no names.
+        mase: Mean absolute scaled error: `mae` of each entry divided by that of the (seasonal) naive forecast within
+            the shown steps, so that variables in different units count alike; entries without such a scale are left
+            out.
+        log_score: Mean log density of the entries; larger is better. The log density of a class is divided among its
+            entries. NaN for point predictions and for predictions without a density, such as measured pixels and grey
+            levels under a `BernoulliEmission`.
+        note: Why some series have no scores; empty if all have.
+        tally: Sums by step and entry, averaged by `table`.
+        variables: Names of the entries in the data; None without names.
     """
 
     name: str
@@ -61,11 +62,11 @@ class Scores(NamedTuple):
         return f"Scores({self.name}, series {len(self.mse)}: {', '.join(figures)})"
 
     def means(self) -> dict[str, float]:
-        """Average of each score over the series that have one; the others had nothing to score, or `note` says why."""
+        """Average of each score over the series that have one; the others had nothing to score, or see `note`."""
         return {field: float(getattr(self, field).nanmean()) for field in _FIELDS}
 
     def standard_errors(self) -> dict[str, float]:
-        """Standard error of each of the `means`, with series as independent units; NaN for less than two."""
+        """Standard error of each of the `means`, with series as independent units; NaN for fewer than two series."""
         found = {}
         for field in _FIELDS:
             scores = getattr(self, field).double()
@@ -74,17 +75,17 @@ class Scores(NamedTuple):
         return found
 
     def table(self, by: str | Sequence[str] = "entry") -> pd.DataFrame:
-        """Scores by variable or by lead time: a row for each value of `by`, averaged over all scored entries there.
+        """Scores by variable or by lead time: one row per value of `by`, averaged over all its scored entries.
 
         Args:
-            by: ``"entry"``, of the flattened observation, under the names of the variables, ``"step"``, counted from 1
-                over the scored part of the grid, which are the steps ahead of a forecast, both, or ``()`` for one row.
+            by: ``"entry"`` of the flattened observation, labelled by variable names; ``"step"``, counted from 1 over
+                the scored part of the grid (for a forecast, the steps ahead); both; or ``()`` for a single row.
 
         Returns:
             `rmse`, the root of the mean squared error, the other scores, and `count`, the number of scored entries.
 
         Raises:
-            DataError: When `by` names something else, or nothing was scored at all.
+            DataError: When `by` is anything else, or nothing was scored.
         """
         if self.tally is None:
             raise DataError(f"There are no scores of {self.name}: {self.note}.")
@@ -94,13 +95,13 @@ class Scores(NamedTuple):
 
 
 def no_scores(name: str, like: Tensor, note: str) -> Scores:
-    """Those of a predictor that has nothing to say, with NaN in the place of each score."""
+    """Scores of a predictor without predictions: NaN for each score."""
     nothing: dict[str, Any] = dict.fromkeys(_FIELDS, torch.full_like(like, torch.nan))
     return Scores(name=name, **nothing, note=note)
 
 
 def joined(parts: Sequence[Scores]) -> Scores:
-    """Scores of several parts of the series as one."""
+    """Scores of several parts of the series joined into one."""
     tallies = [part.tally for part in parts if part.tally is not None]
     fields = {field: torch.cat([getattr(part, field) for part in parts]) for field in _FIELDS}
     tally = Tally(*(torch.stack(sums).sum(0) for sums in zip(*tallies, strict=True))) if tallies else None
@@ -121,12 +122,12 @@ def score_draws(
     r"""Score a prediction by its mean and draws.
 
     Args:
-        name: Of the predictor.
+        name: Name of the predictor.
         mean: Mean prediction (series, time, \*obs).
         samples: Draws (sample, series, time, \*obs), or None for a point prediction.
-        truth: What came, (series, time, \*obs).
-        mask: True where scored, alike.
-        naive: Mean absolute error of the naive forecast in what was shown, (series, \*obs).
+        truth: The truth, (series, time, \*obs).
+        mask: True where scored, same shape.
+        naive: Mean absolute error of the naive forecast within the shown steps, (series, \*obs).
         log_density: Log density of each entry, (series, time, \*obs), or None where there is none.
         note: For `Scores.note`.
     """
@@ -149,7 +150,7 @@ def score_draws(
 def score_normal(
     name: str, forecast: NormalForecast, truth: Tensor, mask: Tensor, *, naive: Tensor, note: str = ""
 ) -> Scores:
-    """Score a forecast that is a normal distribution, in closed form; entries without an interval count in no share."""
+    """Score a normal forecast in closed form; entries without an interval are left out of the coverage."""
     forecast = NormalForecast(forecast.mean.to(truth), forecast.scale.to(truth))
     errors, absolute, ranked, *shares = scores_of_normal(forecast, truth)
     shares = [torch.where(forecast.scale.isfinite(), share, torch.nan) for share in shares]

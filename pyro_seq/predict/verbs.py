@@ -1,6 +1,6 @@
-"""The predictive verbs. All of them run the model on draws of its latents; none knows a formula of its own.
+"""The predictive verbs. All of them run the model on draws of its latents; none has model-specific formulas.
 
-Threads may share a posterior: calls wait for each other, so several threads are as fast as one.
+Threads may share a posterior; calls wait for each other, so several threads are no faster than one.
 """
 
 from __future__ import annotations
@@ -40,37 +40,37 @@ def forecast(
 ) -> Prediction:
     r"""Draw the future of each series given its seen steps.
 
-    A `horizon` begins after the last observed step of each series, so that series of unequal length are each forecast
-    from their end; the hidden steps that follow it are the first to be drawn. A horizon in `times`, of this call or of
-    the data, is shared: it begins after the longest series, at the stamps given.
+    A `horizon` begins after the last observed step of each series, so series of unequal length are each forecast from
+    their own end; hidden steps after that end are drawn first. A horizon given by `times`, of this call or of the data,
+    is shared: it begins after the longest series, at the given time stamps.
 
-    Cost: one pass of the model over all steps for every draw; memory grows with `chunk_size`, not with `num_samples`,
-    but for the result itself.
+    Cost: one pass of the model over all steps per draw; apart from the result itself, memory grows with `chunk_size`,
+        not with `num_samples`.
 
     Args:
-        posterior: What `fit` returned.
+        posterior: The posterior returned by `fit`.
         data: Seen steps; a horizon in ``data.times`` is used when neither `horizon` nor `times` is given.
         horizon: Number of steps after the last observed one, beyond the grid at the median spacing of its steps.
-        times: Future time stamps (horizon,) or (series, horizon), in the unit of the data, or dates where the data have
-            dates; ``data.calendar.dates(prediction.times)`` gives them back.
-        inputs: Inputs over the horizon (series, horizon, input_dim), for data that have inputs; where these have a
-            horizon already and neither `horizon` nor `times` is given, in place of theirs. Forecasts that differ in
-            `inputs` alone ask what would happen if: the past, and with the same seed all draws of it, stay.
+        times: Future time stamps (horizon,) or (series, horizon), in the unit of the data, or dates if the data have
+            dates; ``data.calendar.dates(prediction.times)`` converts back to dates.
+        inputs: Inputs over the horizon (series, horizon, input_dim), for data that have inputs. They replace those of
+            the data if the data already have a horizon and neither `horizon` nor `times` is given. For what-if
+            scenarios, vary only `inputs`: with the same seed, all draws of the past stay the same.
         num_samples: Number of draws.
-        chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations, or fewer where a
-            model needs many numbers for each.
+        chunk_size: Draws computed at a time; by default as many as give 2^24 entries of observations, or fewer for a
+            model that needs many numbers per entry.
         seed: Seed of the draws, a whole number below 2^63. The caller's random state is not touched.
 
     Returns:
         Draws over the horizon: ``samples`` and ``emission_means`` (sample, series, horizon, \*obs), and ``times``
-        (horizon,), or (series, horizon) where series have times or ends that differ.
+        (horizon,), or (series, horizon) if times or ends differ between series.
 
     Raises:
         ShapeError: When `data` do not fit the model.
-        DataError: When there is no horizon, the future does not follow the seen times, or data and model differ in
+        DataError: When there is no horizon, future times are not later than the seen ones, or data and model differ in
             floating type or device.
         UnsupportedError: When series with inputs end at a hidden step.
-        NumericalError: When draws leave the finite numbers, with the first time and series; so do all verbs.
+        NumericalError: When draws are not finite, naming the first time and series; this holds for all verbs.
 
     Example:
         >>> prediction = forecast(posterior, data, horizon=20)  # doctest: +SKIP
@@ -89,10 +89,10 @@ def forecast(
 def reconstruct(
     posterior: Posterior, data: Sequences, *, num_samples: int = 100, chunk_size: int | None = None, seed: int = 0
 ) -> Prediction:
-    r"""Draw each seen step anew, as the model explains it given all seen steps.
+    r"""Draw each seen step anew from the model, given all seen steps.
 
     Args:
-        posterior: What `fit` returned.
+        posterior: The posterior returned by `fit`.
         data: Series to explain; a horizon is dropped.
         num_samples: Number of draws.
         chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
@@ -115,14 +115,14 @@ def impute(
     chunk_size: int | None = None,
     seed: int = 0,
 ) -> Prediction:
-    r"""Draw the hidden entries given the observed ones, which are kept as they are.
+    r"""Draw the hidden entries given the observed ones, which are kept unchanged.
 
     Args:
-        posterior: What `fit` returned.
+        posterior: The posterior returned by `fit`.
         data: Series with missing entries.
-        is_causal: Draw each gap given what came before it only, as one must who works on-line (filtering), not given
-            what follows as well (smoothing). Costs one more copy of a series for each of its gaps; latents at seen
-            steps are then those given all up to the next gap.
+        is_causal: Draw each gap given only the past, as in online use (filtering), instead of past and future
+            (smoothing). Costs one more copy of a series per gap; latents at seen steps are then conditioned on all
+            steps up to the next gap.
         num_samples: Number of draws.
         chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
         seed: Seed of the draws.
@@ -148,12 +148,12 @@ def sample(
 ) -> Prediction:
     r"""Draw new series from the prior, on the time grid, inputs and number of series of `data`.
 
-    Global latents, such as the weights of a Bayesian network, come from the posterior; everything that belongs to a
-    series comes from the prior, so the values in `data` are not looked at.
+    Global latents, such as the weights of a Bayesian network, come from the posterior; latents of single series come
+    from the prior, so the values in `data` are not used.
 
     Args:
-        posterior: What `fit` returned.
-        data: Sets the grid: times (a horizon included), inputs, number of series.
+        posterior: The posterior returned by `fit`.
+        data: Data that give the grid: times (a horizon included), inputs, number of series.
         num_samples: Number of draws.
         chunk_size: Draws computed at a time; by default as many as make 2^24 entries of observations.
         seed: Seed of the draws.
@@ -210,7 +210,7 @@ def _checked(
     *,
     has_values: bool = True,
 ) -> tuple[int, int | None, int]:
-    """Refuse what a verb cannot use; the whole numbers that were meant, the size of a chunk among them."""
+    """Refuse arguments that a verb cannot use; return its whole numbers, the chunk size included."""
     require_posterior(posterior)
     require_data(posterior.model, data, has_values=has_values)
     if has_values:
@@ -222,7 +222,7 @@ def _checked(
 
 
 def _extended(data: Sequences, horizon: int | None, times: Tensor | None, inputs: Tensor | None) -> Sequences:
-    """The data with the horizon that the arguments ask for, or with the one that they have."""
+    """The data with the horizon given by the arguments, or with the horizon that they already have."""
     if horizon is not None or times is not None:
         return data.extend(horizon=horizon, times=times, inputs=inputs)
     if inputs is not None and data.horizon:
@@ -246,7 +246,7 @@ def _prepared(posterior: Posterior, data: Sequences) -> Sequences:
 
 
 def _after_the_end(data: Sequences, horizon: int | None) -> slice | Tensor:
-    """The steps (series, horizon) after the last observed one of each series; a slice where all end with the grid."""
+    """The steps (series, horizon) after the last observed one of each series; a slice if all end with the grid."""
     if bool((data.lengths == data.num_steps).all()):
         return slice(data.num_steps, None)
     if data.inputs is not None:
@@ -290,7 +290,7 @@ def _predict(
     chunk_size: int | None,
     seed: int,
 ) -> Prediction:
-    """Run the model on draws, a chunk of them at a time, and keep `steps` of it, shared or (series, time)."""
+    """Run the model on draws, one chunk at a time, and keep `steps` of the result, shared or (series, time)."""
     times = data.times[..., steps] if isinstance(steps, slice) else _picked(data.times.expand(len(data), -1), steps)
     condition.is_horizon_alone = isinstance(steps, slice) and steps.start == data.num_steps
     chunks: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
@@ -341,12 +341,12 @@ def _read(
 
 
 def _picked(values: Tensor, steps: Tensor, dim: int = 0) -> Tensor:
-    """Each series' own `steps` (series, time), of values with the axes series and time at `dim`."""
+    """Select `steps` (series, time) per series from values with the axes series and time at `dim`."""
     shape = (1,) * dim + tuple(steps.shape) + (1,) * (values.ndim - dim - 2)
     return values.take_along_dim(steps.reshape(shape), dim + 1)
 
 
 def _joined(parts: list[Tensor], dim: int = 0) -> Tensor:
-    """Concatenate those that are not empty; one alone is not copied, for it may be large."""
+    """Concatenate the non-empty parts; a single part is not copied, because it may be large."""
     filled = [part for part in parts if part.shape[dim]] or parts[:1]
     return filled[0] if len(filled) == 1 else torch.cat(filled, dim)

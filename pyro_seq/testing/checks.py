@@ -117,7 +117,7 @@ def check_model(
         model: The model, initialised but not necessarily trained.
         data: At least 3 series of at least 4 steps, all different, without a horizon.
         seed: Seed of all draws.
-        only: Names of checks to run; all when absent.
+        only: Names of checks to run; all by default.
         slow: Also test that the model's density is that of its sampler, on simulated series.
 
     Returns:

@@ -26,11 +26,11 @@ class Batches:
 
     Args:
         data: The whole data set, or the source of one.
-        batch_size: Series in a batch, over all devices; the whole set, unshuffled, when absent or too large.
+        batch_size: Series in a batch, over all devices; the whole set, unshuffled, by default or too large.
         seed: Decides the shuffles.
         rank: Number of this device.
         world_size: Number of devices.
-        device: Where the minibatches go; they stay where the data are when absent.
+        device: Where the minibatches go; they stay where the data are by default.
         num_workers: Threads that read a source; without any it is read when asked for.
     """
 

@@ -214,7 +214,7 @@ class AtomicCheckpointIO(CheckpointIO):
                 return torch.load(path, map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:
             raise UnsupportedError(f"{str(path)!r} holds more than tensors and plain data and is refused.") from error
-        except Exception as error:  # a damaged archive can raise almost anything
+        except Exception as error:  # a damaged archive can raise almost any exception
             raise CheckpointError(f"{str(path)!r} is not complete, or altered ({error}). Copy it again.") from error
         raise CheckpointError(
             f"{str(path)!r} was altered: the sum of a part, or a mark of it, is wrong. Copy it again."

@@ -25,11 +25,11 @@ class Trainer:
     a run that was stopped and resumed ends with the same bits as one that was not.
 
     Args:
-        directory: Folder for ``metrics.csv`` and ``checkpoint.pt``; nothing is written when absent. The table is for
+        directory: Folder for ``metrics.csv`` and ``checkpoint.pt``; nothing is written by default. The table is for
             other programs: plain text without a sum, which nothing here reads. A checkpoint has one, and the rows.
         progress: Show a progress bar.
         log_every: Steps between two rows of the history.
-        validate_every: Steps between two evaluations of the validation data; never when absent.
+        validate_every: Steps between two evaluations of the validation data; never by default.
         patience: Stop after so many validations in a row without a new best one.
         keep_best: End with the weights of the best validation rather than the last.
         checkpoint_every: Steps between two checkpoints. One is always written at the end, or on an interrupt.

@@ -74,7 +74,7 @@ class RandomWindows:
         require(0.0 <= self.at_start <= 1.0, "at_start", "a probability", self.at_start)
 
     def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
-        """One window a series."""
+        """One window per series."""
         length = int(self.length(step)) if callable(self.length) else self.length
         length = min(max(length, 1), data.num_steps)
         draws = torch.rand(2, data.num_series, generator=generator)

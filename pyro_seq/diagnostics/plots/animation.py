@@ -37,14 +37,14 @@ def save_gif(
         frames: (time, \*image), or several by name, as for `plot_sequences`. Shorter ones stay blank at the end.
         fps: Frames a second, up to 50.
         num_observed: Number of seen steps.
-        limits: Values drawn black and white; [0, 1], or what the numbers span, when absent.
-        zoom: Whole factor of enlargement; at least 112 pixels when absent.
+        limits: Values drawn black and white; [0, 1], or what the numbers span, by default.
+        zoom: Whole factor of enlargement; at least 112 pixels by default.
 
     Returns:
         The path.
 
     Raises:
-        ShapeError: When rows are no image sequences.
+        ShapeError: When rows are not image sequences.
         DataError: When `fps` or `zoom` cannot be used.
     """
     if not 0 < fps <= 50:

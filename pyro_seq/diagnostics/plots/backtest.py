@@ -29,7 +29,7 @@ def plot_backtest(
         series: Which series has its forecasts drawn.
         entry: Which entry of its (flattened) observation.
         unit: Of the time stamps.
-        value_label: Of the values, with their unit; the name of the variable when absent.
+        value_label: Of the values, with their unit; the name of the variable by default.
 
     Returns:
         The figure.

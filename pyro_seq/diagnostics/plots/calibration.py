@@ -48,7 +48,7 @@ def plot_ranks(values: Any, *, num_samples: int | None = None, num_bins: int = 2
         num_bins: Number of bins.
         title: Of the panel.
     """
-    from scipy import stats  # slow to import, and needed here only
+    from scipy import stats  # slow to import and needed only here
 
     values = as_numpy(values).ravel()
     if not values.size:

@@ -39,9 +39,9 @@ def plot_forecast_fan(
         prediction: What a predictive verb returned; over the horizon, or over all steps.
         truth: The series with their observations, over any steps.
         series: Which series.
-        entries: Entries of the (flattened) observation; the first six when absent.
-        names: A title for each of `entries`; the names of the variables when absent.
-        num_observed: Number of steps of `truth` that the model has seen; all when absent. A line marks the border.
+        entries: Entries of the (flattened) observation; the first six by default.
+        names: A title for each of `entries`; the names of the variables by default.
+        num_observed: Number of steps of `truth` that the model has seen; all by default. A line marks the border.
         levels: Probabilities of the intervals.
         num_paths: Number of samples drawn as thin lines.
         unit: Of the time stamps; dates have none.

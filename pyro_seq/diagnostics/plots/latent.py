@@ -51,7 +51,7 @@ def plot_phase_portrait(
         components: Numbers of the directions: principal directions of the positions, or their coordinates. For an
             equation of first order each panel shows a component against the next.
         is_principal: Turn to the directions of largest variance; coordinates of the position otherwise.
-        series: Which series to draw; the first six when absent.
+        series: Which series to draw; the first six by default.
         num_paths: Samples drawn for each series, thin; their mean is thick, a dot marks its start.
         num_points: Grid of the field, in each direction.
         site: The site with the paths.

@@ -33,10 +33,10 @@ def plot_sequences(
     Args:
         frames: (time, \*image), or several by row name, such as `frame_rows` gives; an image is (height, width), or
             (channel, height, width) with 1 or 3 channels. NaN and missing last frames stay blank.
-        times: Time stamps (time,) or dates, for the titles of the columns; step numbers when absent.
+        times: Time stamps (time,) or dates, for the titles of the columns; step numbers by default.
         num_observed: Number of seen steps; a line is drawn after them.
-        steps: Which steps to show; about 16, evenly spaced, when absent.
-        limits: Values drawn black and white; [0, 1], or what the numbers span, when absent.
+        steps: Which steps to show; about 16, evenly spaced, by default.
+        limits: Values drawn black and white; [0, 1], or what the numbers span, by default.
         own_scale: Rows with a colour scale of their own, from 0 to their largest value.
         unit: Of the time stamps.
         frame_size: Width of one frame in inches.
@@ -45,7 +45,7 @@ def plot_sequences(
         The figure, to be saved by ``figure.savefig(path)``.
 
     Raises:
-        ShapeError: When rows are no image sequences.
+        ShapeError: When rows are not image sequences.
         DataError: When steps do not exist.
 
     Example:

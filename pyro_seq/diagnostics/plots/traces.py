@@ -21,7 +21,7 @@ def plot_trace(idata: Any, names: Sequence[str], *, max_entries: int = 6) -> Fig
     whatever the fit is like.
 
     Args:
-        idata: What `to_arviz` returned, with either version of ArviZ.
+        idata: The result of `to_arviz`, with either version of ArviZ.
         names: Variables of the posterior.
         max_entries: Entries drawn in all; select with ``idata["posterior"]`` and ``sel`` to see others.
 
@@ -31,7 +31,7 @@ def plot_trace(idata: Any, names: Sequence[str], *, max_entries: int = 6) -> Fig
     Raises:
         DataError: When a name is unknown.
     """
-    from scipy import stats  # slow to import, and needed here only
+    from scipy import stats  # slow to import and needed only here
 
     draws = select(idata, names)
     entries: list[tuple[str, np.ndarray]] = []

@@ -23,7 +23,7 @@ def plot_learning_curve(
     Args:
         history: ``posterior.history``: ``step`` and figures by name, NaN or None where nothing was logged.
             ``validation_loss`` shares the panel of ``loss``.
-        names: Figures to draw; all that ever change when absent.
+        names: Figures to draw; all that ever change by default.
         smoothing: Weight of the past in a running mean, 0 to below 1; the raw figures stay visible behind.
 
     Returns:
