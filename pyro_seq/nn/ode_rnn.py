@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from pyro_seq._host import in_both, on_host
+from pyro_seq._nonfinite import is_chanced
 from pyro_seq._recipes import rebuildable
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
@@ -266,7 +268,7 @@ class ODERNNEncoder(nn.Module):
         features = self.reader(frames, mask, inputs).flip(1)
         is_seen = self.reader.reads(mask).flip(1)
         is_moving = is_seen.cumsum(1) > is_seen.long()  # something was seen before the step is read
-        elapsed = times[:, -1:] - times.flip(1)
+        elapsed = in_both(lambda times: times[:, -1:] - times.flip(1), times)
         path = self._swept(features, is_seen, is_moving, elapsed)
         return self._marched(features, is_seen, is_moving, elapsed) if path is None else path
 
@@ -292,7 +294,7 @@ class ODERNNEncoder(nn.Module):
     def _swept(self, features: Tensor, is_seen: Tensor, is_moving: Tensor, elapsed: Tensor) -> Tensor | None:
         """The same with gradients by hand; None where that is not possible, or something is not as it should be."""
         memory = Memory.of(self.field, self.cell, self._memory_dim) if type(self.solver) is Euler else None
-        if memory is None or not memory.takes(features) or not bool((elapsed.diff(dim=-1) > 0).all()):
+        if memory is None or not memory.takes(features) or not bool((on_host(elapsed).diff(dim=-1) > 0).all()):
             return None
         grid = cut(elapsed, self.solver.step_size, self.solver.nodes, features)
         if grid.ends.ndim > 1:
@@ -303,7 +305,7 @@ class ODERNNEncoder(nn.Module):
 
         schedule = Schedule.of(grid, is_seen, is_moving, features)
         path = memory.path(features.movedim(1, 0), schedule, plain).movedim(0, 1)
-        return path if bool(path.detach().isfinite().all()) else None
+        return path if is_chanced() or bool(path.detach().isfinite().all()) else None
 
 
 def _check_sizes(dim: int, hidden_dim: int) -> None:

@@ -157,7 +157,7 @@ class Engine(lightning.LightningModule):
         """Loss and gradients of a minibatch, always with the noise of its step."""
         self._seed_noise(_NOISE, step, self.trainer.global_rank)
         with chancing() if is_chanced else nullcontext():
-            loss, cause = self._loss(batch, step)
+            loss, cause = _evaluated(self.objective, self.guard, batch, step)
             full_precision(self.manual_backward)(loss.total * self.batches.share(batch))  # each gradient as its values
         norm = self.guard.norm()
         is_good = self.trainer.strategy.reduce_boolean_decision(self._is_finite(norm, loss))
@@ -188,16 +188,6 @@ class Engine(lightning.LightningModule):
             torch.default_generator.manual_seed(seed)
         else:
             torch.manual_seed(seed)
-
-    def _loss(self, batch: Sequences, step: int) -> tuple[Loss, Exception | None]:
-        try:
-            return self.objective(batch, step), None
-        except (NumericalError, torch.linalg.LinAlgError, ValueError) as error:
-            if not is_about_numbers(error):
-                raise
-            # a loss that every device can run backwards, so that none waits for this one
-            total = torch.stack([p.sum() for p in self.guard.trained.values()]).sum() * float("nan")
-            return Loss(total, {}), error
 
     def _is_finite(self, norm: Tensor, loss: Loss) -> bool:
         return bool((norm + loss.total.detach() + self.guard.buffers.largest()).isfinite())
@@ -264,7 +254,7 @@ class Engine(lightning.LightningModule):
                 # as a part of a set as large as the training set, so that global terms weigh what they weigh there
                 part = self.validation[chosen].to(self.device)
                 batch = part._with(total=max(self.data.total, part.num_series))
-                loss, _ = self._loss(batch, self.plan.num_steps - 1)
+                loss, _ = _evaluated(self.objective, self.guard, batch, self.plan.num_steps - 1)
                 total += loss.total.item() * batch.num_series / self.validation.num_series
         self.objective.train()
         return total
@@ -318,6 +308,18 @@ class Engine(lightning.LightningModule):
         self._optimizer_states = state["optimizers"]
         self.objective.load_state_dict(state["weights"])  # last: what fails before it leaves the model alone
         self.guard.buffers = Buffers(self.model)
+
+
+def _evaluated(objective: nn.Module, guard: Guard, batch: Sequences, step: int) -> tuple[Loss, Exception | None]:
+    """The loss of a minibatch; one that is not finite, and the error, where an error says that numbers are not."""
+    try:
+        return objective(batch, step), None
+    except (NumericalError, torch.linalg.LinAlgError, ValueError) as error:
+        if not is_about_numbers(error):
+            raise
+        # a loss that every device can run backwards, so that none waits for this one
+        total = torch.stack([p.sum() for p in guard.trained.values()]).sum() * float("nan")
+        return Loss(total, {}), error
 
 
 @contextmanager
