@@ -28,8 +28,8 @@ READING = [
     "and one network more so: a Gaussian around one network knows of what lies beyond the data how that network goes "
     "on. These seeds tell no order among the families. Chains by `ChEES` find many networks; their field is the "
     "nearest, and their intervals hold more than they say, as the prior is wider than the truth. An ensemble of five "
-    "comes near for a twentieth of the time. The figures of `SGLD` are not of its stationary law, as R-hat says: 18 "
-    "effective draws.",
+    "comes near for a twentieth of the time. The figures of `SGLD` are not of its stationary law, as R-hat says: in "
+    "one seed 18 effective draws.",
     "",
 ]
 
@@ -116,7 +116,7 @@ def main() -> None:
         "--scratch", type=Path, default=ROOT / "results" / "weight_posteriors", help="folder of the run"
     )
     parser.add_argument("--seeds", default="3", help="number of seeds; what the folder holds is kept")
-    parser.add_argument("--chain-seeds", help="fewer for chains, which take longest")
+    parser.add_argument("--chain-seeds", help="fewer for ChEES, which takes longest")
     options = parser.parse_args()
     if not options.page and not RESULT.exists():
         fewer = [] if options.chain_seeds is None else ["--chain-seeds", options.chain_seeds]
