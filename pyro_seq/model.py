@@ -366,7 +366,7 @@ def is_random(site: Mapping[str, Any]) -> bool:
 
 
 def is_local(site: Mapping[str, Any]) -> bool:
-    """True for a site of a trace, or a message, inside the plate ``series``; sites outside are shared by all series."""
+    """True for a site of a trace, or a message, inside the plate ``series``; other sites are shared by all series."""
     return any(frame.name == "series" for frame in site["cond_indep_stack"])
 
 
@@ -378,7 +378,7 @@ def over_samples(program: Callable[..., Any], num_samples: int) -> Callable[...,
 def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Tensor]) -> Tensor:
     """Log density of each series, (..., series): its latents in `values` and its observations, not scaled by `total`.
 
-    One vectorised trace; global sites must be among `values` and are not counted, since all series share them.
+    One vectorised trace; global sites must be among `values` but are not counted.
 
     Args:
         model: The model whose `model` method is scored.

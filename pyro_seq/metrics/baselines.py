@@ -60,7 +60,7 @@ def last_frame(given: Sequences, num_steps: int, *, fill: Tensor | float | None 
 
 
 def linear_interpolation(given: Sequences, *, fill: Tensor | float | None = None) -> Tensor:
-    r"""Linear interpolation in time between the seen values of every entry, constant before the first and after the last.
+    r"""Linear interpolation in time between seen values of each entry, constant before the first and after the last.
 
     Args:
         given: The seen data; its mask is applied per entry, its time stamps per series.
