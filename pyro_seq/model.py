@@ -145,7 +145,7 @@ class SequenceModel(nn.Module):
     def take_units(self, data: Sequences, *, again: bool = False) -> None:
         """`adapt` to `data`, unless the model has units already: weights trained in some units are useless in others.
 
-        A model has units once it was fitted or its weights were loaded. With `again` the units are taken anew.
+        A model has units once it was fitted or its weights were loaded. `again` takes new units.
         """
         self._seen.take_names(data.labels, again=again)
         if again or not self._has_units:

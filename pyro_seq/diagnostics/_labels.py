@@ -51,7 +51,7 @@ class Labels:
         self._coords = {**model.coords(data), **coords}
 
     def event_axes(self, site: str, num_axes: int) -> tuple[str, ...]:
-        """Axis names of one draw of a site for one series; a continuation uses the names of the path that it continues."""
+        """Axis names of one draw of a site for one series; a continuation has the names of its path."""
         base = site.removesuffix("_future")
         if base in self._dims:
             named = self._dims[base]

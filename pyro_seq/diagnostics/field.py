@@ -56,7 +56,7 @@ def rate_at(
     states: Tensor,
     inputs: Tensor | None = None,
 ) -> Tensor:
-    """Time derivative of the whole state at `states`, (sample, probe, state): the field and the rates that follow from it.
+    """Time derivative of the whole state at `states`, (sample, probe, state): the field and the rates implied by it.
 
     Args:
         model: A model with parts `vector_field` and `flow`.

@@ -1,4 +1,4 @@
-"""``plot_backtest``: forecasts from several origins against the truth, and their scores by the number of steps ahead."""
+"""``plot_backtest``: forecasts from several origins against the truth, and their scores by steps ahead."""
 
 from __future__ import annotations
 
