@@ -1,8 +1,8 @@
 """Deep latent dynamical models for sequences, in Pyro: fit, forecast, impute, and check.
 
-Nouns are the data, the models, the methods and what they return; verbs take a noun and data; parts are what models are
-made of. Everything else is reached by its module path: `pyro_seq.nn`, `pyro_seq.ops`, `pyro_seq.distributions`,
-`pyro_seq.training`, `pyro_seq.infer`, `pyro_seq.predict`, `pyro_seq.diagnostics`, `pyro_seq.testing`.
+Nouns are data, models, methods and their results; verbs take a noun and data; parts are the components of models.
+Everything else has a module path: `pyro_seq.nn`, `pyro_seq.ops`, `pyro_seq.distributions`, `pyro_seq.training`,
+`pyro_seq.infer`, `pyro_seq.predict`, `pyro_seq.diagnostics`, `pyro_seq.testing`.
 """
 
 from pyro_seq import datasets, metrics

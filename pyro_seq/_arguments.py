@@ -1,4 +1,4 @@
-"""Checks of arguments at the door: each names the argument, says what was expected, and shows what came."""
+"""Checks of arguments: each error names the argument, the expected value and the value received."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def seed_number(value: Any, name: str = "seed") -> int:
 
 
 def keep_whole(options: Any, minimum: int, *names: str) -> None:
-    """Turn fields of a frozen dataclass into the whole numbers that they are; one whose default is None may be None."""
+    """Convert fields of a frozen dataclass to whole numbers; a field with default None may be None."""
     for name in names:
         value = getattr(options, name)
         if value is not None or getattr(type(options), name, 0) is not None:
@@ -61,13 +61,13 @@ def is_positive(value: Any) -> bool:
 
 
 def require(holds: bool, name: str, rule: str, value: Any) -> None:
-    """Complain that the argument `name` breaks `rule` unless it holds."""
+    """Raise unless `rule` holds for the argument `name`."""
     if not holds:
         raise DataError(f"`{name}` must be {rule}. Got {value!r}.")
 
 
 def require_channel_first(shape: Sequence[int], name: str) -> None:
-    """Complain of images that end with their channels: the last axis is tiny, and no other is."""
+    """Raise for images with channels last, recognised by a tiny last axis and no other tiny one."""
     channel, height, width = shape[-3:]
     if width <= 4 < min(channel, height):
         raise ShapeError(

@@ -1,4 +1,4 @@
-"""What is asked of a run of a model: a question that the model puts to Pyro's handlers, and that a verb answers."""
+"""Questions that a model asks Pyro's handlers during a run, and that a verb answers."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pyro.poutine.runtime import effectful
 
 @effectful(type="horizon_alone")
 def is_horizon_alone() -> bool:
-    """Whether nobody will look at the seen steps of what is predicted, so that they need no decoding."""
+    """Whether the seen steps of a prediction are not used, so that they need no decoding."""
     return False

@@ -1,4 +1,4 @@
-"""Writing files that are whole or absent, a sum by which altered arrays are known, and a bound on what unpacks."""
+"""Atomic writing of files, checksums that detect altered arrays, and a limit on unpacked sizes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pyro_seq._arguments import require
 
 try:
     import fcntl
-except ImportError:  # pragma: no cover  # Windows: there nobody knows whose a draft is
+except ImportError:  # pragma: no cover  # Windows: drafts have no known owner
     fcntl = None  # type: ignore[assignment]
 
-_GAIN, _ALWAYS = 64, 2**30  # a file may unpack to so many times its size, and to so many bytes whatever its size
+_GAIN, _ALWAYS = 64, 2**30  # a file may unpack to `_GAIN` times its size, and always to `_ALWAYS` bytes
 _DRAFT_MARK = 10  # characters before the name: a point, eight digits, a point
 StrPath = str | os.PathLike[str]
 
 
 def file_path(value: Any, name: str = "path") -> Path:
-    """The path of a file, for there is no other use of what has no name, such as an empty text."""
+    """The path of a file; a path without a file name, such as an empty text, is refused."""
     try:
         path = Path(value)
     except TypeError:
@@ -36,14 +36,14 @@ def file_path(value: Any, name: str = "path") -> Path:
 
 @contextmanager
 def replacing(path: StrPath) -> Iterator[Path]:
-    """A draft beside `path`, with its suffix, that takes its place when the block ends well.
+    """A draft next to `path`, with the same suffix, that replaces it if the block ends without an error.
 
-    Whatever goes wrong, in the block or on the disk, `path` holds its former content or all of the new, and the draft
-    is removed; that of a process which was killed, by the next one that writes here. Missing folders are made, and a
-    link stays a link: the file that it points to is replaced.
+    After any failure, in the block or on the disk, `path` holds either its old content or all of the new, and the draft
+    is removed; drafts of killed processes are removed by the next write. Missing folders are created. If `path` is a
+    link, the file that it points to is replaced.
 
     Raises:
-        OSError: When the disk refuses.
+        OSError: When writing fails.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,18 +61,18 @@ def replacing(path: StrPath) -> Iterator[Path]:
 
 
 def remove_drafts(path: StrPath) -> None:
-    """Remove drafts of the file at `path` that killed processes left: the system let go of their locks."""
+    """Remove drafts of the file at `path` left by killed processes, whose locks the system has released."""
     target = Path(path).resolve()
     for draft in target.parent.glob(f".{'[0-9a-f]' * 8}.*"):
         if draft.name.endswith(f".{target.name}") and len(draft.name) == len(target.name) + _DRAFT_MARK:
-            with suppress(OSError), draft.open("rb") as found:  # somebody is at work on it, or it is gone by now
+            with suppress(OSError), draft.open("rb") as found:  # another process is using it, or it is already removed
                 if _lock(found.fileno()):
                     draft.unlink()
 
 
 @contextmanager
 def _owned(draft: Path) -> Iterator[None]:
-    """Make a draft and hold its lock, by which others know that somebody is at work on it."""
+    """Make a draft and hold its lock, which tells other processes that it is in use."""
     if fcntl is None:
         yield
         return
@@ -82,7 +82,7 @@ def _owned(draft: Path) -> Iterator[None]:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock an open file; False where another has, or the file system knows no locks."""
+    """Lock an open file; False if another process holds the lock, or the file system has no locks."""
     with suppress(OSError):
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,13 +91,13 @@ def _lock(descriptor: int) -> bool:
 
 
 def write_bytes(content: bytes, path: StrPath) -> None:
-    """Replace the file at `path` by one with this content, as a whole or not at all."""
+    """Atomically replace the file at `path` by one with this content."""
     with replacing(path) as draft:
         draft.write_bytes(content)
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
-    """A sum over names, types, shapes and content: a zip file checks the content only, and not whose it is."""
+    """A checksum over names, types, shapes and content; a zip file checks only content, not which array it belongs to."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
@@ -107,7 +107,7 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def require_moderate(unpacked: int, stored: int) -> None:
-    """Refuse a file of `stored` bytes that says it unpacks to so many that a few of them could fill any memory.
+    """Refuse a file of `stored` bytes that declares an unpacked size so large that it could fill the memory.
 
     Raises:
         ValueError: With both numbers.

@@ -1,9 +1,9 @@
-"""What the host knows of tensors on a device, so that it need not wait for the device to be told.
+"""Copies on the host of tensors on a device, so that the host need not wait for the device.
 
-The host plans: how many steps a solver takes, which frames are seen, whether anything is hidden. It needs masks, time
-stamps and units in its own memory for that, and to copy them from a device means to wait until the device has caught
-up. Most of them came from the host or follow from what did, so their twins there are kept, or worked out when asked
-for. What was made on the device alone is copied once for each change.
+The host plans: how many steps a solver takes, which frames are seen, whether anything is hidden. For that it needs
+masks, time stamps and units in its memory, and copying them from a device means waiting until the device has caught up.
+Most of them came from the host or are computed from tensors that did, so their host copies (twins) are kept, or
+computed on request. Tensors made on the device are copied once per change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HOST = torch.device("cpu")
 
 @dataclass
 class _Twin:
-    """A tensor of the host, or how to come by it; and where and in which version the one on the device equalled it."""
+    """A host tensor, or a function that computes it, with the device tensor and its version for which it is valid."""
 
     find: Callable[[], Tensor]
     place: tuple[int, int]
@@ -31,7 +31,7 @@ _TWINS: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def on_host(tensor: Tensor) -> Tensor:
-    """The numbers of a tensor in the host's memory, without gradient: read them, do not write."""
+    """A copy of a tensor in host memory, without gradient; read-only."""
     if tensor.device == HOST:
         return tensor.detach()
     twin = _TWINS.get(tensor)
@@ -44,12 +44,12 @@ def on_host(tensor: Tensor) -> Tensor:
 
 
 def uploaded(tensor: Tensor, device: torch.device | str | None) -> Tensor:
-    """A tensor on a device; where it comes from the host, `on_host` finds it there."""
+    """A tensor on a device; if it comes from the host, `on_host` returns the original."""
     return tensor if device is None else in_both(lambda part: part.to(device), tensor, twin=lambda part: part)
 
 
 def in_both(function: Callable[..., Tensor], *tensors: Tensor, twin: Callable[..., Tensor] | None = None) -> Tensor:
-    """``function(*tensors)``, whose twin on the host is the same function, or `twin`, of theirs."""
+    """``function(*tensors)``, whose host twin is the same function, or `twin`, of their host twins."""
     result = function(*tensors)
     if result.device != HOST and all(result is not tensor for tensor in tensors):
         of_host = twin or function

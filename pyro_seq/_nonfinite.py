@@ -1,8 +1,8 @@
-"""Whether numbers that are not finite stop a computation, or pass to a caller who knows what to do.
+"""Whether non-finite numbers raise an error, or are returned to a caller that can handle them.
 
-A batch of chains knows whose they are. A step of training takes the chance: nearly all steps are sound, and to ask
-about numbers on the way costs a wait for the device each time. It looks at the result once, and repeats what is not
-finite with all checks, which then say why.
+A batch of chains can tell which chain caused them. A training step skips the checks: nearly all steps are sound, and
+each check on the way waits for the device. It checks the result once and, if that is not finite, repeats the step with
+all checks, which then report the cause.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _IS_CHANCED: ContextVar[bool] = ContextVar("is_chanced", default=False)
 
 @contextmanager
 def passing_nonfinite() -> Iterator[None]:
-    """Inside, operations on many independent rows return what is not finite instead of raising `NumericalError`.
+    """Inside, operations on many independent rows return non-finite values instead of raising `NumericalError`.
 
-    A batch of chains needs this: one row that leaves the finite numbers must not stop the others, and its energy, which
-    is then not finite either, says which one it is. Holds for the present thread or task.
+    A batch of chains needs this: one non-finite row must not stop the others, and its energy, then also non-finite,
+    identifies it. Applies to the current thread or task.
     """
     token = _IS_PASSED.set(True)
     try:
@@ -43,10 +43,10 @@ def nonfinite_is_passed() -> bool:
 
 @contextmanager
 def chancing() -> Iterator[None]:
-    """As `passing_nonfinite`, and numbers are neither checked nor mended on the way where that means to read them.
+    """Like `passing_nonfinite`; also, numbers are neither checked nor corrected on the way if that requires reading them.
 
-    What is wrong must then come out as NaN, for whoever takes the chance looks at the result and, where that is not
-    finite, repeats all without. Arguments of distributions go unchecked, too.
+    Errors must then come out as NaN, because the caller checks the result and, if it is not finite, repeats everything
+    outside this context. Arguments of distributions are not checked either.
     """
     token = _IS_CHANCED.set(True)
     try:
@@ -62,7 +62,7 @@ def is_chanced() -> bool:
 
 
 def is_about_numbers(error: Exception) -> bool:
-    """Whether an error says that numbers are not finite, rather than that a call is wrong."""
+    """Whether an error is about non-finite numbers rather than about a wrong call."""
     if not isinstance(error, ValueError):
         return True
     return any(words in str(error) for words in _WORDS.get(type(error), ()))

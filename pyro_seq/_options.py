@@ -1,7 +1,7 @@
-"""The options of a model, all that decides a prediction and is not in the ``state_dict``, as plain data to compare.
+"""The options of a model as plain data for comparison: all that affects predictions and is not in the ``state_dict``.
 
-They are read off the object as it is, not off the call that made it, so that an option which was changed later counts
-as it stands. An object becomes a dictionary: its class under the key ``""``, then its public attributes and its parts.
+They are read from the object in its current state, not from the call that made it, so that later changes are included.
+An object becomes a dictionary: its class under the key ``""``, then its public attributes and its parts.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from torch import Tensor, nn
 _CLASS = ""
 _LONGEST = 80  # characters of an option in a message
 _CONTAINERS = ("dict", "list", "tuple")
-_NO_OPTIONS = (torch.device, torch.Generator, logging.Logger)  # where a model runs, and who is told of it
-_EMPTY = CellType()  # of a name that a function reads and that has no value yet
+_NO_OPTIONS = (torch.device, torch.Generator, logging.Logger)  # where a model runs and logs
+_EMPTY = CellType()  # of a name read by a function that has no value yet
 
 
 class NotPlainError(TypeError):
@@ -36,8 +36,8 @@ class Comparison(NamedTuple):
     """Where two models differ.
 
     Attributes:
-        problems: Lines that name an option and say what it is in the file and here.
-        unknown: Names of options that one of the two does not have, though the class has the same name.
+        problems: Lines that name an option, with its value in the file and here.
+        unknown: Names of options that only one of the two has, although the class has the same name.
     """
 
     problems: list[str]
@@ -67,9 +67,9 @@ def plain(value: Any) -> Any:
 def options_of(model: nn.Module) -> dict[str, Any]:
     """The options of a model and of all of its parts, as nested plain data.
 
-    Public attributes and parts count: solvers and other objects by their attributes, classes and functions by their
-    names, functions without a name and tensors that are not in the ``state_dict`` by a sum. What changes by itself has
-    an underscore in front, or ``has_options = False`` where it is a part.
+    Public attributes and parts are included: solvers and other objects by their attributes, classes and functions by
+    name, unnamed functions and tensors that are not in the ``state_dict`` by a checksum. State that changes by itself
+    starts with an underscore or, if it is a part, declares ``has_options = False``.
     """
     return _described(model, "", {})
 
@@ -107,12 +107,12 @@ def _described(value: Any, name: str, above: dict[int, str]) -> Any:
         if not isinstance(part, _NO_OPTIONS) and getattr(part, "has_options", True)
     }
     if not isinstance(value, nn.Module):
-        del above[id(value)]  # shared modules have shared weights; whether other objects are shared says nothing
+        del above[id(value)]  # shared modules have shared weights; sharing of other objects is irrelevant
     return {_CLASS: value.__name__ if is_named else type(value).__qualname__, **parts}
 
 
 def _is_local(value: Any) -> bool:
-    """True for a lambda and for a function inside another, whose names do not tell what they do."""
+    """True for a lambda and for a function inside another, whose names do not identify them."""
     return isinstance(value, FunctionType) and "<" in value.__qualname__
 
 
@@ -145,7 +145,7 @@ def _public(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _function_parts(function: FunctionType) -> dict[str, Any]:
-    """What a function reads from outside, and its code, under a name that says whose code: each Python has its own."""
+    """Values that a function reads from outside, and its code under a name with the Python version, because bytecode differs."""
     code = function.__code__
     names, cells = code.co_freevars, function.__closure__ or ()
     outside = {name: cell.cell_contents for name, cell in zip(names, cells, strict=True) if cell != _EMPTY}
@@ -164,7 +164,7 @@ def _sorted_text(constant: Any) -> str:
 
 
 def _digest(array: Tensor | np.ndarray) -> str:
-    """Type, shape and sum of the entries."""
+    """Type, shape and checksum of the entries."""
     kind = f"{str(array.dtype).removeprefix('torch.')} {tuple(array.shape)}"
     try:
         if isinstance(array, Tensor):

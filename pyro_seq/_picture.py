@@ -1,4 +1,4 @@
-"""``Picture``: a figure that shows itself in a notebook. Imported when one is made, for matplotlib is slow."""
+"""``Picture``: a figure displayed by notebooks. Imported on first use, because matplotlib is slow to import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 
 class Picture(Figure):
-    """A figure that a notebook shows, without pyplot."""
+    """A figure displayed by notebooks, without pyplot."""
 
     def _repr_png_(self) -> bytes:
         content = io.BytesIO()

@@ -1,4 +1,4 @@
-"""What training by Pyro alone leaves out, said once: units that were never taken, terms that no site carries."""
+"""One-time warnings for training with plain Pyro: units that were never taken, terms that are not at any site."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyro_seq._random import isolated_rng
 
 
 def warn_of_plain_training(model: Any, data: Any) -> None:
-    """Say once what `pyro.infer.SVI` misses by a loss that knows sites alone; called where a program opens its plate.
+    """Warn once of terms that `pyro.infer.SVI` leaves out, as its loss covers only sites; called when the plate is opened.
 
     Args:
         model: A `SequenceModel`.
@@ -39,7 +39,7 @@ def warn_of_plain_training(model: Any, data: Any) -> None:
 
 
 def warn_of_missing_units(model: Any) -> None:
-    """Say once that a model is being trained without the units that `fit` would have taken from its data."""
+    """Warn once that a model is trained without the units that `fit` would take from the data."""
     if model._has_units or model._has_time_unit or "units" in model._told:
         return
     model._told.add("units")
@@ -53,14 +53,14 @@ def warn_of_missing_units(model: Any) -> None:
 
 
 def _is_step() -> bool:
-    """Whether someone trains by Pyro: a step of its `SVI`, or a loop written like it, captures parameters alone."""
+    """Whether plain Pyro is training: a step of `SVI`, or a similar loop, captures parameters only."""
     if pyro.settings.get("module_local_params") or not torch.is_grad_enabled():
         return False
     return any(isinstance(handler, TraceMessenger) and handler.param_only for handler in _PYRO_STACK)
 
 
 def _extra_terms(model: Any, data: Any) -> list[str]:
-    """Names of the terms that `regulariser` adds, from one run of a copy that leaves no trace."""
+    """Names of the terms that `regulariser` adds, from one run of a copy without side effects."""
     model = copy.deepcopy(model)
     with poutine.block(), pyro.settings.context(module_local_params=True), torch.no_grad(), isolated_rng(0):
         guide_trace = poutine.trace(model.guide).get_trace(data)

@@ -1,8 +1,8 @@
-"""State that all threads of a process share is used by one of them at a time.
+"""A lock for state that all threads of a process share.
 
 Pyro's stack of handlers and its settings, torch's random generators and the modes of a module belong to the process.
-Whoever borrows one of them holds the lock here, and `fit` and the verbs hold it from their first line to their last, so
-that calls from several threads run one after another and each gives what it gives alone.
+Code that changes them holds this lock, and `fit` and the verbs hold it during the whole call, so that calls from
+several threads run one after another and give the same results as alone.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _THREAD = threading.local()
 
 @contextmanager
 def process_state() -> Iterator[None]:
-    """Hold the state of the process; other threads wait at this line.
+    """Hold the lock on the state of the process; other threads wait here.
 
     Raises:
-        UnsupportedError: In a thread that reads ahead for `fit`, which would wait for `fit` while that waits for it.
+        UnsupportedError: In a thread that reads ahead for `fit`: both would wait for each other.
     """
     if getattr(_THREAD, "reads_ahead", False):
         raise UnsupportedError(
@@ -39,7 +39,7 @@ def process_state() -> Iterator[None]:
 
 
 def one_at_a_time(function: Callable[P, Result]) -> Callable[P, Result]:
-    """A function that holds the state of the process while it runs."""
+    """Decorator: hold the lock on the state of the process while the function runs."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> Result:
@@ -50,5 +50,5 @@ def one_at_a_time(function: Callable[P, Result]) -> Callable[P, Result]:
 
 
 def read_ahead() -> None:
-    """Say of this thread that training waits for what it reads."""
+    """Mark this thread as one that reads data for training."""
     _THREAD.reads_ahead = True

@@ -1,4 +1,4 @@
-"""Seeds: the library draws from generators of its own and leaves the host program's random state as it was."""
+"""Seeds: the library draws from separate generators and leaves the host program's random state unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def mixed_seed(*parts: int) -> int:
 def isolated_rng(*seed: int) -> Iterator[None]:
     """Seed the torch generators inside the block and restore the caller's state after it.
 
-    Pyro and torch distributions draw from the global generators, so this is how they are given a stream of their own.
+    Pyro and torch distributions draw from the global generators, so this gives them a separate stream.
     """
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with process_state(), torch.random.fork_rng(devices=devices):

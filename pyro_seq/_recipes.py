@@ -1,7 +1,8 @@
-"""Recipes: how models and parts of the library are made, as plain data that only names classes of an allow-list.
+"""Recipes: plain data that describe how to make models and parts, naming only classes of an allow-list.
 
 A recipe is a number, a text, a tuple of recipes, or a dictionary: ``{"kind": name, "arguments": {...}}`` for an object,
-``{"kind": name}`` for a class itself, ``{"constant": name}``, and ``{"unknown": name}`` for what cannot be made again.
+``{"kind": name}`` for a class itself, ``{"constant": name}``, and ``{"unknown": name}`` for objects that cannot be
+rebuilt.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ _LAYERS = (
 )  # fmt: skip
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in _LAYERS}
 _CONSTANTS: dict[str, Any] = {}
-_RECORD = "_recorded"  # name of the attribute with the arguments that an object does not keep itself
+_RECORD = "_recorded"  # attribute with the arguments that an object does not store itself
 _NOT_OPTIONS = {"self", "args", "kwargs", "device", "dtype", "mode"}  # of the layers of torch; `mode` is their class
 
 
 def rebuildable(kind: type[T]) -> type[T]:
-    """Class decorator: a file may ask for this class by its name, and its objects know how they were made.
+    """Class decorator: files may name this class, and its objects record how they were made.
 
-    An argument that the object keeps as an attribute or part of the same name is read from there, so that changes
-    count; of the others a recipe is recorded.
+    An argument that the object keeps as an attribute or part of the same name is read from there, so that changes are
+    included; for other arguments a recipe is recorded.
     """
     known = _KINDS.setdefault(kind.__name__, kind)
     if known.__module__ != kind.__module__:
@@ -54,7 +55,7 @@ def remember_constants(constants: dict[str, Any]) -> None:
 
 
 def recipe(value: Any) -> Any:
-    """How to make an equal object."""
+    """The recipe of an equal object."""
     try:
         return plain(value)
     except NotPlainError:
@@ -72,7 +73,7 @@ def recipe(value: Any) -> Any:
 
 
 def unknown(made: Any, name: str = "") -> Iterator[str]:
-    """What of a recipe cannot be made: the names of arguments, with the names of their classes."""
+    """The parts of a recipe that cannot be rebuilt: names of arguments, with the names of their classes."""
     if isinstance(made, tuple):
         for position, entry in enumerate(made):
             yield from unknown(entry, f"{name}.{position}")
@@ -85,7 +86,7 @@ def unknown(made: Any, name: str = "") -> Iterator[str]:
 
 
 def rebuilt(made: Any) -> Any:
-    """Make the object of a recipe in which nothing is `unknown`; weights are new."""
+    """Make the object of a recipe without `unknown` parts; weights are new."""
     if isinstance(made, tuple):
         return tuple(rebuilt(entry) for entry in made)
     if not isinstance(made, dict):
@@ -105,13 +106,13 @@ def rebuilt(made: Any) -> Any:
 def _recording(kind: type) -> Callable[..., None]:
     construct = kind.__init__  # type: ignore[misc]
     signature = inspect.signature(construct)
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # of `nn.Module`, and without use
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # of `nn.Module`, unused
     names = [name for name, parameter in signature.parameters.items() if parameter.kind not in variable][1:]
 
     @functools.wraps(construct)
     def initialise(self: Any, *args: Any, **kwargs: Any) -> None:
         construct(self, *args, **kwargs)
-        if type(self) is kind:  # a class derived from it has arguments of its own
+        if type(self) is kind:  # a derived class has other arguments
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             given = {name: bound.arguments[name] for name in names}
@@ -122,7 +123,7 @@ def _recording(kind: type) -> Callable[..., None]:
 
 
 def _is_kept(owner: Any, name: str, argument: Any) -> bool:
-    """Whether the attribute of that name is the argument, or what the object has put in place of None."""
+    """Whether the attribute of that name is the argument, or the object's replacement for None."""
     kept = getattr(owner, name, NotImplemented)
     if kept is NotImplemented or isinstance(kept, Tensor) or inspect.ismethod(kept):
         return False
@@ -130,7 +131,7 @@ def _is_kept(owner: Any, name: str, argument: Any) -> bool:
 
 
 def _arguments(value: Any) -> dict[str, Any] | None:
-    """Recipes of the arguments that make an equal object; None where they are not known."""
+    """Recipes of the arguments that make an equal object; None if unknown."""
     if dataclasses.is_dataclass(value):
         return {field.name: recipe(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if hasattr(value, _RECORD):
@@ -144,7 +145,7 @@ def _arguments(value: Any) -> dict[str, Any] | None:
 
 
 def _layer_arguments(layer: nn.Module) -> dict[str, Any]:
-    """The layers of torch keep their arguments as attributes, but for `bias`, which may be the tensor or None."""
+    """Arguments of a torch layer: its attributes, except `bias`, which may be the tensor or None."""
     owner = nn.RNNBase if isinstance(layer, nn.RNNBase) else type(layer)
     parameters = inspect.signature(owner.__init__).parameters
     found = {name: getattr(layer, name) for name in parameters if name not in _NOT_OPTIONS}

@@ -1,4 +1,4 @@
-"""The look that all plots share."""
+"""The common style of all plots."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _SIZES = {"axes.titlesize": 9, "axes.labelsize": 9, "tick": 8, "legend": 8}
 
 
 def new_figure(width: float, height: float, *, is_tight: bool = False) -> Figure:
-    """A figure outside of pyplot, so that nothing stays open; its parts never overlap. Sizes in inches."""
-    from matplotlib.layout_engine import ConstrainedLayoutEngine  # slow to import, so only where a figure is made
+    """A figure without pyplot, so that nothing stays open; its parts do not overlap. Sizes in inches."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine  # slow to import, so imported only here
 
     from pyro_seq._picture import Picture
 

@@ -1,4 +1,4 @@
-"""The door: what `fit` and every verb check of their arguments before any work starts."""
+"""Checks of arguments that `fit` and every verb make before any work starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REMEDIES = {SequenceModel: "Build one, such as `ODE2VAE(obs_shape=(2,))`", Sequ
 
 
 def require_type(value: Any, kind: type, name: str) -> None:
-    """Refuse what is not a `kind`."""
+    """Raise if `value` is not a `kind`."""
     if not isinstance(value, kind):
         remedy = f" {_REMEDIES[kind]}." if kind in _REMEDIES else ""
         raise DataError(f"`{name}` must be a `{kind.__name__}`. Got {type(value).__name__}.{remedy}")
@@ -33,23 +33,23 @@ def require_data(
     has_units: bool = True,
     has_values: bool = True,
 ) -> None:
-    """Refuse data that `model` cannot be run on: of another type, floating type, device or shape.
+    """Raise if `model` cannot be run on the data: wrong type, floating type, device or shape.
 
     Args:
         model: The model.
-        data: What must be `Sequences` that fit it.
-        name: Of the argument, for the message.
-        has_device: Whether the data must be where the model is; not where training moves both.
-        has_units: Whether steps must be as long as in the training data, and columns have their names; not where new
-            units are taken.
-        has_values: Whether values are looked at, and should not be far from those of the training data.
+        data: The value to check; must be `Sequences` that fit the model.
+        name: Name of the argument, for the message.
+        has_device: Whether the data must be on the model's device; False if training moves both.
+        has_units: Whether steps must be as long as in the training data, with equal column names; False if new units
+            are taken.
+        has_values: Whether values are used, and so should not be far outside the training range.
 
     Raises:
-        DataError: With the conversion that mends it.
-        PyroSeqError: What the model itself refuses.
+        DataError: With the conversion that fixes it.
+        PyroSeqError: When the model itself refuses the data.
 
     Warns:
-        UserWarning: When values or inputs lie far outside of what the model was trained on.
+        UserWarning: When values or inputs lie far outside the range of the training data.
     """
     require_type(data, Sequences, name)
     for parameter_name, parameter in model.named_parameters():
@@ -74,7 +74,7 @@ def require_data(
 
 
 def require_posterior(posterior: Any) -> None:
-    """Refuse what `fit` cannot have returned."""
+    """Raise if the value is not a posterior, as returned by `fit`."""
     if not isinstance(getattr(posterior, "model", None), SequenceModel) or not hasattr(posterior, "draws"):
         raise DataError(
             f"`posterior` must be what `fit` returned. Got {type(posterior).__name__}. Fit the model first."
@@ -82,10 +82,10 @@ def require_posterior(posterior: Any) -> None:
 
 
 def warn_of_unseen(data: Sequences) -> None:
-    """Say which variables of training data are never observed: what is predicted of them are guesses.
+    """Warn of variables never observed in the training data: their predictions are guesses.
 
     Raises:
-        DataError: When nothing at all is observed.
+        DataError: When nothing is observed.
     """
     is_seen = data.entry_mask.flatten(0, 1).any(0)
     if not bool(is_seen.any()):
@@ -104,13 +104,13 @@ def warn_of_unseen(data: Sequences) -> None:
 
 
 def has_gaps(data: Sequences) -> bool:
-    """Whether an entry is hidden before the last observed step of its series; to end early is no gap."""
+    """Whether an entry is hidden before the last observed step of its series; an early end is not a gap."""
     steps = torch.arange(data.num_steps, device=data.device) < data.lengths[:, None]
     return bool((widen(steps, data.mask) & ~data.mask).any())
 
 
 def warn_of_gaps(posterior: Any, data: Sequences) -> None:
-    """Say once where a guide that was never shown a gap meets one: it may be far too sure of itself."""
+    """Warn once if a guide trained without gaps gets data with gaps: it may be far too confident."""
     model = posterior.model
     if model.reads_series and not getattr(posterior, "has_met_gaps", True) and has_gaps(data):
         remedy = "scales={'dreams': 1.0}" if model.has_dreams else "views=[RandomGaps()]"

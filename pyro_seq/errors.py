@@ -1,6 +1,6 @@
 """Exceptions of the library and the phrases their messages share.
 
-Every message says what was expected, what came, in which argument, and what to do.
+Every message names the argument, the expected value, the value received, and a remedy.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class PyroSeqError(Exception):
-    """Base class: ``except PyroSeqError`` catches everything this library raises on purpose."""
+    """Base class: ``except PyroSeqError`` catches all errors that this library raises on purpose."""
 
 
 class ShapeError(PyroSeqError, ValueError):
@@ -23,11 +23,11 @@ class DataError(PyroSeqError, ValueError):
 
 
 class UnsupportedError(PyroSeqError, NotImplementedError):
-    """A combination that is well formed but that the library deliberately does not offer."""
+    """A valid combination that the library deliberately does not support."""
 
 
 class NumericalError(PyroSeqError, RuntimeError):
-    """A computation left the finite numbers or did not converge."""
+    """A computation gave non-finite numbers or did not converge."""
 
 
 class CheckpointError(PyroSeqError, RuntimeError):

@@ -147,7 +147,7 @@ class SequenceModel(nn.Module):
     def take_units(self, data: Sequences, *, again: bool = False) -> None:
         """`adapt` to `data`, unless the model has units already: weights trained in some units are useless in others.
 
-        A model has units once it was fitted or its weights were loaded. With `again` the units are taken anew.
+        A model has units once it was fitted or its weights were loaded. `again` takes new units.
         """
         self._seen.take_names(data.labels, again=again)
         if again or not self._has_units:
@@ -364,7 +364,7 @@ def is_random(site: Mapping[str, Any]) -> bool:
 
 
 def is_local(site: Mapping[str, Any]) -> bool:
-    """True for a site of a trace, or a message, inside the plate ``series``; sites outside are shared by all series."""
+    """True for a site of a trace, or a message, inside the plate ``series``; other sites are shared by all series."""
     return any(frame.name == "series" for frame in site["cond_indep_stack"])
 
 
@@ -376,7 +376,7 @@ def over_samples(program: Callable[..., Any], num_samples: int) -> Callable[...,
 def series_log_prob(model: SequenceModel, data: Sequences, values: dict[str, Tensor]) -> Tensor:
     """Log density of each series, (..., series): its latents in `values` and its observations, not scaled by `total`.
 
-    One vectorised trace; global sites must be among `values` and are not counted, since all series share them.
+    One vectorised trace; global sites must be among `values` but are not counted.
 
     Args:
         model: The model whose `model` method is scored.

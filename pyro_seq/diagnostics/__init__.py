@@ -1,4 +1,4 @@
-"""What a fit is worth: labelled draws for ArviZ, convergence, calibration, pictures."""
+"""Checks of a fit: labelled draws for ArviZ, convergence, calibration, plots."""
 
 from pyro_seq.diagnostics.arviz import to_arviz
 from pyro_seq.diagnostics.calibration import (

@@ -15,7 +15,7 @@ from pyro_seq.errors import DataError, UnsupportedError
 
 
 def cutoff_steps(cutoffs: Any, data: Sequences, horizon: int) -> list[int]:
-    """Numbers of steps seen at each origin."""
+    """Numbers of seen steps at each origin."""
     last = data.num_steps - horizon
     if last < 1:
         raise DataError(f"`horizon` must be below the {data.num_steps} steps of `data`. Got {horizon}.")

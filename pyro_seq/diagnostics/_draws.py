@@ -1,4 +1,4 @@
-"""Everything that is drawn for an export, from the same draws of the latents."""
+"""All draws for an export, from the same draws of the latents."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _GUIDE_DRAWS = 100
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Draws of the latents with what follows from each.
+    """Draws of the latents with the quantities derived from each.
 
     Attributes:
         seen: Over the seen steps.
         future: Over the horizon, or None without one.
-        log_likelihood: Log density of each series' observations, (sample, series), or None when not asked for.
-        is_global: For each latent site, whether all series share it.
-        num_chains: Chains, one after another along the sample axis.
+        log_likelihood: Log density of each series' observations, (sample, series), or None if not requested.
+        is_global: For each latent site, True if all series share it.
+        num_chains: Number of chains, concatenated along the sample axis.
         sample_stats: Figures of a sampler, (chain, draw) each.
     """
 
@@ -53,7 +53,7 @@ def take_draws(
     *,
     has_likelihood: bool,
 ) -> Draws:
-    """Draw, chains together along the sample axis: 100 of a guide or all stored ones, unless told how many."""
+    """Draw, with chains concatenated along the sample axis; by default 100 draws of a guide or all stored ones."""
     require_posterior(posterior)
     num_chains, sample_stats = 1, {}
     if num_samples is not None:
@@ -63,7 +63,7 @@ def take_draws(
         num_chains, length = next(iter(posterior.sites.values())).shape[:2]
         num_samples, sample_stats = num_chains * length, posterior.sample_stats
     count = _GUIDE_DRAWS if num_samples is None else num_samples
-    # the verbs seed the draws of the latents apart from the noise, so both calls see the same latents
+    # the verbs seed the latents separately from the noise, so both calls see the same latents
     seen = reconstruct(posterior, data, num_samples=count, chunk_size=chunk_size, seed=seed)
     future = forecast(posterior, data, num_samples=count, chunk_size=chunk_size, seed=seed) if data.horizon else None
     is_global, is_random = _kinds(posterior.model, data.seen())
@@ -99,7 +99,7 @@ def thinned(posterior: StoredPosterior, num_samples: int | None) -> StoredPoster
 
 
 def _kinds(model: SequenceModel, data: Sequences) -> tuple[dict[str, bool], dict[str, bool]]:
-    """For each latent site, whether it is shared by all series, and whether it is random or follows from others."""
+    """For each latent site, whether it is shared by all series, and whether it is random or deterministic."""
     with prediction_context(model), isolated_rng(0):
         nodes = poutine.trace(model.model).get_trace(data).nodes
     sites = {name: site for name, site in nodes.items() if site["type"] == "sample" and name != "x"}

@@ -1,4 +1,4 @@
-"""Several fits in one call: new models, each with weights that follow from the seed, each in a folder of its own."""
+"""Several fits in one call: each with a new model, weights determined by the seed, and a separate folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pyro_seq.training.trainer import Trainer
 
 
 def require_factory(model_factory: Any, name: str) -> None:
-    """Refuse a model where a function that makes one is wanted."""
+    """Raise if a model is given in place of a function that makes one."""
     if isinstance(model_factory, SequenceModel) or not callable(model_factory):
         raise DataError(
             f"`{name}` must make a new model at each call. Got {type(model_factory).__name__}. Pass a function, such "
@@ -27,8 +27,8 @@ def require_factory(model_factory: Any, name: str) -> None:
 
 
 def made(model_factory: Callable[[], SequenceModel], seed: int, earlier: SequenceModel | None) -> SequenceModel:
-    """A new model, with weights that follow from the seed."""
-    with isolated_rng(seed, 1):  # apart from the noise of the fit
+    """A new model, with weights determined by the seed."""
+    with isolated_rng(seed, 1):  # separate from the noise of the fit
         model = model_factory()
     require_type(model, SequenceModel, "model_factory()")
     if model is earlier:
@@ -42,7 +42,7 @@ def made(model_factory: Callable[[], SequenceModel], seed: int, earlier: Sequenc
 def fitted(
     model: SequenceModel, data: Sequences | SequenceSource, method: Method, seed: int, trainer: Trainer | None
 ) -> Posterior:
-    """What `fit` returns; an interrupted fit ends the whole call."""
+    """The result of `fit`; an interrupted fit ends the whole call."""
     posterior = fit(model, data, method, seed=seed, trainer=trainer)
     is_cut = getattr(posterior, "status", "") == "interrupted" and (trainer is None or trainer.max_seconds is None)
     if is_cut:
@@ -53,7 +53,7 @@ def fitted(
 
 
 def trainer_in(trainer: Trainer | None, folder: str) -> Trainer | None:
-    """The trainer with its directory in a folder below."""
+    """The trainer with a subfolder of its directory."""
     if trainer is None or trainer.directory is None:
         return trainer
     return replace(trainer, directory=Path(trainer.directory) / folder)

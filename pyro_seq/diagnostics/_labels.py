@@ -26,11 +26,11 @@ class Labelled(NamedTuple):
 
 
 class Labels:
-    """What the axes of a model's sites are called.
+    """Names of the axes of a model's sites.
 
     Args:
-        model: Brings `dims` and `coords`.
-        data: Brings series numbers, time stamps and the shape of an observation.
+        model: The model, which gives `dims` and `coords`.
+        data: The data, which give series numbers, time stamps and the shape of an observation.
         dims: Axis names by site that add to or replace those of the model.
         coords: Labels by axis name that add to or replace those of the model.
         sites: Names of all sites. An axis of the same name is called ``<name>_axis``, because xarray has one name space
@@ -51,7 +51,7 @@ class Labels:
         self._coords = {**model.coords(data), **coords}
 
     def event_axes(self, site: str, num_axes: int) -> tuple[str, ...]:
-        """Axis names of one draw of a site for one series; a continuation is named like what it continues."""
+        """Axis names of one draw of a site for one series; a continuation has the names of its path."""
         base = site.removesuffix("_future")
         if base in self._dims:
             named = self._dims[base]
@@ -70,12 +70,12 @@ class Labels:
         return tuple(f"{name}_axis" if name in self._sites else name for name in names)
 
     def site(self, name: str, draws: Tensor, is_global: bool) -> Labelled:
-        r"""Draws (sample, series, \*event), or (sample, \*event) of a site that all series share."""
+        r"""Draws (sample, series, \*event), or (sample, \*event) for a site that all series share."""
         own = ("sample",) if is_global else ("sample", "series")
         return Labelled((*own, *self.event_axes(name, draws.ndim - len(own))), as_array(draws))
 
     def coords(self, variables: Mapping[str, Labelled], is_future: bool) -> dict[str, tuple[Any, Any]]:
-        """Labels of every axis in use; time stamps that differ between series become a second one, ``time_stamp``."""
+        """Labels of every axis in use; time stamps that differ between series become the coordinate ``time_stamp``."""
         sizes: dict[str, int] = {}
         for name, variable in variables.items():
             for axis, size in zip(variable.axes, variable.values.shape, strict=True):
@@ -117,7 +117,7 @@ class Labels:
         return self._stamps(steps)
 
     def _stamps(self, steps: slice) -> np.ndarray:
-        """Time stamps, or dates, in UTC where they have a time zone, which xarray does not know."""
+        """Time stamps or dates; dates with a time zone in UTC, because xarray does not support time zones."""
         times = self._data.times[..., steps]
         return naive(stamps(times, self._data.calendar, 1)).reshape(times.shape)
 

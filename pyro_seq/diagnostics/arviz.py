@@ -1,4 +1,4 @@
-"""``to_arviz``: a posterior and its predictions as labelled arrays for ArviZ. The one file that knows ArviZ.
+"""``to_arviz``: a posterior and its predictions as labelled arrays for ArviZ. The only module that uses ArviZ.
 
 Written against the part that ArviZ 0.23 (`InferenceData`) and 1.x (`DataTree`) share: groups are read by
 ``idata["posterior"]``, variables by ``idata["posterior"]["initial"]``.
@@ -60,38 +60,39 @@ def to_arviz(
     constant_data         inputs over all times, and `probes`
     ====================  ==========================================================================================
 
-    All groups come from the same draws of the latents. Variables, inputs and series have the labels of the data, times
-    are dates, in UTC, where the data have dates. Arrays are stored in single precision, time stamps in double; where
-    each series has its own, axis `time` counts steps and the coordinate ``time_stamp`` (series, time) holds them.
+    All groups come from the same draws of the latents. Variables, inputs and series have the labels of the data; times
+    are dates, in UTC, if the data have dates. Arrays are stored in single precision, time stamps in double; if time
+    stamps differ between series, axis `time` counts steps and the coordinate ``time_stamp`` (series, time) holds them.
 
     **What the draws allow.** A guide gives independent draws: one chain, for which R-hat and effective sample sizes say
-    nothing at all about the quality of the fit. Judge it by `calibration_curve` on held-out steps, by `guide_ranks`,
-    and by the Pareto k of ``az.loo``. MCMC gives its chains, to which `summary` and the usual diagnostics apply.
-    ``az.loo`` leaves out one *series* at a time; as a series' own latents were drawn given that series, k is often
-    above 0.7, and comparisons then rest on held-out series (`evaluate`).
+    nothing about the quality of the fit. Check it with `calibration_curve` on held-out steps, `guide_ranks`, and the
+    Pareto k of ``az.loo``. MCMC gives its chains, to which `summary` and the usual diagnostics apply. ``az.loo`` leaves
+    out one *series* at a time; because the latents of a series were drawn given that series, k is often above 0.7; then
+    compare models on held-out series (`evaluate`).
 
-    Size: ``x`` takes 4 bytes for each draw, series, step and entry; select ``data[:10]``, `groups` or `sites` where
-    that is too much. Cost: two passes of the model for each draw, three with a horizon.
+    Size: ``x`` takes 4 bytes for each draw, series, step and entry; select ``data[:10]``, `groups` or `sites` if that
+        is too much. Cost: two passes of the model per draw, three with a horizon.
 
     Args:
         posterior: The posterior returned by `fit`.
         data: Series to explain; a horizon in ``data.times`` is forecast.
-        num_samples: Number of draws, all chains together; by default, 100 of a guide and all that MCMC stored.
+        num_samples: Total number of draws over all chains; by default 100 from a guide, or all stored by MCMC.
         chunk_size: Draws computed at a time; as for the verbs by default.
-        seed: Seed of the draws, as of the predictive verbs: `reconstruct` with the same seed has the same draws.
+        seed: Seed of the draws, as for the predictive verbs: `reconstruct` with the same seed gives the same draws.
         sites: Latent sites to keep, such as ``["initial"]``; all by default.
         groups: Groups to keep.
         probes: States (probe, state) at which the model's vector field is evaluated; adds ``field`` to the posterior.
         extra: Derived quantities for the posterior, by name: an array (sample, ...), draws in the order of
             `reconstruct`, and the names of its axes after the first.
-        dims: Names of axes by site, beside or instead of ``model.dims``; those of an observation are called ``x``.
-        coords: Labels by axis name, beside or instead of ``model.coords(data)``, such as names of measured quantities.
+        dims: Names of axes by site, which extend or replace ``model.dims``; use ``x`` for those of an observation.
+        coords: Labels by axis name, which extend or replace ``model.coords(data)``, such as names of measured
+            quantities.
 
     Returns:
         An `InferenceData` (ArviZ 0.23) or a `DataTree` (ArviZ 1).
 
     Raises:
-        DataError: When a name is unknown, labels do not fit, or more draws are asked for than MCMC stored.
+        DataError: When a name is unknown, labels do not fit, or more draws are requested than MCMC stored.
         ShapeError: When `data` do not fit the model, or `extra` and `dims` do not fit their arrays.
 
     Example:
@@ -132,14 +133,14 @@ def to_arviz(
 
 def chain_diagnostics(draws: xr.Dataset) -> dict[str, xr.Dataset]:
     """R-hat, bulk and tail effective sample sizes of every entry, as ArviZ computes them."""
-    import arviz as az  # slow to import, so only where it is used
+    import arviz as az  # slow to import, so imported only here
 
     figures = {"ess_bulk": az.ess(draws, method="bulk"), "ess_tail": az.ess(draws, method="tail")}
     return figures if draws.sizes["chain"] == 1 else {"rhat": az.rhat(draws), **figures}
 
 
 def container(groups: Mapping[str, xr.Dataset]) -> Any:
-    """What the installed version of ArviZ keeps groups in."""
+    """The container for groups in the installed version of ArviZ."""
     import arviz as az
     import xarray as xr
 
@@ -167,7 +168,7 @@ def _predictions(draws: Draws, kept: Collection[str], labels: Labels) -> dict[st
 def _derived(
     posterior: Posterior, draws: Draws, probes: Any | None, extra: Mapping[str, tuple[Any, Sequence[str]]]
 ) -> dict[str, Labelled]:
-    """The field at the probes, and what the caller brings."""
+    """The field at the probes, and the caller's derived quantities."""
     count = len(draws.seen.samples)
     derived = {}
     if probes is not None:

@@ -1,4 +1,4 @@
-"""``backtest``: forecasts from several origins of the past, each by a model that knows nothing later."""
+"""``backtest``: forecasts from several past origins, each by a model that has seen only earlier steps."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Backtest:
     Attributes:
         data: The series, without a horizon.
         horizon: Number of steps forecast from each origin.
-        cutoffs: Number of steps seen at each origin.
+        cutoffs: Number of seen steps at each origin.
         predictions: The forecast from each origin, (sample, series, horizon, \*obs), without its latents; NaN for
-            series that have shown nothing before.
-        tallies: Sums of scores by predictor, the model first; `table` makes averages of them.
-        notes: For baselines that lack something, what, by predictor.
+            series without earlier observations.
+        tallies: Sums of scores by predictor, the model first; averaged by `table`.
+        notes: What is missing in the forecasts of baselines, by predictor.
     """
 
     data: Sequences
@@ -54,19 +54,19 @@ class Backtest:
         return f"Backtest({', '.join(self.tallies)}, cutoffs {list(self.cutoffs)}, horizon {self.horizon})"
 
     def table(self, by: str | Sequence[str] = "horizon") -> pd.DataFrame:
-        """Scores in the unit of the data, a row for each predictor and each value of `by`.
+        """Scores in the unit of the data, one row per predictor and value of `by`.
 
-        `rmse` is that of the mean forecast, `mae` that of the median; `crps` is the absolute error where there is no
-        interval, and `coverage_50` and `coverage_90` are the shares of the truth inside central intervals, over the
-        entries that have one. `count` entries were scored.
+        `rmse` is that of the mean forecast, `mae` that of the median; `crps` is the absolute error if there is no
+        interval; `coverage_50` and `coverage_90` are the shares of the truth inside central intervals, over entries
+        with an interval. `count` is the number of scored entries.
 
         Args:
-            by: What is not averaged over: ``"horizon"``, the number of steps ahead, ``"cutoff"``, ``"entry"`` (of the
-                flattened observation, under the names of the variables), several of them, or ``()`` for one row per
+            by: Axes that are not averaged: ``"horizon"``, the number of steps ahead, ``"cutoff"``, ``"entry"`` (of the
+                flattened observation, labelled by variable names), several of them, or ``()`` for one row per
                 predictor.
 
         Raises:
-            DataError: When `by` names something else.
+            DataError: When `by` names another axis.
         """
         labels = {
             "cutoff": self.cutoffs,
@@ -90,38 +90,37 @@ def backtest(
     seed: int = 0,
     trainer: Trainer | None = None,
 ) -> Backtest:
-    """Forecast from several origins of the past, each time by a model that has seen what came before it and no more.
+    """Forecast from several past origins, each time with a model that has seen only the steps before it.
 
-    At each cutoff a new model is trained on the steps before it, its units among what it learns there, and forecasts
-    the next `horizon` steps, with their inputs where the data have some. Series of which nothing is seen in the steps
-    that the model is given are left out at that cutoff. The baselines are those of `evaluate_baselines`, from the same
-    steps.
+    At each cutoff a new model is trained on the earlier steps, units included, and forecasts the next `horizon` steps,
+    with their inputs if the data have inputs. Series without observations in the steps given to the model are left out
+    at that cutoff. The baselines are those of `evaluate_baselines`, from the same steps.
 
     Cost: one fit per cutoff; with ``refit=False`` one in all.
 
     Args:
-        model_factory: Makes a new model, such as ``lambda: ps.DynamicFactors((3,))``; called with a random state that
-            follows from `seed`.
+        model_factory: Makes a new model, such as ``lambda: ps.DynamicFactors((3,))``; called with a random state
+            determined by `seed`.
         data: One series or many; a horizon is dropped.
         method: How to fit.
         horizon: Number of steps to forecast.
-        cutoffs: Where forecasts begin: numbers of steps seen, or the dates of the last seen step where the data have
-            dates. A number stands for so many, evenly from half of the steps to the last that leaves a whole horizon.
-        refit: Train a new model at each cutoff. Otherwise the one of the first cutoff forecasts from all, given what
-            was seen until then.
-        num_observed: Number of steps before a cutoff that the model is given for its forecast, as one that learns from
-            windows should be; all by default. Training and baselines see all.
-        period: Steps in a season, for the baseline of that name; None where there is none.
+        cutoffs: Where forecasts begin: numbers of seen steps, or dates of the last seen step if the data have dates. A
+            single number n means n cutoffs, evenly spaced from half of the steps to the last one with a full horizon.
+        refit: Train a new model at each cutoff. Otherwise the model of the first cutoff forecasts from all cutoffs,
+            given the steps seen until then.
+        num_observed: Number of steps before a cutoff that the model sees for its forecast, for models trained on
+            windows; all by default. Training and baselines see all.
+        period: Season length in steps, for the seasonal baseline; None without a season.
         num_samples: Number of predictive draws.
         seed: Seed of the weights, the fit and the draws, the same at each cutoff.
         trainer: As for `fit`. A directory gets a folder for each cutoff, ``cutoff-120``; with ``resume=True``
-            a backtest that was stopped goes on where it was.
+            a stopped backtest continues.
 
     Returns:
         The forecasts and their scores.
 
     Raises:
-        DataError: When cutoffs leave no steps to learn from or to score, or `model_factory` makes no new model.
+        DataError: When cutoffs leave no steps to train on or to score, or `model_factory` does not make a new model.
         UnsupportedError: When `data` are a source.
         KeyboardInterrupt: When a fit was interrupted, other than by ``Trainer(max_seconds=...)``.
 
@@ -175,7 +174,7 @@ def backtest(
 
 
 def _checked(model_factory: Any, data: Any, refit: Any, period: Any) -> Sequences:
-    """The data without their horizon; refuses what cannot be meant."""
+    """The data without their horizon; checks the arguments."""
     require_factory(model_factory, "model_factory")
     if isinstance(data, SequenceSource):
         raise UnsupportedError(f"`data` must be in memory. Got {data!r}. Pass a part of it, such as `data[:1000]`.")
@@ -191,14 +190,14 @@ def _checked(model_factory: Any, data: Any, refit: Any, period: Any) -> Sequence
 
 
 def _rivals(past: Sequences, given: Sequences, period: int | None) -> dict[str, NormalForecast]:
-    """The baselines over the horizon by name; those without intervals have an unknown scale."""
+    """The baselines over the horizon by name; those without intervals have a NaN scale."""
     points = {name: values[:, given.num_steps :] for name, values in point_predictions(past, given).items()}
     rivals = {name: NormalForecast(values, torch.full_like(values, torch.nan)) for name, values in points.items()}
     return rivals | (classical_forecasts(past, given, period) if len(past.obs_shape) == 1 else {})
 
 
 def _of_all_series(prediction: Prediction, chosen: Tensor, data: Sequences) -> Prediction:
-    """The prediction without its latents, and with NaN for the series of `data` that were not among the chosen."""
+    """The prediction without its latents, and with NaN for the series of `data` that were not chosen."""
 
     def spread(values: Tensor, axis: int) -> Tensor:
         shape = [*values.shape[:axis], len(chosen), *values.shape[axis + 1 :]]

@@ -1,4 +1,4 @@
-"""Whether stated probabilities are kept: interval coverage, probability integral transform, simulation-based ranks."""
+"""Calibration of stated probabilities: interval coverage, probability integral transform, simulation-based ranks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Uniformity(NamedTuple):
 
     Attributes:
         statistic: Kolmogorov-Smirnov distance, or chi-square.
-        p_value: Probability of a statistic at least as large if the values were uniform and independent.
+        p_value: Probability of a statistic at least as large if the values are uniform and independent.
     """
 
     statistic: float
@@ -54,7 +54,7 @@ def calibration_curve(
     r"""How often central intervals of each level contain the truth.
 
     A curve below the diagonal is overconfident, one above it too cautious. Steps and entries of one series are
-    dependent, so the standard error treats the share covered in each series as one observation.
+    dependent, so the standard error uses the covered share of each series as one observation.
 
     Args:
         samples: Predictive draws, noise included, (sample, series, time, \*obs).
@@ -96,8 +96,8 @@ def probability_integral_transform(samples: Any, truth: Any, *, mask: Any | None
     .. math::
         u = \frac{r + v}{S + 1}, \qquad r = \#\{s : x_s < y\}, \quad v \sim \mathrm{Uniform}(0, 1)
 
-    The random part makes it exactly uniform for every number S of samples, and breaks ties. A histogram with two peaks
-    at the ends is overconfident, a hump too cautious, a slope biased.
+    The random part makes it exactly uniform for every number S of samples, and breaks ties. In a histogram, peaks at
+    both ends mean overconfidence, a hump in the middle too much caution, a slope bias.
 
     Args:
         samples: Predictive draws, noise included, (sample, series, time, \*obs).
@@ -122,10 +122,10 @@ def probability_integral_transform(samples: Any, truth: Any, *, mask: Any | None
 
 
 def rank_statistics(draws: Any, truth: Any, *, seed: int = 0) -> Tensor:
-    r"""Rank of each true value among its posterior draws, 0 to S; uniform when the truth is such a draw itself.
+    r"""Rank of each true value among its posterior draws, 0 to S; uniform if the truth is itself such a draw.
 
-    In simulation-based calibration parameters are drawn from the prior, data from the model, and draws from the
-    posterior given those data; the ranks over many simulations then are uniform.
+    In simulation-based calibration, parameters are drawn from the prior, data from the model given them, and draws from
+    the posterior given the data; over many simulations the ranks are uniform.
 
     Args:
         draws: (sample, replicate, \*event). Draws of a chain must be thinned until they are nearly independent.
@@ -162,8 +162,8 @@ def uniformity(values: Tensor) -> Uniformity:
     """Kolmogorov-Smirnov test that values in (0, 1) are uniform.
 
     Args:
-        values: Independent values, as of `probability_integral_transform`. Entries of one series are dependent and make
-            the p-value too small: pass one entry a series.
+        values: Independent values, as from `probability_integral_transform`. Entries of one series are dependent and
+            make the p-value too small: pass one entry per series.
     """
     from scipy import stats  # slow to import and needed only here
 
@@ -175,13 +175,13 @@ def rank_uniformity(ranks: Tensor, num_samples: int, *, num_bins: int = 20) -> U
     """Chi-square test that ranks 0 to `num_samples` are uniform.
 
     Args:
-        ranks: Independent ranks, as of `rank_statistics`, of one entry of the event; at least 5 a bin for the test to
-            hold.
-        num_samples: Number S of draws that each rank was taken among.
+        ranks: Independent ranks, as from `rank_statistics`, of one entry of the event; the test needs at least 5 per
+            bin.
+        num_samples: Number S of draws behind each rank.
         num_bins: Groups of neighbouring ranks; at most S + 1.
 
     Raises:
-        DataError: When ranks lie outside of 0 to S, or are too few for the bins.
+        DataError: When ranks lie outside 0 to S, or there are too few for the bins.
     """
     ranks = torch.as_tensor(ranks).flatten()
     num_bins = min(whole_number(num_bins, "num_bins", 2), num_samples + 1)
@@ -202,15 +202,15 @@ def rank_uniformity(ranks: Tensor, num_samples: int, *, num_bins: int = 20) -> U
 def guide_ranks(posterior: Posterior, data: Sequences, site: str, *, num_samples: int = 99, seed: int = 0) -> Tensor:
     r"""Ranks of true latents of simulated series among the guide's draws given those series; uniform for a good guide.
 
-    Every series is simulated anew on the grid and with the mask of `data`: its latents from the prior, global latents
-    (weights) from the posterior. A guide that is too narrow gives ranks at both ends. This judges the guide, not the
-    model: the data are the model's own.
+    Every series is simulated on the grid and with the mask of `data`: its latents from the prior, global latents
+    (weights) from the posterior. A guide that is too narrow gives ranks near both ends. This tests the guide, not the
+    model, because the data are simulated from the model.
 
     Args:
         posterior: An amortised posterior, such as `fit` with `SVI` returns.
-        data: Sets number of series, times, mask and inputs.
+        data: Data that give the number of series, times, mask and inputs.
         site: A latent site that belongs to single series, such as ``"initial"``.
-        num_samples: Draws that each rank is taken among.
+        num_samples: Number of draws behind each rank.
         seed: Of simulation and draws.
 
     Returns:

@@ -1,4 +1,4 @@
-"""``summary``: a table of a posterior, with convergence figures where chains allow them."""
+"""``summary``: a table of a posterior, with convergence statistics if there are chains."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _ONE_CHAIN_NOTE = "R-hat compares chains and needs two or more."
 
 
 def summary(idata: Any, names: Sequence[str] | None = None, *, level: float = 0.9) -> pd.DataFrame:
-    """Mean, spread and central interval of every entry, and for MCMC how well its chains have mixed.
+    """Mean, standard deviation and central interval of every entry, and convergence statistics for MCMC.
 
-    With two or more chains R-hat should be below 1.01, and effective sample sizes above 400, before an interval is
-    trusted (Vehtari et al. 2021). They are left out where they would mislead: both for draws of a guide, R-hat for a
-    single chain; ``table.attrs["note"]`` says so.
+    Trust an interval only if, with two or more chains, R-hat is below 1.01 and effective sample sizes are above 400
+    (Vehtari et al. 2021). Statistics that would mislead are left out: both for draws of a guide, R-hat for a single
+    chain; see ``table.attrs["note"]``.
 
     Args:
         idata: The result of `to_arviz`.
@@ -34,7 +34,7 @@ def summary(idata: Any, names: Sequence[str] | None = None, *, level: float = 0.
         level: Probability of the interval.
 
     Returns:
-        A row for each entry, named like ``initial[3, velocity_0]``; columns mean, sd, lower, upper, and of MCMC rhat,
+        One row per entry, named like ``initial[3, velocity_0]``; columns mean, sd, lower, upper, and for MCMC rhat,
         ess_bulk, ess_tail.
 
     Raises:
@@ -83,7 +83,7 @@ def select(idata: Any, names: Sequence[str] | None) -> xr.Dataset:
 
 
 def entry_names(variable: xr.DataArray) -> list[str]:
-    """A name for every entry of a variable, in the order of its raveled axes after chain and draw."""
+    """A name for every entry of a variable, in the order of its flattened axes after chain and draw."""
     axes = [axis for axis in variable.dims if axis not in ("chain", "draw")]
     if not axes:
         return [str(variable.name)]

@@ -1,4 +1,4 @@
-"""Read-outs of a model's learned vector field at chosen states."""
+"""Values of a model's learned vector field at given states."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def field_at(
 ) -> Tensor:
     """Evaluate the vector field at `states`, once for each draw of its weights.
 
-    The draws are those of a prediction, so that the field can be set beside the paths that followed it. For ODE2VAE the
-    output is the acceleration at a (position, velocity).
+    The draws are taken from a prediction, so that the field can be compared with its paths. For ODE2VAE the output is
+    the acceleration at a (position, velocity).
 
     Args:
         model: A model with a part `vector_field`, whose random weights, if any, are one site.
         prediction: Result of a verb, or its `latents`.
         states: Probe states (probe, state).
-        inputs: Inputs that drive the field, (input,) or (probe, input), in the unit of the data; their means in the
-            training data by default.
+        inputs: Inputs that drive the field, (input,) or (probe, input), in the unit of the data; their training means
+            by default.
 
     Returns:
         Field outputs (sample, probe, output); one sample when the field has no random weights.
 
     Raises:
         UnsupportedError: When the model has no vector field.
-        ShapeError: When `states` are no rows of states.
+        ShapeError: When `states` are not rows of states.
         DataError: When the weights are not among the latents.
 
     Example:
@@ -56,7 +56,7 @@ def rate_at(
     states: Tensor,
     inputs: Tensor | None = None,
 ) -> Tensor:
-    """Time derivative of the whole state at `states`, (sample, probe, state): the field, and the rates that it implies.
+    """Time derivative of the whole state at `states`, (sample, probe, state): the field and the rates implied by it.
 
     Args:
         model: A model with parts `vector_field` and `flow`.
@@ -72,7 +72,7 @@ def rate_at(
 def _function_and_states(
     model: SequenceModel, prediction: Prediction | Mapping[str, Tensor], states: Tensor, inputs: Tensor | None
 ) -> tuple[FieldFunction, Flow, Tensor]:
-    """The field for all draws at once, the flow along it, and the states repeated for every draw."""
+    """The field for all draws at once, its flow, and the states repeated for every draw."""
     field: Any = getattr(model, "vector_field", None)
     flow: Any = getattr(model, "flow", None)
     if field is None or flow is None:
@@ -100,7 +100,7 @@ def _function_and_states(
 
 
 def _under(model: SequenceModel, function: FieldFunction, states: Tensor, inputs: Tensor | None) -> FieldFunction:
-    """The function under inputs, those of the training data's mean by default."""
+    """The function at given inputs, by default their training means."""
     size = getattr(model.flow, "input_dim", 0)
     if inputs is not None and (not size or inputs.shape not in ((size,), (len(states), size))):
         raise ShapeError(f"`inputs` must be (input {size},) or (probe, input {size}). Got {tuple(inputs.shape)}.")

@@ -1,4 +1,4 @@
-"""``steps_left_out``: what a fit says of each step from all others, for leave-one-out by ArviZ."""
+"""``steps_left_out``: density of each step given all others under a fit, for leave-one-out by ArviZ."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from pyro_seq.errors import UnsupportedError
 from pyro_seq.ops.kalman import leave_one_out_log_density
 from pyro_seq.posterior import Posterior, StoredPosterior, prediction_context
 
-_GUIDE_DRAWS, _CHUNK = 1000, 100  # draws of a guide when nothing is said, and at a time
+_GUIDE_DRAWS, _CHUNK = 1000, 100  # draws of a guide by default, and per chunk
 
 
 @one_at_a_time
 def steps_left_out(posterior: Posterior, data: Sequences, *, num_samples: int | None = None, seed: int = 0) -> Any:
     r"""Log density of each observed step given all others of its series and all latents that are drawn.
 
-    Where states are integrated out, the steps of a series are not independent given the parameters: the density of a
-    step given those before it leaves the step in the terms of those after it. The density given all others,
-    :math:`p(x_t \mid x_{-t}, \theta)`, is the one whose inverse takes a step out of the posterior of the parameters,
+    If states are integrated out, the steps of a series are not independent given the parameters, and the density of a
+    step given earlier ones still leaves the step in the terms of later ones. The density given all others, :math:`p(x_t
+    \mid x_{-t}, \theta)`, is the one whose inverse removes a step from the posterior of the parameters,
 
     .. math::
         p(x_t \mid x_{-t}) = 1 \Big/\, \mathbb E_{\theta \mid x} \left[ 1 / p(x_t \mid x_{-t}, \theta) \right],
 
-    and ``az.loo`` smooths these weights. It is exact here, by one run of the smoother for each draw, and asks for
-    interpolation: for forecasts leave out the future, by `backtest`. Compare models by ``az.compare``, on the same
-    data. The weights do not mend a guide: where its draws are not those of the posterior, neither are these densities.
+    and ``az.loo`` smooths these weights. It is exact here, by one run of the smoother per draw, and measures
+    interpolation: for forecasts use `backtest`. Compare models on the same data with ``az.compare``. The weights do not
+    correct a guide: if its draws are not from the posterior, these densities are wrong too.
 
     Args:
-        posterior: What `fit` returned, by `MCMC` or `SVI`.
-        data: The fitted series. A horizon plays no part.
-        num_samples: Number of draws, all chains together; by default, 1000 of a guide and all that MCMC stored.
-        seed: Seed of draws of a guide.
+        posterior: Result of `fit` with `MCMC` or `SVI`.
+        data: The fitted series. A horizon is ignored.
+        num_samples: Total number of draws over all chains; by default 1000 from a guide, or all stored by MCMC.
+        seed: Seed of the draws of a guide.
 
     Returns:
         Groups ``posterior``, with the latents, and ``log_likelihood``, with ``x`` (chain, draw, step), for ArviZ; the
-        steps of all series one after another, without hidden ones. Coordinates ``series`` and ``time`` count them.
+        steps of all series are concatenated, without hidden ones. Coordinates ``series`` and ``time`` number them.
 
     Raises:
         UnsupportedError: When the observations have no linear Gaussian law given what is drawn.

@@ -1,4 +1,4 @@
-"""Exported posteriors as files, the same for both versions of ArviZ."""
+"""Exported posteriors as files, in one format for both versions of ArviZ."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from pyro_seq.errors import CheckpointError, DataError
 if TYPE_CHECKING:
     import xarray as xr
 
-_MARK = b"\npyro_seq sha256 "  # what follows the last byte of an HDF5 file is nobody's, and no reader looks at it
+_MARK = b"\npyro_seq sha256 "  # readers ignore bytes after the end of an HDF5 file
 
 
 def save_netcdf(idata: Any, path: StrPath) -> Path:
-    """Write what `to_arviz` returned to one file; an existing file is replaced only once the new one is whole.
+    """Write the result of `to_arviz` to one file; an existing file is replaced only once the new one is complete.
 
-    The file is made in memory first, for HDF5 ends the whole process where a disk is full. After its end stands a sum,
-    by which `load_netcdf` knows an altered file; other libraries read it as any other.
+    The file is first built in memory, because HDF5 aborts the whole process if the disk is full. A checksum is
+    appended, from which `load_netcdf` detects altered files; other libraries ignore it.
 
     Args:
         idata: The `InferenceData` or `DataTree`.
-        path: Where to; folders are made.
+        path: The file; missing folders are created.
 
     Returns:
         The path.
 
     Raises:
-        CheckpointError: When the disk refuses; an existing file is then as it was.
+        CheckpointError: When writing fails; an existing file is then unchanged.
 
     Example:
         >>> save_netcdf(idata, "posterior.nc")  # doctest: +SKIP
     """
-    import xarray as xr  # slow to import, so only where it is used
+    import xarray as xr  # slow to import, so imported only here
 
     names = idata.children if isinstance(idata, xr.DataTree) else idata.groups()
     groups = {name: xr.Dataset(idata[name].data_vars, idata[name].coords, idata[name].attrs) for name in names}
@@ -57,20 +57,20 @@ def _compressed(group: xr.Dataset) -> dict[str, dict[str, bool]]:
 
 
 def load_netcdf(path: StrPath) -> Any:
-    """Read a file of `save_netcdf` into memory.
+    """Read a file written by `save_netcdf` into memory.
 
-    A file that another library has written, or written again, has no sum: then only what HDF5 cannot read is noticed,
-    and a flipped bit may give other numbers or names without a word.
+    A file written or rewritten by another library has no checksum: then only damage that HDF5 detects is reported, and
+    a flipped bit may silently change numbers or names.
 
     Args:
-        path: Of the file.
+        path: The file.
 
     Returns:
         An `InferenceData` (ArviZ 0.23) or a `DataTree` (ArviZ 1).
 
     Raises:
-        DataError: When the file is missing, not complete or altered, or has no sum and unpacks to more than 64 times
-            its size and a gigabyte.
+        DataError: When the file is missing, incomplete or altered, or has no checksum and unpacks to more than both 64
+            times its size and a gigabyte.
     """
     import xarray as xr
 
@@ -80,10 +80,10 @@ def load_netcdf(path: StrPath) -> Any:
             raise ValueError("it was altered: its sha256 sum differs from the recorded one")
         with xr.open_datatree(io.BytesIO(content or digest), engine="h5netcdf") as tree:
             groups = {name: tree[name].to_dataset() for name in tree.children}
-            if not mark:  # of ours, draws of black pixels may well be packed a hundredfold
+            if not mark:  # in our own files, draws of black pixels may be compressed a hundredfold
                 require_moderate(sum(group.nbytes for group in groups.values()), len(digest))
             groups = {name: group.load() for name, group in groups.items()}
-    except Exception as error:  # a damaged file can raise almost anything
+    except Exception as error:  # a damaged file can raise almost any exception
         raise DataError(
             f"`path` must be a whole file of `save_netcdf`. Got {str(path)!r} ({error}). Write or copy it again."
         ) from error

@@ -1,4 +1,4 @@
-"""``select``: which of several models, by what they predict of validation series."""
+"""``select``: choose among several models by their predictions of validation series."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Selection:
     """Several models that were fitted to the same data, and the best of them.
 
     Attributes:
-        best: Name of the one with the best score on the validation series.
-        posterior: What `fit` returned for it.
-        scores: Scores of all on the validation series, by name.
+        best: Name of the model with the best score on the validation series.
+        posterior: Its posterior, returned by `fit`.
+        scores: Scores of all models on the validation series, by name.
     """
 
     best: str
@@ -42,7 +42,7 @@ class Selection:
         return f"Selection({self.best!r} of {list(self.scores)})"
 
     def table(self) -> pd.DataFrame:
-        """A row for each candidate, its scores averaged over the validation series."""
+        """One row per candidate, with scores averaged over the validation series."""
         import pandas as pd
 
         rows = {name: scores.means() for name, scores in self.scores.items()}
@@ -61,10 +61,11 @@ def select(
     seed: int = 0,
     trainer: Trainer | None = None,
 ) -> Selection:
-    """Fit each of several models, and keep the one that predicts validation series best.
+    """Fit several models and keep the one that predicts validation series best.
 
-    For sizes that no likelihood of the training data can tell, such as the number of factors of `DynamicFactors`.
-    All get the same seed, method and task. Judge the winner on a third set of series: its score here is too good.
+    Use it for sizes that the training likelihood cannot determine, such as the number of factors of `DynamicFactors`.
+    All get the same seed, method and task. Evaluate the winner on a third set of series: its score here is biased
+    upwards.
 
     Cost: one fit per candidate.
 
@@ -72,20 +73,20 @@ def select(
         candidates: Functions that make a new model, by name.
         data: Training data.
         method: How to fit.
-        validation: Series that take no part in training.
-        task: What to predict of them: `Reconstruction`, `Forecasting` or `Imputation`.
-        criterion: ``"crps"``, which looks at the whole prediction, ``"mse"``, at its mean, or ``"mae"``, at its median;
-            these weigh variables by their unit, so bring them to one scale before. ``"mase"`` and ``"log_score"`` do
-            not, the latter the one in which larger is better; it compares emissions of one kind of value.
+        validation: Series not used in training.
+        task: The prediction task: `Reconstruction`, `Forecasting` or `Imputation`.
+        criterion: ``"crps"``, which scores the whole distribution, ``"mse"``, its mean, or ``"mae"``, its median; these
+            depend on the units of variables, so rescale variables first. ``"mase"`` and ``"log_score"`` do not; for
+            ``"log_score"`` larger is better, and it compares only emissions for the same kind of values.
         num_samples: Number of predictive draws.
         seed: Seed of the weights, the fits and the draws.
-        trainer: As for `fit`. A directory gets a folder for each candidate, of its name.
+        trainer: As for `fit`. A directory gets one folder per candidate, with its name.
 
     Returns:
-        The best, with the scores of all.
+        The best model, with the scores of all.
 
     Raises:
-        DataError: When there is no candidate, one makes no new model, or one has no such score.
+        DataError: When there is no candidate, a candidate does not make a new model, or a model lacks the chosen score.
         KeyboardInterrupt: When a fit was interrupted, other than by ``Trainer(max_seconds=...)``.
 
     Example:

@@ -151,7 +151,7 @@ def _unfairness(samples: Tensor) -> float:
 
 
 def _mean_distance(points: Tensor) -> Tensor:
-    """Mean Euclidean distance over all pairs, (batch, sample, event) -> (batch,), few of them in memory at once."""
+    """Mean Euclidean distance over all pairs, (batch, sample, event) -> (batch,), with few distances held at once."""
     batch, num_samples, _ = points.shape
     rows = max(1, min(num_samples, _MAX_DISTANCES // max(1, num_samples * batch)))
     # torch.cdist subtracts squares, which costs digits when the points lie far from zero.

@@ -21,14 +21,15 @@ def assert_close_mc(
     .. math::
         |\bar s - e| \le k'\, \hat\sigma / \sqrt{n_\mathrm{eff}}
 
-    With several entries, k' is k widened so that the chance of a false alarm at *any* entry is that of `k` at one.
+    With several entries, k' is larger than k, so that the chance of a false alarm at *any* entry is that of `k` for one
+    entry.
 
     Args:
         samples: Independent draws (sample, ...), or draws of chains (chain, sample, ...).
         expected: The true mean, (...) or a number.
         k: Standard errors allowed for a single entry; 4 gives 6 false alarms in 100 000 seeds.
         has_chains: `samples` come from chains: count effective draws instead of draws.
-        min_ess: Fewest effective draws with which the assertion means something.
+        min_ess: Smallest number of effective draws for a meaningful assertion.
 
     Raises:
         AssertionError: When an entry is too far off, a value is not finite, or there are too few effective draws.
@@ -74,7 +75,7 @@ def assert_rng_untouched() -> Iterator[None]:
     """Assert that the block leaves the global random states of torch, NumPy and Python as they were.
 
     Raises:
-        AssertionError: When one of them has moved; names it.
+        AssertionError: When one of them has changed; names it.
 
     Example:
         >>> with assert_rng_untouched():

@@ -1,4 +1,4 @@
-"""What every check works with: a copy of the model, draws that can be pinned, densities by series."""
+"""Tools of the checks: a copy of the model, fixed draws, densities by series."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ HORIZON = 3
 
 
 class CheckFailed(Exception):
-    """A check found that its property does not hold; the message says why and what to do."""
+    """The property of a check does not hold; the message gives the reason and a remedy."""
 
 
 class NotApplicable(Exception):
-    """A check has nothing to look at in this model; the message says why."""
+    """A check does not apply to this model; the message says why."""
 
 
 def require(holds: bool, reason: str) -> None:
@@ -45,24 +45,24 @@ class Latents(NamedTuple):
     local: frozenset[str]
 
     def select(self, index: Tensor) -> dict[str, Tensor]:
-        """Values for some of the series; global sites as they are."""
+        """Values for some of the series; global sites unchanged."""
         return {name: value[index] if name in self.local else value for name, value in self.values.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A model in evaluation mode that a check may spoil, with data and a seed."""
+    """A model in evaluation mode that a check may modify, with data and a seed."""
 
     model: SequenceModel
     data: Sequences
     seed: int = 0
 
     def copy(self) -> Case:
-        """The same case with a model of its own."""
+        """The same case with a separate copy of the model."""
         return dataclasses.replace(self, model=copy.deepcopy(self.model))
 
     def to(self, dtype: torch.dtype) -> Case:
-        """The same case in another floating type, with a model of its own."""
+        """The same case in another floating type, with a separate copy of the model."""
         return Case(copy.deepcopy(self.model).to(dtype), self.data.to(dtype=dtype), self.seed)
 
     def double(self) -> Case:
@@ -71,7 +71,7 @@ class Case:
 
     @property
     def posterior(self) -> GuidePosterior:
-        """Posterior by the model's guide, as it is initialised."""
+        """Posterior from the model's guide, as initialised."""
         return GuidePosterior(self.model)
 
     @property
@@ -92,7 +92,7 @@ class Case:
         return self.data.extend(horizon=horizon, inputs=inputs)
 
     def cut(self) -> tuple[int, Sequences]:
-        """A number of steps some way before the end, and the data that stop there."""
+        """A number of steps before the end, and the data cut there."""
         steps = self.data.num_steps - max(1, self.data.num_steps // 4)
         shorter = self.data.first(steps)
         try:
@@ -116,13 +116,13 @@ class Case:
 
 @dataclass(eq=False)
 class FixedPosterior:
-    """Latent draws chosen by a check, to be read by the verbs."""
+    """A posterior with latent draws chosen by a check, for the verbs."""
 
     model: SequenceModel
     sites: Mapping[str, Tensor] = field(default_factory=dict)
 
     def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
-        """The chosen draws, whatever the data."""
+        """The chosen draws, for any data."""
         return dict(self.sites)
 
 
@@ -134,7 +134,7 @@ def latent_sites(trace: poutine.Trace) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def density_sites(trace: poutine.Trace) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Sites that count in a density, observed or not."""
+    """Sites that contribute to a density, observed or not."""
     for name, site in trace.nodes.items():
         if is_random(site):
             yield name, site
@@ -157,9 +157,9 @@ def series_densities(method: Callable, data: Sequences, values: Mapping[str, Ten
 def objective_terms(
     case: Case, data: Sequences, values: Mapping[str, Tensor] | None = None, *, num_particles: int = 1
 ) -> dict[str, Tensor]:
-    """Terms of the training objective by name, at pinned latents or at the draw that belongs to the seed.
+    """Terms of the training objective by name, at fixed latents or at the draw given by the seed.
 
-    By a copy of the model, because an objective may move state of it, such as persistent chains.
+    Uses a copy of the model, because an objective may change state, such as persistent chains.
     """
     model = copy.deepcopy(case.model)
     with isolated_rng(case.seed), nullcontext() if values is None else _pinned(values):
@@ -177,7 +177,7 @@ def _pinned(values: Mapping[str, Tensor]) -> poutine.messenger.Messenger:
 def require_equal(
     got: Mapping[str, Tensor], expected: Mapping[str, Tensor], reason: str, *, rtol: float = 1e-8
 ) -> None:
-    """Fail with `reason`, naming the first entry of `got` that differs from `expected`; 0 asks for equal bits."""
+    """Fail with `reason`, naming the first entry of `got` that differs from `expected`; 0 requires equal bits."""
     require(got.keys() == expected.keys(), f"{reason} The sites differ: {sorted(got)} and {sorted(expected)}.")
     for name, value in got.items():
         other = expected[name]

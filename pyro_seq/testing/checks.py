@@ -1,4 +1,4 @@
-"""``check_model``: hold any model against the rules that the verbs and methods rely on."""
+"""``check_model``: check any model against the rules that the verbs and methods rely on."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class CheckResult:
     """Outcome of one check.
 
     Attributes:
-        name: Name of the check, which says what must hold.
+        name: Name of the check, which states what must hold.
         status: ``"passed"``, ``"failed"`` or ``"not applicable"``.
-        reason: Why it failed or does not apply, and what to do.
+        reason: Why it failed or does not apply, with a remedy.
     """
 
     name: str
@@ -90,7 +90,7 @@ class ModelCheckError(PyroSeqError, AssertionError):
         failed = [result for result in report.results if result.status == "failed"]
         lines = [f"{model_name} fails {len(failed)} of {len(report.results)} checks."]
         names: dict[str, list[str]] = {}
-        for result in failed:  # one mistake may stop many checks in the same way
+        for result in failed:  # one mistake may make many checks fail in the same way
             names.setdefault(result.reason, []).append(result.name)
         super().__init__("\n".join(lines + [f"* {', '.join(same)}: {reason}" for reason, same in names.items()]))
         self.report = report
@@ -104,12 +104,12 @@ def check_model(
     only: Collection[str] | None = None,
     slow: bool = False,
 ) -> CheckReport:
-    """Hold a model against the rules that every verb and method relies on.
+    """Check a model against the rules that every verb and method relies on.
 
-    Each check is one function in `pyro_seq.testing`, and its docstring is the property that it tests. All run on copies
-    of the model, adapted to `data`; exact properties are tested in double precision. What a model cannot do, such as
-    sample without seen frames, it declares as a class attribute, and the report says so. A model that has no guide is
-    lent one that draws noise, so that its own part can be checked.
+    Each check is one function in `pyro_seq.testing`, and its docstring states the property that it tests. All run on
+    copies of the model, adapted to `data`; exact properties are tested in double precision. A model declares missing
+    abilities, such as sampling without seen frames, by class attributes, and the report lists them. A model without a
+    guide gets a temporary one that draws noise, so that the rest can be checked.
 
     Cost: about a hundred evaluations of the objective. Use small parts and a few short series.
 
@@ -124,8 +124,8 @@ def check_model(
         The outcome of each check.
 
     Raises:
-        ModelCheckError: When a check fails; names each failed check, why, and what to do.
-        DataError: When `data` are too few to check with, or `only` names no check.
+        ModelCheckError: When a check fails; names each failed check, the reason and a remedy.
+        DataError: When there are too few `data`, or `only` names an unknown check.
 
     Example:
         >>> report = check_model(model, data)  # doctest: +SKIP

@@ -28,16 +28,16 @@ from pyro_seq.testing.case import (
 
 _NUM_SIMULATED = 400
 _STEP = 1e-5  # of central differences, in double precision
-_SCORE_ERRORS = 6.0  # standard errors that a mean score may lie from zero
+_SCORE_ERRORS = 6.0  # largest distance of a mean score from zero, in standard errors
 
 
 def hidden_steps_are_ignored(case: Case) -> None:
-    """Values at hidden steps change nothing: not the objective and, slipped past the constructor, no likelihood."""
+    """Values at hidden steps change neither the objective nor, if set after construction, the likelihood."""
     _hidden_are_ignored(case, case.hidden_steps())
 
 
 def hidden_entries_are_ignored(case: Case) -> None:
-    """The same for single entries of an observation, where the emission scores entries one by one."""
+    """The same for single entries of an observation, if the emission scores entries separately."""
     if case.data.values[0, 0].numel() == 1:
         raise NotApplicable("an observation has one entry only")
     shape = case.data.values.shape
@@ -60,7 +60,7 @@ def _hidden_are_ignored(case: Case, hidden: Tensor) -> None:
     if case.model.is_conditional or not bool(case.data.values.any()):
         return
     values = case.draw(data).values
-    leaked = copy.copy(data)  # past the constructor, which would fill in zeros again
+    leaked = copy.copy(data)  # bypasses the constructor, which would fill in zeros again
     other = case.data.values[case.data.values != 0][:1]  # an observed value, so that it lies in the emission's support
     object.__setattr__(leaked, "values", torch.where(data.entry_mask, data.values, other))
     require_equal(
@@ -99,8 +99,8 @@ def _require_finite_gradients(case: Case, data: Sequences, when: str) -> None:
 def hiding_equals_cutting(case: Case) -> None:
     """Hiding the steps from k on gives the same objective, term by term, and the same guide as cutting the series at k.
 
-    At one draw of the guide: a path site is compared over its first k steps, and what guide and model say about its
-    hidden steps must cancel in the bound.
+    At one draw of the guide: a path site is compared over its first k steps, and the terms of guide and model at hidden
+    steps must cancel in the bound.
     """
     case = case.double()
     steps, cut = case.cut()
@@ -119,7 +119,7 @@ def hiding_equals_cutting(case: Case) -> None:
 
 
 def series_are_independent(case: Case) -> None:
-    """Dropping and reordering other series leaves the guide and the densities of a series as they are."""
+    """Dropping and reordering other series does not change the guide and the densities of a series."""
     case = case.double()
     latents = case.draw()
     backwards = torch.arange(case.data.num_series - 1, 0, -1)
@@ -156,14 +156,14 @@ def minibatches_partition(case: Case) -> None:
 
 
 def _noisy_terms(case: Case, values: dict[str, Tensor], terms: dict[str, Tensor]) -> set[str]:
-    """Regularisers that are estimates with noise of their own cannot be compared exactly."""
+    """Names of regularisers that are noisy estimates and cannot be compared exactly."""
     again = objective_terms(dataclasses.replace(case, seed=case.seed + 1), case.data, values)
     sites = set(case.draw().values) | {"x"}
     return {name for name, term in terms.items() if name not in sites and not torch.equal(term, again[name])}
 
 
 def draws_vectorise(case: Case) -> None:
-    """Densities and objective with a leading axis of draws are those of the draws one by one.
+    """Densities and objective with a leading axis of draws equal those of the single draws.
 
     Catches layers that mix draws, global values (sample, 1, event) with their 1, and weights drawn in the plate.
     """
@@ -210,10 +210,10 @@ def shared_times_equal_repeated(case: Case) -> None:
 
 
 def horizon_continues_the_series(case: Case) -> None:
-    """The density of all steps is that of the first k times that of the rest as their horizon.
+    """The density of all steps is the density of the first k steps times that of the rest as their horizon.
 
-    Path sites need ``<name>_future`` with the density given the first k steps; ``x_future`` the emission of ``x``,
-    except in a conditional model, whose emission depends on which frames were seen.
+    Path sites need ``<name>_future`` with the density given the first k steps; ``x_future`` needs the emission of
+    ``x``, except in a conditional model, whose emission depends on which frames were seen.
     """
     case = case.double()
     data = dataclasses.replace(case.data, mask=torch.ones_like(case.data.step_mask))

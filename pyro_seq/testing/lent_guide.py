@@ -1,4 +1,4 @@
-"""A guide for a model that has none, so that what needs latents or an objective can be checked all the same."""
+"""A temporary guide for a model without one, for checks that need latents or an objective."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SCALE = 0.5
 
 
 def lend_guide(model: SequenceModel, data: Sequences) -> None:
-    """Give `model` a guide without parameters: independent noise in the space of real numbers, at every latent site."""
+    """Give `model` a guide without parameters: independent noise, in unconstrained space, at every latent site."""
     sites = []
     for name, site in latent_sites(traced(model.model, data, seed=0)):
         support, event = site["fn"].support, site["fn"].event_shape

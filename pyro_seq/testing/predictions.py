@@ -31,7 +31,7 @@ from pyro_seq.testing.case import (
 
 
 def forecasts_have_the_horizon(case: Case) -> None:
-    r"""Forecasts are finite with shape (sample, series, horizon, \*obs), for a horizon of 0 too."""
+    r"""Forecasts are finite with shape (sample, series, horizon, \*obs), also for a horizon of 0."""
     for horizon in (HORIZON, 0):
         data, added = (case.extended(horizon), None) if horizon else (case.data, 0)
         prediction = forecast(case.posterior, data, horizon=added, num_samples=NUM_DRAWS, seed=case.seed)
@@ -48,7 +48,7 @@ def forecasts_have_the_horizon(case: Case) -> None:
 
 
 def longer_horizons_keep_the_beginning(case: Case) -> None:
-    """At the same latents, future ones included, a longer horizon leaves the earlier forecast means as they are."""
+    """At the same latents, future ones included, a longer horizon leaves the earlier forecast means unchanged."""
     case = case.double()
     near, far = case.extended(HORIZON), case.extended(HORIZON + 2)
     draws = case.posterior.draws(case.data, NUM_DRAWS, seed=case.seed)
@@ -64,7 +64,7 @@ def longer_horizons_keep_the_beginning(case: Case) -> None:
 
 
 def imputation_keeps_the_seen(case: Case) -> None:
-    """Imputed draws equal the observed entries where there are some, and are finite and random elsewhere."""
+    """Imputed draws equal observed entries, and are finite and random elsewhere."""
     data = case.data.hide(case.hidden_steps())
     filled = impute(case.posterior, data, num_samples=NUM_DRAWS, seed=case.seed)
     expected = (NUM_DRAWS, *data.values.shape)
@@ -134,7 +134,7 @@ def device_follows_the_data(case: Case) -> None:
 
 
 def seeds_decide_the_draw(case: Case) -> None:
-    """The same seed gives the same draws, and another seed others, for latents and for observations."""
+    """The same seed gives the same draws and another seed gives other draws, for latents and observations."""
     posterior, data = case.posterior, case.extended(HORIZON)
 
     def predict(seed: int, source: Posterior) -> dict[str, torch.Tensor]:
@@ -166,7 +166,7 @@ def no_global_state_is_touched(case: Case) -> None:
         "forecast": lambda: forecast(case.posterior, case.extended(HORIZON), num_samples=NUM_DRAWS),
         "impute": lambda: impute(case.posterior, data, num_samples=NUM_DRAWS),
         "reconstruct": lambda: reconstruct(case.posterior, data, num_samples=NUM_DRAWS),
-        # as chains read it: for a gradient by the parameters, an energy-based prior may run chains of its own
+        # as chains do: for a gradient with respect to parameters, an energy-based prior may run chains itself
         "series_log_prob": lambda: _read_log_prob(case, data, draws),
     }
     case.model.train()
@@ -220,7 +220,7 @@ def _same(left: Any, right: Any) -> bool:
 
 
 def errors_name_the_argument(case: Case) -> None:
-    """Observations of another shape and zero draws are refused with an error that names the argument."""
+    """Observations with a wrong shape and zero draws raise an error that names the argument."""
     data = case.data
     wider = Sequences(torch.cat([data.values, data.values[..., :1]], -1), times=data.times, inputs=data.inputs)
     _require_refusal(lambda: forecast(case.posterior, wider, horizon=0, num_samples=1), ShapeError, "values", "`check`")

@@ -33,7 +33,7 @@ def _require_own_guide(case: Case) -> None:
 
 
 def sites_match(case: Case) -> None:
-    """Model and guide sample the same latent sites, with equal shapes and event axes, both in the plate or above it."""
+    """Model and guide sample the same latent sites, with equal shapes and event axes and the same plate."""
     _require_own_guide(case)
     methods = (case.model.model, case.model.guide)
     model, guide = (dict(latent_sites(traced(method, case.data, seed=case.seed))) for method in methods)
@@ -72,7 +72,7 @@ def x_is_observed(case: Case) -> None:
 
 
 def series_is_the_only_plate(case: Case) -> None:
-    """No site lies in another plate than ``series``, at dim -1: the axes before it belong to draws and chains."""
+    """All plates are ``series``, at dim -1: the axes before it belong to draws and chains."""
     data = case.extended(HORIZON)
     for method in ("model", "guide"):
         for name, site in density_sites(traced(getattr(case.model, method), data, seed=case.seed)):
@@ -97,9 +97,9 @@ def dims_name_every_latent(case: Case) -> None:
 
 
 def terms_are_unweighted(case: Case) -> None:
-    """Sites carry the weight total / batch of the plate and no other, global sites none.
+    """Sites have only the weight total / batch of the plate, global sites none.
 
-    Weights of terms belong to the method: a scale inside the model leaks into chains and evaluation.
+    Weights of terms belong to the method: a scale inside the model would also affect chains and evaluation.
     """
     batch = case.data.minibatch(torch.arange(case.data.num_series - 1))
     for method in ("model", "guide"):

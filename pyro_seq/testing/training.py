@@ -34,7 +34,7 @@ _LEARNING_RATE = 3e-3
 
 
 def _train(case: Case, num_steps: int, after: Callable[[SequenceModel], None] = lambda model: None) -> None:
-    """Train the model of `case` in place, on all data; `after` looks at it before each update."""
+    """Train the model of `case` in place, on all data; `after` is called before each update."""
     model = case.model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
@@ -53,7 +53,7 @@ def _train(case: Case, num_steps: int, after: Callable[[SequenceModel], None] = 
 
 
 def parameters_get_gradients(case: Case) -> None:
-    """Every parameter that is to be trained gets a finite gradient, and one that is not zero within a few steps."""
+    """Every trainable parameter gets finite gradients, and a nonzero one within a few steps."""
     alive: set[str] = set()
 
     def look(model: SequenceModel) -> None:
@@ -74,7 +74,7 @@ def parameters_get_gradients(case: Case) -> None:
 
 
 def training_lowers_the_objective(case: Case) -> None:
-    """A few steps of Adam lower the objective, at the same random numbers, and move every parameter."""
+    """A few steps of Adam lower the objective, at fixed random numbers, and move every parameter."""
     before = _mean_objective(case)
     start = {name: parameter.detach().clone() for name, parameter in case.model.named_parameters()}
     _train(case, _NUM_STEPS)
@@ -96,11 +96,11 @@ def _mean_objective(case: Case) -> float:
 
 
 def plain_pyro_trains(case: Case) -> None:
-    """`pyro.infer.SVI(model.model, model.guide, ...)` knows the parameters that the library trains, and moves them."""
+    """`pyro.infer.SVI(model.model, model.guide, ...)` finds the parameters that the library trains, and moves them."""
     model = case.model.train()
     start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     with pyro.get_param_store().scope(), isolated_rng(case.seed), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of what `Trace_ELBO` leaves out
+        warnings.simplefilter("ignore", UserWarning)  # about terms that `Trace_ELBO` leaves out
         for loss in (Trace_ELBO(max_plate_nesting=1), SequenceELBO(model)):
             SVI(model.model, model.guide, pyro.optim.Adam({"lr": _LEARNING_RATE}), loss).step(case.data)
         known = {value.data_ptr() for _, value in pyro.get_param_store().named_parameters()}
@@ -113,10 +113,10 @@ def plain_pyro_trains(case: Case) -> None:
 
 
 def plain_pyro_predicts(case: Case) -> None:
-    """`pyro.infer.Predictive` forecasts, one draw after another and all at once, and both follow the same draws.
+    """`pyro.infer.Predictive` forecasts, sequentially and vectorised, and both follow the same draws.
 
-    All at once from draws (sample, 1, event) of what all series share; Pyro makes them so where the guide has a site of
-    single series, and else leaves the axis in the middle to the caller.
+    Vectorised prediction needs draws (sample, 1, event) of shared latents; Pyro returns this shape if the guide has a
+    site of single series, otherwise the caller must add the middle axis.
     """
     case = case.double()
     model, data = case.model, case.extended(HORIZON)

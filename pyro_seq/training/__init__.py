@@ -1,1 +1,1 @@
-"""Training: any objective, step by step, with its files, schedules and views; it knows no method."""
+"""Training of any objective, step by step, with files, schedules and views; independent of the method."""

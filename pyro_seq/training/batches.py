@@ -1,4 +1,4 @@
-"""Minibatches as a pure function of seed and step, so that training can stop and go on anywhere."""
+"""Minibatches as a pure function of seed and step, so that training can stop and continue at any step."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from pyro_seq._random import mixed_seed
 from pyro_seq.data import Sequences, SequenceSource
 from pyro_seq.errors import DataError, UnsupportedError
 
-_SHUFFLE = 1  # stream of random numbers, apart from those of the noise
+_SHUFFLE = 1  # stream of random numbers, separate from the noise
 
 
 class Batches:
-    """The endless stream of minibatches of a data set; asked for by step, it has no state worth saving.
+    """The endless stream of minibatches of a data set, indexed by step; it has no state to save.
 
-    An epoch is a fresh shuffle, cut into whole batches. The rest that does not fill a batch waits for the next shuffle:
-    every batch is then a uniform draw of `size` different series, which makes each step's objective unbiased, and no
-    step is noisier than the others. On several devices each takes every `world_size`-th series of a batch.
+    An epoch is a fresh shuffle, cut into whole batches. A remainder that does not fill a batch is skipped until the
+    next shuffle: every batch is then a uniform draw of `size` different series, so each step's objective is unbiased
+    and equally noisy. On several devices each takes every `world_size`-th series of a batch.
 
-    A source is read by threads, `num_workers` minibatches ahead of the one that is asked for.
+    Threads read a source, `num_workers` minibatches ahead of the requested one.
 
     Args:
-        data: The whole data set, or the source of one.
-        batch_size: Series in a batch, over all devices; the whole set, unshuffled, by default or too large.
-        seed: Decides the shuffles.
+        data: The whole data set, or a source.
+        batch_size: Series per batch, over all devices; by default, or if too large, the whole set, unshuffled.
+        seed: Seed of the shuffles.
         rank: Number of this device.
         world_size: Number of devices.
-        device: Where the minibatches go; they stay where the data are by default.
-        num_workers: Threads that read a source; without any it is read when asked for.
+        device: Device of the minibatches; that of the data by default.
+        num_workers: Threads that read a source; with 0 it is read on request.
     """
 
     def __init__(
@@ -97,6 +97,6 @@ class Batches:
         return batch.num_series * self.world_size / self.size
 
     def close(self) -> None:
-        """Let the threads go; what they read ahead is dropped."""
+        """Stop the threads; minibatches read ahead are dropped."""
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)

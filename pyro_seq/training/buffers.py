@@ -1,4 +1,4 @@
-"""``Buffers``: what a model keeps beside its weights, such as running statistics, guarded as the weights are."""
+"""``Buffers``: state of a model besides its weights, such as running statistics, guarded like the weights."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 
 class Buffers:
-    """The buffers of a model, and how they were before a step.
+    """The buffers of a model, with a copy from before a step.
 
-    A step that is not taken must not leave a trace: one infinite pixel would else stay in the running mean of a batch
-    normalisation for good. What a method remembers of its chains is not among them: bad ones begin anew by themselves.
+    A skipped step must not change buffers: otherwise one infinite pixel would stay in the running mean of a batch
+    normalisation forever. The chains of a method are not included: bad chains restart by themselves.
 
     Args:
-        model: The model. Buffers that are infinite now, such as the range of values that were never seen, may stay so.
+        model: The model. Buffers that are infinite initially, such as the range of values before any was seen, may stay
+            infinite.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -26,21 +27,21 @@ class Buffers:
         self._unbounded = {name for name, buffer in self._now().items() if bool(buffer.isinf().any())}
 
     def keep(self) -> None:
-        """Remember all of them."""
+        """Store a copy of all buffers."""
         self._kept = {name: buffer.detach().clone() for name, buffer in self._now().items()}
 
     def restore(self) -> None:
-        """Make them as they were at the last `keep`."""
+        """Restore the buffers from the last `keep`."""
         for name, buffer in self._now().items():
             buffer.data = self._kept[name].clone() if name in self._kept else buffer.data
 
     def largest(self) -> Tensor:
-        """The largest entry of all, one number; not finite as soon as one is not that should be."""
+        """The largest entry, a scalar; not finite if any entry that should be finite is not."""
         judged = [b for name, b in self._now().items() if b.is_floating_point() and name not in self._unbounded]
         return torch.nn.utils.get_total_norm([b for b in judged if b.numel()], norm_type=float("inf"))
 
     def not_finite(self) -> list[str]:
-        """Names of those that hold NaN, or what is infinite and was not at first."""
+        """Names of buffers with NaN, or with entries that became infinite."""
         bad = {name: b.isnan() if name in self._unbounded else ~b.isfinite() for name, b in self._now().items()}
         return [name for name, entries in bad.items() if bool(entries.any())]
 

@@ -1,4 +1,4 @@
-"""What happens between steps: validation, history, checkpoints, progress, and stopping."""
+"""Actions between steps: validation, history, checkpoints, progress, and stopping."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pyro_seq.training.trainer import METRICS, Trainer
 
 
 class Part:
-    """Something that happens between steps."""
+    """An action between steps."""
 
     def start(self, driver: lightning.Trainer, engine: Engine) -> None:
         """Before the first step."""
@@ -46,7 +46,7 @@ class BetweenSteps(lightning.Callback):
         self.parts = parts
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        """Start every part, once Lightning has set up what it sets up."""
+        """Start every part, after Lightning's own setup."""
         for part in self.parts:
             part.start(trainer, pl_module)
 
@@ -60,13 +60,13 @@ class BetweenSteps(lightning.Callback):
 
 
 class Validation(Part):
-    """Evaluate the validation set every so often; keep the best weights, stop when patience ends."""
+    """Evaluate the validation set at intervals; keep the best weights, stop when patience runs out."""
 
     def __init__(self, options: Trainer) -> None:
         self.options = options
 
     def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
-        """Validate when it is time."""
+        """Validate if due."""
         every = self.options.validate_every
         if engine.validation is None or every is None or engine.steps_done % every:
             return
@@ -86,7 +86,7 @@ class History(Part):
         self.columns: list[str] = []
 
     def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
-        """Pass the row of this step on, when there is one."""
+        """Pass on the row of this step, if there is one."""
         row = engine.row
         if not row:
             return
@@ -116,19 +116,19 @@ class History(Part):
 
 
 class Checkpoints(Part):
-    """Write the state of the run every so often."""
+    """Write the state of the run at intervals."""
 
     def __init__(self, trainer: Trainer, facts: Mapping[str, str], options: Mapping[str, Any]) -> None:
         self.path, self.every = trainer.checkpoint, trainer.checkpoint_every
         self.facts, self.options = dict(facts), dict(options)
 
     def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
-        """Write when it is time."""
+        """Write if due."""
         if self.every is not None and engine.steps_done % self.every == 0 and driver.is_global_zero:
             self.write(engine)
 
     def write(self, engine: Engine) -> None:
-        """Write now. A full disk costs the checkpoint, not the run: the earlier file stays, with a warning."""
+        """Write now. If the disk is full, the earlier file is kept with a warning, and the run continues."""
         if self.path is None:
             return
         try:
@@ -165,16 +165,16 @@ class Progress(Part):
 
 
 class Stopping(Part):
-    """End the run after the step in which someone asks for it: by Ctrl-C, SIGTERM, the clock, or lost patience.
+    """End the run after the current step on Ctrl-C, SIGTERM, timeout or exhausted patience.
 
-    A second Ctrl-C does not wait for the step. On several devices all end after the same step.
+    A second Ctrl-C stops at once. Several devices all end after the same step.
     """
 
     def __init__(self, options: Trainer) -> None:
         self.deadline = None if options.max_seconds is None else time.monotonic() + options.max_seconds
 
     def start(self, driver: lightning.Trainer, engine: Engine) -> None:
-        """Replace the handlers that Lightning has put in place by now, which raise or exit."""
+        """Replace the signal handlers installed by Lightning, which raise or exit."""
         if threading.current_thread() is not threading.main_thread():
             return  # signals reach the main thread only
 
@@ -187,7 +187,7 @@ class Stopping(Part):
             signal.signal(number, stop)
 
     def after_step(self, driver: lightning.Trainer, engine: Engine) -> None:
-        """Ask the driver to stop when someone asked for it."""
+        """Ask the driver to stop if requested."""
         if self.deadline is not None and time.monotonic() > self.deadline and engine.stop_reason is None:
             engine.stop_reason = "interrupted"
         if driver.strategy.reduce_boolean_decision(engine.stop_reason is not None, all=False):
@@ -196,7 +196,7 @@ class Stopping(Part):
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Lets Lightning's own checkpoint callbacks write files that are whole or absent, and read them without code."""
+    """Lets Lightning's own checkpoint callbacks write files atomically and read them without running code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write under another name, then rename."""
@@ -205,10 +205,10 @@ class AtomicCheckpointIO(CheckpointIO):
         write_bytes(buffer.getvalue(), path)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read tensors and plain data only, from a file whose sums are right."""
+        """Read tensors and plain data only, from a file with correct checksums."""
         try:
             with zipfile.ZipFile(path) as archive:
-                # torch writes sums and looks at none, and of a part that is marked as a folder it reads nothing
+                # torch writes checksums but never verifies them, and reads nothing of an entry marked as a folder
                 is_whole = archive.testzip() is None and not any(part.external_attr for part in archive.infolist())
             if is_whole:
                 return torch.load(path, map_location=map_location, weights_only=True)
@@ -221,5 +221,5 @@ class AtomicCheckpointIO(CheckpointIO):
         )
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Delete a file that is no longer wanted."""
+        """Delete a file that is no longer needed."""
         Path(path).unlink(missing_ok=True)

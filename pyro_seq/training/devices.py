@@ -1,4 +1,4 @@
-"""What several devices must agree on: figures of a step, and buffers."""
+"""Synchronisation of several devices: figures of a step, and buffers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 
 def mean_over_devices(own: Mapping[str, float], share: float, num_devices: int) -> dict[str, float]:
-    """Means of the devices' own figures, weighted by their shares of the batch; over those that have the figure."""
+    """Means of figures over devices, weighted by their shares of the batch, over the devices that have the figure."""
     if num_devices == 1:
         return dict(own)
     rows: list[Any] = [None] * num_devices
@@ -24,14 +24,14 @@ def mean_over_devices(own: Mapping[str, float], share: float, num_devices: int) 
 
 
 def share_buffers(model: nn.Module, num_devices: int) -> None:
-    """Give all devices the buffers of the first; each has seen its part of the last batch since they agreed."""
+    """Copy the buffers of the first device to all; since the last copy each has seen only its part of a batch."""
     if num_devices > 1:
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, 0)
 
 
 def warn_of_other_number(earlier: int | None, now: int) -> None:
-    """Say that a run goes on with another number of devices than it began with; None is an unknown one.
+    """Warn if a run continues with another number of devices than before; None means unknown.
 
     Warns:
         UserWarning: With both numbers.

@@ -1,4 +1,4 @@
-"""The directory of a run: held by one run at a time, without what killed ones left."""
+"""The directory of a run: locked by one run at a time, with leftovers of killed runs removed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyro_seq.training.trainer import CHECKPOINT
 
 try:
     import fcntl
-except ImportError:  # pragma: no cover  # Windows: there two runs are not told apart
+except ImportError:  # pragma: no cover  # Windows: no lock between runs
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = ".lock"
@@ -24,13 +24,13 @@ _LOCK = ".lock"
 
 @contextmanager
 def held(directory: StrPath | None) -> Iterator[None]:
-    """Keep other runs out of `directory`, and remove drafts of checkpoints that killed runs left there.
+    """Lock `directory` against other runs, and remove checkpoint drafts of killed runs.
 
-    The system lets go of the lock when a process ends, however it does; the file that a dead one left means nothing.
-    Of several processes of one run the first holds it for all.
+    The system releases the lock when a process ends, in any way; a leftover lock file has no effect. If a run has
+    several processes, the first holds the lock for all.
 
     Raises:
-        CheckpointError: When another run is at work in it.
+        CheckpointError: When another run is using it.
     """
     if directory is None or fcntl is None or vars(rank_zero_only).get("rank"):
         yield
@@ -58,9 +58,9 @@ def _locked(path: Path) -> int:
                 f"`directory` {str(path.parent)!r} is in use by another run ({owner}), and both would write the same "
                 "files. Wait for it, or choose another."
             ) from None
-        except OSError:  # a file system without locks: rather no lock than no training
+        except OSError:  # a file system without locks: train without one
             return descriptor
-        with suppress(FileNotFoundError):  # its owner may have removed it between our two lines; then it locks nothing
+        with suppress(FileNotFoundError):  # its owner may have just removed it; then it locks nothing
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 os.truncate(descriptor, 0)
                 os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())

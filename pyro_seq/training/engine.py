@@ -1,4 +1,4 @@
-"""The engine: drives an objective through Lightning, one stream of steps, with no state but what a checkpoint holds."""
+"""The engine: trains an objective with Lightning in one stream of steps; all of its state is in checkpoints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NOISE, _VIEWS, _VALIDATION = 2, 3, 4  # streams of random numbers; the shuffle 
 
 
 class Best(NamedTuple):
-    """The best validation so far: its loss, its weights if they are to be kept, and validations since."""
+    """The best validation so far: its loss, its weights (if kept), and the number of validations since."""
 
     loss: float = float("inf")
     weights: dict[str, Tensor] | None = None
@@ -37,7 +37,7 @@ class Best(NamedTuple):
 
 
 class _Judged(NamedTuple):
-    """What came of a minibatch: loss, or the error in its place, norm of the gradient, and whether all is finite."""
+    """Result of a minibatch: the loss or an error, the norm of the gradient, and whether all is finite."""
 
     loss: Loss
     cause: Exception | None
@@ -46,15 +46,15 @@ class _Judged(NamedTuple):
 
 
 class Engine(lightning.LightningModule):
-    """One training run: takes steps, validates, and gives and takes back its state.
+    """One training run: takes steps, validates, and saves and restores its state.
 
-    Everything random in step k comes from seeds made of (seed, k, device), so a run needs no random state to go on.
+    All random numbers of step k come from seeds made of (seed, k, device), so a run can continue without random state.
 
     Args:
-        objective: Called as ``objective(data, step)``, gives a `Loss`; its attribute ``model`` is the model.
-        data: The training set, or the source of one.
-        validation: The validation set, or the source of one.
-        plan: Steps, batches, optimisers and what else the method asks for.
+        objective: Called as ``objective(data, step)``, returns a `Loss`; its attribute ``model`` is the model.
+        data: The training set, or a source.
+        validation: The validation set, or a source.
+        plan: Steps, batches, optimisers and other settings of the method.
         seed: Seed of the run.
     """
 
@@ -74,7 +74,7 @@ class Engine(lightning.LightningModule):
         self.guard = Guard(objective)
         self.averages = [p.detach().clone() for p in self.guard.trained.values()] if plan.average else []
         self.best = Best()
-        self.batches: Batches = None  # type: ignore[assignment]  # there is none before the start
+        self.batches: Batches = None  # type: ignore[assignment]  # set at the start
         self.steps_done = 0
         self.rows: list[dict[str, float]] = []
         self.row: dict[str, float] = {}
@@ -97,7 +97,7 @@ class Engine(lightning.LightningModule):
         return self._torch_optimizers
 
     def train_dataloader(self) -> range:
-        """The steps that are left."""
+        """The remaining steps."""
         return range(self.steps_done, self.plan.num_steps)
 
     def on_fit_start(self) -> None:
@@ -122,7 +122,7 @@ class Engine(lightning.LightningModule):
         self.objective.train()
 
     def training_step(self, step: int, batch_idx: int) -> None:
-        """Take step `step`, or skip it when its numbers are not finite."""
+        """Take step `step`, or skip it if its numbers are not finite."""
         with no_early_end(step):
             self._step(step)
 
@@ -135,7 +135,7 @@ class Engine(lightning.LightningModule):
         is_chanced = self.takes_chances and not self._is_logged(step + 1)
         loss, cause, norm, is_good = self._gradients(batch, step, is_chanced=is_chanced)
         if is_chanced and not is_good:
-            # once more with all checks: they say what is wrong, or mend it, and a model that needs that keeps them
+            # repeat with all checks: they report or fix the problem, and a model that needs a fix keeps them
             self.guard.buffers.restore()
             for optimizer in self._torch_optimizers:
                 optimizer.zero_grad()
@@ -154,7 +154,7 @@ class Engine(lightning.LightningModule):
         self.is_between_steps = True
 
     def _gradients(self, batch: Sequences, step: int, *, is_chanced: bool) -> _Judged:
-        """Loss and gradients of a minibatch, always with the noise of its step."""
+        """Loss and gradients of a minibatch, always with the random numbers of its step."""
         self._seed_noise(_NOISE, step, self.trainer.global_rank)
         with chancing() if is_chanced else nullcontext():
             loss, cause = _evaluated(self.objective, self.guard, batch, step)
@@ -175,8 +175,8 @@ class Engine(lightning.LightningModule):
         for number, view in enumerate(self.plan.views):
             batch = view(batch, step, generator)
             require_type(batch, Sequences, f"views[{number}](...)")
-        is_checked = batch.device == HOST or self._is_logged(step + 1)  # elsewhere each question is a wait
-        # of numbers that are not finite the guard is judge
+        is_checked = batch.device == HOST or self._is_logged(step + 1)  # on other devices each check is a wait
+        # the guard handles numbers that are not finite
         if self.plan.views and is_checked and bool(batch.values.isfinite().all()):
             _check_viewed(self.model, batch, step)
         return self.model.training_view(batch, generator)
@@ -203,7 +203,7 @@ class Engine(lightning.LightningModule):
                 group["lr"] = group["initial_lr"] * factor
             optimizer.step()
         if self.averages:
-            # a plain average at first, lest the initial weights dominate a short run
+            # a plain average at first, so that the initial weights do not dominate a short run
             decay = min(self.plan.average or 0.0, (1 + step) / (10 + step))
             weights = [p.detach() for p in self.guard.trained.values()]
             torch._foreach_lerp_(self.averages, weights, 1.0 - decay)
@@ -225,12 +225,12 @@ class Engine(lightning.LightningModule):
     # ------------------------------------------------------------------ between steps
 
     def on_train_end(self) -> None:
-        """Leave all devices with one state."""
+        """Synchronise the state of all devices."""
         share_buffers(self.model, self.trainer.world_size)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Exchange the weights for their averages, where there are some."""
+        """Context manager: replace the weights by their averages, if there are any."""
         self._exchange()
         try:
             yield
@@ -242,7 +242,7 @@ class Engine(lightning.LightningModule):
             parameter.data, average.data = average.data, parameter.data
 
     def validate(self) -> float:
-        """Loss of the validation set per series, weighted as in the last step, with the same noise each time."""
+        """Loss per series on the validation set, weighted as in the last step, with the same noise each time."""
         assert self.validation is not None
         share_buffers(self.model, self.trainer.world_size)
         total, size = 0.0, self.batches.size
@@ -251,7 +251,7 @@ class Engine(lightning.LightningModule):
             for start in range(0, self.validation.num_series, size):
                 self._seed_noise(_VALIDATION, start)
                 chosen = torch.arange(start, min(start + size, self.validation.num_series))
-                # as a part of a set as large as the training set, so that global terms weigh what they weigh there
+                # treated as part of a set as large as the training set, so that global terms weigh the same
                 part = self.validation[chosen].to(self.device)
                 batch = part._with(total=max(self.data.total, part.num_series))
                 loss, _ = _evaluated(self.objective, self.guard, batch, self.plan.num_steps - 1)
@@ -260,7 +260,7 @@ class Engine(lightning.LightningModule):
         return total
 
     def judge(self, loss: float, keep: bool) -> None:
-        """Compare a validation with the best one."""
+        """Compare a validation loss with the best so far."""
         if loss < self.best.loss:
             with self.averaged():
                 weights = {k: v.detach().clone() for k, v in self.objective.state_dict().items()} if keep else None
@@ -269,12 +269,12 @@ class Engine(lightning.LightningModule):
             self.best = self.best._replace(since=self.best.since + 1)
 
     def close(self) -> None:
-        """Let go of what reads data ahead."""
+        """Stop the threads that read data ahead."""
         if self.batches is not None:
             self.batches.close()
 
     def finish(self) -> None:
-        """Settle on the weights to return: the best, the averaged, or the last."""
+        """Set the weights to return: the best, the averaged, or the last ones."""
         if self.best.weights is not None:
             self.objective.load_state_dict(self.best.weights)
         else:
@@ -284,7 +284,7 @@ class Engine(lightning.LightningModule):
     # ------------------------------------------------------------------ state
 
     def state(self) -> dict[str, Any]:
-        """All that the rest of the run depends on, as plain data."""
+        """Everything that the rest of the run depends on, as plain data."""
         self.guard.require_finite()
         return {
             "steps_done": self.steps_done,
@@ -300,13 +300,13 @@ class Engine(lightning.LightningModule):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
         self.steps_done, self.rows = state["steps_done"], state["rows"]
-        self.num_devices = state.get("num_devices")  # earlier versions did not tell
+        self.num_devices = state.get("num_devices")  # not stored by earlier versions
         self.averages = state["averages"]
         self.best = Best(**state["best"])
         self.guard.skipped, self.guard.in_a_row = state["guard"][:2]
         self.guard.untouched = set(state["guard"][2])
         self._optimizer_states = state["optimizers"]
-        self.objective.load_state_dict(state["weights"])  # last: what fails before it leaves the model alone
+        self.objective.load_state_dict(state["weights"])  # last, so that an earlier failure leaves the model unchanged
         self.guard.buffers = Buffers(self.model)
 
 
@@ -324,7 +324,7 @@ def _evaluated(objective: nn.Module, guard: Guard, batch: Sequences, step: int) 
 
 @contextmanager
 def no_early_end(step: int) -> Iterator[None]:
-    """Turn a `StopIteration`, by which Lightning would take this step for the last one, into an error."""
+    """Turn a `StopIteration`, which Lightning would take as the end of training, into an error."""
     try:
         yield
     except StopIteration as error:
@@ -336,7 +336,7 @@ def no_early_end(step: int) -> Iterator[None]:
 
 def _check_viewed(model: SequenceModel, batch: Sequences, step: int) -> None:
     try:
-        with warnings.catch_warnings(action="ignore"):  # what data bring is said of the data, once
+        with warnings.catch_warnings(action="ignore"):  # warnings about the data are given once elsewhere
             model.check(batch)
     except PyroSeqError as error:
         raise type(error)(

@@ -1,9 +1,9 @@
-"""The files that training and posteriors are kept in: whole or not at all, checked, without code.
+"""Files of training runs and posteriors: written atomically, checksummed, never executing code.
 
 A file is one line of text, ``pyro_seq checkpoint <version> <bytes> <sha256>``, followed by that many bytes of a
-``torch.save`` archive of tensors, numbers, texts, lists and dictionaries. Reading one can therefore run no code, and a
-file that is cut short or altered by as much as one bit is refused. (The sum guards against accidents, not against
-someone who writes a new file with a new sum; that reading runs no code guards against that.)
+``torch.save`` archive of tensors, numbers, texts, lists and dictionaries. Reading a file therefore never runs code, and
+a truncated or altered file is refused, even if a single bit has changed. (The checksum protects against accidents, not
+against a forged file with a new checksum; but even a forged file cannot run code.)
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _LONGEST_HEADER = 200
 
 
 def write(payload: Mapping[str, Any], path: StrPath) -> None:
-    """Write plain data to `path`: under another name first, then renamed, so that no half file ever has this name.
+    """Write plain data to `path` atomically: under another name first, then renamed.
 
     Raises:
-        OSError: When the disk refuses; the earlier file is then untouched and nothing is left behind.
-        UnsupportedError: When something is not plain data, and could not be read again.
+        OSError: When writing fails; an earlier file is then unchanged and no draft remains.
+        UnsupportedError: When something is not plain data and so could not be read again.
     """
     _require_plain(payload, "checkpoint")
     buffer = io.BytesIO()
@@ -52,13 +52,13 @@ def read(path: StrPath) -> dict[str, Any]:
     """Read a file of `write`.
 
     Raises:
-        CheckpointError: When it is missing, not one of ours, of another version, incomplete, altered, or holds code.
+        CheckpointError: When it is missing, of another program or version, incomplete, altered, or holds code.
     """
     name = repr(str(path))
     try:
         with open(path, "rb") as file:
             header = file.readline(_LONGEST_HEADER)
-            size, digest = _parsed_header(header, name)  # nothing more is read of what is not ours
+            size, digest = _parsed_header(header, name)  # foreign files are read no further
             found = os.fstat(file.fileno()).st_size - len(header)
             if found != size:
                 raise CheckpointError(f"{name} is not complete: it has {found} of {size} bytes. Copy it again.")
@@ -68,7 +68,7 @@ def read(path: StrPath) -> dict[str, Any]:
     if hashlib.sha256(content).hexdigest() != digest:
         raise CheckpointError(f"{name} was altered: its sha256 sum differs from the recorded one. Copy it again.")
     try:
-        if not content.startswith(_ZIP):  # the formats before it are bare pickles
+        if not content.startswith(_ZIP):  # earlier formats are bare pickles
             raise pickle.UnpicklingError("not an archive")
         if any(part.compress_type for part in zipfile.ZipFile(io.BytesIO(content)).infolist()):
             raise CheckpointError(
@@ -122,12 +122,12 @@ def _require_plain(value: Any, where: str) -> None:
 
 
 def class_name(model: nn.Module) -> str:
-    """Name of a model's class without its module, so that a model may move between files."""
+    """Name of a model's class without its module, so that a class may move between modules."""
     return type(model).__qualname__
 
 
 def renamed(weights: Mapping[str, Tensor], parts: Mapping[str, str], owner: str = "") -> dict[str, Tensor]:
-    """Weights under today's names: `parts` maps beginnings of names, after that of the `owner`, that have changed."""
+    """Weights under current names: `parts` maps changed prefixes of names, after the prefix of the `owner`."""
 
     def today(name: str) -> str:
         for old, new in parts.items():
@@ -139,7 +139,7 @@ def renamed(weights: Mapping[str, Tensor], parts: Mapping[str, str], owner: str 
 
 
 def differences(saved: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Lines that say where two mappings differ: keys, plain values, shapes and types of tensors."""
+    """Lines that describe differences of two mappings: keys, plain values, shapes and types of tensors."""
     problems = [f"missing in the file: {name}" for name in expected if name not in saved]
     problems += [f"only in the file: {name}" for name in saved if name not in expected]
     for name in sorted(expected.keys() & saved.keys()):
@@ -150,14 +150,14 @@ def differences(saved: Mapping[str, Any], expected: Mapping[str, Any]) -> list[s
 
 
 def not_finite(weights: Mapping[str, Tensor], model: nn.Module) -> list[str]:
-    """Lines that name weights of `model` that are not finite, and buffers that are NaN; those may be infinite."""
+    """Lines that name weights of `model` that are not finite, and buffers that are NaN; buffers may be infinite."""
     learnt = {name for name, _ in model.named_parameters()}
     bad = {name: ~weight.isfinite() if name in learnt else weight.isnan() for name, weight in weights.items()}
     return [f"not finite: {name}" for name, entries in bad.items() if bool(entries.any())]
 
 
 def option_differences(content: Mapping[str, Any], model: nn.Module, path: StrPath) -> list[str]:
-    """Lines that say in which options the model of a file differs; a warning of what the file does not tell."""
+    """Lines that list options in which the model of a file differs; warns of options that the file does not contain."""
     if "options" not in content:
         warnings.warn(
             f"{str(path)!r} is of an earlier version, which kept no options: only the sizes of its model were "
@@ -184,7 +184,7 @@ def refuse(problems: list[str], path: StrPath, remedy: str) -> None:
 
 
 def describe(value: Any) -> str:
-    """A text for any option, the same in every process: options are compared by it when a run is resumed."""
+    """A text for any option, the same in every process; used to compare options when a run is resumed."""
     if isinstance(value, functools.partial):
         return f"{describe(value.func)}{describe(value.args)}{describe(value.keywords)}"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -1,4 +1,4 @@
-"""First calls of what the user hands in as a function, so that one that cannot work is refused before training."""
+"""Trial calls of functions passed by the user, so that unusable ones are refused before training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyro_seq.errors import DataError
 
 
 def require_optimizer(optimizer: Any, learning_rate: float) -> None:
-    """Refuse what does not make a torch optimiser whose steps need no closure.
+    """Raise unless it makes a torch optimiser whose steps need no closure.
 
     Raises:
         DataError: With what the first call said.
@@ -32,7 +32,7 @@ def require_optimizer(optimizer: Any, learning_rate: float) -> None:
 
 
 def require_schedule(schedule: Any, name: str) -> None:
-    """Refuse what does not give a number for the first step.
+    """Raise unless it returns a number for the first step.
 
     Raises:
         DataError: With what the first call said.

@@ -1,4 +1,4 @@
-"""``GradientMethod``: what all methods share that move the parameters along a gradient, step by step."""
+"""``GradientMethod``: the common part of all methods that train by gradient steps."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _HAVE_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 @dataclass(frozen=True, kw_only=True)
 class GradientMethod(ABC, Generic[Result]):
-    """Base of the methods that train by minibatches and an optimiser: a subclass writes `objective`.
+    """Base class of methods that train by minibatches and an optimiser: subclasses implement `objective`.
 
-    The objective is a module with the attribute ``model``; called as ``objective(data, step)`` it gives the `Loss` of a
-    minibatch. Where the latents of new series are not drawn from the guide, `posterior` is written too.
+    The objective is a module with the attribute ``model``; ``objective(data, step)`` returns the `Loss` of a minibatch.
+    If latents of new series are not drawn from the guide, override `posterior` too.
 
     Args:
         num_steps: Number of optimisation steps.
@@ -44,20 +44,20 @@ class GradientMethod(ABC, Generic[Result]):
         learning_rate: Passed to `optimizer` as ``lr`` and multiplied by `schedule`.
         optimizer: A torch optimiser class, or any callable ``(params, lr=...)`` such as a ``functools.partial``, whose
             ``step()`` needs no closure. It is tried on one parameter when the method is made.
-        schedule: Factor on the learning rate, a function of the step; see `pyro_seq.training.schedules`.
+        schedule: Factor of the learning rate, a function of the step; see `pyro_seq.training.schedules`.
         clip_norm: Largest norm of the joint gradient; not clipped by default.
         scales: Weights of named terms of the objective, numbers or functions of the step. ``dreams`` and ``rehearsal``,
-            from which a guide learns about gaps, count by themselves where the data have some; a weight of 0 leaves
+            from which a guide learns about gaps, are included automatically if the data have gaps; a weight of 0 leaves
             one out.
         views: Random views of a minibatch, applied in order; see `pyro_seq.training.views`.
-        average: Decay of a moving average of the weights, such as 0.999; the posterior gets the averaged ones.
+        average: Decay of a moving average of the weights, such as 0.999; the posterior gets the averaged weights.
 
     Raises:
         DataError: When an argument is out of range.
     """
 
     takes_sources: ClassVar[bool] = True
-    lessons: ClassVar[Mapping[str, float]] = {}  # terms that teach a guide about gaps, and what each weighs
+    lessons: ClassVar[Mapping[str, float]] = {}  # terms that teach a guide about gaps, with their weights
 
     num_steps: int
     batch_size: int | None = None
@@ -91,20 +91,20 @@ class GradientMethod(ABC, Generic[Result]):
 
     @abstractmethod
     def objective(self, model: SequenceModel, data: Sequences | SequenceSource) -> nn.Module:
-        """What is minimised; refuses models that it cannot train."""
+        """The objective to minimise; raises for models that it cannot train."""
 
     def optimizers(self, objective: Any) -> list[torch.optim.Optimizer]:
-        """Optimisers over the parameters that are trained: one over all."""
+        """Optimisers over the trained parameters; by default one for all."""
         trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         return [self.made_optimizer(trained, self.learning_rate)]
 
     def made_optimizer(self, parameters: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
-        """The optimiser of some parameters; torch's own in one operation for all of them, where they have that form."""
+        """The optimiser of some parameters; torch optimisers as one operation for all of them, if supported."""
         options = {"fused": True} if self.optimizer in _HAVE_FUSED else {}
         return self.optimizer(parameters, lr=rate, **options)
 
     def untrained(self, objective: Any) -> Sequence[nn.Parameter]:
-        """Parameters to freeze for the time of training: none."""
+        """Parameters to freeze during training; none by default."""
         return ()
 
     def posterior(self, objective: Any, outcome: Outcome) -> Result:
@@ -148,21 +148,21 @@ class GradientMethod(ABC, Generic[Result]):
         return posterior
 
     def _resolved(self, model: SequenceModel, data: Sequences) -> Self:
-        """The method with its lessons, where the data have gaps or one was asked for."""
+        """The method with its lessons, if the data have gaps or a lesson was requested."""
         is_asked = any(self.scales.get(name, 0) != 0 for name in self.lessons)
         if not self.lessons or not model.has_dreams or not (is_asked or has_gaps(data)):
             return self
         return dataclasses.replace(self, scales={**self.lessons, **self.scales})
 
     def facts(self) -> dict[str, str]:
-        """Options that a resumed run must share, all but ``num_steps``: it may be longer than the first."""
+        """Options that must be equal in a resumed run: all except ``num_steps``, so that it may be longer."""
         names = [option.name for option in dataclasses.fields(self) if option.name != "num_steps"]
         return {"method": type(self).__name__} | {name: describe(getattr(self, name)) for name in names}
 
 
 @contextmanager
 def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Without gradients for `parameters`, all of which require them otherwise."""
+    """Context manager: switch off gradients of `parameters` inside the block, and on again after it."""
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:

@@ -1,4 +1,4 @@
-"""``Guard``: no step is taken on numbers that are not finite or leaves such, and no parameter is left out unnoticed."""
+"""``Guard``: skips steps with non-finite numbers, and detects parameters that never get a gradient."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SHOWN = 5  # names in a message
 
 
 class Guard:
-    """Judges a step between the backward pass and the optimiser, by its gradients and by the buffers that it changed.
+    """Checks a step between the backward pass and the optimiser: its gradients and the buffers that it changed.
 
     Attributes:
-        buffers: Those of the model, as they were before a step that is not taken.
-        skipped: Number of steps that were not taken.
-        in_a_row: Number of them up to now without a good one between.
+        buffers: The buffers of the model, restored if a step is skipped.
+        skipped: Number of skipped steps.
+        in_a_row: Number of consecutive skipped steps up to now.
         untouched: Names of parameters that have had no gradient so far.
     """
 
@@ -34,7 +34,7 @@ class Guard:
         self.untouched = set(self.trained)
 
     def norm(self) -> Tensor:
-        """Norm of the joint gradient, one number; not finite as soon as one entry is not."""
+        """Norm of the joint gradient, a scalar; not finite if any entry is not."""
         return torch.nn.utils.get_total_norm([p.grad for p in self.trained.values() if p.grad is not None])
 
     def accept(self) -> None:
@@ -44,10 +44,10 @@ class Guard:
             self.untouched = {name for name in self.untouched if self.trained[name].grad is None}
 
     def reject(self, step: int, loss: Loss, cause: Exception | None) -> None:
-        """Record a step that must not be taken, and undo what it did to the buffers.
+        """Record a step that must be skipped, and undo its changes of the buffers.
 
         Raises:
-            NumericalError: When it is the third in a row.
+            NumericalError: On the third such step in a row.
         """
         self.skipped += 1
         self.in_a_row += 1
@@ -75,10 +75,10 @@ class Guard:
         return f"not finite become the buffers {_listed(names)}" if names else "the norm of the gradient overflows"
 
     def require_gradients(self, steps_done: int, num_steps: int, distributed: bool) -> None:
-        """Refuse to go on with parameters that nothing trains.
+        """Raise if some parameters never get a gradient.
 
         Raises:
-            UnsupportedError: Naming them, after a grace of some steps; at once on several devices, which would wait for
+            UnsupportedError: Naming them, after a grace period; immediately on several devices, which would wait for
                 each other's gradients.
         """
         if self.untouched and (distributed or steps_done >= min(_GRACE, num_steps)):
@@ -89,7 +89,7 @@ class Guard:
             )
 
     def require_finite(self) -> None:
-        """Refuse weights and buffers that are not finite, which an enormous step can still make.
+        """Raise if weights or buffers are not finite, which a very large step can still cause.
 
         Raises:
             NumericalError: Naming them.

@@ -1,4 +1,4 @@
-"""What goes through a training run: ``Plan`` into it, a ``Loss`` from each step, and an ``Outcome`` at the end."""
+"""Data types of a training run: ``Plan`` as input, ``Loss`` of each step, ``Outcome`` at the end."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pyro_seq.training.views import View
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a method asks of the engine, beside its objective.
+    """Settings that a method passes to the engine, besides its objective.
 
     Attributes:
-        num_steps: Steps in all.
+        num_steps: Total number of steps.
         batch_size: Series per step; all of them when None.
-        optimizers: Makes the optimisers of an objective, over the parameters that it trains.
-        schedule: Factor on every learning rate, by step.
+        optimizers: Makes the optimisers of an objective, over its trained parameters.
+        schedule: Factor of every learning rate, as a function of the step.
         clip_norm: Largest norm of the joint gradient.
         views: Random views of a minibatch, applied in order.
         average: Decay of the moving average of the weights.
@@ -45,7 +45,7 @@ class Loss(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a run went: logged figures by name, one entry per logged step, NaN where there is none; and how it ended."""
+    """Result of a run: logged figures by name, one entry per logged step (NaN if missing), and how it ended."""
 
     history: dict[str, list[float]]
     status: str

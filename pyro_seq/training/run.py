@@ -1,4 +1,4 @@
-"""``train``: one run of the engine from the first check to the weights, quiet and leaving no trace in the process."""
+"""``train``: one run of the engine from the first check to the weights, quiet and without traces in the process."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def train(
 
     Args:
         objective: Called as ``objective(data, step)``, gives a `Loss`; its attribute ``model`` is the model.
-        data: Training set, or the source of one.
-        plan: What the method asks for.
+        data: Training set, or a source.
+        plan: The settings of the method.
         validation: Validation set, for ``trainer.validate_every``.
         seed: Seed of the run.
         trainer: The user's options.
@@ -100,7 +100,7 @@ def _trained(
     options = options_of(model) if trainer.directory is not None else {}
     saved = _saved(objective, model, facts, trainer)
     if saved is None:
-        model.take_units(shown)  # before the engine looks at parameters, whose shape may follow from the data
+        model.take_units(shown)  # before the engine reads parameters, whose shape may depend on the data
     engine = Engine(objective, data, validation, plan, seed)
     engine.log_every, engine.num_workers = trainer.log_every, trainer.num_workers
     if saved is not None:
@@ -125,7 +125,7 @@ def _driver(options: Trainer, parts: list[Part]) -> lightning.Trainer:
     """Lightning's trainer for these options.
 
     Raises:
-        DataError: When Lightning refuses the hardware that they name.
+        DataError: When Lightning rejects the requested hardware.
     """
     try:
         return lightning.Trainer(
@@ -164,7 +164,7 @@ def _run(engine: Engine, options: Trainer, checkpoints: Checkpoints) -> None:
     try:
         driver.fit(engine)
     except SystemExit as error:
-        # what Lightning makes of a KeyboardInterrupt that did not come by the signal handler
+        # raised by Lightning for a KeyboardInterrupt that did not come from the signal handler
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
         engine.stop_reason = "interrupted"
@@ -191,7 +191,7 @@ def _loggers(options: Trainer) -> list[Any]:
 def _saved(
     objective: nn.Module, model: SequenceModel, facts: dict[str, str], options: Trainer
 ) -> dict[str, Any] | None:
-    """The checkpoint to go on from, if there is one."""
+    """The checkpoint to continue from, if there is one."""
     path = options.checkpoint
     if not options.resume or path is None or not path.exists():
         return None
@@ -219,7 +219,7 @@ def _facts(model: nn.Module, data: Sequences, name: str, plan: Plan, seed: int) 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Lightning's advice on hardware and loaders is about choices that are not the user's here."""
+    """Silence Lightning's advice on hardware and loaders, because it concerns choices that the user does not make."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     try:

@@ -24,7 +24,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class WarmUp:
-    """From `start` to `value` in a straight line over `steps` steps, then `value`.
+    """Linear from `start` to `value` over `steps` steps, then constant.
 
     Example:
         >>> [WarmUp(steps=4, value=2.0)(step) for step in (0, 1, 4, 9)]
@@ -45,15 +45,15 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class Cosine:
-    r"""From 1 to `final` along half a cosine over `steps` steps, the first `warmup` of which rise from 0.
+    r"""Half a cosine from 1 down to `final`, reached at step `steps`; the first `warmup` steps rise linearly from 0.
 
     .. math:: f(k) = f_1 + (1 - f_1)\,\tfrac12\left(1 + \cos\pi\,\frac{k - w}{K - w}\right), \quad w \le k \le K
 
-    The rise starts at 1 / (warmup + 1), for a first step at 0 would be wasted.
+    The rise starts at 1 / (warmup + 1), because a first step at 0 would be wasted.
 
     Args:
-        steps: Step K from which the value is `final`.
-        warmup: Number w of steps of the rise.
+        steps: Step K from which on the value is `final`.
+        warmup: Number w of steps in the rise.
         final: Last value.
 
     Example:
@@ -79,7 +79,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Multiply by `rate` `every` so many steps: smoothly, or at once when `staircase` is set.
+    """Decay by a factor of `rate` per `every` steps: smoothly, or in jumps if `staircase` is set.
 
     Example:
         >>> [Exponential(0.5, every=10, staircase=True)(step) for step in (0, 9, 10, 25)]
@@ -102,7 +102,7 @@ class Exponential:
 
 @dataclass(frozen=True)
 class FlatThenLinear:
-    """1 for `flat` steps, then down to `final` in a straight line over `decay` steps.
+    """1 for `flat` steps, then linear decay to `final` over `decay` steps.
 
     Example:
         >>> [FlatThenLinear(flat=10, decay=4)(step) for step in (0, 10, 11, 14, 20)]

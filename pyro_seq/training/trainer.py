@@ -1,4 +1,4 @@
-"""``Trainer``: the user's options of a training run."""
+"""``Trainer``: options of a training run."""
 
 from __future__ import annotations
 
@@ -19,34 +19,35 @@ _PRECISIONS = ("32-true", "bf16-mixed")
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    """Options of a training run that do not change what is learnt: devices, logs, checkpoints, when to stop.
+    """Options of a training run that do not change what is learned: devices, logs, checkpoints, when to stop.
 
-    The run is a function of model, data, method and seed alone: on a CPU, with the same number of threads and devices,
-    a run that was stopped and resumed ends with the same bits as one that was not.
+    The run depends only on model, data, method and seed: on a CPU, with the same number of threads and devices, a run
+    that was stopped and resumed ends with the same bits as an uninterrupted one.
 
     Args:
         directory: Folder for ``metrics.csv`` and ``checkpoint.pt``; nothing is written by default. The table is for
-            other programs: plain text without a sum, which nothing here reads. A checkpoint has one, and the rows.
+            other programs: plain text without a checksum, never read by the library. The checkpoint has a checksum and
+            also contains the rows.
         progress: Show a progress bar.
         log_every: Steps between two rows of the history.
         validate_every: Steps between two evaluations of the validation data; never by default.
-        patience: Stop after so many validations in a row without a new best one.
-        keep_best: End with the weights of the best validation rather than the last.
+        patience: Stop after this many consecutive validations without a new best one.
+        keep_best: Return the weights of the best validation instead of the last weights.
         checkpoint_every: Steps between two checkpoints. One is always written at the end, or on an interrupt.
-        resume: Continue from the checkpoint in `directory`, or start when there is none yet.
-        max_seconds: Stop after this time, as if interrupted.
-        devices: Number of devices, or what Lightning takes.
+        resume: Continue from the checkpoint in `directory`, or start if there is none yet.
+        max_seconds: Stop after this many seconds, as if interrupted.
+        devices: Number of devices, or any value that Lightning accepts.
         accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``.
         strategy: ``"auto"``, ``"ddp"`` or a Lightning strategy object.
-        precision: ``"32-true"`` leaves all numbers in the type of the model and the data, ``"bf16-mixed"`` lets
-            networks compute in bfloat16.
+        precision: ``"32-true"`` keeps the type of the model and the data, ``"bf16-mixed"`` lets networks compute in
+            bfloat16.
         callbacks: Lightning callbacks. Their own state is not part of a checkpoint.
         loggers: Lightning loggers, which receive every row of the history.
         tensorboard: Also log to TensorBoard files in `directory`.
-        num_workers: Threads that read minibatches ahead where the data are a source and not in memory.
+        num_workers: Threads that read minibatches ahead if the data are a source and not in memory.
 
     Raises:
-        DataError: When an option is out of range or needs another one.
+        DataError: When an option is out of range or requires another option.
     """
 
     directory: str | os.PathLike[str] | None = None
@@ -92,11 +93,11 @@ class Trainer:
 
     @property
     def checkpoint(self) -> Path | None:
-        """Path of the checkpoint, when there is a directory."""
+        """Path of the checkpoint; None without a directory."""
         return None if self.directory is None else Path(self.directory) / CHECKPOINT
 
     def prepare(self) -> None:
-        """Create `directory`, and refuse one that cannot be written or that holds another run, before any work.
+        """Create `directory` before any work, and refuse one that cannot be written or that holds another run.
 
         Raises:
             CheckpointError: In both cases.
@@ -106,7 +107,7 @@ class Trainer:
         folder = Path(self.directory)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):  # has no name, so that none stays where a process is killed
+            with tempfile.TemporaryFile(dir=folder):  # has no name, so nothing is left if the process is killed
                 pass
         except OSError as error:
             raise CheckpointError(

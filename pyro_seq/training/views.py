@@ -1,11 +1,11 @@
-r"""Views: random or growing parts of a minibatch, seen by one training step.
+r"""Views: random or growing parts of a minibatch, used in one training step.
 
 A view is a function of the minibatch, the step and a generator: ``view(data, step, generator) -> Sequences``. It may
 shorten, thin, shift or resample the series; validation and prediction never see it.
 
-A view that leaves each series its beginning, and the steps that it shows where they are, says ``is_anchored = True``: a
-latent of the series then means the same under each draw of the view, which chains that go on from visit to visit rely
-on. What says nothing is taken to move series; a function can be given the attribute.
+A view that keeps the beginning of each series and does not move steps in time declares ``is_anchored = True``: a latent
+of the series then has the same meaning under each draw of the view, which persistent chains rely on. Without this
+attribute, which can also be set on a function, a view is assumed to move series.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ View = Callable[[Sequences, int, torch.Generator], Sequences]
 
 @dataclass(frozen=True)
 class GrowingLength:
-    """The first steps of every series, `start` of them at step 0 and all of them from step `full_at` on.
+    """The first steps of every series: `start` steps at training step 0, growing to all of them at step `full_at`.
 
-    Long rollouts of an untrained model explode; short ones first is the usual cure.
+    Long rollouts of an untrained model diverge; starting with short ones is the usual remedy.
     """
 
     is_anchored: ClassVar[bool] = True
@@ -51,16 +51,16 @@ class GrowingLength:
 
 @dataclass(frozen=True)
 class RandomWindows:
-    """A window of each series, from a start of its own.
+    """A random window of each series.
 
-    A start is the first step with probability `at_start`, so that the initial distribution keeps learning from true
-    beginnings, and otherwise uniform over steps with `shortest` left up to the last observed one. A window
-    that runs past the end is padded and masked, and its times go on at the last spacing.
+    The window starts at the first step with probability `at_start`, so that the initial distribution keeps learning
+    from true beginnings; otherwise uniformly at a step with at least `shortest` steps left up to the last observed one.
+    A window that runs past the end is padded and masked, and its times continue at the last spacing.
 
     Args:
         length: Steps in a window, or a function of the training step; no longer than the series.
         at_start: Probability of a window from the first step.
-        shortest: Steps that every window shows, where a series has so many.
+        shortest: Minimum number of steps in a window, if the series is long enough.
     """
 
     length: int | Schedule
@@ -85,12 +85,12 @@ class RandomWindows:
 
 @dataclass(frozen=True)
 class Thin:
-    """The first `keep` steps, then every `stride`-th; of data with inputs the others are hidden, as `RandomSteps` does.
+    """The first `keep` steps, then every `stride`-th; for data with inputs the others are hidden, as in `RandomSteps`.
 
     Args:
         stride: Distance between kept steps.
         keep: Steps at the beginning that are all kept.
-        random_offset: Let the thinned part of each series begin at a random one of its first `stride` steps.
+        random_offset: Start the thinned part of each series at a random one of its first `stride` steps.
     """
 
     stride: int
@@ -103,7 +103,7 @@ class Thin:
 
     @property
     def is_anchored(self) -> bool:
-        """Whether the first step that is shown is always the same one."""
+        """Whether the first shown step is always the same."""
         return self.keep > 0 or not self.random_offset
 
     def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
@@ -122,12 +122,13 @@ class Thin:
 class RandomSteps:
     """`count` steps of each series: the first `keep`, and a random increasing choice of the rest.
 
-    Of data with inputs the other steps are hidden rather than dropped: what an input does there is not undone.
+    For data with inputs the other steps are hidden rather than dropped, so that the inputs at these steps keep their
+    effect.
 
     Args:
-        count: Steps that remain, or a function of the training step; no more than there are.
-        keep: Steps at the beginning that are always among them.
-        per_series: Choose for each series anew rather than once for the minibatch.
+        count: Number of steps that remain, or a function of the training step; at most the number of steps.
+        keep: Number of steps at the beginning that are always kept.
+        per_series: Choose separately for each series instead of once per minibatch.
     """
 
     count: int | Schedule
@@ -141,7 +142,7 @@ class RandomSteps:
 
     @property
     def is_anchored(self) -> bool:
-        """Whether the first step is always among them."""
+        """Whether the first step is always kept."""
         return self.keep > 0
 
     def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
@@ -158,15 +159,15 @@ class RandomSteps:
 
 @dataclass(frozen=True)
 class RandomGaps:
-    """Hide some of what is observed in a share of the series, so that a guide learns what it can know from the rest.
+    """Hide some observations in a share of the series, so that a guide learns to infer latents from the rest.
 
-    Such a series loses, at even odds, all before a random step, all after one, or a random share of its steps, in masks
-    of single entries a random share of these. At least one entry stays. The likelihood counts what stays, so that the
-    bound is one on its evidence, and the guide approaches the posterior given it: also at what training data seldom
-    miss, such as the beginning.
+    With equal probability, all steps before a random step, all steps after one, or a random share of the steps are
+    hidden; for masks of single entries, a random share of the entries. At least one entry remains. The likelihood
+    covers only the remaining entries, so the objective bounds their evidence and the guide approaches the posterior
+    given them, also for gaps that are rare in training data, such as a missing beginning.
 
     Args:
-        probability: That a series loses anything.
+        probability: Probability that a series has anything hidden.
     """
 
     is_anchored: ClassVar[bool] = True
@@ -197,8 +198,8 @@ class RandomGaps:
 class TimeWarp:
     """Play each series at a random speed, log-uniform from `low` to `high`, by interpolating in the step index.
 
-    Interpolation is linear. Times keep their stamps, so the content runs faster or slower. A step is observed where all
-    the steps it is interpolated from are; beyond the end of the series it is hidden, and inputs stay constant.
+    Interpolation is linear. Times keep their stamps, so the content runs faster or slower. A step is observed if all
+    the steps that it is interpolated from are; steps beyond the end of the series are hidden, with constant inputs.
     """
 
     low: float
@@ -234,7 +235,7 @@ class TimeWarp:
 class CyclicShift:
     """Roll each series by a random number of steps; times stay.
 
-    Right only for periodic sequences, where the last step is followed by the first, as in one full turn of an object.
+    Valid only for periodic sequences, whose last step is followed by the first, such as one full turn of an object.
     """
 
     def __call__(self, data: Sequences, step: int, generator: torch.Generator) -> Sequences:
@@ -258,7 +259,7 @@ def _only(data: Sequences, steps: Tensor) -> Sequences:
 
 
 def _gather(data: Sequences, steps: Tensor) -> Sequences:
-    """Steps (series, time) of each series, those beyond the end padded and masked."""
+    """Select steps (series, time) of each series; those beyond the end are padded and masked."""
     last = data.num_steps - 1
     inside, steps_inside = steps <= last, steps.clamp(max=last)
     rows, seen = torch.arange(data.num_series)[:, None], on_host(data.mask)

@@ -1,4 +1,4 @@
-"""Figures and animations. Every function returns a figure of its own and leaves pyplot alone."""
+"""Figures and animations. Every function returns a new figure and does not use pyplot."""
 
 from pyro_seq.diagnostics.plots.animation import save_gif
 from pyro_seq.diagnostics.plots.backtest import plot_backtest

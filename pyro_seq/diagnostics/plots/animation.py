@@ -26,19 +26,19 @@ def save_gif(
     limits: tuple[float, float] | None = None,
     zoom: int | None = None,
 ) -> Path:
-    r"""Write an animation, with several sequences side by side and a bar below that shows the time.
+    r"""Write an animation of several sequences side by side, with a time bar below.
 
-    The bar is grey over the seen steps and red over the forecast. Each row is scaled like the others, but ``spread``
-    by itself. A file is replaced only once the new one is whole. It is for the eye: a GIF has no sum by which an
-    altered one could be known.
+    The bar is grey over the seen steps and red over the forecast. All rows share one colour scale, except ``spread``.
+    An existing file is replaced only once the new one is complete. The GIF has no checksum, so alterations are not
+    detected.
 
     Args:
-        path: Of the GIF; folders are made.
-        frames: (time, \*image), or several by name, as for `plot_sequences`. Shorter ones stay blank at the end.
-        fps: Frames a second, up to 50.
+        path: Path of the GIF; missing folders are created.
+        frames: (time, \*image), or several by name, as for `plot_sequences`. Shorter ones are blank at the end.
+        fps: Frames per second, up to 50.
         num_observed: Number of seen steps.
-        limits: Values drawn black and white; [0, 1], or what the numbers span, by default.
-        zoom: Whole factor of enlargement; at least 112 pixels by default.
+        limits: Values shown black and white; by default [0, 1], or the range of the numbers if larger.
+        zoom: Integer magnification; by default the shorter side has at least 112 pixels.
 
     Returns:
         The path.
@@ -78,7 +78,7 @@ def _scaled(rows: dict[str, np.ndarray], limits: tuple[float, float] | None, zoo
 
 
 def _picture(rows: dict[str, np.ndarray], step: int, length: int, num_observed: int | None) -> Image.Image:
-    """One picture of the animation, with the palette of its own colours."""
+    """One picture of the animation, with its own colour palette."""
     title = _TITLE if any(rows) else 0
     width = sum(images.shape[2] for images in rows.values()) + _GAP * (len(rows) + 1)
     height = max(images.shape[1] for images in rows.values()) + title + _BAR + 2 * _GAP

@@ -1,4 +1,4 @@
-"""``plot_backtest``: forecasts from several origins over what came, and their scores by the number of steps ahead."""
+"""``plot_backtest``: forecasts from several origins against the truth, and their scores by steps ahead."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _LEVELS = {"coverage_50": 0.5, "coverage_90": 0.9}
 def plot_backtest(
     result: Backtest, *, score: str = "crps", series: int = 0, entry: int = 0, unit: str = "", value_label: str = ""
 ) -> Figure:
-    """Two panels: the fan from each origin over one series, and a score of every predictor by the steps ahead.
+    """Two panels: fans from each origin for one series, and a score of every predictor by steps ahead.
 
     Args:
-        result: What `backtest` returned.
+        result: Result of `backtest`.
         score: ``"rmse"``, ``"mae"``, ``"crps"``, ``"coverage_50"`` or ``"coverage_90"``, averaged over all series,
             entries and cutoffs.
-        series: Which series has its forecasts drawn.
-        entry: Which entry of its (flattened) observation.
-        unit: Of the time stamps.
-        value_label: Of the values, with their unit; the name of the variable by default.
+        series: Series whose forecasts are drawn.
+        entry: Entry of the (flattened) observation.
+        unit: Unit of the time stamps.
+        value_label: Label of the values, with unit; the name of the variable by default.
 
     Returns:
         The figure.
@@ -68,7 +68,7 @@ def _name(result: Backtest, entry: int) -> str:
 
 
 def _draw_fans(panel: Axes, result: Backtest, series: int, entry: int) -> None:
-    """The forecast from each origin, in the look of `plot_forecast_fan`; the legend names the first."""
+    """The forecast from each origin, in the style of `plot_forecast_fan`, with a legend for the first."""
     draw_truth(panel, result.data, series, entry, None)
     for prediction in result.predictions:
         draws = prediction.samples[:, series].reshape(*prediction.samples[:, series].shape[:2], -1)[..., entry]

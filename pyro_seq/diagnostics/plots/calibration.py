@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plot_calibration(curves: CalibrationCurve | Mapping[str, CalibrationCurve]) -> Figure:
-    """Covered share against stated probability; the diagonal is perfect, below it is overconfident.
+    """Coverage against stated probability; the diagonal is perfect, curves below it are overconfident.
 
     Bands show two standard errors, with series as the independent units.
 
@@ -40,13 +40,13 @@ def plot_calibration(curves: CalibrationCurve | Mapping[str, CalibrationCurve]) 
 
 
 def plot_ranks(values: Any, *, num_samples: int | None = None, num_bins: int = 20, title: str = "") -> Figure:
-    """Histogram of ranks or of PIT values, with the band that 99 % of bins of uniform values fall into.
+    """Histogram of ranks or of PIT values, with a band that contains 99 % of the bins of uniform values.
 
     Args:
         values: Ranks 0 to `num_samples`, or values in (0, 1).
-        num_samples: Number of draws that ranks were taken among; None for values in (0, 1).
+        num_samples: Number of draws behind each rank; None for values in (0, 1).
         num_bins: Number of bins.
-        title: Of the panel.
+        title: Title of the panel.
     """
     from scipy import stats  # slow to import and needed only here
 
@@ -55,7 +55,7 @@ def plot_ranks(values: Any, *, num_samples: int | None = None, num_bins: int = 2
         raise DataError("`values` must hold at least one. Got none.")
     width = 1.0 if num_samples is None else num_samples + 1.0
     num_bins = num_bins if num_samples is None else min(num_bins, num_samples + 1)
-    # ranks have edges between whole numbers; bins may hold one rank more or less, which the band follows
+    # edges lie between whole ranks; bins may hold one rank more or less, and the band accounts for it
     edges = (
         np.linspace(0.0, 1.0, num_bins + 1)
         if num_samples is None

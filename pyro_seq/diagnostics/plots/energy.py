@@ -15,7 +15,7 @@ from pyro_seq.errors import DataError, ShapeError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SPAN = 15.0  # nats above the lowest energy that colours tell apart
+_SPAN = 15.0  # range of the colours, in nats above the lowest energy
 _MARGIN = 0.1  # of the range of the draws, around them
 
 
@@ -30,23 +30,24 @@ def plot_energy(
 ) -> Figure:
     r"""Energy landscape over two directions of the latent space, with draws projected onto it.
 
-    The landscape is a slice through the mean of the first draws: the rest of the vector stays there, so draws that lie
-    far from the plane may seem to stand on a slope. Energies are counted from the lowest of the slice, in nats; 15 and
-    more look alike. Prior chains that gather where posterior draws do are what a learned prior should show.
+    The landscape is a slice through the mean of the first draws: other coordinates are fixed there, so draws far from
+    the plane may appear on a slope. Energies are in nats above the minimum of the slice; 15 and more look alike. For a
+    well-learned prior, prior chains gather where posterior draws do.
 
     Args:
         potential: Energy of vectors (point, dim), such as ``lambda z: -model.prior(data).tilted(z)``.
-        draws: Vectors (..., dim) by name, such as posterior draws and prior chains; the first set the directions.
+        draws: Vectors (..., dim) by name, such as posterior draws and prior chains; the first entry determines the
+            directions.
         components: Numbers of the two directions: principal directions of the first draws, or coordinates.
-        is_principal: Turn to the directions of largest variance; coordinates otherwise.
-        num_points: Grid of the landscape, in each direction.
-        max_draws: Points drawn of each kind, evenly chosen.
+        is_principal: Use the directions of largest variance; otherwise coordinates.
+        num_points: Grid points of the landscape in each direction.
+        max_draws: Largest number of points of each kind, evenly chosen.
 
     Returns:
         The figure: the landscape with the draws.
 
     Raises:
-        ShapeError: When draws are no vectors of one size.
+        ShapeError: When draws are not vectors of one size.
         DataError: When there are none, or a component does not exist.
 
     Example:
@@ -60,7 +61,7 @@ def plot_energy(
     centre = first.mean(0)
     directions = torch.linalg.svd(first - centre).Vh if is_principal else torch.eye(dim).to(first)
     plane = directions[list(components)]
-    # coordinates are shown as they are, principal components from their mean
+    # coordinates are shown unchanged, principal components relative to their mean
     origin = centre if is_principal else centre - plane.T @ (plane @ centre)
     flat = {name: ((values - origin) @ plane.T) for name, values in flat.items()}
     across, up, energy = _landscape(potential, origin, plane, torch.cat(list(flat.values())), num_points)
@@ -94,7 +95,7 @@ def _vectors(draws: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _landscape(
     potential: Callable[[Tensor], Tensor], origin: Tensor, plane: Tensor, points: Tensor, num_points: int
 ) -> tuple[Any, Any, np.ndarray]:
-    """Grid over the rectangle that the points fill, and energies above the lowest on it."""
+    """Grid over the bounding rectangle of the points, and energies above their minimum on it."""
     low, high = points.amin(0), points.amax(0)
     margin = _MARGIN * (high - low).clamp(min=1e-6)
     sides = [torch.linspace(float(a), float(b), num_points) for a, b in zip(low - margin, high + margin, strict=True)]

@@ -31,12 +31,12 @@ def plot_forecast_fan(
     unit: str = "",
     value_label: str = "",
 ) -> Figure:
-    r"""Fans: central intervals, the median and the observations of one series, a panel for each entry.
+    r"""Fans: central intervals, the median and the observations of one series, one panel per entry.
 
-    Dots are observations that the model has seen, rings those it has not; hidden entries are not drawn.
+    Dots are observations seen by the model, rings are unseen ones; hidden entries are not drawn.
 
     Args:
-        prediction: What a predictive verb returned; over the horizon, or over all steps.
+        prediction: Result of a predictive verb, over the horizon or over all steps.
         truth: The series with their observations, over any steps.
         series: Which series.
         entries: Entries of the (flattened) observation; the first six by default.
@@ -44,14 +44,14 @@ def plot_forecast_fan(
         num_observed: Number of steps of `truth` that the model has seen; all by default. A line marks the border.
         levels: Probabilities of the intervals.
         num_paths: Number of samples drawn as thin lines.
-        unit: Of the time stamps; dates have none.
-        value_label: Of the vertical axes, with its unit.
+        unit: Unit of the time stamps; not used for dates.
+        value_label: Label of the vertical axes, with unit.
 
     Returns:
         The figure, with `len(entries)` panels.
 
     Raises:
-        ShapeError: When `truth` has other observations than the prediction.
+        ShapeError: When the observations of `truth` and prediction differ in shape.
         DataError: When an entry, a series or a level does not exist.
 
     Example:

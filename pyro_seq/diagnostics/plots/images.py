@@ -1,4 +1,4 @@
-"""Rows of images over time, as every picture of frames reads them."""
+"""Rows of images over time, for all plots of frames."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def frame_rows(
     r"""Rows for `plot_sequences` and `save_gif`: truth, mean, samples and the spread of the mean.
 
     Args:
-        prediction: Of image sequences.
-        data: The truth on the same steps, where there is one; hidden entries are left blank.
+        prediction: Prediction of image sequences.
+        data: The truth on the same steps, if known; hidden entries are left blank.
         series: Which series.
-        num_samples: Number of sample rows. They show the mean of the emission for one latent draw each, without
-            pixel noise.
+        num_samples: Number of sample rows. Each shows the mean of the emission for one latent draw, without pixel
+            noise.
 
     Returns:
         Frames (time, \*image) by name: ``truth``, ``mean``, ``sample 1``, ..., ``spread`` (one standard deviation over
@@ -62,12 +62,12 @@ def sample_rows(
     r"""Rows for `plot_sequences` and `save_gif`: truth, the best and the worst sample, and some at random.
 
     Args:
-        prediction: Of image sequences; the mean of the emission for each draw is shown, without pixel noise.
+        prediction: Prediction of image sequences; shown is the mean of the emission per draw, without pixel noise.
         data: The truth on the same steps.
         series: Which series.
-        score: Says which is best, larger is better, called as ``score(frames, truth, keep=0)`` with a leading axis of
-            samples.
-        num_random: Number of further samples; the first ones, which are as random as any.
+        score: Score that selects the best (larger is better), called as ``score(frames, truth, keep=0)`` with a leading
+            axis of samples.
+        num_random: Number of further samples; the first ones are taken, since samples are in random order.
 
     Returns:
         Frames (time, \*image) by name: ``truth``, ``best``, ``worst``, ``random 1``, ...
@@ -107,7 +107,7 @@ def _images(name: Any, values: np.ndarray) -> np.ndarray:
 def value_range(
     rows: Mapping[str, np.ndarray], names: list[str], given: tuple[float, float] | None
 ) -> tuple[float, float]:
-    """Values shown black and white; [0, 1] where the numbers lie there, their own range otherwise."""
+    """Values shown black and white: [0, 1] if the numbers lie in it, otherwise their range."""
     if given is not None:
         if not given[0] < given[1]:
             raise DataError(f"`limits` must be (low, high). Got {given}.")

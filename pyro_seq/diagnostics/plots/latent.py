@@ -1,4 +1,4 @@
-"""``plot_phase_portrait``: paths of a latent differential equation and the field that they follow."""
+"""``plot_phase_portrait``: paths of a latent differential equation and their vector field."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def plot_phase_portrait(
     num_points: int = 24,
     site: str = "path",
 ) -> Figure:
-    """Latent paths of several series, a panel for each component, with the learned field behind them.
+    """Latent paths of several series, one panel per component, over the learned vector field.
 
-    For an equation of second order a panel shows position against velocity along one direction. The streamlines are the
-    mean over draws of the field, at states that differ from the mean state of all paths only within the plane: a slice,
-    which paths far from it need not follow.
+    For a second-order equation a panel shows velocity against position along one direction. Streamlines show the field
+    averaged over draws, on a plane through the mean state of all paths: a slice, which paths far from it need not
+    follow.
 
     Args:
         model: A model with a vector field and a flow, such as ODE2VAE.
-        prediction: Of a predictive verb, with the paths and the weights.
-        components: Numbers of the directions: principal directions of the positions, or their coordinates. For an
-            equation of first order each panel shows a component against the next.
-        is_principal: Turn to the directions of largest variance; coordinates of the position otherwise.
+        prediction: Result of a predictive verb, with the paths and the weights.
+        components: Numbers of the directions: principal directions of the positions, or their coordinates. For a
+            first-order equation each panel shows a component against the next.
+        is_principal: Use the directions of largest variance; otherwise coordinates of the position.
         series: Which series to draw; the first six by default.
-        num_paths: Samples drawn for each series, thin; their mean is thick, a dot marks its start.
-        num_points: Grid of the field, in each direction.
+        num_paths: Samples per series, as thin lines; their mean is a thick line, with a dot at its start.
+        num_points: Grid points of the field in each direction.
         site: The site with the paths.
 
     Returns:
-        The figure, with a panel for each component.
+        The figure, with one panel per component.
 
     Raises:
         UnsupportedError: When the model has no vector field.
@@ -111,7 +111,7 @@ def _planes(model: Any, paths: Tensor, components: Sequence[int], is_principal: 
 
 
 def _principal_directions(points: Tensor) -> Tensor:
-    """Orthonormal rows by falling variance, each with a positive largest entry so that pictures do not flip."""
+    """Orthonormal rows by decreasing variance, each with a positive largest entry, so that plots do not flip."""
     centred = points - points.mean(0)
     directions = torch.linalg.eigh(centred.mT @ centred).eigenvectors.mT.flip(0)
     largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
@@ -128,7 +128,7 @@ def _draw_field(
     flat: Tensor,
     num_points: int,
 ) -> None:
-    """Streamlines of the mean field over the rectangle that the paths fill."""
+    """Streamlines of the mean field over the bounding rectangle of the paths."""
     low, high = flat.reshape(-1, 2).amin(0), flat.reshape(-1, 2).amax(0)
     margin = 0.08 * (high - low).clamp(min=1e-6)
     axes = [torch.linspace(float(a), float(b), num_points) for a, b in zip(low - margin, high + margin, strict=True)]

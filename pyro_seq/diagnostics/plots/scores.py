@@ -19,10 +19,10 @@ _CHOICES = ("best", "mean", "worst")
 
 
 def plot_scores(scores: Sequence[VideoScores], *, which: str = "best", first_step: int = 0) -> Figure:
-    """Mean score of the predicted frames at each step with its 95 % interval, a line for each predictor.
+    """Mean score of the predicted frames at each step with its 95 % interval, one line per predictor.
 
     Args:
-        scores: What `evaluate_video` and `evaluate_video_baselines` return; all with the same metrics.
+        scores: Results of `evaluate_video` and `evaluate_video_baselines`, all with the same metrics.
         which: ``"best"`` or ``"worst"`` for that sample of each series, ``"mean"`` for the mean over samples.
         first_step: Number of the first predicted frame, for the axis.
 

@@ -28,7 +28,7 @@ def plot_sequences(
     unit: str = "",
     frame_size: float = 0.7,
 ) -> Figure:
-    r"""Image strips: a row for each sequence, a column for each step, a mark where the forecast begins.
+    r"""Image strips: one row per sequence, one column per step, a mark where the forecast begins.
 
     Args:
         frames: (time, \*image), or several by row name, such as `frame_rows` gives; an image is (height, width), or
@@ -36,13 +36,13 @@ def plot_sequences(
         times: Time stamps (time,) or dates, for the titles of the columns; step numbers by default.
         num_observed: Number of seen steps; a line is drawn after them.
         steps: Which steps to show; about 16, evenly spaced, by default.
-        limits: Values drawn black and white; [0, 1], or what the numbers span, by default.
-        own_scale: Rows with a colour scale of their own, from 0 to their largest value.
-        unit: Of the time stamps.
+        limits: Values shown black and white; by default [0, 1], or the range of the numbers if larger.
+        own_scale: Rows with separate colour scales, from 0 to their largest value.
+        unit: Unit of the time stamps.
         frame_size: Width of one frame in inches.
 
     Returns:
-        The figure, to be saved by ``figure.savefig(path)``.
+        The figure; save it with ``figure.savefig(path)``.
 
     Raises:
         ShapeError: When rows are not image sequences.
@@ -88,7 +88,7 @@ def plot_sequences(
 
 
 def _title(stamps: np.ndarray, step: int, unit: str, is_first: bool) -> str:
-    """Of a column; the day, and below it the time of day where steps are shorter than days."""
+    """Title of a column: the day and, if steps are shorter than days, the time of day below it."""
     if stamps.dtype.kind != "M":
         prefix, suffix = ("t = ", f" {unit}" if unit else "") if is_first else ("", "")
         return f"{prefix}{stamps[step]:.4g}{suffix}"
@@ -114,7 +114,7 @@ def _bare(panel: Any) -> None:
 
 
 def _show(panel: Any, image: np.ndarray, limits: tuple[float, float], colours: str) -> Any:
-    """One image; what is missing is pale."""
+    """One image; missing pixels are pale."""
     low, high = limits
     if image.ndim == 3:
         scaled = np.clip((image - low) / (high - low), 0.0, 1.0)

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def plot_trace(idata: Any, names: Sequence[str], *, max_entries: int = 6) -> Figure:
-    """Density and trace of the first entries of some variables, a line for each chain.
+    """Density and trace of the first entries of some variables, one line per chain.
 
-    Chains that have mixed lie on each other, without trends. Draws of a guide are independent and look like noise
-    whatever the fit is like.
+    Well-mixed chains overlap and have no trends. Draws of a guide are independent and look like noise, even for a bad
+    fit.
 
     Args:
         idata: The result of `to_arviz`, with either version of ArviZ.
         names: Variables of the posterior.
-        max_entries: Entries drawn in all; select with ``idata["posterior"]`` and ``sel`` to see others.
+        max_entries: Total number of entries shown; select with ``idata["posterior"]`` and ``sel`` to see others.
 
     Returns:
         The figure: two panels for each entry.

@@ -1,4 +1,4 @@
-"""``plot_learning_curve``: what a fit logged."""
+"""``plot_learning_curve``: the logged figures of a fit."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def plot_learning_curve(
     """Loss, its terms and the validation loss over steps.
 
     Args:
-        history: ``posterior.history``: ``step`` and figures by name, NaN or None where nothing was logged.
+        history: ``posterior.history``: ``step`` and figures by name, with NaN or None where nothing was logged.
             ``validation_loss`` shares the panel of ``loss``.
-        names: Figures to draw; all that ever change by default.
-        smoothing: Weight of the past in a running mean, 0 to below 1; the raw figures stay visible behind.
+        names: Figures to draw; by default all that are not constant.
+        smoothing: Weight of the past in a running mean, 0 to below 1; the raw figures are drawn behind.
 
     Returns:
-        The figure: a panel for the loss, and one for each other figure.
+        The figure: one panel for the loss, and one per other figure.
 
     Raises:
         DataError: When the history is empty or a name is unknown.
@@ -87,7 +87,7 @@ def _draw(panel: Axes, steps: np.ndarray, values: np.ndarray, name: str, smoothi
 
 
 def _running_mean(values: np.ndarray, weight: float) -> np.ndarray:
-    """Exponential mean of the past, without the pull towards zero of its start."""
+    """Exponential running mean, corrected for its bias towards zero at the start."""
     total, norm, means = 0.0, 0.0, []
     for value in values:
         total, norm = weight * total + (1 - weight) * value, weight * norm + (1 - weight)
