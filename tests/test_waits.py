@@ -118,3 +118,14 @@ def test_on_the_host_nothing_is_copied():
     tensor = torch.ones(3, requires_grad=True)
     assert on_host(tensor).data_ptr() == tensor.data_ptr() and not on_host(tensor).requires_grad
     assert in_both(torch.neg, tensor).requires_grad
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_checked_and_unchecked_steps_take_the_same_weights_anywhere(name):
+    """A run that checks all its steps, because it logs them, ends where one does that checks the first and the last."""
+    golden, ends = MODELS[name], []
+    method = CHAINS if name == "ode_lebm" else ps.SVI(num_steps=6, batch_size=2)
+    for log_every in (1, 100):
+        trainer = ps.Trainer(progress=False, accelerator="cpu", log_every=log_every)
+        ends.append(ps.fit(golden.model(0), golden.data(), method, trainer=trainer).model.state_dict())
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
