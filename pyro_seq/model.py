@@ -218,8 +218,7 @@ class SequenceModel(nn.Module):
     def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> TorchDistribution:
         """Law of the seen steps given draws (sample, 1, event) of latents shared by all series, for `start_filter`.
 
-        It is the distribution of `model` at ``x``, batch (sample, series). Override it if drawn latents have a closed
-        form.
+        It is the distribution of `model` at ``x``, batch (sample, series). Override it for closed forms.
 
         Raises:
             UnsupportedError: When `model` draws latents of single series.

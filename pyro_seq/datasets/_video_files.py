@@ -20,7 +20,7 @@ from pyro_seq.datasets._video_clock import even_frames
 from pyro_seq.errors import DataError, PyroSeqError, ShapeError
 
 _IMAGES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow passes other formats to external programs, by content
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow gives others to programs, by content
 _ARRAYS = {".npy", ".npz"}
 _CHANNELS = (1, 3)
 # What Pillow, NumPy and zipfile raise on damaged files

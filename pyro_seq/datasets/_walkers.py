@@ -96,7 +96,7 @@ def simulate(walker: Walker, num_series: int, num_steps: int, rng: np.random.Gen
         begin = np.insert(start[chunk], 0, 0.0, axis=1)  # the engine's state begins with the time
         path, _ = rollout.rollout(model, engine, begin, nstep=stride * (num_steps - 1))
         clock = np.diff(path[..., 0], axis=1)
-        if not np.isfinite(path).all() or (clock <= 0).any():  # the engine stops or resets the clock of diverging states
+        if not np.isfinite(path).all() or (clock <= 0).any():  # the engine stops or resets the clock when diverging
             raise NumericalError(
                 f"`walker` must have ranges in which the {walker.body} stays in bounds. Some states left them within "
                 f"{num_steps} frames. Narrow `velocity_range` or `angle_range` of {walker}."

@@ -133,7 +133,7 @@ def torque_pendulum(
 
 
 def simulate(pendulum: Pendulum, start: np.ndarray, torque: np.ndarray) -> np.ndarray:
-    """Angle and velocity (series, time, 2) from a start (series, 2), where torque (series, time) acts before each step."""
+    """Angle and velocity (series, time, 2) from a start (series, 2), under torque (series, time) before each step."""
     states = np.empty((*torque.shape, 2))
     states[:, 0] = start
     num_substeps = math.ceil(pendulum.dt / _SUBSTEP - 1e-9)
