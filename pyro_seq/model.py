@@ -314,7 +314,7 @@ def _since_start(times: Tensor, unit: Tensor) -> Tensor:
 
 
 def _refuse_uneven(name: str, gaps: Tensor) -> NoReturn:
-    """Raise an error that says what a model that counts steps needs."""
+    """Raise an error that says which times a model that counts steps needs."""
     raise DataError(
         f"`data.times` must be evenly spaced, with the same step in all series: {name} counts "
         f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "

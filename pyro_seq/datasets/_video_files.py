@@ -23,7 +23,7 @@ _IMAGES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".w
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow gives others to programs, by content
 _ARRAYS = {".npy", ".npz"}
 _CHANNELS = (1, 3)
-# What Pillow, NumPy and zipfile raise on damaged files
+# Exceptions of Pillow, NumPy and zipfile on damaged files
 _DAMAGE = (OSError, ValueError, EOFError, SyntaxError, LookupError, TypeError, OverflowError, struct.error)
 _UNREADABLE = (*_DAMAGE, zipfile.BadZipFile, Image.DecompressionBombError)
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip file: ends with the lengths of the name and of the extra field

@@ -37,7 +37,7 @@ def bair(
 
     Args:
         path: Folder with folders ``train`` and ``test``, or with ``train.npy`` and ``test.npy`` (or ``.npz``); by
-            default ``bair`` inside the folder named by ``PYRO_SEQ_DATA`` or, where that is unset, inside the user's
+            default ``bair`` inside the folder named by ``PYRO_SEQ_DATA`` or, if that is unset, inside the user's
             cache folder.
         num_steps: Frames of a training or validation series.
         num_test_steps: Frames of a test series.

@@ -30,7 +30,7 @@ def cmu_walking(*, path: Path | str | None = None) -> Splits:
 
     Args:
         path: The file ``mocap35.mat``; by default ``mocap/mocap35.mat`` inside the folder named by ``PYRO_SEQ_DATA``
-            or, where that is unset, inside the user's cache folder.
+            or, if that is unset, inside the user's cache folder.
 
     Returns:
         Splits with values (series, time, 50), single precision, times counted in frames.

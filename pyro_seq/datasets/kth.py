@@ -31,8 +31,8 @@ def kth(
     r"""Videos of 25 people at six actions in four settings, 25 frames a second.
 
     Persons 1 to 20 are for training and 21 to 25 for the test. A training series begins at any frame of any training
-    video. A test series is a random video and a random start in it: 1000 clips of 40 frames, of which the papers show
-    a model the first 10; drawn here from `seed`, so they are not exactly the clips of the papers. Validation clips are
+    video. A test series is a random video and a random start in it: 1000 clips of 40 frames; the papers show a model
+    the first 10 frames; drawn here from `seed`, so they are not exactly the clips of the papers. Validation clips are
     consecutive clips of separate videos.
 
     Nothing is downloaded. Fetch the archives from csc.kth.se/cvap/actions, unpack them into `path`, and either read
