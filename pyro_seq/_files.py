@@ -97,7 +97,7 @@ def write_bytes(content: bytes, path: StrPath) -> None:
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
-    """A checksum over names, types, shapes and content; a zip file checks only content, not which array it belongs to."""
+    """A checksum over names, types, shapes and content; a zip file checks only content, not whose it is."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]

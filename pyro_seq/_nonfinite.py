@@ -43,7 +43,7 @@ def nonfinite_is_passed() -> bool:
 
 @contextmanager
 def chancing() -> Iterator[None]:
-    """Like `passing_nonfinite`; also, numbers are neither checked nor corrected on the way if that requires reading them.
+    """Like `passing_nonfinite`; also, numbers are not checked or corrected on the way if that means reading them.
 
     Errors must then come out as NaN, because the caller checks the result and, if it is not finite, repeats everything
     outside this context. Arguments of distributions are not checked either.

@@ -145,7 +145,7 @@ def _public(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _function_parts(function: FunctionType) -> dict[str, Any]:
-    """Values that a function reads from outside, and its code under a name with the Python version, because bytecode differs."""
+    """Values that a function reads from outside, and its code under the Python version, because bytecode differs."""
     code = function.__code__
     names, cells = code.co_freevars, function.__closure__ or ()
     outside = {name: cell.cell_contents for name, cell in zip(names, cells, strict=True) if cell != _EMPTY}

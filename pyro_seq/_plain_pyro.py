@@ -16,7 +16,7 @@ from pyro_seq._random import isolated_rng
 
 
 def warn_of_plain_training(model: Any, data: Any) -> None:
-    """Warn once of terms that `pyro.infer.SVI` leaves out, as its loss covers only sites; called when the plate is opened.
+    """Warn once of terms that `pyro.infer.SVI` leaves out, as its loss covers only sites; called on entering a plate.
 
     Args:
         model: A `SequenceModel`.

@@ -220,8 +220,7 @@ class SequenceModel(nn.Module):
     def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> TorchDistribution:
         """Law of the seen steps given draws (sample, 1, event) of latents shared by all series, for `start_filter`.
 
-        It is the distribution of `model` at ``x``, batch (sample, series). Override it if drawn latents have a closed
-        form.
+        It is the distribution of `model` at ``x``, batch (sample, series). Override it for closed forms.
 
         Raises:
             UnsupportedError: When `model` draws latents of single series.
@@ -313,7 +312,7 @@ def _knows_units(model: SequenceModel, _: Any) -> None:
 
 
 def _refuse_uneven(name: str, gaps: Tensor) -> NoReturn:
-    """Raise an error that says what a model that counts steps needs."""
+    """Raise an error that says which times a model that counts steps needs."""
     raise DataError(
         f"`data.times` must be evenly spaced, with the same step in all series: {name} counts "
         f"steps. Got steps from {float(gaps.min()):g} to {float(gaps.max()):g}. Put the frames on an even grid "

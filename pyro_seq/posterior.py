@@ -1,4 +1,4 @@
-"""``Posterior``: a fitted model with draws of its latents, and ``Prediction``: what the verbs return."""
+"""``Posterior``: a fitted model with draws of its latents, and ``Prediction``: the result of the verbs."""
 
 from __future__ import annotations
 

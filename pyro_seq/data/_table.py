@@ -53,8 +53,8 @@ def from_dataframe(
         values: Columns of the observations; they form the single observation axis.
         inputs: Columns of the exogenous variables, without NaN.
         static: Columns of covariates of whole series, constant within each series; NaN next to a number is ignored.
-        freq: Step of dates, such as ``"MS"``, ``"B"`` or ``"D"`` in `pandas.date_range`; seconds count by default.
-        dtype: `torch.float32` or `torch.float64`; the default floating type by default.
+        freq: Step of dates, such as ``"MS"``, ``"B"`` or ``"D"`` in `pandas.date_range`; seconds by default.
+        dtype: `torch.float32` or `torch.float64`; by default `torch.get_default_dtype()`.
 
     Returns:
         The data set.
@@ -141,8 +141,8 @@ def from_xarray(
         values: Arrays (series, time) of the observations; they form the single observation axis.
         inputs: Arrays of the exogenous variables, without NaN.
         static: Arrays of covariates of whole series, (series,).
-        freq: Step of dates, such as ``"MS"``; seconds count by default.
-        dtype: `torch.float32` or `torch.float64`; the default floating type by default.
+        freq: Step of dates, such as ``"MS"``; seconds by default.
+        dtype: `torch.float32` or `torch.float64`; by default `torch.get_default_dtype()`.
 
     Returns:
         The data set.

@@ -113,7 +113,7 @@ def _as_array(numbers: list | tuple) -> Any:
 
 
 def as_device(device: Any) -> torch.device | None:
-    """A device given by its name or as it is; None leaves things where they are."""
+    """A device, or the device of that name; None means that tensors are not moved."""
     try:
         return None if device is None else torch.device(device)
     except (RuntimeError, TypeError, ValueError) as error:
@@ -121,7 +121,7 @@ def as_device(device: Any) -> torch.device | None:
 
 
 def require_kept(dtype: torch.dtype | None) -> None:
-    """Complain of a floating type that data cannot have."""
+    """Raise for a floating type that data cannot have."""
     if dtype is not None and dtype not in KEPT_DTYPES:
         raise DataError(
             f"`dtype` must be torch.float32 or torch.float64. Got {dtype}. Mixed precision is set where a model is "
@@ -130,7 +130,7 @@ def require_kept(dtype: torch.dtype | None) -> None:
 
 
 def moved(field: Tensor, device: torch.device | str | None, dtype: torch.dtype | None) -> Tensor:
-    """A field on a device, its floating numbers converted to `dtype`, which must hold them all."""
+    """A field on a device, with floating numbers converted to `dtype`; raises if `dtype` cannot hold all of them."""
     result = field.to(device=device, dtype=dtype if field.is_floating_point() else None)
     if result.dtype.itemsize < field.dtype.itemsize and bool((result.isinf() & field.isfinite()).any()):
         raise DataError(f"`dtype` {dtype} must hold every number. Got one above its range. Rescale first.")
@@ -146,7 +146,7 @@ def widen(mask: Tensor, values: Tensor) -> Tensor:
 
 
 def checked_values(values: Any) -> Tensor:
-    """Observations with at least one series and one entry a step; NaN is still in place."""
+    """Observations with at least one series and one entry per step; NaN is not yet replaced."""
     if hasattr(values, "columns"):
         raise DataError(
             f"`values` must be an array (series, time, *obs). Got the table {described(values)}. Read it by "
@@ -167,7 +167,7 @@ def checked_values(values: Any) -> Tensor:
 
 
 def checked_mask(mask: Any, values: Tensor) -> Tensor:
-    """The mask given, or else the one that NaN in `values` implies: by step where that says it all, or by entry."""
+    """The given mask, or the mask implied by NaN in `values`: by step if that suffices, otherwise by entry."""
     mask = None if mask is None else as_mask(mask, values)
     # A finite sum proves every entry finite, in one pass and without a temporary.
     if bool(values.sum().isfinite()):
@@ -194,7 +194,7 @@ def checked_mask(mask: Any, values: Tensor) -> Tensor:
 
 
 def checked_calendar(calendar: Any, times: Any) -> Calendar | None:
-    """The calendar given, or else that of the dates in `times`."""
+    """The given calendar, or the calendar of the dates in `times`."""
     if calendar is not None and not isinstance(calendar, Calendar):
         raise DataError(f"`calendar` must be a `Calendar`. Got {calendar!r}. Leave it out: dates bring their own.")
     dates = None if calendar is not None or times is None else as_dates(times, "times")
@@ -272,7 +272,7 @@ def checked_static(static: Any, values: Tensor) -> Tensor | None:
 
 
 def check_labels(labels: Any, values: Tensor, inputs: Tensor | None, static: Tensor | None) -> None:
-    """Complain of labels that are not as many as what they name."""
+    """Raise if the number of labels is not the size of their axis."""
     if not isinstance(labels, Labels):
         raise DataError(
             f"`labels` must be `Labels`. Got {type(labels).__name__}. Write `labels=Labels(variables=[...])`, from "
@@ -307,7 +307,7 @@ def checked_context(context: Any, values: Tensor) -> dict[str, Tensor] | None:
 
 
 def checked_index(index: Any, total: Any, values: Tensor) -> tuple[Tensor, int]:
-    """Place of each series in the data set, and the size of that data set."""
+    """Position of each series in the data set, and the size of that data set."""
     num_series = values.shape[0]
     total = num_series if total is None else whole_number(total, "total", 1, 2**63 - 1)
     if index is None:

@@ -1,4 +1,4 @@
-"""Data sets as `Sequences`, one function each; nothing is downloaded unless asked for."""
+"""Data sets as `Sequences`, one function each; nothing is downloaded unless requested."""
 
 from pyro_seq.datasets._ball_world import BallWorld
 from pyro_seq.datasets._digit_images import MNIST, BundledDigits

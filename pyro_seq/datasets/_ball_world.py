@@ -1,4 +1,4 @@
-"""Worlds of one ball and what it bounces off, and their physics."""
+"""Worlds with one ball, walls and paddles, and their physics."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class BallWorld:
-    """Walls and ball of `ball_in_world`: one of the four of the Kalman VAE, or one of your own.
+    """Walls and ball of `ball_in_world`: one of the four worlds of the Kalman VAE, or a custom one.
 
     Lengths are in pixels of an image of 32 x 32 with x to the right and y up, times in seconds; a frame takes 0.2 s.
-    The ball has radius 3 and mass 1. It starts at Gaussian coordinates around (16, 16), moved into 6 to 26 where they
-    fall outside, in a uniformly random direction.
+    The ball has radius 3 and mass 1. It starts at Gaussian coordinates around (16, 16), clipped to 6 to 26, in a
+    uniformly random direction.
 
     Args:
         walls: Pairs of end points.
-        position_scale: Standard deviation of the start coordinates before they are moved inside.
-        speeds: The start speed is uniform between these two, in pixels a second.
-        gravity: Downward acceleration in pixels a second squared.
-        ball_elasticity: Share of the ball's speed that survives a bounce, to be multiplied with the wall's.
-        wall_elasticity: The same of the walls.
-        has_paddles: Two paddles, 6 high, at the left and right edge, which follow the ball at up to 2 pixels a frame.
+        position_scale: Standard deviation of the start coordinates before clipping.
+        speeds: Range of the uniform start speed, in pixels per second.
+        gravity: Downward acceleration in pixels per second squared.
+        ball_elasticity: Share of the speed kept in a bounce, multiplied by that of the wall.
+        wall_elasticity: The same for the walls.
+        has_paddles: Add two paddles, 6 pixels high, at the left and right edges, which follow the ball at up to 2
+            pixels per frame.
 
     Raises:
         DataError: When a number is out of range.
@@ -79,7 +80,7 @@ class BallWorld:
 
     @classmethod
     def pong(cls) -> BallWorld:
-        """Floor, roof and two paddles; bounces lose a tenth of the speed across the wall."""
+        """Floor, roof and two paddles; a bounce loses a tenth of the speed normal to the wall."""
         walls = (((0.0, 1.0), (32.0, 1.0)), ((0.0, 32.0), (32.0, 32.0)))
         return cls(walls, 3.0, speeds=(10.0, 10.0), ball_elasticity=0.9, wall_elasticity=0.99, has_paddles=True)
 
@@ -87,9 +88,9 @@ class BallWorld:
 def simulate(world: BallWorld, num_series: int, num_steps: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """States (series, time, 4), x, y and the velocities at every frame, and heights of the paddles (series, time, 2).
 
-    The random numbers come from NumPy's legacy generator in the order angle, speed, position, series by series, so
-    that the public data sets' seeds give the public data sets' starts. Each series has a space of its own and so does
-    not depend on how many there are.
+    The random numbers come from NumPy's legacy generator in the order angle, speed, position, series by series, so that
+    the seeds of the public data sets give their starts. Each series has a separate space and so does not depend on the
+    number of series.
     """
     pymunk = _pymunk()
     rng = np.random.RandomState(seed)
@@ -102,7 +103,7 @@ def simulate(world: BallWorld, num_series: int, num_steps: int, seed: int) -> tu
         start = np.clip(SIZE / 2 + world.position_scale * rng.normal(size=2), _MARGIN, SIZE - _MARGIN)
         game = _Game(pymunk, world, start, (speed * math.cos(angle), speed * math.sin(angle)))
         if world.has_paddles:
-            game.advance()  # the public Pong draws after the step, the other worlds before it
+            game.advance()  # the public Pong code draws after the step, the other worlds before it
         for step in range(num_steps):
             states[series, step] = (*game.ball.position, *game.ball.velocity)
             paddles[series, step] = [(paddle.a.y + paddle.b.y) / 2 for paddle in game.paddles]
@@ -144,7 +145,7 @@ class _Game:
                 move = -min(bottom.y, _PADDLE_STEP)
             elif ahead > _PADDLE_STEP / 2:
                 move = min(SIZE - top.y, _PADDLE_STEP)
-            self.space.remove(paddle)  # taken out and put back, the engine sees it where it now is
+            self.space.remove(paddle)  # removed and added again, so that the engine updates its position
             paddle.unsafe_set_endpoints((top.x, top.y + move), (bottom.x, bottom.y + move))
             self.space.add(paddle)
         self.space.step(_SECONDS_PER_FRAME)

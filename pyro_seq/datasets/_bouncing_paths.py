@@ -1,4 +1,4 @@
-"""Points that move straight in a square and meet its walls: a path is a function of time, whatever the frame rate."""
+"""Points that move straight in a square and bounce off its walls; paths do not depend on the frame rate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-_SIMULTANEOUS = 1e-8  # hits of two walls closer in time than this are one hit of a corner
+_SIMULTANEOUS = 1e-8  # hits of two walls closer in time than this count as one hit of a corner
 
 
 def follow(
@@ -18,16 +18,16 @@ def follow(
 ) -> np.ndarray:
     """Positions at `times`, (path, time, 2), between walls at 0 and `limit`.
 
-    A path is found from one wall to the next, not from one time to the next, so that its positions at a time have the
-    same bits for every set of times that ends at the same one or later. Cost: one round for every hit of a path.
+    A path is computed from wall to wall, not from time to time, so that the position at a given time has the same bits
+    for every set of times that ends there or later. Cost: one round per hit of a path.
 
     Args:
         start: Positions at time 0, inside the square, (path, 2).
         velocity: Velocities at time 0, (path, 2).
-        limit: Where the upper walls are, one number or one for each axis.
+        limit: Position of the upper walls, one number or one per axis.
         times: Increasing, from 0 on, (time,).
-        redraw: Gives the velocities (path, 2) of all paths after their hit number 0, 1, 2, ..., before those normal to
-            the wall that was hit are turned inwards. Paths are reflected by default.
+        redraw: Returns the velocities (path, 2) of all paths after their hit number 0, 1, 2, ...; afterwards the
+            component normal to the wall is turned inwards. By default paths are reflected.
     """
     place, velocity = start.astype(np.float64), velocity.astype(np.float64)
     since = np.zeros(len(start))
@@ -46,7 +46,7 @@ def follow(
         if not len(open_paths):
             return positions.clip(0.0, limit)
         is_hit = wait <= first[:, None] + _SIMULTANEOUS
-        with np.errstate(invalid="ignore"):  # paths that are done may wait for ever, at no speed
+        with np.errstate(invalid="ignore"):  # finished paths may have speed 0 and never hit a wall
             place = np.where(is_hit, wall, (place + velocity * first[:, None]).clip(0.0, limit))
         since = since + first
         inwards = np.where(wall > 0, -1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Where data live, and a small cache of generated arrays."""
+"""Folders of data, and a small cache of generated arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from pyro_seq._files import fingerprint, replacing
 
 _SUM = "sha256"
-Arrays = Mapping[str, Any]  # of numpy arrays, which the annotations of `np.savez` reject as keywords
+Arrays = Mapping[str, Any]  # of numpy arrays, which the annotations of `np.savez` reject as keyword arguments
 
 
 def data_root() -> Path:
@@ -31,11 +31,11 @@ def cache_root() -> Path:
 
 
 def cached(name: str, parameters: Mapping[str, object], make: Callable[[], Arrays]) -> Arrays:
-    """The arrays of `make`, kept in a file whose name carries a hash of all `parameters`.
+    """The arrays of `make`, stored in a file whose name contains a hash of all `parameters`.
 
-    A file that cannot be read, or whose arrays do not have the sum that it holds, is made anew; where nothing can be
-    written, nothing is kept. Files hold plain arrays only: loading one never runs code. `parameters` must include a
-    version that changes with the meaning of `make`.
+    A file that cannot be read or has a wrong checksum is made anew; if nothing can be written, nothing is stored. Files
+    hold plain arrays only: loading one never runs code. `parameters` must include a version that changes with the
+    meaning of `make`.
     """
     key = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_root() / "generated" / f"{name}-{key}.npz"

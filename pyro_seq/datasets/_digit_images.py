@@ -22,13 +22,13 @@ _MNIST_SHA256 = {
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
-_MAX_IDX_BYTES = 2**28  # MNIST has 47 million pixels; a damaged header may announce anything
+_MAX_IDX_BYTES = 2**28  # MNIST has 47 million pixels; a damaged header may claim any size
 _BUNDLED_SIZE, _BUNDLED_MAX = 8, 16.0
 
 
 @runtime_checkable
 class DigitImages(Protocol):
-    """Anything that loads images (image, height, width) in [0, 1] and their labels (image,)."""
+    """Protocol of sources of images (image, height, width) in [0, 1] and labels (image,)."""
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """Images and labels in a fixed order."""
@@ -36,7 +36,7 @@ class DigitImages(Protocol):
 
 @dataclass(frozen=True)
 class BundledDigits:
-    """The 1797 handwritten digits that come with scikit-learn, 8 x 8 pixels; needs no download.
+    """The 1797 handwritten digits of scikit-learn, 8 x 8 pixels; no download needed.
 
     Args:
         size: Height and width in pixels, 8 or more; larger images are interpolated linearly.
@@ -64,13 +64,13 @@ class BundledDigits:
 class MNIST:
     """The handwritten digits of MNIST, 28 x 28 pixels, from its four gzipped idx files.
 
-    They are looked for in `folder`, by default ``mnist`` inside the folder named by ``PYRO_SEQ_DATA`` or, where that
-    is unset, inside the user's cache folder.
+    They are read from `folder`, by default ``mnist`` inside the folder named by ``PYRO_SEQ_DATA`` or, if that is unset,
+    inside the user's cache folder.
 
     Args:
-        is_train: The 60 000 training digits; the 10 000 test digits otherwise.
-        folder: Where the files are.
-        download: Fetch what is missing, and check it.
+        is_train: Load the 60 000 training digits; otherwise the 10 000 test digits.
+        folder: Folder of the files.
+        download: Download missing files and verify them.
 
     References:
         LeCun, Bottou, Bengio and Haffner (1998), Gradient-based learning applied to document recognition.

@@ -1,4 +1,4 @@
-"""Fetching a file, on request only, and checking it."""
+"""Downloading a file, only on request, and verifying it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _CHUNK_BYTES = 2**16
 
 
 def fetch(url: str, path: Path, *, sha256: str, max_bytes: int = 2**28) -> None:
-    """Download `url` to `path`, which appears only when complete and with the right checksum.
+    """Download `url` to `path`; the file appears only when complete and with the right checksum.
 
-    Call this only where the user asked for a download.
+    Call this only if the user requested a download.
 
     Args:
         url: Public address of the file.
-        path: Where to put it; folders are created, an existing file is replaced.
+        path: Target path; missing folders are created, an existing file is replaced.
         sha256: Expected checksum, in hexadecimal.
-        max_bytes: Size at which the transfer is broken off.
+        max_bytes: Size at which the transfer is aborted.
 
     Raises:
-        DataError: When the file cannot be reached or stored, is too large, or is not the expected one.
+        DataError: When the file cannot be reached or stored, is too large, or is not the expected file.
     """
     digest, size = hashlib.sha256(), 0
     advice = f"Download {url} by other means, check that its sha256 is {sha256}, and put it at {path}."

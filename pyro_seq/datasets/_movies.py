@@ -18,7 +18,7 @@ MOVIES = {".avi", ".mkv", ".mov", ".mp4", ".webm"}
 
 @dataclass(frozen=True)
 class Movie:
-    """A movie file; its frames are found by the time stamp of the picture that stands there."""
+    """A movie file; its frames are found by the time stamps of pictures."""
 
     path: Path
     name: str
@@ -27,7 +27,7 @@ class Movie:
 
     @classmethod
     def open(cls, path: Path, name: str) -> Movie:
-        """Read the time stamps of all pictures, and decode the first, which knows how the camera was held."""
+        """Read the time stamps of all pictures, and decode the first one, which has the camera orientation."""
         with _opened(path) as (container, stream):
             stamps = sorted(stamp for packet in container.demux(stream) if (stamp := _stamp(packet)) is not None)
             size = (stream.codec_context.height, stream.codec_context.width)
@@ -65,12 +65,12 @@ class Movie:
 
 
 def _stamp(timed: Any) -> int | None:
-    """When a packet or a frame is shown; some containers only say when it is decoded."""
+    """Display time of a packet or frame; some containers give only the decoding time."""
     return timed.dts if timed.pts is None else timed.pts
 
 
 def _quarter_turns(frame: Any) -> int:
-    """Turns against the clock by which a picture comes upright."""
+    """Counter-clockwise quarter turns that bring a picture upright."""
     return round(getattr(frame, "rotation", 0) / 90)
 
 

@@ -1,6 +1,6 @@
 """Black and white drawing of balls, walls and paddles, many frames at once.
 
-Every pixel is what the drawing library of the public data sets sets, where anything above zero counts as white.
+Every pixel is as set by the drawing library of the public data sets, where any value above zero counts as white.
 Coordinates have x to the right and y up; row 0 of an image is y equal to its size.
 """
 
@@ -10,10 +10,10 @@ import numpy as np
 
 
 def draw_balls(frames: np.ndarray, centres: np.ndarray, radius: int) -> None:
-    """Set a disc around centres (frame, 2) in frames (frame, size, size), cut at the edges.
+    """Draw a disc around centres (frame, 2) in frames (frame, size, size), clipped at the edges.
 
-    Coordinates are cut to whole numbers. The disc is an octagon of 2 r (r + 1) pixels; one more pixel, right of it, is
-    the end of the line by which the engine shows the ball's angle, which never changes without friction.
+    Coordinates are truncated to whole numbers. The disc is an octagon of 2 r (r + 1) pixels; one more pixel, right of
+    it, is the end of the line by which the engine shows the ball's angle, which never changes without friction.
     """
     span = np.arange(-radius, radius)
     rows, columns = np.nonzero(np.abs(span + 0.5)[:, None] + np.abs(span + 0.5) <= radius)
@@ -23,7 +23,7 @@ def draw_balls(frames: np.ndarray, centres: np.ndarray, radius: int) -> None:
 
 
 def draw_bars(frames: np.ndarray, x: float, heights: np.ndarray, half_length: int) -> None:
-    """Set upright bars, two pixels wide, around x and heights (frame,)."""
+    """Draw vertical bars, two pixels wide, around x and heights (frame,)."""
     rows = frames.shape[1] - np.trunc(heights).astype(int)
     for column in (int(x), int(x) + 1):
         for offset in range(-half_length, half_length + 1):
@@ -45,6 +45,6 @@ def lines(segments: np.ndarray, size: int) -> np.ndarray:
 
 
 def _set(frames: np.ndarray, which: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
-    """Set pixels, each in the frame that `which` says; those outside are left out."""
+    """Set pixels, each in the frame given by `which`; pixels outside are ignored."""
     inside = (rows >= 0) & (rows < frames.shape[1]) & (columns >= 0) & (columns < frames.shape[2])
     frames[which[inside], rows[inside], columns[inside]] = 1

@@ -1,4 +1,4 @@
-"""Scaling of channels by the range that the training series cover."""
+"""Scaling of channels by the range of the training series."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def training_range(rows: np.ndarray, *, divide_by_maximum: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What to subtract and what to divide by, each (channel,), from training rows (row, channel).
+    """Offset to subtract and scale to divide by, each (channel,), from training rows (row, channel).
 
     NaN entries count as missing. A channel that is constant or never observed is not divided.
 

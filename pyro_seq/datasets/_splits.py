@@ -1,4 +1,4 @@
-"""What every data set function returns."""
+"""Return types of the data set functions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pyro_seq.data import Sequences, SequenceSource
 
 
 class Splits(NamedTuple):
-    """A data set in its parts; `validation` is None where none was asked for or none is published."""
+    """The parts of a data set; `validation` is None if none was requested or none is published."""
 
     train: Sequences
     validation: Sequences | None
@@ -16,7 +16,7 @@ class Splits(NamedTuple):
 
 
 class SourceSplits(NamedTuple):
-    """A data set that is not held in memory, in its parts; `validation` is None where there is none."""
+    """The parts of a data set that is not held in memory; `validation` is None if there is none."""
 
     train: SequenceSource
     validation: SequenceSource | None

@@ -28,12 +28,12 @@ _COLUMN = {name: column for column, name in enumerate(PHYSIONET_2012_VARIABLES)}
 _HEADER = "Time,Parameter,Value"
 _UNKNOWN = -1.0  # in a descriptor
 _DEATH = "In-hospital_death"
-_MAX_BYTES = 2**20  # of a stay; the largest has some 20 kB
+_MAX_BYTES = 2**20  # of a stay; the largest has about 20 kB
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """All measurements of all stays, one entry each; `records` are the names of the stays, in order."""
+    """All measurements of all stays, one entry each; `records` are the stay numbers, in order."""
 
     records: np.ndarray
     stay: np.ndarray
@@ -43,10 +43,10 @@ class Measurements:
 
 
 def read_stays(path: Path, num_series: int | None) -> Measurements:
-    """Read a folder or an archive of text files, the first so many in the order of their numbers.
+    """Read a folder or an archive of text files, the first `num_series` in the order of their numbers.
 
     Raises:
-        DataError: When there are no such files, or one of them cannot be read or is of another form.
+        DataError: When there are no such files, or a file cannot be read or has the wrong format.
     """
     try:
         texts = dict(_from_folder(path) if path.is_dir() else _from_archive(path))
@@ -81,7 +81,7 @@ def _from_archive(path: Path) -> Iterator[tuple[int, str]]:
             content = archive.extractfile(member)
             assert content is not None
             yield int(name[1]), content.read().decode("ascii")
-        # tarfile takes whatever is no header for the end, which is a block of zeros
+        # tarfile takes any invalid header as the end, which should be a block of zeros
         assert archive.fileobj is not None
         archive.fileobj.seek(archive.offset)
         if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -116,7 +116,7 @@ def read_outcomes(path: Path, records: np.ndarray) -> np.ndarray:
     """Whether each stay ended in death in hospital, (stay,).
 
     Raises:
-        DataError: When the file cannot be read, is of another form, or lacks a stay.
+        DataError: When the file cannot be read, has the wrong format, or lacks a stay.
     """
     try:
         with path.open(newline="", encoding="ascii") as file:

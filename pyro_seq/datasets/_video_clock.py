@@ -1,4 +1,4 @@
-"""Frames at even times from a file whose pictures stand for different times."""
+"""Frames at even times from a file whose pictures have different durations."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 
 def even_frames(durations: Sequence[float]) -> tuple[int, ...]:
-    """The number of the picture that stands at each frame, when picture k stands for ``durations[k]``.
+    """The number of the picture shown at each frame, if picture k is shown for ``durations[k]``.
 
-    A frame lasts as long as the shortest pictures: the mean over those below one and a half times the tenth percentile,
-    so that neither clocks that round nor a stray short picture change it. Every picture gives one frame at least, and
-    one that stands for n frames gives n. A duration of 0 is unknown, and gives one frame.
+    A frame lasts as long as the shortest pictures: the mean over durations below 1.5 times the tenth percentile, so
+    that neither rounded clocks nor a single short picture change it. Every picture gives at least one frame, and one
+    shown for n frame durations gives n. A duration of 0 means unknown and gives one frame.
     """
     stands = np.asarray(durations, dtype=np.float64)
     known = stands[stands > 0]

@@ -20,13 +20,13 @@ from pyro_seq.datasets._video_clock import even_frames
 from pyro_seq.errors import DataError, PyroSeqError, ShapeError
 
 _IMAGES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow would hand others to programs, by content
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow gives others to programs, by content
 _ARRAYS = {".npy", ".npz"}
 _CHANNELS = (1, 3)
-# What Pillow, NumPy and zipfile raise on damaged files
+# Exceptions of Pillow, NumPy and zipfile on damaged files
 _DAMAGE = (OSError, ValueError, EOFError, SyntaxError, LookupError, TypeError, OverflowError, struct.error)
 _UNREADABLE = (*_DAMAGE, zipfile.BadZipFile, Image.DecompressionBombError)
-_LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip file: the lengths of the name and of the extra field stand last
+_LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip file: ends with the lengths of the name and of the extra field
 
 
 class Video(Protocol):
@@ -34,7 +34,7 @@ class Video(Protocol):
 
     @property
     def name(self) -> str:
-        """Path from the folder on."""
+        """Path relative to the folder."""
 
     @property
     def num_frames(self) -> int:
@@ -53,7 +53,7 @@ def find_videos(path: Path) -> list[Video]:
     """All videos at or below `path`, in the natural order of their names.
 
     Raises:
-        DataError: When there is none, or one cannot be opened, or its frames differ in size.
+        DataError: When there are none, or a video cannot be opened, or its frames differ in size.
     """
     if not path.exists():
         raise DataError(f"Videos were looked for at {path}, and there is nothing. Check the path.")
@@ -67,13 +67,13 @@ def find_videos(path: Path) -> list[Video]:
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """Sorting key by which frame 2 comes before frame 10."""
+    """Sorting key that puts frame 2 before frame 10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turn what the reader of a file raises into a `DataError` that names the file."""
+    """Turn errors of a file reader into a `DataError` that names the file."""
     try:
         yield
     except _UNREADABLE as error:
@@ -113,7 +113,7 @@ def _in_file(path: Path, name: str) -> Iterator[Video]:
 
 
 def _opened(path: Path) -> Image.Image:
-    """An image file of a known format, whatever its name says: PostScript named ``.png`` would run in Ghostscript."""
+    """An image file of a known format, checked by content: PostScript named ``.png`` would run in Ghostscript."""
     return Image.open(path, formats=_FORMATS)
 
 
@@ -134,7 +134,7 @@ def _pixels(image: Image.Image, path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """A folder with one image a frame."""
+    """A folder with one image per frame."""
 
     folder: Path
     files: tuple[str, ...]
@@ -143,7 +143,7 @@ class ImageFolder:
 
     @classmethod
     def open(cls, folder: Path, files: list[str], name: str) -> ImageFolder:
-        """Look at the head of every image."""
+        """Read the header of every image."""
         sizes = [cls._size(folder / file) for file in files]
         for file, size in zip(files, sizes, strict=True):
             if size != sizes[0]:
@@ -180,7 +180,7 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class Animation:
-    """A GIF file; `shown` numbers the picture that stands at each frame, for writers merge equal ones."""
+    """A GIF file; `shown` is the number of the picture at each frame, because writers merge equal pictures."""
 
     path: Path
     name: str
@@ -189,7 +189,7 @@ class Animation:
 
     @classmethod
     def open(cls, path: Path, name: str) -> Animation:
-        """Read how long each picture stands."""
+        """Read the duration of each picture."""
         with _opened(path) as image:
             durations = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(image)]
             return cls(path, name, even_frames(durations), (image.height, image.width))
@@ -200,7 +200,7 @@ class Animation:
         return len(self.shown)
 
     def read(self, steps: Sequence[int]) -> list[np.ndarray]:
-        """Decode from the beginning, for a frame of a GIF file is a change of the one before it."""
+        """Decode from the beginning, because a GIF frame is stored as a change of the previous one."""
         wanted = [self.shown[step] for step in steps]
         with naming(self.path), _opened(self.path) as image:
             frames: dict[int, np.ndarray] = {}
@@ -262,7 +262,7 @@ def _in_arrays(path: Path, name: str) -> Iterator[Video]:
 
 
 def _map(path: Path, member: str | None) -> np.ndarray:
-    """A memory map of an array file, or of an array inside an archive, where it lies as it is."""
+    """A memory map of an array file, or of an uncompressed array inside an archive."""
     if member is None:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     with zipfile.ZipFile(path) as archive:

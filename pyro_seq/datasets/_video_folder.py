@@ -1,4 +1,4 @@
-"""``VideoFolder``: clips of videos on disk, read when they are asked for."""
+"""``VideoFolder``: clips of videos on disk, read on request."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _WHITE = np.float32(255)
 
 
 class VideoFolder(SequenceSource):
-    r"""Clips of one's own videos: a source that is streamed from disk and never held in memory as a whole.
+    r"""Clips of your own videos: a source that is streamed from disk and never held in memory as a whole.
 
-    Everything at or below `path` is taken:
+    All of these at or below `path` are read:
 
-    * a folder of images is a video, one frame an image, in the natural order of their names (frame 2 before frame 10);
-    * ``.gif`` files, a picture that stands longer than others as several equal frames;
+    * a folder of images is a video with one frame per image, in natural order of names (frame 2 before frame 10);
+    * ``.gif`` files; a picture that is shown longer than others gives several equal frames;
     * ``.npy`` and uncompressed ``.npz`` files, which are memory-mapped: one video (time, height, width) or (time,
       height, width, channel), or many (video, time, height, width, channel), of 8-bit numbers or floats from 0 to 1;
     * ``.mp4``, ``.mov``, ``.avi``, ``.mkv`` and ``.webm`` files, with the extra `video`.
@@ -34,26 +34,27 @@ class VideoFolder(SequenceSource):
     A series is a clip of `num_steps` frames, with its video's number and first frame in the context. Clips begin every
     `stride` frames; with ``stride=1`` a shuffle draws uniformly from all clips there are.
 
-    Pictures are turned upright, as their files say, and lie over black where they are transparent. Movies whose frames
-    stand for different times are read like GIF files.
+    Pictures are rotated upright according to their metadata, and transparent parts are black. Movies with uneven frame
+    durations are read like GIF files.
 
-    The heads of all files are looked at once, about 0.1 ms an image. Frames are decoded when a clip is read; `check`
-    does so for all of them.
+    The headers of all files are read once, about 0.1 ms per image. Frames are decoded when a clip is read; `check`
+    decodes all of them.
 
     Args:
         path: A folder, or a single file.
         num_steps: Frames of a clip.
         stride: Frames from the start of a clip to that of the next one in the same video; clips do not overlap by
             default.
-        frame_step: Take every so many-th frame of the video.
-        size: Height and width, or one number for both, to which frames are brought by area-weighted linear
-            interpolation; what is not as wide as it should be is stretched. Frames stay as they are by default.
-        is_colour: Three channels rather than one; grey frames are repeated, and colours weighed by their brightness.
-        skip_short: Leave out videos that are shorter than a clip, rather than refuse them.
+        frame_step: Take every n-th frame of the video.
+        size: Height and width, or one number for both, to which frames are resized by area-weighted linear
+            interpolation, without keeping the aspect ratio. By default frames are not resized.
+        is_colour: Three channels rather than one; grey frames are repeated to three channels, colours are converted to
+            grey by luminance.
+        skip_short: Skip videos that are shorter than a clip instead of raising an error.
 
     Attributes:
-        names: Names of the videos: their paths from `path` on.
-        clips: Video and first frame of each series, (series, 2).
+        names: Names of the videos: their paths relative to `path`.
+        clips: Number of the video and first frame of each series, (series, 2).
 
     Raises:
         DataError: When there are no videos, a file cannot be read, or a video is shorter than a clip.
@@ -124,29 +125,29 @@ class VideoFolder(SequenceSource):
     # ------------------------------------------------------------------ other choices of clips
 
     def subset(self, wanted: Callable[[str], bool]) -> VideoFolder:
-        """The clips of videos whose name is `wanted`."""
+        """The clips of videos for whose name `wanted` is true."""
         chosen = np.array([bool(wanted(name)) for name in self.names])
         return self._with(self.clips[chosen[self.clips[:, 0]]])
 
     def recut(self, *, num_steps: int, stride: int | None = None) -> VideoFolder:
-        """Clips of another length from all the same videos, whose files are not looked at again."""
+        """Clips of another length from the same videos; their files are not scanned again."""
         other = self._copy()
         other._cut(num_steps, stride)
         return other
 
     def beginnings(self, num_clips: int | None = None) -> VideoFolder:
-        """One clip a video, from its first frame on; of the first `num_clips` videos, where that is given."""
+        """One clip per video, from its first frame on; only of the first `num_clips` videos, if given."""
         return self._with(self.clips[self.clips[:, 1] == 0][:num_clips])
 
     def draw(self, num_clips: int, *, seed: int) -> VideoFolder:
-        """Random clips: a video, uniform, and then one of its clips, uniform; a clip may come twice."""
+        """Random clips: draw a video uniformly, then one of its clips uniformly, with replacement."""
         rng = np.random.default_rng(seed_number(seed))
         videos, first, counts = np.unique(self.clips[:, 0], return_index=True, return_counts=True)
         chosen = rng.integers(len(videos), size=whole_number(num_clips, "num_clips", 1))
         return self._with(self.clips[first[chosen] + rng.integers(counts[chosen])])
 
     def check(self) -> None:
-        """Read every clip once, which takes as long as one pass of training, and raise what is wrong with a file."""
+        """Read every clip once, as slow as one training epoch, and raise an error for any bad file."""
         for number in range(self.num_series):
             self.load(torch.tensor([number]))
 

@@ -1,4 +1,4 @@
-"""Bodies of the DeepMind control suite, thrown into a random state and left alone."""
+"""Bodies of the DeepMind control suite, released in a random state."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Walker:
-    """A body for `mujoco_walkers` and the ranges of its random initial states; motors are off.
+    """A body for `mujoco_walkers` with the ranges of its random initial states; motors are off.
 
     A state lists all positions and then all velocities. The first two positions are the root's place, in metres; the
     other positions are angles, in radians.
 
     Args:
         body: "hopper" (7 positions and 7 velocities), "swimmer" (8 and 8) or "cheetah" (9 and 9).
-        root_range: The root's place is uniform between these two, in both coordinates.
-        angle_range: So are all angles. Values beyond a joint's limits are allowed; the joint springs back.
-        velocity_range: So are all velocities, a second.
+        root_range: Range of the root's uniform position, in both coordinates.
+        angle_range: Range of all uniform angles. Values beyond a joint's limits are allowed; the joint springs back.
+        velocity_range: Range of all uniform velocities, per second.
         steps_per_frame: Steps of the engine from one frame to the next: 5 ms each for the hopper, 2 ms for the swimmer,
             10 ms for the cheetah.
 
     Raises:
-        DataError: When the body is not known, or a range is not two finite numbers in order.
+        DataError: When the body is unknown, or a range is not two finite numbers in increasing order.
     """
 
     body: str
@@ -56,34 +56,34 @@ class Walker:
 
     @classmethod
     def hopper(cls) -> Walker:
-        """One leg with a foot, with the ranges of the published set; one step of 5 ms a frame, as there."""
+        """One leg with a foot, with the ranges of the published set; one step of 5 ms per frame, as there."""
         return cls("hopper")
 
     @classmethod
     def swimmer(cls) -> Walker:
-        """A chain of six links in a fluid, slower; five steps of 2 ms a frame.
+        """A chain of six links in a fluid, slower; five steps of 2 ms per frame.
 
-        No ranges are published. The hopper's are too fast for this body: four swimmers in ten leave all bounds.
+        No ranges are published. The hopper's are too fast for this body: four in ten swimmers diverge.
         """
         return cls("swimmer", angle_range=(-1.0, 1.0), velocity_range=(-1.0, 1.0), steps_per_frame=5)
 
     @classmethod
     def cheetah(cls) -> Walker:
-        """A body with two legs; one step of 10 ms a frame. No ranges are published; these are the hopper's."""
+        """A body with two legs; one step of 10 ms per frame. No ranges are published; these are the hopper's."""
         return cls("cheetah")
 
 
 def simulate(walker: Walker, num_series: int, num_steps: int, rng: np.random.Generator) -> np.ndarray:
-    """States (series, time, state) from random initial ones, which are the first frame.
+    """States (series, time, state) from random initial states, which are the first frame.
 
     Raises:
         UnsupportedError: When the engine is not installed.
-        NumericalError: When a state leaves all bounds.
+        NumericalError: When a state diverges.
     """
     mujoco, rollout, model = _load(walker.body)
     width, half = model.nq + model.nv, model.nq
     start = np.empty((num_series, width))
-    for series in start:  # one after the other, so that a series does not depend on how many there are
+    for series in start:  # one after the other, so that a series does not depend on the number of series
         series[:2] = rng.uniform(*walker.root_range, 2)
         series[2:half] = rng.uniform(*walker.angle_range, half - 2)
         series[half:] = rng.uniform(*walker.velocity_range, width - half)
@@ -96,7 +96,7 @@ def simulate(walker: Walker, num_series: int, num_steps: int, rng: np.random.Gen
         begin = np.insert(start[chunk], 0, 0.0, axis=1)  # the engine's state begins with the time
         path, _ = rollout.rollout(model, engine, begin, nstep=stride * (num_steps - 1))
         clock = np.diff(path[..., 0], axis=1)
-        if not np.isfinite(path).all() or (clock <= 0).any():  # the engine stops or resets the clock of what it loses
+        if not np.isfinite(path).all() or (clock <= 0).any():  # the engine stops or resets the clock when diverging
             raise NumericalError(
                 f"`walker` must have ranges in which the {walker.body} stays in bounds. Some states left them within "
                 f"{num_steps} frames. Narrow `velocity_range` or `angle_range` of {walker}."

@@ -28,16 +28,16 @@ def bair(
     r"""Videos of 30 frames from above, 64 x 64 in colour.
 
     A training series begins at any frame of any training video. Test series are the first frames of the test videos,
-    all 256 of them; the papers show a model the first 2 of 30. Validation clips come from videos of their own, one
-    after the other.
+    all 256 of them; the papers show a model the first 2 of 30. Validation clips are consecutive clips of separate
+    videos.
 
-    Nothing is downloaded. The published archive holds TFRecord files, whose ``image_aux1`` are the frames: turn them
-    once, with any tool, into something that `VideoFolder` reads, such as a folder of images a video or one array
-    (video, 30, 64, 64, 3) of 8-bit numbers in ``train.npy`` and ``test.npy``.
+    Nothing is downloaded. The published archive holds TFRecord files, whose ``image_aux1`` are the frames: convert them
+    once, with any tool, to a format that `VideoFolder` reads, such as a folder of images per video or one array (video,
+    30, 64, 64, 3) of 8-bit numbers in ``train.npy`` and ``test.npy``.
 
     Args:
         path: Folder with folders ``train`` and ``test``, or with ``train.npy`` and ``test.npy`` (or ``.npz``); by
-            default ``bair`` inside the folder named by ``PYRO_SEQ_DATA`` or, where that is unset, inside the user's
+            default ``bair`` inside the folder named by ``PYRO_SEQ_DATA`` or, if that is unset, inside the user's
             cache folder.
         num_steps: Frames of a training or validation series.
         num_test_steps: Frames of a test series.

@@ -16,7 +16,7 @@ from pyro_seq.datasets._raster import draw_balls, draw_bars, lines
 from pyro_seq.datasets._splits import Splits
 from pyro_seq.errors import DataError
 
-_VERSION = 1  # of the states; raise it when the same arguments give others
+_VERSION = 1  # of the states; increase it when the same arguments give other states
 _MAX_SEED = 2**32 - 1
 
 
@@ -32,31 +32,32 @@ def ball_in_world(
 ) -> Splits:
     r"""Black and white videos of a ball in a box, a box with gravity, an irregular polygon, or a game of Pong.
 
-    The physics engine pymunk (``pip install 'pyro_seq[physics]'``) takes one step of 0.2 s a frame, with the constants
-    of the public data sets. A bounce is resolved after up to one step of penetration, so it is not an exact mirror
-    image, and a fast ball may pass a wall: about one in a hundred of the box with gravity falls through its floor.
-    A frame shows the walls, the ball and the paddles as the engine's drawing on pygame does, without the marks at
-    points of contact (0.1 to 0.2 pixels a frame).
+    The physics engine pymunk (``pip install 'pyro_seq[physics]'``) takes one step of 0.2 s per frame, with the
+    constants of the public data sets. A bounce is resolved after up to one step of penetration, so it is not an exact
+    reflection, and a fast ball may pass through a wall: in the box with gravity about one in a hundred falls through
+    the floor. A frame shows the walls, the ball and the paddles as the engine draws them with pygame, without the marks
+    at points of contact (0.1 to 0.2 pixels per frame).
 
     With the default seeds, training and test starts are those of the code behind the public data sets (where the
-    training set of Pong has no seed); later frames depend on the version of the engine. The default sizes take about
-    1 GB of memory while they are made, half of it afterwards, and a few seconds.
+    training set of Pong has no seed); later frames depend on the version of the engine. The default sizes take a few
+    seconds and about 1 GB of memory during generation, half of that afterwards.
 
     Args:
-        world: `BallWorld.box()`, `BallWorld.box_with_gravity()`, `BallWorld.hexagon()`, `BallWorld.pong()` or your own.
+        world: `BallWorld.box()`, `BallWorld.box_with_gravity()`, `BallWorld.hexagon()`, `BallWorld.pong()` or a custom
+            world.
         num_train: Number of training series.
         num_validation: Number of validation series; 0 makes this part None.
         num_test: Number of test series.
         num_steps: Frames per series.
-        seeds: Of the training, the validation and the test series. Series do not depend on how many there are.
-        cache: Keep the paths of the balls in the user's cache folder, 640 bytes a series, and read them from there the
+        seeds: Seeds of the training, validation and test series. A series does not depend on the number of series.
+        cache: Store the paths of the balls in the user's cache folder, 640 bytes per series, and read them from there
             next time.
 
     Returns:
         Splits with values (series, time, 1, 32, 32) of zeros and ones, single precision, times counted in frames; row
-        0 is the top, y = 32. The context holds the `state` (series, time, 4) in the moment of the frame: x, y and
-        their velocities in pixels a second (the public data sets give the state one step later than the frame). In a
-        world with paddles it also holds `paddles` (series, time, 2), the heights of their middles.
+        0 is the top, y = 32. The context holds the `state` (series, time, 4) at the time of the frame: x, y and their
+        velocities in pixels per second (the public data sets give the state one step later than the frame). In a world
+        with paddles it also holds `paddles` (series, time, 2), the heights of their centres.
 
     Raises:
         DataError: When an argument is out of range or seeds are equal.

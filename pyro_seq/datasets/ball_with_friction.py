@@ -1,4 +1,4 @@
-"""A ball with friction: one disc in a box that slows down at a rate of its own."""
+"""A ball with friction: one disc in a box that slows down, at a random rate per series."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pyro_seq.datasets._arguments import part_sizes, streams
 from pyro_seq.datasets._splits import Splits
 
 _HALF, _RADIUS = 5.0, 1.0  # half the side of the box, and the ball
-_START = 3.0  # coordinates begin between minus this and this
-_SPEED = 1.0  # before the first frame, in lengths a frame
+_START = 3.0  # start coordinates lie between -_START and _START
+_SPEED = 1.0  # before the first frame, in lengths per frame
 _SUBSTEPS = 10
 
 
@@ -27,17 +27,17 @@ def ball_with_friction(
     size: int = 28,
     seed: int = 0,
 ) -> Splits:
-    r"""Videos of one ball that bounces off the walls and slows down, each with its own friction.
+    r"""Videos of one ball that bounces off the walls and slows down, with different friction per series.
 
-    A ball of radius 1 moves in a box from -5 to 5. It begins uniform in [-3, 3] x [-3, 3], with speed 1 in a random
-    direction. The friction :math:`\mu \sim U[0, 0.02]` of a series is dry: each frame begins with
+    A ball of radius 1 moves in a box from -5 to 5. It starts uniformly in [-3, 3] x [-3, 3], with speed 1 in a random
+    direction. The friction :math:`\mu \sim U[0, 0.02]` of a series is dry friction: each frame begins with
 
     .. math::
         \|v\| \leftarrow \max(\|v\| - \mu, 0)
 
-    whatever the speed, so that frame k has speed :math:`\max(1 - (k + 1) \mu, 0)`. The frame is taken, and ten
-    sub-steps follow: move by a tenth of the velocity, turn the velocity back at a wall that is touched. A pixel at p
-    shows :math:`\exp(-(\|p - c\|^2)^4)` of the centre c: a disc with a soft edge.
+    independent of the speed, so that frame k has speed :math:`\max(1 - (k + 1) \mu, 0)`. The frame is recorded, and ten
+    sub-steps follow: move by a tenth of the velocity, reflect the velocity at a touched wall. A pixel at p shows
+    :math:`\exp(-(\|p - c\|^2)^4)` of the centre c: a disc with a soft edge.
 
     Args:
         num_train: Number of training series.
@@ -45,7 +45,7 @@ def ball_with_friction(
         num_test: Number of test series.
         num_steps: Frames of a training and a validation series.
         num_test_steps: Frames of a test series.
-        max_friction: Friction is uniform between 0 and this.
+        max_friction: Upper limit of the uniform friction.
         size: Height and width in pixels.
         seed: Each part has a separate random stream, so its series do not depend on the other parts' sizes.
 

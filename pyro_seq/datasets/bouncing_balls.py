@@ -15,11 +15,11 @@ from pyro_seq.errors import DataError
 
 _BOX, _RADIUS = 10.0, 1.2
 _FIRST_CORNER, _FIRST_SPAN = 2.0, 8.0  # initial coordinates are drawn from 2 + 8 u
-_SPEED = 0.5  # Euclidean norm of all velocities of a series together
+_SPEED = 0.5  # joint Euclidean norm of all velocities of a series
 _SUBSTEPS = 2
 _MAX_ROUNDS = 2_000
 _SERIES_PER_CHUNK = 64  # rendered at once
-_VERSION = 1  # of what follows; raise it when the same arguments give other images
+_VERSION = 1  # of the simulation; increase it when the same arguments give other images
 
 
 def bouncing_balls(
@@ -35,8 +35,8 @@ def bouncing_balls(
 ) -> Splits:
     r"""Videos of balls of equal mass that bounce off each other and off the walls without loss.
 
-    Balls of radius 1.2 move in a box of 10 x 10. Positions start uniform over those inside the box where no two balls
-    overlap, velocities Gaussian and scaled jointly to norm 0.5, about 0.29 a ball for three balls. A frame is two
+    Balls of radius 1.2 move in a box of 10 x 10. Initial positions are uniform over non-overlapping arrangements inside
+    the box; velocities are Gaussian, scaled jointly to norm 0.5, about 0.29 per ball for three balls. A frame is two
     sub-steps of length 0.5: move, reflect at the walls, exchange the velocities of touching pairs along their line of
     centres. A pixel at p shows
 
@@ -45,7 +45,7 @@ def bouncing_balls(
         \min\Bigl(1, \sum_b \exp\bigl(-(\|p - c_b\|^2 / r^2)^4\bigr)\Bigr)
 
     The set in the literature has 10 000 training, 500 validation and 500 test series of 20 frames: 0.9 GB of memory,
-    and about 1 ms a series to make.
+    and about 1 ms per series to generate.
 
     Args:
         num_balls: Balls per series, 1 to 5.
@@ -55,13 +55,13 @@ def bouncing_balls(
         num_steps: Frames per series.
         size: Height and width in pixels.
         seed: Each part has a separate random stream, so its series do not depend on the other parts' sizes.
-        cache: Keep the images in the user's cache folder, 80 kB a series, and read them from there the next time.
+        cache: Store the images in the user's cache folder, 80 kB per series, and read them from there next time.
 
     Returns:
         Splits with values (series, time, 1, size, size) in [0, 1], single precision, times counted in frames.
 
     Raises:
-        DataError: When an argument is out of range, or so many balls hardly fit into the box.
+        DataError: When an argument is out of range, or the balls hardly fit into the box.
 
     References:
         Sutskever, Hinton and Taylor (2008), The recurrent temporal restricted Boltzmann machine; Yildiz, Heinonen and
@@ -95,8 +95,8 @@ def simulate(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions and velocities at every frame, both (series, time, ball, 2) in units of the box.
 
-    A pair exchanges velocities only while it approaches. That matters only when a third ball or a wall pushes a
-    separating pair together again: exchanging once more would glue the balls.
+    A pair exchanges velocities only while it approaches. This matters only when a third ball or a wall pushes a
+    separating pair together again: another exchange would make the balls stick.
     """
     position = _initial_positions(num_series, num_balls, rng)
     velocity = rng.standard_normal((num_series, num_balls, 2))

@@ -20,17 +20,17 @@ def cmu_walking(*, path: Path | str | None = None) -> Splits:
     r"""Joint angles of a walking person, 16 training, 3 validation and 4 test sequences of 300 frames.
 
     Each frame has 50 channels: angles in degrees, and the frame-to-frame differences of the root's position as the
-    first three. The sequences are 2.5 s at 120 frames a second, about two strides. They come unscaled, and each with
-    *its own* mean removed, so the mean of a test sequence's future is known to be near zero. Four channels (24, 25,
-    31, 32) are constant and are made exactly zero: in the file they are 1e-5 in the training part and 1e-13 in the test
-    part, which is no difference between walkers, but a large one in units of the level.
+    first three. The sequences are 2.5 s at 120 frames a second, about two strides. They are unscaled, and *its own*
+    mean is removed from each, so the mean of a test sequence's future is known to be near zero. Four channels (24, 25,
+    31, 32) are constant and are set to exactly zero: in the file they are 1e-5 in the training part and 1e-13 in the
+    test part, which means nothing for walkers but is a large relative difference.
 
     The usual task is to predict the other 297 frames from the first 3, scored by the mean squared error in degrees
     squared. Predicting zero scores 33.6, repeating frame 2 scores 61.3, the nearest training sequence about 23.
 
     Args:
         path: The file ``mocap35.mat``; by default ``mocap/mocap35.mat`` inside the folder named by ``PYRO_SEQ_DATA``
-            or, where that is unset, inside the user's cache folder.
+            or, if that is unset, inside the user's cache folder.
 
     Returns:
         Splits with values (series, time, 50), single precision, times counted in frames.
@@ -52,7 +52,7 @@ def cmu_walking(*, path: Path | str | None = None) -> Splits:
         )
     try:
         content = loadmat(path, variable_names=_KEYS)
-    except Exception as error:  # the reader lets errors of many kinds through when a file is damaged
+    except Exception as error:  # the reader raises errors of many kinds for a damaged file
         raise DataError(f"{path} could not be read as a MATLAB file: {error}. Fetch the file anew.") from error
     arrays = {key: _checked(content.get(key), key, path) for key in _KEYS}
     shapes = {array.shape[1:] for array in arrays.values()}

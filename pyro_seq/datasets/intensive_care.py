@@ -1,4 +1,4 @@
-"""Simulated stays in intensive care: a table of mixed kinds, mostly missing, whose truth is known."""
+"""Simulated stays in intensive care: a table of mixed types, mostly missing, with known truth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyro_seq.datasets._arguments import part_sizes, streams
 from pyro_seq.datasets._splits import Splits
 
 _LENGTHS = np.array([24.0, 8.0, 12.0])  # hours over which illness, circulation and breathing change
-_ADMISSION, _RECOVERY = 1.0, 16.0  # how much sicker at admission, and the hours in which that fades
+_ADMISSION, _RECOVERY = 1.0, 16.0  # additional illness at admission, and the hours in which it fades
 _ATTENTION = 0.5  # log odds of a measurement for each unit of illness
 _STATIC = ("age", "is_male", "is_surgical", "is_cardiac")
 _UNITS = (0.5, 0.3, 0.2)  # shares of medical, surgical and cardiac stays
@@ -21,15 +21,15 @@ _AGE, _AGE_SCALE, _AGES = 63.0, 16.0, (18.0, 95.0)
 
 
 class _Entry(NamedTuple):
-    """How one entry of an observation follows from the hidden processes and the covariates."""
+    """How one entry of an observation depends on the hidden processes and the covariates."""
 
     name: str
     kind: str  # "normal", "log-normal", "count", "yes or no", or "class"
     level: float
     loadings: tuple[float, float, float]  # on illness, circulation, breathing
-    effects: tuple[float, float, float, float]  # of the covariates, the age in deviations from its mean
-    noise: float  # standard deviation, of the logarithm where that is normal
-    attention: float  # log odds of a measurement beside those of the others
+    effects: tuple[float, float, float, float]  # of the covariates; age relative to its mean
+    noise: float  # standard deviation; of the logarithm for "log-normal"
+    attention: float  # log odds of a measurement relative to other entries
 
 
 _ENTRIES = (
@@ -59,7 +59,7 @@ def intensive_care_stays(
     missing: float = 0.7,
     seed: int = 0,
 ) -> Splits:
-    r"""Simulated stays in intensive care: nine variables of five kinds in clinical units, most entries missing.
+    r"""Simulated stays in intensive care: nine variables of five types in clinical units, most entries missing.
 
     Three hidden processes, illness, circulation and breathing, are independent Gaussian processes of variance 1 with
     Matérn kernels of smoothness 3/2, over 24, 8 and 12 hours; illness is 1 higher at admission, which fades within 16
@@ -72,27 +72,27 @@ def intensive_care_stays(
     * heart rate (1/min), mean pressure (mmHg), temperature (degrees Celsius) and pH: :math:`N(\eta_v, \sigma_v^2)`;
     * lactate (mmol/l) and platelets (1000/microlitre): :math:`\exp N(\eta_v, \sigma_v^2)`;
     * events of urine: Poisson, of rate :math:`e^{\eta_v}`;
-    * whether ventilated: yes with probability :math:`1 / (1 + e^{-\eta_v})`;
-    * rhythm, which is sinus, fibrillation or paced: a class, with probabilities softmax :math:`\eta_v`.
+    * ventilation: yes with probability :math:`1 / (1 + e^{-\eta_v})`;
+    * rhythm (sinus, fibrillation or paced): a class with probabilities softmax :math:`\eta_v`.
 
-    Each stay has times of its own, uniform over it. Vital signs are measured often and laboratory values seldom, and
-    the sicker, the more often: the log odds rise by 1/2 for each unit of illness. So gaps tell something, as they do in
-    a hospital; given what is seen they say little more.
+    Each stay has separate times, uniform over its duration. Vital signs are measured often and laboratory values
+    rarely, and sicker patients more often: the log odds rise by 1/2 per unit of illness. So gaps are informative, as in
+    a hospital, but add little given the observed values.
 
     Args:
         num_train: Number of training stays.
         num_validation: Number of validation stays; 0 makes this part None.
         num_test: Number of test stays.
         num_steps: Times per stay.
-        duration: Times lie between 0 and this many hours.
+        duration: Upper limit of the times, in hours.
         missing: Expected share of the entries that are not measured, above 0 and below 1.
-        seed: Each part has random streams of its own, so that it does not depend on the sizes of the others.
+        seed: Each part has separate random streams, so that it does not depend on the sizes of the others.
 
     Returns:
-        Splits with values (series, time, 11), single precision, the rhythm as three entries of which one is 1, and
-        static covariates age, sex and type of unit, all of them named. ``train.to_dataframe()`` is the table. The
-        context holds `whole`, the values without gaps, `truth`, their means given the processes, which are
-        probabilities for kinds and classes, (series, time, 11) each, and the `processes` (series, time, 3).
+        Splits with values (series, time, 11), single precision, the rhythm as three one-hot entries, and static
+        covariates age, sex and type of unit, all with names. ``train.to_dataframe()`` is the table. The context holds
+        `whole`, the values without gaps, `truth`, their means given the processes (probabilities for yes-or-no entries
+        and classes), (series, time, 11) each, and the `processes` (series, time, 3).
 
     Raises:
         DataError: When an argument is out of range.
@@ -130,7 +130,7 @@ def intensive_care_stays(
 
 
 def _covariates(num_series: int, rng: np.random.Generator) -> np.ndarray:
-    """Age, whether male, and whether in a surgical or a cardiac unit, (series, covariate)."""
+    """Age, and indicators of male sex and of a surgical or cardiac unit, (series, covariate)."""
     age = rng.normal(_AGE, _AGE_SCALE, num_series).clip(*_AGES).round()
     is_male = rng.uniform(size=num_series) < 0.57
     unit = rng.choice(len(_UNITS), num_series, p=_UNITS)
@@ -138,7 +138,7 @@ def _covariates(num_series: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _processes(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draws of the hidden processes at given times (series, time), (series, time, process)."""
+    """Draws of the hidden processes (series, time, process) at given times (series, time)."""
     lags = np.sqrt(3) * np.abs(times[:, None, :, None] - times[:, None, None, :]) / _LENGTHS[:, None, None]
     covariance = (1 + lags) * np.exp(-lags) + 1e-9 * np.eye(times.shape[1])
     noise = rng.normal(size=(*covariance.shape[:3], 1))
@@ -153,7 +153,7 @@ def _admission(times: np.ndarray) -> np.ndarray:
 
 
 def _measured(processes: np.ndarray, static: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Means given the processes, and values that are measured with noise, (series, time, entry) each."""
+    """Means given the processes, and noisy measured values, (series, time, entry) each."""
     level, loadings, effects, scale = (
         np.array([getattr(entry, field) for entry in _ENTRIES]) for field in ("level", "loadings", "effects", "noise")
     )
@@ -177,7 +177,7 @@ def _measured(processes: np.ndarray, static: np.ndarray, rng: np.random.Generato
 
 
 def _attention_level(duration: float, missing: float) -> float:
-    """Log odds of a measurement that leave the wanted share missing, on average over stays and entries."""
+    """Log odds of a measurement that give the wanted missing share, on average over stays and entries."""
     from scipy.optimize import brentq  # slow to import and needed only here
 
     nodes, weights = np.polynomial.hermite_e.hermegauss(20)
@@ -188,5 +188,5 @@ def _attention_level(duration: float, missing: float) -> float:
 
 
 def _sigmoid(odds: np.ndarray) -> np.ndarray:
-    """Probabilities of log odds."""
+    """Probabilities from log odds."""
     return 1 / (1 + np.exp(-odds))

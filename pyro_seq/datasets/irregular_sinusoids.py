@@ -30,23 +30,23 @@ def irregular_sinusoids(
         y_i(t) &= \ell_i + \sin(2 \pi f_i t), \qquad f_i \sim U[0.4, 0.8], \quad \ell_i \sim N(1, 0.1^2) \\
         x_{i0} &= y_i(0), \qquad x_{ik} = y_i(t_k) + \mathrm{noise} \cdot U[0, 1)
 
-    The noise of the published set is one-sided: it lifts a value by 0.005 on average, and leaves the first alone. One
-    grid of times, 0 and then sorted uniform draws, serves all series of all parts, as there.
+    The noise of the published set is one-sided: it raises values by 0.005 on average, except the first. As there, all
+    series of all parts share one grid of times, 0 followed by sorted uniform draws.
 
-    Every point is there. The usual task gives a model a tenth to a half of a test series and asks for all of it: hide
-    the rest with `observe_share`, which keeps the same points for the same seed. To draw other points of a training
-    series at every step, use the view `pyro_seq.training.views.RandomSteps`. The published training loss looks at all
-    points, whatever the model was given; a model that has seen only the points that it was given solves a harder task.
+    All points are observed. The usual task shows a model 10 to 50 % of a test series and scores all of it: hide the
+    rest with `observe_share`, which keeps the same points for the same seed. To draw new points of a training series at
+    every step, use the view `pyro_seq.training.views.RandomSteps`. The published training loss uses all points,
+    including those not given to the model; a loss on the given points only is a harder task.
 
     Args:
         num_train: Number of training series.
         num_validation: Number of validation series; 0 makes this part None.
         num_test: Number of test series.
         num_steps: Points per series.
-        duration: Times lie between 0 and this.
-        noise: The largest noise.
-        seed: The times and each part have a random stream of their own, so that a part does not depend on the sizes of
-            the others.
+        duration: Upper limit of the times.
+        noise: Largest value of the noise.
+        seed: The times and each part have separate random streams, so that a part does not depend on the sizes of the
+            others.
 
     Returns:
         Splits with values (series, time, 1), single precision, and shared times. The context holds each series'
@@ -87,8 +87,8 @@ def irregular_sinusoids(
 def observe_share(data: Sequences, share: float, *, seed: int = 0) -> Sequences:
     r"""Keep a random share of each series' observed steps and hide the others, for any data set.
 
-    Of n observed steps, `share` times n remain, rounded, and one at least. With one seed, a larger share keeps the
-    steps of a smaller one and adds to them.
+    Of n observed steps, `share` times n remain, rounded, and at least one. With the same seed, a larger share keeps the
+    steps of a smaller one and adds others.
 
     Args:
         data: The series.

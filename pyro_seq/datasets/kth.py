@@ -31,15 +31,15 @@ def kth(
     r"""Videos of 25 people at six actions in four settings, 25 frames a second.
 
     Persons 1 to 20 are for training and 21 to 25 for the test. A training series begins at any frame of any training
-    video. A test series is a random video and a random start in it: 1000 clips of 40 frames, of which the papers show
-    a model the first 10; drawn here from `seed`, so they are not the very clips of the papers. Validation clips come
-    from videos of their own, one after the other.
+    video. A test series is a random video and a random start in it: 1000 clips of 40 frames; the papers show a model
+    the first 10 frames; drawn here from `seed`, so they are not exactly the clips of the papers. Validation clips are
+    consecutive clips of separate videos.
 
     Nothing is downloaded. Fetch the archives from csc.kth.se/cvap/actions, unpack them into `path`, and either read
     the ``.avi`` files as they are, with the extra `video`, or turn them into folders of images once, which is faster:
-    ``ffmpeg -i person01_boxing_d1_uncomp.avi -vf scale=64:64 person01_boxing_d1/image-%04d.png``. Any form that
-    `VideoFolder` reads will do, in any folders, as long as names contain ``person01_boxing_d1``. Frames of 160 x 120
-    are squeezed into squares, as in the papers; how that is done differs a little between them, which moves scores.
+    ``ffmpeg -i person01_boxing_d1_uncomp.avi -vf scale=64:64 person01_boxing_d1/image-%04d.png``. Any format that
+    `VideoFolder` reads is accepted, in any folders, as long as names contain ``person01_boxing_d1``. Frames of 160 x
+    120 are resized to squares, as in the papers; the papers do this slightly differently, which affects scores.
 
     Args:
         path: Folder of the videos; by default ``kth`` inside the folder named by ``PYRO_SEQ_DATA`` or, where that is
@@ -56,7 +56,7 @@ def kth(
         its first frame, `start`.
 
     Raises:
-        DataError: When there are no videos, a name says no person, or a file cannot be read.
+        DataError: When there are no videos, a name contains no person, or a file cannot be read.
 
     References:
         Schuldt, Laptev and Caputo (2004), Recognizing human actions: a local SVM approach; Denton and Fergus (2018),

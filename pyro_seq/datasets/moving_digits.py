@@ -39,33 +39,33 @@ def moving_digits(
     time_step: float = 1.0,
     seed: int = 0,
 ) -> SourceSplits:
-    r"""Videos of digits that move straight until they touch the border, made while training and without an end.
+    r"""Videos of digits that move straight until they touch the border, generated endlessly during training.
 
-    A digit is an image that begins at a whole pixel, uniform over the places inside the frame, with a velocity
-    uniform on -4, ..., 4 pixels a frame along each axis, zero included. Where its straight path would leave the frame
-    it bounces, at that place and moment, and uses up the rest of the time:
+    A digit is an image that starts at a whole pixel, uniformly inside the frame, with a velocity uniform on -4, ..., 4
+    pixels per frame along each axis, zero included. If its straight path would leave the frame, it bounces at that
+    place and moment, and continues for the rest of the time step:
 
     * stochastic: both components of the velocity are drawn anew, and the one normal to the border is turned inwards,
       so that it may be zero;
     * deterministic: the normal component changes sign.
 
-    So a path does not depend on the frame rate: with ``time_step=0.5`` every second frame is a frame of the path at
-    ``time_step=1.0``. Frames show the digits at rounded places, added up and cut at white.
+    A path does not depend on the frame rate: with ``time_step=0.5`` every second frame is a frame of the path at
+    ``time_step=1.0``. Frames show the digits at rounded positions, added up and clipped at white.
 
     Training series are a function of (`seed`, number) and never repeat. Each test digit is used once, and the test set
     is the same for every `seed`. The set of the SRVP paper, with 5000 test videos:
     ``moving_digits(source=MNIST(), test_source=MNIST(is_train=False), num_validation=1_500)``, and with
-    ``is_stochastic=False`` for its deterministic one. The draws are not those of the published files.
+    ``is_stochastic=False`` its deterministic variant. The draws differ from those of the published files.
 
     Args:
-        source: Where the still images come from: `BundledDigits`, or `MNIST`, 28 x 28 both.
-        test_source: Images for the test; a sixth of those of `source` by default.
+        source: Source of the still images: `BundledDigits` or `MNIST`, both 28 x 28.
+        test_source: Images for the test set; by default one sixth of those of `source`.
         num_digits: Digits in a video.
         is_stochastic: Bounce with a new random velocity rather than by reflection.
         num_steps: Frames of a training or validation series.
-        num_test_steps: Frames of a test series; by default 25, and 100 for the deterministic set.
-        num_validation: Validation series, of 5 % of the images, which training then leaves out; with 0 there are none.
-        num_test: Test series; as many as there are digits for by default.
+        num_test_steps: Frames of a test series; 25 by default, 100 for the deterministic set.
+        num_validation: Number of validation series, from 5 % of the images, which training then leaves out; 0 for none.
+        num_test: Number of test series; by default as many as the test digits allow.
         size: Height and width of a frame in pixels.
         time_step: Time from one frame to the next, in the unit of the velocities.
         seed: Seed of the training series.
@@ -140,13 +140,13 @@ class MovingDigits(SequenceSource):
 
     Attributes:
         digits: Still images and their labels.
-        times: Of the frames.
+        times: Time stamps of the frames.
         num_digits: Digits in a video.
         size: Height and width of a frame.
         is_stochastic: Bounce with a new random velocity rather than by reflection.
-        entropy: Seeds, to which the number of a series is joined.
+        entropy: Seeds, combined with the number of a series.
         num_series: Number of series.
-        is_endless: True where training will not get to the last one.
+        is_endless: True if training will never reach the last series.
         order: Digits of each series (series, digit); drawn at random, with replacement, by default.
     """
 
@@ -212,7 +212,7 @@ class MovingDigits(SequenceSource):
 
 
 def _split(numbers: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Those that stay, and a share of them from the end."""
+    """Split off a share of the numbers from the end: the remaining ones, and the share."""
     kept = len(numbers) - round(share * len(numbers))
     return numbers[:kept], numbers[kept:]
 

@@ -15,7 +15,7 @@ from pyro_seq.datasets._splits import Splits
 from pyro_seq.datasets._walkers import Walker, simulate
 from pyro_seq.errors import DataError
 
-_VERSION = 1  # of the states; raise it when the same arguments give others
+_VERSION = 1  # of the states; increase it when the same arguments give other states
 
 
 def mujoco_walkers(
@@ -38,23 +38,23 @@ def mujoco_walkers(
 
     Normalised values are :math:`(x - \min) / (\max - \min)` for each channel, with the training series' minimum and
     maximum: training values lie in [0, 1], test values now and then outside (hopper: -0.5 to 1.5). The published hopper
-    divides by the maximum alone, and takes the statistics over all series. Velocities have rare peaks, which squeeze
-    the rest: compare errors only where scaling and ranges are the same. (With the hopper's ranges, swimmers that leave
-    all bounds squeeze the others to a variance of 2e-5.)
+        set divides by the maximum alone, with statistics over all series. Velocities have rare peaks, which compress
+        the rest: compare errors only at equal scaling and ranges. (With the hopper's ranges, diverging swimmers
+        compress the others to a variance of 2e-5.)
 
     Args:
-        walker: `Walker.hopper()`, `Walker.swimmer()`, `Walker.cheetah()` or ranges of your own.
+        walker: `Walker.hopper()`, `Walker.swimmer()`, `Walker.cheetah()` or custom ranges.
         num_train: Number of training series.
         num_validation: Number of validation series; 0 makes this part None.
         num_test: Number of test series.
         num_steps: Frames of a training and a validation series.
         num_test_steps: Frames of a test series.
-        normalise: Scale each channel; otherwise metres, radians and seconds.
+        normalise: Scale each channel; otherwise units are metres, radians and seconds.
         divide_by_maximum: When normalising, divide by the maximum instead of by the range.
-        seed: Each part has a separate random stream, so its series do not depend on the other parts' sizes; its
+        seed: Each part has a separate random stream, so its series do not depend on the other parts' sizes; but its
             scaling does.
-        cache: Keep the states in the user's cache folder, about 80 MB at the default sizes, and read them from there
-            the next time, with or without the engine.
+        cache: Store the states in the user's cache folder, about 80 MB at the default sizes, and read them from there
+            next time, even without the engine.
 
     Returns:
         Splits with values (series, time, state), single precision; a state is all positions, then all velocities.
@@ -62,7 +62,7 @@ def mujoco_walkers(
     Raises:
         DataError: When an argument is out of range.
         UnsupportedError: When the engine is not installed.
-        NumericalError: When the ranges of `walker` let a body leave all bounds.
+        NumericalError: When the ranges of `walker` let a body diverge.
 
     References:
         Tunyasuvunakool et al. (2020), dm_control: software and tasks for continuous control; Rubanova, Chen and

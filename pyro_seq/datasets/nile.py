@@ -1,4 +1,4 @@
-"""The annual flow of the Nile, a hundred numbers that every text on state-space models uses."""
+"""The annual flow of the Nile, the standard example of texts on state-space models."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _FLOWS = (
 
 
 def nile(*, dtype: torch.dtype = torch.float64) -> Sequences:
-    """Flow of the Nile at Aswan in 10^8 cubic metres a year, 1871 to 1970.
+    """Flow of the Nile at Aswan in 10^8 cubic metres per year, 1871 to 1970.
 
-    One series of a hundred years, nothing missing. The flow fell by about a quarter in 1899, when work on the first
-    dam at Aswan began. Maximum likelihood variances of the local-level model, with a diffuse start, are 15098.5
+    One series of a hundred years, without missing values. The flow fell by about a quarter in 1899, when work on the
+    first dam at Aswan began. Maximum likelihood variances of the local-level model, with a diffuse start, are 15098.5
     (observation) and 1469.2 (level).
 
     Args:
-        dtype: Of the values.
+        dtype: Floating type of the values.
 
     Returns:
         Values (series 1, time 100, obs 1), with the years as times.

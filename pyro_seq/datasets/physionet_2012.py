@@ -34,34 +34,34 @@ def physionet_2012(
 ) -> Splits:
     r"""The first 48 hours of 4000 stays in intensive care: 41 variables, irregular times, most entries missing.
 
-    Each series has the times at which something was measured, in hours since admission, and a mask for every entry.
-    Five variables (age, gender, height, type of unit, weight) describe the patient at hour 0; some of them are repeated
-    later. Where such a descriptor is -1 it is unknown, so it is masked. Nothing else is cleaned: some temperatures are
-    -17.8 degrees. Times are rounded to `minutes_per_step`, and what then falls together is averaged.
+    Each series has its measurement times, in hours since admission, and a mask for every entry. Five variables (age,
+    gender, height, type of unit, weight) describe the patient at hour 0; some of them are repeated later. A descriptor
+    of -1 means unknown and is masked. Nothing else is cleaned: some temperatures are -17.8 degrees. Times are rounded
+    to `minutes_per_step`, and measurements at equal times are averaged.
 
     Nothing is downloaded: the set is at physionet.org/content/challenge-2012 (set A), under the Open Data Commons
-    Attribution License. Reading all of it takes some ten seconds and 1 GB of memory.
+    Attribution License. Reading all of it takes about ten seconds and 1 GB of memory.
 
     Args:
         path: Folder or tar archive with one file per stay, such as ``132539.txt``; by default ``set-a`` or
             ``set-a*.tar.gz`` in ``physionet2012`` inside the folder named by ``PYRO_SEQ_DATA`` or, where that is unset,
             inside the user's cache folder.
-        outcomes: The file ``Outcomes-a.txt``; by default the one beside `path`, and none where there is none.
-        minutes_per_step: Resolution of the times; 6 is that of the published comparisons, 1 that of the files.
-        num_series: Take the first so many stays, in the order of their numbers; all by default.
+        outcomes: The file ``Outcomes-a.txt``; by default the one next to `path`, if it exists.
+        minutes_per_step: Resolution of the times; 6 in published comparisons, 1 in the files.
+        num_series: Number of stays to take, in the order of their record numbers; all by default.
         validation_share: Share of the stays for validation; 0 makes this part None.
-        test_share: Share of the stays for the test.
+        test_share: Share of the stays for the test part.
         normalise: Scale each variable to [0, 1] by the minimum and maximum of its observed training entries.
         divide_by_maximum: When normalising, divide by the maximum instead of by the range, as published comparisons do.
         seed: Seed of the random split.
 
     Returns:
         Splits with values (series, time, 41), single precision, in the order of `PHYSIONET_2012_VARIABLES`, padded to
-        the longest series of the part with hidden steps at the resolution of the times. The context holds the number
-        of the `record`, which is the label of the series, too, and with outcomes `has_died` in hospital.
+        the longest series of the part with hidden steps at the resolution of the times. The context holds the number of
+        the `record`, which is also the label of the series, and, if outcomes are available, `has_died` (in hospital).
 
     Raises:
-        DataError: When files are missing or of another form, or an argument is out of range.
+        DataError: When files are missing or have the wrong format, or an argument is out of range.
 
     References:
         Silva, Moody, Scott, Celi and Mark (2012), Predicting in-hospital mortality of ICU patients: the

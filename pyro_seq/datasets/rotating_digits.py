@@ -1,4 +1,4 @@
-"""Rotating digits: one handwritten digit a series, turned by the same angle every step."""
+"""Rotating digits: one handwritten digit per series, turned by the same angle every step."""
 
 from __future__ import annotations
 
@@ -32,20 +32,18 @@ def rotating_digits(
     r"""Sequences of a digit that rotates at constant speed from a random angle.
 
     Frame k of a series is its digit, turned counter-clockwise by `start + k * degrees_per_step` about the image's
-    centre with linear interpolation; what turns out of the image is lost. Each series has a digit of its own: the
+    centre with linear interpolation; pixels that turn out of the image are lost. Each series has a different digit: the
     first `num_train` images of the wanted classes form the training set, the next `num_test` the test set, the next
     `num_validation` the validation set. The defaults use all 183 threes of the bundled images and a full turn.
 
-    The set on which ODE2VAE minimal is compared:
-    ``rotating_digits(source=MNIST(), num_train=500, num_test=100)``. The sets of modulated neural ODEs and of latent
-    energy-based ODEs have all ten classes and steps of 24 degrees from one of 15 angles: training series show the first
-    angle twice, as frame 0 and frame 15, test series turn three times. Here no digit serves two series:
-    ``rotating_digits(source=MNIST(), digits=range(10), num_train=1_000, num_validation=100, num_test=100, num_steps=16,
-    num_test_steps=45, degrees_per_step=24, num_start_angles=15)``.
+    The data set of comparisons with ODE2VAE minimal: ``rotating_digits(source=MNIST(), num_train=500, num_test=100)``.
+    The sets of modulated neural ODEs and of latent energy-based ODEs have all ten classes and steps of 24 degrees from
+    one of 15 angles: training series show the first angle twice, as frames 0 and 15, test series make three turns. Here
+    no digit is used in two series: ``rotating_digits(source=MNIST(), digits=range(10), num_train=1_000,
+    num_validation=100, num_test=100, num_steps=16, num_test_steps=45, degrees_per_step=24, num_start_angles=15)``.
 
     Args:
-        source: Where the still images come from: `BundledDigits` (8 x 8, or larger by interpolation) or `MNIST` (28 x
-            28).
+        source: Source of the still images: `BundledDigits` (8 x 8, or larger by interpolation) or `MNIST` (28 x 28).
         digits: Classes to take.
         num_train: Number of training series.
         num_validation: Number of validation series; 0 makes this part None.
@@ -53,7 +51,7 @@ def rotating_digits(
         num_steps: Frames per series.
         num_test_steps: Frames of a test series, `num_steps` by default.
         degrees_per_step: Rotation from one frame to the next.
-        num_start_angles: Start at a multiple of 360 degrees over this number; at any angle by default.
+        num_start_angles: Start at a multiple of 360 degrees divided by this number; at any angle by default.
         seed: Seed of the start angles.
 
     Returns:
@@ -113,7 +111,7 @@ def _rotate(images: np.ndarray, angles: np.ndarray) -> np.ndarray:
     from scipy import ndimage  # slow to import and needed only here
 
     frames = np.empty((*angles.shape, 1, *images.shape[1:]), dtype=np.float32)
-    # One image and angle at a time is what the interpolator offers; it takes some 50 microseconds.
+    # The interpolator takes one image and angle at a time, about 50 microseconds each.
     for series, step in np.ndindex(*angles.shape):
         frames[series, step, 0] = ndimage.rotate(images[series], angles[series, step], reshape=False, order=1)
     return frames.clip(0.0, 1.0)

@@ -25,7 +25,7 @@ def spirals(
     noise: float = 0.3,
     seed: int = 0,
 ) -> Splits:
-    r"""Windows of two spirals in the plane, chosen by the toss of a coin, with Gaussian noise.
+    r"""Windows of two spirals in the plane, chosen with equal probability, with Gaussian noise.
 
     With the angle :math:`\theta` from 0 to :math:`6 \pi` on 1000 points and :math:`\phi = 6 \pi + 1 - \theta`,
 
@@ -33,12 +33,12 @@ def spirals(
         \text{counter-clockwise:} \quad & (0.3\, \theta \cos\theta + 5, \; 0.3\, \theta \sin\theta) \\
         \text{clockwise:} \quad & (15 / \phi \cos\phi - 5, \; 15 / \phi \sin\phi)
 
-    A window begins at a random point from the 100th to the last where it fits. Every window has the same times,
-    the angles from 0 on, so a model has to find out where on the curve it is.
+    A window begins at a random point, from the 100th to the last that fits. All windows have the same times, angles
+    starting at 0, so a model must infer its position on the curve.
 
-    The published example has 500 points, in which test windows of 500 do not fit: here the same curves have twice as
-    many. The usual task is to continue a test series from its first 100 points; score against the `truth`, since
-    the noise alone has a mean squared error of 0.09.
+    The published example has 500 points, too few for test windows of 500: here the same curves have twice as many. The
+    usual task is to continue a test series from its first 100 points; score against the `truth`, since the noise alone
+    has a mean squared error of 0.09.
 
     Args:
         num_train: Number of training series.

@@ -1,4 +1,4 @@
-"""Pictures of a pendulum that is driven by a known torque."""
+"""Pictures of a pendulum driven by a known torque."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Pendulum:
         mass: m, in kg.
         length: l, in metres.
         friction: mu, in newton metre seconds.
-        gravity: g, in metres a second squared.
-        max_torque: Torques are uniform between minus this and this, in newton metres.
-        dt: Seconds a frame.
+        gravity: g, in metres per second squared.
+        max_torque: Largest absolute torque, in newton metres; torques are uniform in this range.
+        dt: Seconds per frame.
 
     Raises:
-        DataError: When a number is negative, not finite, or zero where that has no meaning.
+        DataError: When a number is negative, not finite, or zero where it must be positive.
     """
 
     mass: float = 1.0
@@ -72,19 +72,20 @@ def torque_pendulum(
 ) -> Splits:
     r"""Grey pictures of a pendulum's bob, with the torque that drives it as inputs.
 
-    The start angle is uniform on the circle, the start velocity uniform in -5 to 5 radians a second, the torque uniform
-    and independent from frame to frame, constant in between; the path is integrated by RK4 in steps of 5 ms. The bob
-    is a Gaussian blob 5/16 of the image's size s away from its centre, at an angle counted clockwise from the top:
+    The start angle is uniform on the circle, the start velocity uniform in -5 to 5 radians per second, the torque
+    uniform and independent from frame to frame, constant in between; the path is integrated by RK4 in steps of 5 ms.
+    The bob is a Gaussian blob 5/16 of the image's size s away from its centre, at an angle counted clockwise from the
+    top:
 
     .. math::
         \exp\Bigl(-\frac{\|p - c(\theta)\|^2}{2 w^2}\Bigr), \qquad w = \frac{1.25}{16} s
 
     A *re-creation* of the experiment of Deep Variational Bayes Filters: sizes and equation of motion are as published,
-    but those data, their time step, torques and drawing are not public. Densities of pixels found here can be compared
-    between models, not with the numbers of the literature.
+    but the original data, time step, torques and drawing are not public. Pixel densities on these data can be compared
+    between models, not with the literature.
 
     Args:
-        pendulum: Its physics.
+        pendulum: Physical parameters.
         num_train: Number of training series.
         num_validation: Number of validation series; 0 makes this part None.
         num_test: Number of test series.
@@ -94,8 +95,8 @@ def torque_pendulum(
 
     Returns:
         Splits with values (series, time, 1, size, size) in [0, 1], single precision, times counted in frames. `inputs`
-        (series, time, 1) hold at t the torque on the way from frame t - 1 to frame t, and zero at the first frame. The
-        context has the `state` (series, time, 2) at the frame: the angle, not wrapped, and its velocity.
+        (series, time, 1) hold at t the torque between frames t - 1 and t, and zero at the first frame. The context has
+        the `state` (series, time, 2) at the frame: the angle, not wrapped, and its velocity.
 
     Raises:
         DataError: When an argument is out of range.
@@ -132,7 +133,7 @@ def torque_pendulum(
 
 
 def simulate(pendulum: Pendulum, start: np.ndarray, torque: np.ndarray) -> np.ndarray:
-    """Angle and velocity (series, time, 2) from a start (series, 2), where torque (series, time) leads to each step."""
+    """Angle and velocity (series, time, 2) from a start (series, 2), under torque (series, time) before each step."""
     states = np.empty((*torque.shape, 2))
     states[:, 0] = start
     num_substeps = math.ceil(pendulum.dt / _SUBSTEP - 1e-9)

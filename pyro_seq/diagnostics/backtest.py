@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Backtest:
-    r"""Forecasts from several origins, and their scores beside those of baselines.
+    r"""Forecasts from several origins, with their scores and those of baselines.
 
     Attributes:
         data: The series, without a horizon.
@@ -40,7 +40,7 @@ class Backtest:
         predictions: The forecast from each origin, (sample, series, horizon, \*obs), without its latents; NaN for
             series without earlier observations.
         tallies: Sums of scores by predictor, the model first; averaged by `table`.
-        notes: What is missing in the forecasts of baselines, by predictor.
+        notes: Texts that say what the forecasts of baselines lack, by predictor.
     """
 
     data: Sequences

@@ -28,7 +28,8 @@ class CalibrationCurve(NamedTuple):
     Attributes:
         levels: Stated probabilities (level,).
         coverage: Share of the truth inside the interval of each level (level,).
-        standard_error: Of `coverage`, with series taken as the independent units (level,); NaN for a single series.
+        standard_error: Standard error of `coverage`, with series as independent units (level,); NaN for a single
+            series.
     """
 
     levels: Tensor
@@ -211,7 +212,7 @@ def guide_ranks(posterior: Posterior, data: Sequences, site: str, *, num_samples
         data: Data that give the number of series, times, mask and inputs.
         site: A latent site that belongs to single series, such as ``"initial"``.
         num_samples: Number of draws behind each rank.
-        seed: Of simulation and draws.
+        seed: Seed of simulation and draws.
 
     Returns:
         Ranks (series, \*event) from 0 to `num_samples`; series are independent given the global latents.

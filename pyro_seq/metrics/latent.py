@@ -50,7 +50,7 @@ def cluster_nmi(features: Any, labels: Any, *, num_clusters: int | None = None, 
         features: A vector for each series, (series, feature).
         labels: The class of each series, (series,).
         num_clusters: Number of clusters; the number of classes by default.
-        seed: Of the ten starts of k-means.
+        seed: Seed of the ten starts of k-means.
 
     Returns:
         The information.

@@ -52,7 +52,7 @@ class Filter(Protocol):
         ...
 
     def start(self, data: Sequences) -> Known:
-        """What is known after all steps of `data`."""
+        """The information after all steps of `data`."""
         ...
 
     def take_in(self, known: Known, grid: Sequences) -> Known:
@@ -148,7 +148,7 @@ class CodesFilter:
         return {}
 
     def start(self, data: Sequences) -> Known:
-        """What is known after all frames of `data`."""
+        """The information after all frames of `data`."""
         return self._after(data, data.num_steps, None, 0)
 
     def take_in(self, known: Known, grid: Sequences) -> Known:

@@ -62,7 +62,7 @@ def _rivals(given: Sequences, period: int | None) -> dict[str, NormalForecast]:
 
 
 def shortfall(name: str, forecast: NormalForecast, scored: Tensor) -> str:
-    r"""What a forecast lacks at `scored` entries (series, horizon, \*obs), as text; empty if nothing."""
+    r"""Text that says what a forecast lacks at `scored` entries (series, horizon, \*obs); empty if nothing."""
     missing = (forecast.mean.isnan() & scored).flatten(1).any(1)
     if name not in _NEEDS or not bool(missing.any()):
         return ""

@@ -1,4 +1,4 @@
-"""``evaluate``: score predictions of a task against the truth, beside trivial baselines."""
+"""``evaluate``: score predictions of a task against the truth, and simple baselines."""
 
 from __future__ import annotations
 

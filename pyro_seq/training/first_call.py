@@ -15,7 +15,7 @@ def require_optimizer(optimizer: Any, learning_rate: float) -> None:
     """Raise unless it makes a torch optimiser whose steps need no closure.
 
     Raises:
-        DataError: With what the first call said.
+        DataError: With the message of the first call.
     """
     try:
         made = optimizer([torch.nn.Parameter(torch.ones(1))], lr=learning_rate)
@@ -35,7 +35,7 @@ def require_schedule(schedule: Any, name: str) -> None:
     """Raise unless it returns a number for the first step.
 
     Raises:
-        DataError: With what the first call said.
+        DataError: With the message of the first call.
     """
     try:
         value = float(schedule(0))

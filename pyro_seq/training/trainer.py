@@ -100,7 +100,7 @@ class Trainer:
         """Create `directory` before any work, and refuse one that cannot be written or that holds another run.
 
         Raises:
-            CheckpointError: In both cases.
+            CheckpointError: In either case.
         """
         if self.directory is None:
             return
