@@ -82,7 +82,7 @@ def draw_fan(panel: Axes, times: np.ndarray, draws: Tensor, levels: Sequence[flo
 
 
 def draw_truth(panel: Axes, truth: Sequences, series: int, entry: int, num_observed: int | None) -> None:
-    """Dots for seen values of an entry, rings for held-out ones, and a line between seen and held-out steps."""
+    """Dots for seen values of an entry, rings for held-out ones, and a vertical line where seen steps end."""
     own = truth.times[series] if truth.times.ndim == 2 else truth.times
     times = axis_values(own, truth.calendar)
     shape = (truth.num_steps, -1)

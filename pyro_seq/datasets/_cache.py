@@ -33,8 +33,8 @@ def cache_root() -> Path:
 def cached(name: str, parameters: Mapping[str, object], make: Callable[[], Arrays]) -> Arrays:
     """The arrays of `make`, stored in a file whose name contains a hash of all `parameters`.
 
-    A file that cannot be read or has a wrong checksum is made anew; if nothing can be written, nothing is stored. Files
-    hold plain arrays only: loading one never runs code. `parameters` must include a version that changes with the
+    A file that cannot be read or has a wrong checksum is generated again; if nothing can be written, nothing is stored.
+    Files hold plain arrays only: loading one never runs code. `parameters` must include a version that changes with the
     meaning of `make`.
     """
     key = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]

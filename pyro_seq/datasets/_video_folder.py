@@ -48,8 +48,8 @@ class VideoFolder(SequenceSource):
         frame_step: Take every n-th frame of the video.
         size: Height and width, or one number for both, to which frames are resized by area-weighted linear
             interpolation, without keeping the aspect ratio. By default frames are not resized.
-        is_colour: Three channels rather than one; grey frames are repeated to three channels, colours are converted to
-            grey by luminance.
+        is_colour: True for three channels, with grey frames repeated; False for one, with colours converted to grey by
+            luminance.
         skip_short: Skip videos that are shorter than a clip instead of raising an error.
 
     Attributes:

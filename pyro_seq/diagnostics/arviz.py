@@ -54,10 +54,11 @@ def to_arviz(
     posterior             every latent site over the seen steps, (chain, draw, series, \*dims)
     posterior_predictive  ``x``, the seen steps drawn anew
     predictions           when `data` have a horizon: ``x_future`` and the part of each path over the horizon
-    log_likelihood ``x``, one number per series: the log density of its observations, given each draw sample_stats MCMC
-    only: divergences, acceptance, log density; of Langevin chains for every series observed_data ``x``, NaN where
-    hidden constant_data inputs over all times, and `probes` ====================
-    ==========================================================================================
+    log_likelihood        ``x``, one number per series: the log density of its observations, given each draw
+    sample_stats          MCMC only: divergences, acceptance, log density; of Langevin chains for every series
+    observed_data         ``x``, NaN where hidden
+    constant_data         inputs over all times, and `probes`
+    ====================  ==========================================================================================
 
     All groups come from the same draws of the latents. Variables, inputs and series have the labels of the data; times
     are dates, in UTC, if the data have dates. Arrays are stored in single precision, time stamps in double; if time
@@ -70,7 +71,7 @@ def to_arviz(
     compare models on held-out series (`evaluate`).
 
     Size: ``x`` takes 4 bytes for each draw, series, step and entry; select ``data[:10]``, `groups` or `sites` if that
-        is too much. Cost: two passes of the model per draw, three with a horizon.
+    is too much. Cost: two passes of the model per draw, three with a horizon.
 
     Args:
         posterior: The posterior returned by `fit`.

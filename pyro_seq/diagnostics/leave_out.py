@@ -25,8 +25,8 @@ def steps_left_out(posterior: Posterior, data: Sequences, *, num_samples: int | 
     r"""Log density of each observed step given all others of its series and all latents that are drawn.
 
     If states are integrated out, the steps of a series are not independent given the parameters, and the density of a
-    step given earlier ones still leaves the step in the terms of later ones. The density given all others, :math:`p(x_t
-    \mid x_{-t}, \theta)`, is the one whose inverse removes a step from the posterior of the parameters,
+    step given earlier steps leaves the step itself in the terms of later steps. The density given all others,
+    :math:`p(x_t \mid x_{-t}, \theta)`, is the one whose inverse removes a step from the posterior of the parameters,
 
     .. math::
         p(x_t \mid x_{-t}) = 1 \Big/\, \mathbb E_{\theta \mid x} \left[ 1 / p(x_t \mid x_{-t}, \theta) \right],

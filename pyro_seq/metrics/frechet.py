@@ -91,9 +91,9 @@ class I3D:
 
     The distance in the literature uses the 400 outputs of an inflated 3D network trained on Kinetics. The file is
     neither shipped nor downloaded. It must be a TorchScript function of videos (video, 3, time, 224, 224) from -1 to 1
-    that returns features (video, entry); commonly shared copies take options, for example ``I3D("i3d_torchscript.pt",
-    rescale=False, resize=False, return_features=True)``. Loading such a file runs its code: use only files that you
-    trust.
+    that returns features (video, entry); commonly shared copies take options, for example
+    ``I3D("i3d_torchscript.pt", rescale=False, resize=False, return_features=True)``. Loading such a file runs its code:
+    use only files that you trust.
 
     With fewer than 401 videos the covariance is singular: the distance exists, but depends strongly on their number.
 

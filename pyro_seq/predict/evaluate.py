@@ -160,10 +160,10 @@ def evaluate(
     """Score a fitted model on a task.
 
     Memory: series are predicted in rounds of 2^24 entries of draws (at least one series), independent of their total
-        number. The rounds depend only on the sizes of the data and on `num_samples`, so a seed reproduces the scores.
-        Each round has separate random numbers and draws the latents that all series share anew: with several rounds,
-        scores differ from those of one joint prediction, but are equally valid. After ten seconds a progress bar
-        appears.
+    number. The rounds depend only on the sizes of the data and on `num_samples`, so a seed reproduces the scores.
+    Each round has separate random numbers and draws the latents that all series share anew: with several rounds,
+    scores differ from those of one joint prediction, but are equally valid. After ten seconds a progress bar
+    appears.
 
     Args:
         posterior: The posterior returned by `fit`.

@@ -77,8 +77,8 @@ def evaluate_video(
     mean over time is the best of its series.
 
     Memory: `chunk_size` samples of `batch_size` series at a time, independent of `num_samples` and the number of
-        series, so `data` may also be a source on disk. Each chunk processes the seen frames again, which is cheap
-        compared with decoding the predicted ones.
+    series, so `data` may also be a source on disk. Each chunk processes the seen frames again, which is cheap
+    compared with decoding the predicted ones.
 
     Args:
         posterior: The posterior returned by `fit`.

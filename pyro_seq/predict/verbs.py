@@ -45,7 +45,7 @@ def forecast(
     is shared: it begins after the longest series, at the given time stamps.
 
     Cost: one pass of the model over all steps per draw; apart from the result itself, memory grows with `chunk_size`,
-        not with `num_samples`.
+    not with `num_samples`.
 
     Args:
         posterior: The posterior returned by `fit`.

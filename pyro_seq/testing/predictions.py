@@ -116,7 +116,7 @@ def dtype_follows_the_data(case: Case) -> None:
 
 
 def device_follows_the_data(case: Case) -> None:
-    """On an accelerator, where there is one, objective, predictions and prior stay on the device of the data."""
+    """On an accelerator, if there is one, objective, predictions and prior stay on the device of the data."""
     if not torch.cuda.is_available():
         raise NotApplicable("there is no CUDA device")
     device = torch.device("cuda")

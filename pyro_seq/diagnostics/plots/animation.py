@@ -37,7 +37,7 @@ def save_gif(
         frames: (time, \*image), or several by name, as for `plot_sequences`. Shorter ones are blank at the end.
         fps: Frames per second, up to 50.
         num_observed: Number of seen steps.
-        limits: Values shown black and white; by default [0, 1], or the range of the numbers if larger.
+        limits: Values shown black and white; by default [0, 1] if it contains all numbers, otherwise their range.
         zoom: Integer magnification; by default the shorter side has at least 112 pixels.
 
     Returns:

@@ -36,7 +36,7 @@ def plot_sequences(
         times: Time stamps (time,) or dates, for the titles of the columns; step numbers by default.
         num_observed: Number of seen steps; a line is drawn after them.
         steps: Which steps to show; about 16, evenly spaced, by default.
-        limits: Values shown black and white; by default [0, 1], or the range of the numbers if larger.
+        limits: Values shown black and white; by default [0, 1] if it contains all numbers, otherwise their range.
         own_scale: Rows with separate colour scales, from 0 to their largest value.
         unit: Unit of the time stamps.
         frame_size: Width of one frame in inches.
