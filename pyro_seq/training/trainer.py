@@ -29,7 +29,7 @@ class Trainer:
             other programs: plain text without a checksum, never read by the library. The checkpoint has a checksum and
             also contains the rows.
         progress: Show a progress bar.
-        log_every: Steps between two rows of the history.
+        log_every: Steps between two rows of the history. Logged steps also check the arguments of distributions.
         validate_every: Steps between two evaluations of the validation data; never by default.
         patience: Stop after this many consecutive validations without a new best one.
         keep_best: Return the weights of the best validation instead of the last weights.
