@@ -49,6 +49,7 @@ OTHERS = {
     "test_sizes.py": "sizes of files, classes and functions",
     "test_tutorials.py": "the code of the manual",
     "test_units_of_variables.py": "a unit for each variable through every model",
+    "test_waits.py": "waits for a device and operations, of every model",
     "test_which_model.py": "a page of the manual",
     "test_user_parts.py": "parts of a user's own in every model",
 }
