@@ -131,7 +131,7 @@ class VGGDecoder(nn.Module):
         self.seed = FromVector(dim, (stages[-1][-1], *smallest), norm)
         self.doors, self.stages = nn.ModuleList(), nn.ModuleList()
         for sizes, following in itertools.pairwise([*reversed(stages), ()]):
-            # the last convolution of a stage outputs the channels of the next stage; the very last, the frame's channels
+            # the last convolution of a stage outputs the channels of the next stage; the very last, those of the frame
             outs = [*sizes[:-1], following[-1] if following else obs_shape[0]]
             beside = sizes[-1] if has_skips else 0
             self.doors.append(Convolution(sizes[-1], outs[0], 3, size_beside=beside))
