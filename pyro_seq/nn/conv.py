@@ -59,10 +59,9 @@ class ConvTrunk(nn.Module):
 
 @rebuildable
 class ConvDecoder(nn.Module):
-    """Images from a latent position: two linear layers, then transposed convolutions with kernel 4 that double the
-    size.
+    """Images from a latent position: two linear layers, then transposed convolutions that double the size.
 
-    Most time is spent in the last layers, where the images are largest: give them few channels.
+    The kernels are 4 wide. Most time is spent in the last layers, where the images are largest: give them few channels.
 
     Args:
         dim: Size of the position.

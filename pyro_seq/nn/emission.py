@@ -64,8 +64,7 @@ class Emission(nn.Module):
         return law
 
     def heads(self, make: Callable[[], nn.Module]) -> nn.Module:
-        """The decoder for this emission, built with `make`, which creates the model's default one: a single one, or
-        several."""
+        """The decoder for this emission: one or more of the model's default decoders, each created by `make`."""
         return make()
 
     def given(self, decoded: Tensor) -> dist.TorchDistribution:

@@ -107,8 +107,9 @@ def under_exposure(law: Counts, exposure: str | int | None, data: Sequences, ste
 
 
 def take_rates(units: Standardise, data: Sequences, exposure: str | int | None) -> None:
-    r"""Set `units` to mean and deviation of rates: total events over total exposure, and the exposure-weighted
-    deviation. Without an exposure, to those of counts.
+    r"""Set `units` to the mean and deviation of rates, weighted by exposure.
+
+    Without an exposure, these are the mean and deviation of counts.
 
     .. math::
         m = \frac{\sum x}{\sum e}, \qquad c^2 = \frac{\sum e\, (x / e - m)^2}{\sum e}

@@ -33,8 +33,9 @@ def require_inputs(data: Sequences, input_dim: int, owner: str) -> None:
 
 
 def keep_input_dim(part: Any, input_dim: int) -> None:
-    """Give a part its attribute `input_dim` if it reads inputs. Otherwise the class attribute 0 applies, so that the
-    part has no option unknown to files of earlier versions.
+    """Give a part its attribute `input_dim` if it reads inputs.
+
+    Otherwise the class attribute 0 applies, so that the part has no option unknown to files of earlier versions.
     """
     if whole_number(input_dim, "input_dim", 0):
         part.input_dim = int(input_dim)
@@ -105,6 +106,7 @@ class KnownInputs(nn.Module):
 
     def read_by(self, encoder: Any, data: Sequences) -> tuple[Tensor, ...]:
         """Further arguments of an encoder: inputs (series, time, input), 0 after the last observed step of a series.
+
         Hiding the end of a series is therefore the same as cutting it off. Empty for an encoder that reads no inputs.
         """
         inputs = self.for_part(encoder, data)

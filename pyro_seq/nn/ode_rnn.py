@@ -180,8 +180,7 @@ class RNNEncoder(nn.Module):
 
 @rebuildable
 class ODERNNEncoder(nn.Module):
-    r"""Gaussian over a vector at the start of a series, by a memory that evolves between observations and jumps at
-    them.
+    r"""Gaussian over a vector at the start of a series, by a memory that evolves between observations and jumps there.
 
     .. math::
         \frac{dh}{ds} = f(h) \ \text{between observations}, \qquad
@@ -189,11 +188,10 @@ class ODERNNEncoder(nn.Module):
         q(z \mid x) = \mathcal N\left(\mu(h_0), \sigma^2(h_0)\right)
 
     in the time s, which runs backwards from the last step to the first; m is the mask, and h_0 the memory at the first
-    time. The memory is zero before the last step with an observed entry; later hidden steps have no effect. Cost: a
-    Python loop over the steps, slower than the single call of `RNNEncoder`.
+    time. The memory stays zero until the last step with an observed entry is read; hidden steps after it have no
+    effect. Cost: a Python loop over the steps, slower than the single call of `RNNEncoder`.
 
-    The recursion is that of the authors. Their parts, for vectors of length n and times that span r in model time, are
-    ::
+    The recursion is the authors'. Their parts, for vectors of length n and times that span r in model time, are ::
 
         cell=MeanDeviationCell(2 * n, hidden_dim),                 gates by perceptrons; only the mean moves in between
         head=nn.Sequential(nn.Linear(2 * hidden_dim, 100), nn.Tanh(), GaussianHead(100, dim)),

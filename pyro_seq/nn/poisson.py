@@ -24,9 +24,10 @@ class PoissonEmission(Emission):
         x \sim \mathrm{Poisson}(\lambda), \qquad \log \lambda = \log m + \min(c / m, 1)\, g(s)
 
     with mean m and deviation c of each variable in training: the initial rate is that of training. Given the latents,
-    the variance of counts equals their rate; for counts that vary more, use `NegativeBinomialEmission`. If counts come
-    from periods, populations or areas of different size, pass that size as the `exposure` e; counts are then
-    :math:`\mathrm{Poisson}(e \lambda)`, where m and c are the mean and deviation of x / e.
+    the variance of counts equals their rate; for counts that vary more, use `NegativeBinomialEmission`.
+
+    If counts come from periods, populations or areas of different size, pass that size as the `exposure` e; counts are
+    then :math:`\mathrm{Poisson}(e \lambda)`, where m and c are the mean and deviation of x / e.
 
     Args:
         decoder: Maps positions (batch, dim) to g (batch, \*obs); by default the model's.
