@@ -1,5 +1,4 @@
-r"""Adaptive Dormand-Prince 5(4): torchdiffeq chooses and takes the steps, with additional checks and a separate
-interpolation.
+r"""Adaptive Dormand-Prince 5(4): torchdiffeq chooses and takes the steps, with our checks and interpolation.
 
 The checks replace its asserts, which are removed under ``python -O``. Its interpolation writes every time stamp into
 one tensor, so that the backward pass is quadratic in their number. Here the slopes of each accepted step are stored,

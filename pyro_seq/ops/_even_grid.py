@@ -54,7 +54,7 @@ class EvenGrid:
         self._share = (place - index)[..., None].to(like)
 
     def slopes(self, field: Callable[[Tensor, Tensor], Tensor], states: Tensor) -> Tensor:
-        """A field at all ends of steps, in one call: at states (..., end, dim), values (..., end) plus the field's
+        """A field at all ends of steps, in one call: states (..., end, dim) to values (..., end) and the field's
         axes."""
         stacked = states.movedim(-2, 0)
         trailing = self._knots.shape[1:]

@@ -11,7 +11,7 @@ from pyro_seq.ops._hamiltonian_scale import scale_of, without
 from pyro_seq.ops._hamiltonian_state import HamiltonianState, HamiltonianStep
 from pyro_seq.ops._langevin_adaptation import DualAveraging
 
-# Ends of the windows, as shares of the warm-up, in which scales are measured, with the scales of the last window; the rest is
+# Boundaries of the windows that measure scales, as shares of the warm-up; each runs with the last scales. The rest is
 # for steps and paths alone
 _WINDOWS = (0.1, 0.2, 0.4, 0.7)
 _SHORT = 20  # most leapfrog steps before the last scale is known, because steps are tiny while chains are far out

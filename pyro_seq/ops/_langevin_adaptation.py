@@ -15,7 +15,7 @@ DELAY = 10.0  # t0: reduces the weight of the first steps
 DECAY = 0.75  # kappa: how fast old steps are forgotten in the average
 BOLDNESS = 10.0  # ratio of the anchor to the first step size: steps that are too long are detected quickly
 
-# Ends of the windows, as shares of the warm-up, that measure scales, with the scales of the window before: a direction
+# Boundaries of the windows that measure scales, as shares of the warm-up; each runs with the last scales: a direction
 # ten times wider than the rest takes more than one. Before the first window, chains approach the target.
 _WINDOWS = (0.1, 0.25, 0.5, 0.8)
 _FEWEST_STEPS = 40  # fewest steps of a warm-up that can measure scales

@@ -38,8 +38,7 @@ class Sampler(Protocol):
 @rebuildable
 @dataclass(frozen=True)
 class ULA:
-    """The unadjusted Langevin algorithm: every proposal is accepted, so the chain has a bias that depends on its step
-    size.
+    """The unadjusted Langevin algorithm: every proposal is accepted, so the step size causes a bias.
 
     A target whose proposal diverges is frozen at its last good value, because without rejection it would not return.
     The Metropolis probabilities are computed anyway, at no cost, and indicate the bias. In equilibrium their mean falls

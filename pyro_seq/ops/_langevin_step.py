@@ -77,7 +77,7 @@ class Stepper:
         return moved, drop, log_ratio
 
     def _kinetic(self, state: LangevinState, noise: Tensor, proposal: Tensor, gradient: Tensor, like: Tensor) -> Tensor:
-        r"""The kinetic part of the log Metropolis ratio; not finite where gradient or proposal is not finite.
+        r"""Rise of the kinetic energy, for the Metropolis ratio; not finite where gradient or proposal is not finite.
 
         The noise of the reverse move is :math:`\varepsilon' = \varepsilon + d` with :math:`d = -\tfrac s2 c\, (g +
         g')`, so that :math:`\tfrac12 |\varepsilon'|^2 - \tfrac12 |\varepsilon|^2 = d \cdot (\varepsilon + d / 2)`. A

@@ -34,8 +34,7 @@ class Sweep(Protocol):
     """The transposed Jacobians of a field at all stages."""
 
     def pull(self, stage: int, cotangent: Tensor) -> Tensor:
-        """The transposed Jacobian of one stage times `cotangent`, as a new tensor; called once per stage, last to
-        first."""
+        """The transposed Jacobian of one stage times `cotangent`, as a new tensor; called once each, last to first."""
         ...
 
     def gradients(self) -> tuple[Tensor, ...]:
