@@ -54,8 +54,7 @@ class EvenGrid:
         self._share = (place - index)[..., None].to(like)
 
     def slopes(self, field: Callable[[Tensor, Tensor], Tensor], states: Tensor) -> Tensor:
-        """A field at all ends of steps, in one call: states (..., end, dim) to values (..., end) and the field's
-        axes."""
+        """A field at all ends of steps, in one call, from states (..., end, dim); values (..., end) plus its axes."""
         stacked = states.movedim(-2, 0)
         trailing = self._knots.shape[1:]
         clock = self._knots.reshape(len(self._knots), *[1] * (stacked.ndim - 1 - len(trailing)), *trailing)

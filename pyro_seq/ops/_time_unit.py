@@ -11,7 +11,7 @@ from pyro_seq._host import on_host
 
 EVEN = 1e-3  # tolerance of time stamps on an even grid, as a share of a step
 _MOST_STEPS = 16  # most units of time per mean interval: bounds the cost of long gaps between bursts
-_OTHER_UNIT = 30  # ratio to the steps of training that counts as another unit: a minute to a second, but not a day to an hour
+_OTHER_UNIT = 30  # ratio to steps of training that suggests another unit: minute to second, but not day to hour
 
 
 def since_start(times: Tensor, unit: Tensor) -> Tensor:

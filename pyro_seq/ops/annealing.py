@@ -52,11 +52,12 @@ def annealed_log_partition(
         p_k \propto p_0\, e^{-\beta_k E}, \qquad
         \log w = -\sum_k (\beta_{k+1} - \beta_k)\, E(z_k), \qquad \hat Z = \overline{w}
 
-    with one step of MALA at each inverse temperature :math:`\beta_k`, which rise from 0 to 1 as squares. Step sizes
-    follow the mean acceptance of the particles. The way back starts from resampled particles after as many steps at
-    :math:`\beta = 1`. The two agree where the number of temperatures is enough; a gap between them says it is not.
+    with one step of MALA at each inverse temperature :math:`\beta_k`, which rise quadratically from 0 to 1. Step sizes
+    are adapted to the mean acceptance of the particles. The reverse run starts from resampled particles after
+    `num_temperatures` steps at :math:`\beta = 1`. The two estimates agree if there are enough temperatures; a gap
+    between them means there are too few.
 
-    Cost: five gradients of the energy a temperature.
+    Cost: five gradients of the energy per temperature.
 
     Args:
         log_base: Normalised log density of the base, ``(particle, *target)``.
