@@ -219,7 +219,7 @@ class _Density(Function):
         residual = torch.linalg.solve_triangular(root.mT, white - turned.mT @ along, upper=True)  # P y
         weighed, total = residual * grad[..., None, :], grad.sum(-1)[..., None, None]
         by_effects = by_cov = None
-        basis = torch.linalg.solve_triangular(root.mT, turned.mT, upper=True)  # of what P leaves out of the inverse
+        basis = torch.linalg.solve_triangular(root.mT, turned.mT, upper=True)  # of the part of the inverse that P lacks
         if ctx.needs_input_grad[1]:
             effect = weighed @ along.mT - total * basis
             by_effects = torch.linalg.solve_triangular(unknown, effect, upper=False, left=False)

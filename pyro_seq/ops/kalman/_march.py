@@ -191,7 +191,7 @@ def _observe(predicted: Tensor, observation: Tensor, noise: Tensor, out: tuple[T
     cov = out[0]
     unit = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
     rest = torch.bmm(torch.baddbmm(unit, back, observation, alpha=-1), predicted)
-    # (F6): what rounding left of (I - K C) P C^T - K R, taken out, makes this Joseph's form
+    # (F6): subtracting the rounding error of (I - K C) P C^T - K R gives Joseph's form
     left = torch.baddbmm(torch.bmm(back, noise), rest, observation.mT, beta=-1)
     symmetric(torch.baddbmm(rest, left, gain, alpha=-1), out=cov)
     for place, found in zip(out[1:], (gain, factor, failed), strict=True):

@@ -98,7 +98,7 @@ def _smooth_part(system: Backward, part: slice, results: tuple[Tensor, ...], kep
         gain = back.mT  # (S1)
         cross = torch.bmm(gain, covs[t + 1], out=crosses[t])  # (S4)
         rest = torch.baddbmm(filtered, gain, moved, alpha=-1)
-        # Joseph's form of (S3), as in the filter: what rounding left of (I - G A) P A^T - G Q is taken out
+        # Joseph's form of (S3), as in the filter: the rounding error of (I - G A) P A^T - G Q is subtracted
         added = torch.baddbmm(torch.baddbmm(cross, gain, noise), rest, transition.mT, alpha=-1)
         symmetric(torch.baddbmm(rest, added, back), out=covs[t])
         torch.baddbmm(filtered_means[t], gain, means[t + 1] - predicted_means[t + 1], out=means[t])  # (S2)
