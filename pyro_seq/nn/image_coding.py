@@ -148,8 +148,7 @@ class Convolution(nn.Module):
         return self.weight.permute(0, 3, 1, 2)
 
     def forward(self, maps: Tensor, skip: Tensor | None = None, owner: Tensor | None = None) -> Tensor:
-        """Maps (frame, ...) of `maps` (frame, ...) joined with `skip` (series, ...) of each `owner` (frame,), if
-        any."""
+        """Maps (frame, ...) of `maps` (frame, ...) and, if given, `skip` (series, ...) of each `owner` (frame,)."""
         if skip is None or owner is None:
             return self._convolve(maps, self.weight)
         own, other = self.weight.split(self.sizes, 0 if self.is_transposed else 3)
