@@ -1,1 +1,1 @@
-"""Networks and the parts of models that are made of them."""
+"""Neural networks, and the model components built from them."""

@@ -1,4 +1,4 @@
-"""Where the frames of a video lie on the grid of Euler steps."""
+"""Positions of video frames on the grid of Euler steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pyro_seq._host import on_host
 from pyro_seq.data import Sequences
 from pyro_seq.errors import DataError
 
-_FINEST = 64  # Euler steps a frame up to which an error message looks for one that fits
+_FINEST = 64  # largest number of Euler steps per frame that an error message tries
 
 
 def frame_position(data: Sequences, time_scale: Tensor) -> Tensor:
@@ -19,13 +19,13 @@ def frame_position(data: Sequences, time_scale: Tensor) -> Tensor:
 
 
 def frame_length(data: Sequences, time_scale: Tensor) -> Tensor:
-    """Time between seen frames, on the host. The mean, for single steps carry the rounding of the time stamps."""
+    """Time between seen frames, on the host. The mean, because single steps carry the rounding of the time stamps."""
     gaps = on_host(data.times)[..., : data.num_steps].diff(dim=-1)
     return gaps.mean() if gaps.numel() else on_host(time_scale)
 
 
 def require_frame_grid(position: Tensor, num_steps: int, num_substeps: int, tolerance: float) -> None:
-    """Seen frames are one apart, later ones at most, at whole numbers of Euler steps, in all series alike."""
+    """Require seen frames one apart and later ones at most one apart, at whole Euler steps, the same in all series."""
     frames = torch.arange(num_steps, device=position.device)
     if float((position[..., :num_steps] - frames).abs().max()) > tolerance or (
         position.ndim == 2 and float((position - position[:1]).abs().max()) > tolerance

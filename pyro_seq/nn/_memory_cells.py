@@ -1,4 +1,4 @@
-"""Gated units with gradients by hand, for a recursion whose backward pass is one sweep over all steps."""
+"""Gated units with hand-written gradients, for a recursion whose backward pass is one sweep over all steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Perceptron:
 
     @classmethod
     def of(cls, module: nn.Module) -> Perceptron | None:
-        """What a module computes, None where it is no such thing or has hooks."""
+        """The perceptron that a module computes; None if it is not one or has hooks."""
         parts = list(module) if type(module) is nn.Sequential else [module]
         linears, activations = parts[::2], {type(part) for part in parts[1::2]}
         is_plain = len(parts) % 2 == 1 and all(type(part) is nn.Linear for part in linears) and len(activations) < 2
@@ -46,7 +46,7 @@ class Perceptron:
         return cls(layers, activation)
 
     def record(self, state: Tensor) -> tuple[Tensor, Records]:
-        """The value, and what a sweep needs of it."""
+        """The value, and the records that a sweep needs."""
         return record_layers(self.layers, self.activation, state)
 
     def sweep(self, records: Sequence[Tensor]) -> LayerSweep:
@@ -55,16 +55,16 @@ class Perceptron:
 
 
 class Reader(Protocol):
-    """How a memory takes in features, one step after another, and the way back from the last step to the first."""
+    """Update of a memory by features, step by step, with the backward pass from the last step to the first."""
 
     tensors: list[Tensor]
 
     def record(self, features: Tensor, memory: Tensor) -> tuple[Tensor, Records]:
-        """The memory after reading, and what the way back needs."""
+        """The memory after reading, and the records that the backward pass needs."""
         ...
 
     def start_back(self, records: Records) -> None:
-        """Begin the way back, with records stacked over all steps."""
+        """Begin the backward pass, with records stacked over all steps."""
         ...
 
     def pull(self, step: int, cotangent: Tensor) -> Tensor:
@@ -72,12 +72,12 @@ class Reader(Protocol):
         ...
 
     def gradients(self) -> tuple[Tensor, list[Tensor]]:
-        """Of all features (step, series, feature), and of the `tensors`."""
+        """Gradients of all features (step, series, feature), and of the `tensors`."""
         ...
 
 
 def reader_of(cell: nn.Module) -> Reader | None:
-    """The reader that does what a cell does, None where there is none."""
+    """The reader that is equivalent to a cell, or None if there is none."""
     if _has_hooks(cell):
         return None
     if type(cell) is nn.GRUCell and cell.bias:
@@ -131,7 +131,7 @@ class GRUReader:
 
 
 class MeanDeviationReader:
-    """A `MeanDeviationCell`; its memory is seen as (series, 2, dim)."""
+    """A `MeanDeviationCell`; its memory is viewed as (series, 2, dim)."""
 
     def __init__(self, dim: int, update: Perceptron, reset: Perceptron, proposal: Perceptron) -> None:
         self.dim, self.parts = dim, (update, reset, proposal)

@@ -1,8 +1,8 @@
 r"""Memories that move by Euler's method and jump, with gradients by one sweep back over all steps.
 
-Between readings :math:`m \leftarrow m + h f(m)` for the first part m of a memory; at each wanted time the memory
-becomes what a cell makes of it and of the features there, for series of which something is seen. These are the
-derivatives of the same arithmetic as backpropagation gives, with the gradients of weights formed once over all steps.
+Between readings :math:`m \leftarrow m + h f(m)` for the first part m of a memory; at each requested time a cell updates
+the memory from the features there, for series with an observation. The derivatives are those of backpropagation through
+the same arithmetic, but the gradients of weights are formed once over all steps.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pyro_seq.ops._time_grid import TimeGrid
 
 
 class Schedule(NamedTuple):
-    """What happens when.
+    """The order of Euler steps and readings.
 
     Attributes:
-        lengths: Length of each Euler step and series (series, 1); 0 where nothing was read before.
-        counts: How many of them lead to each wanted time.
-        is_seen: Which series read something at each wanted time, (series, 1).
+        lengths: Length of each Euler step for each series, (series, 1); 0 where nothing has been read yet.
+        counts: Number of Euler steps that lead to each requested time.
+        is_seen: Which series read something at each requested time, (series, 1).
     """
 
     lengths: list[Tensor]
@@ -33,7 +33,7 @@ class Schedule(NamedTuple):
 
     @classmethod
     def of(cls, grid: TimeGrid, is_seen: Tensor, is_moving: Tensor, like: Tensor) -> Schedule:
-        """By masks (series, time) and steps that all series take alike."""
+        """From masks (series, time) and steps that are common to all series."""
         counts = [0, *grid.ends.diff().tolist()]
         interval = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(like.device)
         lengths = grid.stacked_lengths(like[:, 0]) * is_moving.to(like)[:, interval].mT[..., None]
@@ -46,7 +46,7 @@ class Memory:
     Args:
         field: Moves the first part of the memory.
         reader: Reads features.
-        size: Of the memory.
+        size: Size of the memory.
     """
 
     def __init__(self, field: Perceptron, reader: Reader, size: int) -> None:
@@ -56,12 +56,12 @@ class Memory:
 
     @classmethod
     def of(cls, field: nn.Module, cell: nn.Module, size: int) -> Memory | None:
-        """The recursion of these parts, None where one of them has no gradients by hand."""
+        """The recursion of these parts, or None if one of them has no hand-written gradients."""
         moves, reads = Perceptron.of(field), reader_of(cell)
         return None if moves is None or reads is None else cls(moves, reads, size)
 
     def takes(self, features: Tensor) -> bool:
-        """Whether plain gradients are wanted, in one floating type, of something that changes."""
+        """Whether ordinary gradients are needed, in one floating type, with some input that requires them."""
         return (
             torch.is_grad_enabled()
             and any(tensor.requires_grad for tensor in (features, *self.tensors))
@@ -71,12 +71,12 @@ class Memory:
         )
 
     def path(self, features: Tensor, schedule: Schedule, plain: Callable[[Tensor], Tensor]) -> Tensor:
-        """Memories (time, series, memory) by features (time, series, feature).
+        """Memories (time, series, memory) from features (time, series, feature).
 
         Args:
-            features: Of each wanted time.
-            schedule: What happens when.
-            plain: The same by backpropagation, for gradients of gradients.
+            features: Features at each requested time.
+            schedule: Order of Euler steps and readings.
+            plain: The same function by backpropagation, for second derivatives.
         """
 
         def twice(features: Tensor) -> tuple[Tensor, Tensor]:

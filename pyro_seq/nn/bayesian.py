@@ -26,7 +26,7 @@ from pyro_seq.ops.mlp import (
 
 
 class FieldFunction(Protocol):
-    """One function drawn from a random field, held along a whole path."""
+    """One function drawn from a random field, the same along a whole path."""
 
     def __call__(self, state: Tensor) -> Tensor:
         """Right-hand side at `state` (..., series, state)."""
@@ -71,11 +71,11 @@ class MLPFunction:
         return tuple(tensor for layer in self.layers for tensor in layer if tensor is not None)
 
     def has_sweep(self, state: Tensor) -> bool:
-        """Whether `record` takes states of these axes."""
+        """Whether `record` accepts states with these axes."""
         return has_layer_sweep(self.layers, state)
 
     def record(self, state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The value, and what a sweep needs of it; see `pyro_seq.ops.mlp.LayerSweep`."""
+        """The value, and the records that a sweep needs; see `pyro_seq.ops.mlp.LayerSweep`."""
         return record_layers(self.layers, self.activation, state)
 
     def sweep(self, tensors: tuple[Tensor, ...], records: Sequence[Tensor]) -> LayerSweep:
@@ -96,23 +96,23 @@ class BayesianMLP(nn.Module):
     .. math::
         p(w) = \mathcal N(0, \sigma_0^2 I), \qquad q(w) = \mathcal N(\mu, \Sigma)
 
-    The divergence of q from p is in closed form for each `guide`. All weights and biases form one flat site, sampled
-    above the series plate, so that one function is drawn per joint sample and held along every path. Several functions
-    are evaluated at once, as one batched matrix product a layer.
+    The divergence of q from p has a closed form for each `guide`. All weights and biases form one flat site, sampled
+    outside the series plate, so that one function is drawn per joint sample and used along every path. Several
+    functions are evaluated at once, with one batched matrix product per layer.
 
     Args:
         in_dim: Size of the state.
         out_dim: Size of the right-hand side.
         hidden_dims: Widths of the hidden layers.
         activation: Between layers, one of `pyro_seq.ops.mlp.ACTIVATIONS`.
-        is_bayesian: False freezes the weights at their location: an ordinary network, without a site.
+        is_bayesian: False uses point estimates of the weights: an ordinary network, without a sample site.
         prior_scale: Standard deviation :math:`\sigma_0` of the prior of every weight and bias.
-        initial_scale: Standard deviation of the posterior at the start, of ``guide=MeanField(initial_scale)``; 0.01
-            when absent.
-        has_tied_scale: One standard deviation for all weights (the original code of the authors) instead of one each,
+        initial_scale: Initial standard deviation of the posterior, short for ``guide=MeanField(initial_scale)``.
+            Default: 0.01.
+        has_tied_scale: One standard deviation for all weights (as in the authors' code) instead of one each, short for
             ``guide=MeanField(is_tied=True)``.
         site: Name of the sample site.
-        guide: Family of the posterior: `MeanField` when absent, `LowRank` or `FullCovariance`.
+        guide: Family of the posterior: `MeanField` (default), `LowRank` or `FullCovariance`.
 
     Raises:
         DataError: When a scale is not positive, a guide does not fit the number of weights, or an argument would have
@@ -163,7 +163,7 @@ class BayesianMLP(nn.Module):
         return self.loc.numel()
 
     def prior(self) -> MLPFunction:
-        """Sample a function from the prior (or return the one there is, when not Bayesian)."""
+        """Sample a function from the prior (or return the only one, when not Bayesian)."""
         if not self.is_bayesian:
             return self.mean_function()
         zeros = torch.zeros_like(self.loc)
@@ -213,7 +213,7 @@ class BayesianMLP(nn.Module):
 def _guide(
     guide: WeightPosterior | None, initial_scale: float | None, has_tied_scale: bool, is_bayesian: bool
 ) -> WeightPosterior:
-    """The family that the arguments ask for."""
+    """The posterior family that the arguments select."""
     if guide is None:
         return MeanField(0.01 if initial_scale is None else initial_scale, is_tied=has_tied_scale)
     if not isinstance(guide, WeightPosterior) or isinstance(guide, type):
@@ -230,10 +230,10 @@ def _guide(
 
 @rebuildable
 class DeterministicField(nn.Module):
-    """Any module (..., state) -> (..., rate) as a vector field without random weights; its divergence by forward mode.
+    """Any module (..., state) -> (..., rate) as a vector field without random weights; divergence by forward mode.
 
     Args:
-        module: Applied to the state; must not mix series (no batch normalisation).
+        module: Function of the state; must not mix series (no batch normalisation).
     """
 
     def __init__(self, module: Callable[[Tensor], Tensor]) -> None:
@@ -241,7 +241,7 @@ class DeterministicField(nn.Module):
         self.module = module
 
     def prior(self) -> DeterministicField:
-        """The module itself: there is nothing to sample."""
+        """The module itself; there is nothing to sample."""
         return self
 
     def posterior(self) -> None:

@@ -14,22 +14,22 @@ from pyro_seq.nn.emission import Emission
 from pyro_seq.nn.units import Standardise
 from pyro_seq.nn.values_allowed import require_values
 
-_RARE = 1e-3  # share of a class that training never shows
+_RARE = 1e-3  # share of a class that does not occur in training
 
 
 @rebuildable
 class CategoricalEmission(Emission):
-    r"""Classes, each variable as `num_classes` entries of which one is 1: ``pyro_seq.data.one_hot`` makes them.
+    r"""Classes, one-hot: each variable is `num_classes` entries, one of them 1; see ``pyro_seq.data.one_hot``.
 
     .. math::
         p(x_k = 1) = \pi_k, \qquad \pi = \mathrm{softmax}(\log m + g(s))
 
-    with the shares m of the classes in training, where predictions start. Numbers of classes are no quantities, so no
-    part of the library sees them: encoders read the entries, the mean of a prediction is the probability of each class,
-    and draws are whole classes, ``prediction.samples.argmax(-1)`` of one variable.
+    with the shares m of the classes in training, where predictions start. Class numbers are not quantities, so no part
+    of the library sees them: encoders read the one-hot entries, the mean of a prediction is the probability of each
+    class, and draws are one-hot: ``prediction.samples.argmax(-1)`` gives the classes of one variable.
 
     Args:
-        num_classes: Number of classes; the last axis of an observation has as many entries for each variable.
+        num_classes: Number of classes; the last axis of an observation has `num_classes` entries per variable.
         decoder: Maps positions (batch, dim) to g (batch, \*obs); by default the model's.
     """
 
@@ -39,12 +39,12 @@ class CategoricalEmission(Emission):
         self.units = Standardise()
 
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
-        r"""One-hot classes with logits around those of training, by `decoded` (..., \*obs)."""
+        r"""One-hot classes with logits around those of training, given `decoded` (..., \*obs)."""
         logits = decoded + self.units.centre.clamp(min=_RARE).log()
         return OneHotClasses(logits, self.num_classes, validate_args=False)
 
     def check(self, data: Sequences) -> None:
-        """Refuse what is not one-hot, and classes of which some entries are hidden and others not."""
+        """Refuse values that are not one-hot, and variables with only some entries hidden."""
         remedy = (
             f"Pass `pyro_seq.data.one_hot(classes, {self.num_classes})` of classes 0 to {self.num_classes - 1}, NaN "
             "where one is missing."
@@ -69,5 +69,5 @@ class CategoricalEmission(Emission):
         require_values(data, is_single, rule, remedy)
 
     def adapt(self, data: Sequences) -> None:
-        """Take the shares of the classes from the observed entries."""
+        """Set the shares of the classes from the observed entries."""
         self.units.adapt(data)

@@ -1,4 +1,4 @@
-"""The first state and the noise of a chain, read from the codes of frames without looking ahead."""
+"""Causal encoder of the first state and the noise of a chain from the codes of frames."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pyro_seq.nn.transition import softplus_normal
 
 @rebuildable
 class ChainEncoder(nn.Module):
-    r"""Gaussians over the first state, from the first k frames, and over the noise of each frame, from all up to it.
+    r"""Gaussians over the first state, from the first k frames, and over each frame's noise, from the frames up to it.
 
     .. math::
         q(y_1 \mid x) = N\left(m(c_{1:k}),\ s(c_{1:k})^2\right), \qquad
         q(z_t \mid x) = N\left(m(h_t),\ s(h_t)^2\right), \quad h_t = \mathrm{LSTM}(c_t, h_{t-1})
 
-    A frame that was not seen has the code of the last one that was, and zeros before the first. Where none of the first
-    k was seen, the model puts its prior in place of the first state's.
+    An unseen frame has the code of the last seen one, or zeros before the first. If none of the first k frames was
+    seen, the model uses its prior for the first state.
 
     Args:
         code_dim: Size of the code c of a frame.
         state_dim: Size of the state y.
         noise_dim: Size of the noise z; 0 without any.
-        num_frames: Number k of frames that tell the first state.
+        num_frames: Number k of frames from which the first state is inferred.
         hidden_dim: Width of the layers and of the memory h.
-        input_dim: Size of the inputs, which are read beside each code.
+        input_dim: Size of the inputs, which are read together with each code.
 
     References:
         Franceschi, Delasalles, Chen, Lamprier, Gallinari, "Stochastic latent residual video prediction", ICML 2020.
@@ -71,7 +71,7 @@ class ChainEncoder(nn.Module):
 
 
 def _steps(codes: Tensor, seen: Tensor, *inputs: Tensor) -> Tensor:
-    """Codes that are held, with the inputs (series, time, input) beside them, those of the last seen step after it."""
+    """Held codes, joined with the inputs (series, time, input); later inputs are those of the last seen step."""
     held = hold(codes, seen)
     if not inputs:
         return held
@@ -82,7 +82,7 @@ def _steps(codes: Tensor, seen: Tensor, *inputs: Tensor) -> Tensor:
 
 
 def hold(codes: Tensor, seen: Tensor) -> Tensor:
-    """Codes (series, time, code), at a hidden frame those of the last one `seen`, and zeros before the first."""
+    """Codes (series, time, code); a hidden frame has the code of the last `seen` one, or zeros before the first."""
     if bool(on_host(seen).all()):
         return codes
     steps = torch.arange(1, seen.shape[1] + 1, device=seen.device)

@@ -19,18 +19,18 @@ from pyro_seq.nn.emission import Emission
 
 @rebuildable
 class ColumnsEmission(Emission):
-    """Joins columns of different kinds over one latent path: each part is an emission of its own columns.
+    """Joins columns of different kinds over one latent path: each part is the emission of some columns.
 
-    One decoder writes one number for each column, and the parts read theirs. Given the latents all columns are
-    independent, so what ties them is the path.
+    One decoder outputs one number per column, and each part reads its own. Given the latents all columns are
+    independent; only the shared path makes them dependent.
 
     Args:
-        parts: Pairs of columns and their emission, ``[([0, 1, 4], GaussianEmission()), (slice(2, 4), ...)]``: numbers,
-            or slices that say where they end. Each column belongs to one part.
-        decoder: Maps positions (batch, dim) to what the parts read (batch, column); by default the model's.
+        parts: Pairs of columns and their emission, ``[([0, 1, 4], GaussianEmission()), (slice(2, 4), ...)]``: column
+            numbers, or slices with a stop. Each column belongs to one part.
+        decoder: Maps positions (batch, dim) to the input of the parts (batch, column); by default the model's.
 
     Raises:
-        DataError: When columns are missing or given twice, or a part brings a decoder.
+        DataError: When columns are missing or given twice, or a part has a decoder.
 
     Example:
         >>> import pyro_seq as ps
@@ -58,17 +58,17 @@ class ColumnsEmission(Emission):
         return tuple(zip(self.columns, self.emissions, strict=True))  # type: ignore[arg-type]
 
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
-        """The distributions of the parts, side by side, given what the decoder wrote (..., column)."""
+        """The distributions of the parts, joined, given the output of the decoder (..., column)."""
         laws = [emission.given(decoded[..., list(columns)]) for columns, emission in self.parts]
         return Columns(self.columns, laws, validate_args=False)
 
     @property
     def raw_inputs(self) -> tuple[str | int, ...]:
-        """Those of the parts."""
+        """The raw inputs of all parts."""
         return tuple(column for _, emission in self.parts for column in emission.raw_inputs)
 
     def under_inputs(self, law: Any, data: Sequences, steps: slice) -> dist.TorchDistribution:
-        """Each part under the inputs that it reads."""
+        """The law of each part under the inputs that it reads."""
         if not self.raw_inputs:
             return law
         pairs = zip(self.parts, law.parts, strict=True)
@@ -76,7 +76,7 @@ class ColumnsEmission(Emission):
         return Columns(self.columns, laws, validate_args=False)
 
     def check(self, data: Sequences) -> None:
-        """Refuse tables with another number of columns, and what the parts refuse."""
+        """Refuse tables with another number of columns, and values that the parts refuse."""
         size = sum(map(len, self.columns))
         if data.obs_shape != (size,):
             raise ShapeError(
@@ -90,7 +90,7 @@ class ColumnsEmission(Emission):
                 raise DataError(f"In the columns {list(columns)}, whose first is variable 0: {error}") from error
 
     def adapt(self, data: Sequences) -> None:
-        """Let each part take its units from its columns."""
+        """Let each part set its units from its columns."""
         for own, emission in zip(self._dealt(data), self.emissions, strict=True):
             emission.adapt(own)  # type: ignore[operator]
 

@@ -1,4 +1,4 @@
-"""What stays the same in a sequence, read from some of its frames in whatever order."""
+"""The constant content of a sequence, inferred from a set of its frames."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from torch import Tensor, nn
 
 
 class Content(nn.Module):
-    r"""A vector for a set of frames, the same in whatever order they come.
+    r"""A vector for a set of frames, independent of their order.
 
     .. math::
         w = \tanh\left(B\, \tfrac{k}{|S|} \sum_{t \in S} \mathrm{relu}(A c_t + a) + b\right)
 
-    where S are the chosen frames and k is how many there are as a rule: with fewer each counts more.
+    where S are the chosen frames and k is their usual number: with fewer frames, each counts more.
 
     Args:
         code_dim: Size of the code c of a frame.
         dim: Size of the vector w, and of the layer below it.
-        num_frames: Number k of frames as a rule.
+        num_frames: Usual number k of frames.
 
     References:
         Franceschi, Delasalles, Chen, Lamprier, Gallinari, "Stochastic latent residual video prediction", ICML 2020.

@@ -14,10 +14,10 @@ from pyro_seq.nn.values_allowed import require_values
 
 @rebuildable
 class ContinuousBernoulliEmission(Emission):
-    r"""Grey levels or shares in [0, 1], by the cross-entropy of `BernoulliEmission` made into a density.
+    r"""Grey levels or shares in [0, 1]: the cross-entropy of `BernoulliEmission`, normalised to a density.
 
-    Draws are grey levels, the mean is theirs, and log scores of models can be compared. An entry has one number, so
-    that the density cannot be narrow around a grey: only near black and white it is.
+    Draws and means are grey levels, and log scores of models can be compared. The density has one parameter per entry,
+    so it cannot be narrow around a grey level, only near black and white.
 
     Args:
         decoder: Maps positions (batch, dim) to logits (batch, \*obs); by default the model's.

@@ -1,4 +1,4 @@
-"""Dynamics in continuous time that are a mixture of linear modes, mixed by what was seen before and how long ago."""
+"""Continuous-time dynamics: a mixture of linear modes, weighted by earlier codes and the time since them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pyro_seq.ops.precision import full_precision
 
 @rebuildable
 class ContinuousDynamics(nn.Module):
-    r"""Parameters of a linear Gaussian state that moves in continuous time, and changes with the codes seen so far.
+    r"""Parameters of a linear Gaussian state in continuous time, which depend on the codes seen so far.
 
     .. math::
         dz = (F_t z + B_t u_t)\, dt + dW, \quad \operatorname{E} dW\, dW^\top = D_t\, dt, \qquad
@@ -26,24 +26,24 @@ class ContinuousDynamics(nn.Module):
         \alpha_t = \mathrm{softmax}\, g(a_{0:t-1}, \Delta_{1:t})
 
     holds over the gap :math:`\Delta_t` from one step to the next, and is solved exactly: :math:`A_t = e^{F_t \Delta_t}`
-    and the noise that gathers on the way, :func:`pyro_seq.ops.kalman.discretise`. Times may be anything. On an even
-    grid of unit steps a mode k alone is that of `MixedDynamics` with :math:`A^k = e^{F^k}`; between modes this mixes
-    drifts, and that their exponentials. D, R and :math:`\Sigma` are diagonal. Units of time are typical intervals of
-    training.
+    and the noise accumulated over the gap, :func:`pyro_seq.ops.kalman.discretise`. Times may be irregular. On an even
+    grid of unit steps a single mode k equals that of `MixedDynamics` with :math:`A^k = e^{F^k}`; with several modes
+    this class mixes drifts, and `MixedDynamics` their exponentials. D, R and :math:`\Sigma` are diagonal. The unit of
+    time is the typical interval of training.
 
-    With one mode, steps without an observation change nothing at the others. With several, weights change at steps
-    only, those of hidden steps too.
+    With one mode, steps without an observation do not affect the others. With several, weights change only at steps,
+    including hidden ones.
 
     Args:
         code_dim: Size of a code a.
         state_dim: Size of the state z.
         num_modes: Number K of modes.
-        mixture: The network g. It reads codes with one more entry, :math:`\log(1 + \Delta_t)`, so is made for
-            ``code_dim + 1``, and has ``num_modes`` outputs; an LSTM when absent, and none for one mode.
-        input_dim: Size of the inputs u of the data, each held from the step before to its own.
-        diffusion: Variance D that the state's noise gathers in a unit of time, at the start of training.
-        observation_variance: Variance R of the codes given the state, likewise.
-        initial_variance: Variance :math:`\Sigma` of the state at the first step, likewise.
+        mixture: The network g. Its input is the code with one more entry, :math:`\log(1 + \Delta_t)`, of size
+            ``code_dim + 1``, and it has ``num_modes`` outputs. Default: an LSTM, or none for one mode.
+        input_dim: Size of the inputs u of the data; the input of a step is constant over the gap that leads to it.
+        diffusion: Initial variance D of the state's noise per unit of time.
+        observation_variance: Initial variance R of the codes given the state.
+        initial_variance: Initial value of the variance :math:`\Sigma` of the state at the first step.
 
     Raises:
         DataError: When a size or variance is not positive, or the network does not fit.
@@ -91,10 +91,10 @@ class ContinuousDynamics(nn.Module):
 
         Args:
             previous: Codes one step earlier.
-            inputs: Those of the data and last the gaps, as `forward` takes them.
+            inputs: Inputs of the data and, last, the gaps, as in `forward`.
 
         Raises:
-            DataError: When `inputs` are absent.
+            DataError: When `inputs` are missing.
         """
         if inputs is None:
             raise DataError(
@@ -109,8 +109,8 @@ class ContinuousDynamics(nn.Module):
 
         Args:
             previous: Codes one step earlier, (..., time, code).
-            inputs: Inputs of the data into these steps, and last the gap from the step before, (..., time, input + 1).
-            memory: What the call for the steps before returned; None at the first.
+            inputs: Inputs of the data into these steps and, last, the gap from the step before, (..., time, input + 1).
+            memory: The memory returned for the steps before; None at the first.
 
         Returns:
             Parameters with a time axis, and the memory.
@@ -118,7 +118,7 @@ class ContinuousDynamics(nn.Module):
         held, gaps = inputs[..., :-1], inputs[..., -1]
         weights, memory = self._weights(previous, gaps, memory)
         state, size = self.state_dim, self.input_dim
-        # inputs ride along as states that stay what they are
+        # inputs are appended as constant states
         modes = self.drift if self.input_matrix is None else torch.cat([self.drift, self.input_matrix], -1)
         drift = nn.functional.pad(mix(weights, modes), (0, 0, 0, size))
         diffusion = nn.functional.pad(mix(weights, self.log_diffusion.exp().diag_embed()), (0, size, 0, size))

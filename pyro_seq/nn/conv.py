@@ -14,7 +14,7 @@ from pyro_seq.errors import ShapeError
 
 
 def _halvings(size: int, times: int) -> list[int]:
-    """A size and what strided convolutions make of it, from large to small."""
+    """Sizes before and after each strided convolution, from large to small."""
     sizes = [size]
     for _ in range(times):
         sizes.append((sizes[-1] + 1) // 2)
@@ -23,9 +23,9 @@ def _halvings(size: int, times: int) -> list[int]:
 
 @rebuildable
 class ConvTrunk(nn.Module):
-    """Features of a window of images by convolutions of kernel 5 and stride 2; frames and masks are the channels.
+    """Features of a window of images by convolutions with kernel 5 and stride 2; frames and masks are channels.
 
-    Without batch normalisation: masked frames share a batch with seen ones, and series must stay independent.
+    Without batch normalisation, because batches contain masked frames and series must stay independent.
 
     Args:
         num_frames: Length of the window.
@@ -59,13 +59,13 @@ class ConvTrunk(nn.Module):
 
 @rebuildable
 class ConvDecoder(nn.Module):
-    """Images from a latent position: two linear layers, then transposed convolutions of kernel 4 that double the size.
+    """Images from a latent position: two linear layers, then transposed convolutions that double the size.
 
-    Most of its time goes into the last layers, where the images are largest: keep their channels few.
+    The kernels are 4 wide. Most time is spent in the last layers, where the images are largest: give them few channels.
 
     Args:
         dim: Size of the position.
-        obs_shape: (channel, height, width) of one image; what doubling makes too large is cut off.
+        obs_shape: (channel, height, width) of one image; excess pixels from doubling are cropped.
         channels: Channels before each transposed convolution.
         hidden_dim: Width of the first linear layer.
         activation: Between the layers.

@@ -1,4 +1,4 @@
-"""What emissions of counts have in common: what they refuse, and rates around those of training."""
+"""Shared by emissions of counts: the check of values, and rates around those of training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pyro_seq.data import Sequences
 from pyro_seq.nn.units import Standardise
 from pyro_seq.nn.values_allowed import require_values
 
-_RARE = 1e-3  # a step: rate of what training never shows
+_RARE = 1e-3  # per step: rate of counts that are always 0 in training
 
 
 def require_counts(data: Sequences, emission: str) -> None:
@@ -25,16 +25,17 @@ def require_counts(data: Sequences, emission: str) -> None:
 
 
 def log_rates(decoded: Tensor, units: Standardise) -> Tensor:
-    r"""Logarithms of rates, that of training where `decoded` is 0.
+    r"""Logarithms of rates; the rate of training where `decoded` is 0.
 
     .. math::
         \log \lambda = \log m + \min(c / m, 1)\, g
 
-    with mean m and deviation c of each variable, so that g is about as large as values in standard units: where a count
-    varies by a hundredth, so does its rate at g = 1. Beyond c = m, as for rare events, g is the logarithm itself.
+    with mean m and deviation c of each variable, so that g has the scale of standardised values: where c is a hundredth
+    of m, g = 1 changes the rate by a hundredth. From c = m on, as for rare events, g is the change of the logarithm
+    itself.
 
     Args:
-        decoded: What the decoder wrote, (..., \*obs).
+        decoded: Output of the decoder, (..., \*obs).
         units: Mean and deviation of the counts of training.
     """
     mean = torch.where(units.centre > 0, units.centre, _RARE)

@@ -30,7 +30,7 @@ class DCGAN:
         channels: Channels after each halving.
         code_dim: Size of the code of a frame.
         has_skips: Feed the encoder's maps of one frame of a series to the decoder of all of its frames.
-        norm: Makes a normalisation of so many channels.
+        norm: Factory: number of channels to normalisation layer.
     """
 
     channels: tuple[int, ...] = (64, 128, 256, 512)
@@ -39,28 +39,28 @@ class DCGAN:
     norm: Norm = nn.BatchNorm2d
 
     def encoder(self, obs_shape: Sequence[int]) -> DCGANEncoder:
-        """An encoder of frames of that shape."""
+        """An encoder of frames with shape `obs_shape`."""
         return DCGANEncoder(obs_shape, self.code_dim, self.channels, norm=self.norm)
 
     def decoder(self, dim: int, obs_shape: Sequence[int]) -> DCGANDecoder:
-        """A decoder from latent vectors of size `dim` to frames of that shape."""
+        """A decoder from latent vectors of size `dim` to frames with shape `obs_shape`."""
         return DCGANDecoder(dim, obs_shape, self.channels, has_skips=self.has_skips, norm=self.norm)
 
 
 @rebuildable
 class DCGANEncoder(nn.Module):
-    r"""Codes of frames by convolutions of kernel 4 and stride 2, with a hyperbolic tangent at the end.
+    r"""Codes of frames by convolutions with kernel 4 and stride 2, with a hyperbolic tangent at the end.
 
-    No layer has an offset; all but the first are normalised.
+    No layer has a bias; all but the first are normalised.
 
     Args:
         obs_shape: (channel, height, width) of one frame; height and width are halved once for each of `channels`.
         code_dim: Size of the code.
         channels: Channels after each convolution.
-        norm: Makes a normalisation of so many channels.
+        norm: Factory: number of channels to normalisation layer.
 
     Raises:
-        ShapeError: When `obs_shape` cannot be halved so often.
+        ShapeError: When `obs_shape` cannot be halved that many times.
 
     References:
         Radford, Metz, Chintala, "Unsupervised representation learning with deep convolutional generative adversarial
@@ -96,19 +96,19 @@ class DCGANEncoder(nn.Module):
 
 @rebuildable
 class DCGANDecoder(nn.Module):
-    r"""Logits of frames from latent vectors, by transposed convolutions of kernel 4 and stride 2.
+    r"""Logits of frames from latent vectors, by transposed convolutions with kernel 4 and stride 2.
 
-    No layer has an offset; all but the last are normalised.
+    No layer has a bias; all but the last are normalised.
 
     Args:
         dim: Size of the latent vector.
         obs_shape: (channel, height, width) of one frame.
         channels: Channels of the encoder, from large maps to small ones.
-        has_skips: Read, beside the maps of a frame, those of the encoder for one frame of the same series.
-        norm: Makes a normalisation of so many channels.
+        has_skips: Also read the encoder's maps of one frame of the same series.
+        norm: Factory: number of channels to normalisation layer.
 
     Raises:
-        ShapeError: When `obs_shape` cannot be halved so often.
+        ShapeError: When `obs_shape` cannot be halved that many times.
     """
 
     def __init__(

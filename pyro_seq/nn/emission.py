@@ -1,4 +1,4 @@
-"""Emissions: what is observed given a latent position."""
+"""Emissions: distributions of observations given a latent position."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from pyro_seq.errors import DataError
 from pyro_seq.nn.saved_state import shape_by_data, take_shape
 from pyro_seq.nn.units import Standardise
 
-_REACH = 4.0  # of the logarithm of a noise that depends on the state
+_REACH = 4.0  # bound on the log of a state-dependent noise
 
 
 class Emission(nn.Module):
-    r"""Base of what is observed given a latent position: write `given`, and every model takes it.
+    r"""Base class of emissions: a subclass that defines `given` can be used in every model.
 
     The entries of an observation are independent given the position, so that any of them may be missing: the batch
-    shape of the distribution is (..., \*obs) and its event shape (). Its ``mean`` is what predictions call the
-    emission's mean. Where `given` needs parameters, make them; where observations have a range or a unit, extend
-    `check` and `adapt`. Where its noise is a convention of training, and not what predictions should draw, give the
-    distribution a method ``predictive()``, which returns what they draw from.
+    shape of the distribution is (..., \*obs) and its event shape (). Its ``mean`` is the emission mean of predictions.
+    Create parameters that `given` needs in the constructor; extend `check` and `adapt` if observations have a range or
+    a unit. If the noise is only a convention of training, give the distribution a method ``predictive()`` that returns
+    the distribution for draws of predictions.
 
     Args:
-        decoder: Maps positions (batch, dim) to what `given` takes, (batch, \*decoded). Without one, the model gives the
-            emission its default decoder, which writes one number for each entry of an observation.
+        decoder: Maps positions (batch, dim) to the argument of `given`, (batch, \*decoded). Default: the model's
+            decoder, with one number per entry of an observation.
 
     Example:
         >>> class LaplaceEmission(Emission):
@@ -43,7 +43,7 @@ class Emission(nn.Module):
         torch.Size([5, 7, 3])
     """
 
-    decoder: nn.Module  # None until a model gives it one
+    decoder: nn.Module  # None until a model sets it
 
     def __init__(self, decoder: nn.Module | None = None) -> None:
         super().__init__()
@@ -56,26 +56,26 @@ class Emission(nn.Module):
 
     @property
     def raw_inputs(self) -> tuple[str | int, ...]:
-        """Names or numbers of the inputs that `under_inputs` reads as they are, which no other part does."""
+        """Names or numbers of the inputs that `under_inputs`, and no other part, reads without standardisation."""
         return ()
 
     def under_inputs(self, law: dist.TorchDistribution, data: Sequences, steps: slice) -> dist.TorchDistribution:
-        """The law of observations under the raw inputs at some steps of the data; that of `given` unless overridden."""
+        """The law of observations under the raw inputs at some steps of the data; `law` itself unless overridden."""
         return law
 
     def heads(self, make: Callable[[], nn.Module]) -> nn.Module:
-        """The decoder that a model gives this emission, of what makes the model's default one: as it is, or several."""
+        """The decoder for this emission: one or more of the model's default decoders, each created by `make`."""
         return make()
 
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
-        r"""Distribution of observations, batch shape (..., \*obs), given what the decoder wrote, (..., \*decoded)."""
+        r"""Distribution of observations, batch shape (..., \*obs), given the decoder's output (..., \*decoded)."""
         raise NotImplementedError(f"{type(self).__name__} must define `given(self, decoded)`.")
 
     def check(self, data: Sequences) -> None:
-        """Refuse values that cannot be observed; none unless overridden."""
+        """Refuse impossible values; accepts all unless overridden."""
 
     def adapt(self, data: Sequences) -> None:
-        """Take units from the observed entries of the training data; none unless overridden."""
+        """Set units from the observed entries of the training data; does nothing unless overridden."""
 
     def forward(self, position: Tensor) -> dist.TorchDistribution:
         r"""Distribution of observations given `position` (..., dim); batch shape (..., \*obs)."""
@@ -87,8 +87,8 @@ class Emission(nn.Module):
 class BernoulliEmission(Emission):
     r"""Pixels in [0, 1] with a Bernoulli likelihood on the decoder's logits.
 
-    Grey levels are allowed: the likelihood is then the usual cross-entropy, which is not a normalised density of them,
-    and draws of observations are black or white; read ``Prediction.emission_means``.
+    Grey levels are allowed: the likelihood is then the usual cross-entropy, which is not a normalised density, and
+    draws of observations are black or white; use ``Prediction.emission_means`` instead.
 
     Args:
         decoder: Maps positions (batch, dim) to logits (batch, \*obs); by default the model's.
@@ -99,15 +99,15 @@ class BernoulliEmission(Emission):
         return _Binary(logits=decoded, validate_args=False)
 
     def check(self, data: Sequences) -> None:
-        """Refuse values outside of [0, 1]."""
+        """Refuse values outside [0, 1]."""
         _require_pixels(data, " for a Bernoulli emission", "Divide 8-bit images by 255, or use `GaussianEmission`.")
 
 
 class _Binary(dist.Bernoulli):
-    """Draws where the mean is NaN are NaN; torch refuses to draw any then, on a GPU for the rest of the process."""
+    """Draws are NaN where the mean is NaN; torch would fail on all draws, and on a GPU for the rest of the process."""
 
     def expand(self, batch_shape: torch.Size, _instance: dist.Bernoulli | None = None) -> dist.Bernoulli:
-        """The same for more series or draws."""
+        """The distribution expanded to more series or draws."""
         return super().expand(batch_shape, self.__new__(type(self)) if _instance is None else _instance)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
@@ -119,15 +119,15 @@ class _Binary(dist.Bernoulli):
 
 @rebuildable
 class PixelEmission(Emission):
-    r"""Pixels in [0, 1] with Gaussian noise of a stated scale around the sigmoid of the decoder's logits.
+    r"""Pixels in [0, 1] with Gaussian noise of a fixed scale around the sigmoid of the decoder's logits.
 
-    The scale weighs the likelihood in training and in chains, and is no statement about pixels: a scale of 1 is wider
-    than their range. Predictions therefore draw pixels as they were where the decoder said the same: when `fit` ends,
-    series are explained, and the quantiles of their pixels kept for each of 128 cells of the mean. Intervals,
-    quantiles and scores of ``Prediction.samples`` are then calibrated on average over pixels, whatever the method. What
-    is measured on training series is too narrow where a model has learned them by heart: pass `validation` to `fit`,
-    or call `measure_noise`. Pixels are drawn independently of each other, given the latents. Until something was
-    measured, as in files of earlier versions, the draws have the likelihood's noise.
+    The scale weighs the likelihood in training and in chains; it does not describe pixels: a scale of 1 is wider than
+    their range. Predictions therefore draw pixels from a measured distribution: at the end of `fit`, series are
+    reconstructed, and the quantiles of their pixels are stored for each of 128 bins of the mean. Intervals, quantiles
+    and scores of ``Prediction.samples`` are then calibrated on average over pixels, for every method. Quantiles
+    measured on training series are too narrow if the model has overfitted: pass `validation` to `fit`, or call
+    `measure_noise`. Pixels are drawn independently of each other, given the latents. Before a measurement, as in files
+    of earlier versions, draws have the likelihood's noise.
 
     Args:
         decoder: Maps positions (batch, dim) to logits (batch, \*obs); by default the model's.
@@ -150,7 +150,7 @@ class PixelEmission(Emission):
         return pixels
 
     def measure(self, means: Tensor, values: Tensor, mask: Tensor) -> None:
-        """Keep how the pixels `values` lie by their `means` where `mask` is True, all of one shape."""
+        """Store quantiles of the pixels `values` by their `means`, where `mask` is True; all have the same shape."""
         if bool(mask.any()):
             self.quantiles = measure(means[mask], values[mask])
 
@@ -160,27 +160,27 @@ class PixelEmission(Emission):
         super()._load_from_state_dict(state, prefix, *args)
 
     def check(self, data: Sequences) -> None:
-        """Refuse values outside of [0, 1]."""
+        """Refuse values outside [0, 1]."""
         _require_pixels(data, "", "Divide 8-bit images by 255.")
 
 
 class _Pixels(dist.Normal):
-    """Normal in the density, and as measured in predictions."""
+    """Normal density; predictions draw from the measured distribution."""
 
     quantiles: Tensor | None = None
 
     def predictive(self) -> dist.TorchDistribution:
-        """What predictions draw from."""
+        """The distribution of draws of predictions."""
         return self if self.quantiles is None else MeasuredPixels(self.mean, self.quantiles)
 
 
 @rebuildable
 class MeanAndNoise(nn.Module):
-    r"""Two decoders of one position: standardised means, and how much larger the logarithm of the noise is.
+    r"""Two decoders of one position: standardised means, and h, which changes the logarithm of the noise.
 
     Args:
         mean: Maps positions (batch, dim) to standardised means (batch, \*obs).
-        noise: Maps them to h, alike.
+        noise: Maps positions to h, in the same shapes.
     """
 
     def __init__(self, mean: nn.Module, noise: nn.Module) -> None:
@@ -189,11 +189,11 @@ class MeanAndNoise(nn.Module):
 
     @property
     def has_skips(self) -> bool:
-        """Whether the decoders take maps of a frame."""
+        """Whether the decoders take feature maps of a frame."""
         return bool(getattr(self.mean, "has_skips", False))
 
     def forward(self, position: Tensor, *maps: Any) -> Tensor:
-        r"""Both side by side, (batch, \*obs, 2)."""
+        r"""Mean and h along a last axis, (batch, \*obs, 2)."""
         return torch.stack([self.mean(position, *maps), self.noise(position, *maps)], -1)
 
 
@@ -204,32 +204,34 @@ class GaussianEmission(Emission):
     .. math::
         x \sim \mathcal N\left(m + c\, g(s),\ (c\, \sigma)^2\right)
 
-    Centre m, unit c and noise scale :math:`\sigma` are numbers for each variable: for each entry of an observation, and
-    for all pixels of an image (channel, height, width) together. So data in other units give the same fit, and what
-    hardly varies is modelled as closely, relative to its own deviation, as what varies much. Where all entries are of
-    one kind with the same noise, such as coordinates of markers, ``units=Standardise(())`` makes them one variable.
+    Centre m, unit c and noise scale :math:`\sigma` are one number per variable: per entry of an observation, or one for
+    all pixels of an image (channel, height, width). Data in other units therefore give the same fit, and variables with
+    small variation are modelled as closely, relative to their deviation, as those with large variation. If all entries
+    are of one kind with the same noise, such as coordinates of markers, ``units=Standardise(())`` treats them as one
+    variable.
 
-    With `has_state_noise` the noise depends on the state, as where what is large also varies more, or where it is calm
-    and rough by turns: a second decoder, like the first, writes h, and
+    With `has_state_noise` the noise depends on the state, as when larger values vary more, or calm and rough periods
+    alternate: a second decoder, like the first, gives h, and
 
     .. math::
         \sigma(s) = \sigma_0 \, e^{4 \tanh(h(s) / 4)}
 
-    lies within a factor of 55 of a learned :math:`\sigma_0`, so that no single value can buy all the likelihood. The
-    means then follow closely where there is little noise. The model needs more series than one of even noise does.
+    lies within a factor of 55 of a learned :math:`\sigma_0`, so that no single value can dominate the likelihood. The
+    means then follow the data closely where there is little noise. Such a model needs more series than one with
+    constant noise.
 
     Args:
         decoder: Maps positions (batch, dim) to standardised means (batch, \*obs); by default the model's.
-        initial_scale: Noise scale :math:`\sigma` at the start, in units of the data.
-        scale_shape: Shape of :math:`\sigma`, which broadcasts to that of an observation, ``()`` for one number; that
-            of the units when absent.
-        minimum_scale: Floor of :math:`\sigma`, a share of each variable's own unit, which keeps a likelihood of
+        initial_scale: Initial noise scale :math:`\sigma`, in units of the data.
+        scale_shape: Shape of :math:`\sigma`, which broadcasts to that of an observation; ``()`` for one number.
+            Default: the shape of the units.
+        minimum_scale: Floor of :math:`\sigma`, as a share of each variable's unit, which keeps the likelihood of
             constant entries bounded.
-        units: Centre and unit; those of each variable when absent.
-        has_state_noise: Let the noise depend on the state. A decoder of one's own then is a `MeanAndNoise`.
+        units: Centre and unit. Default: those of each variable.
+        has_state_noise: Let the noise depend on the state. A custom decoder must then be a `MeanAndNoise`.
 
     Raises:
-        DataError: When `has_state_noise` comes with a decoder of one output.
+        DataError: When `has_state_noise` is combined with a decoder of one output.
     """
 
     def __init__(
@@ -262,15 +264,15 @@ class GaussianEmission(Emission):
 
     @property
     def scale(self) -> Tensor:
-        r"""Standard deviation of the noise, in the unit of the data; one number for each variable, where h is 0."""
+        r"""Standard deviation of the noise, in the unit of the data, where h is 0; one number per variable."""
         return self.units.unit * (self.minimum_scale + self.log_scale.exp())
 
     def heads(self, make: Callable[[], nn.Module]) -> nn.Module:
-        """One decoder of means; and one of noise where it depends on the state."""
+        """A decoder of means, and one of noise if the noise depends on the state."""
         return MeanAndNoise(make(), make()) if self.has_state_noise else make()
 
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
-        r"""Normal around standardised means `decoded` (..., \*obs), with h beside them, (..., \*obs, 2), if need be."""
+        r"""Normal around standardised means `decoded` (..., \*obs); with state noise, means and h (..., \*obs, 2)."""
         log_scale: Tensor = self.log_scale
         if self.has_state_noise:
             decoded, noise = decoded.unbind(-1)
@@ -279,7 +281,7 @@ class GaussianEmission(Emission):
         return StandardisedNormal(decoded, scale, self.units.centre, self.units.unit, validate_args=False)
 
     def adapt(self, data: Sequences) -> None:
-        """Take centre and unit from the observed entries."""
+        """Set centre and unit from the observed entries."""
         self.units.adapt(data)
         take_shape(self, self.units.unit.shape)
 

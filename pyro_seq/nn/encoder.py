@@ -15,7 +15,7 @@ from pyro_seq.nn.units import Standardise
 
 
 class Trunk(Protocol):
-    """A module that turns a window of frames into features."""
+    """A module that maps a window of frames to features."""
 
     num_features: int
 
@@ -25,13 +25,13 @@ class Trunk(Protocol):
 
 
 class SeriesEncoder(Protocol):
-    """A module that reads a series and gives a Gaussian over a vector at its start; any model of a flow takes it.
+    """A module that maps a series to a Gaussian over a vector at its start; every flow model accepts it.
 
-    One with a method ``adapt(data)`` takes units from the training data there, and one that reads a part of a series
-    says by ``sees(mask)`` which entries of its vector it can tell, (batch, dim): the others follow the prior. One with
-    an attribute `input_dim` that is not 0 is called with one argument more, the inputs (batch, frame, input) in units
-    of the training data, 0 after the last frame of which anything is observed.
-    `InitialStateEncoder` reads the first frames, `RNNEncoder` and `ODERNNEncoder` whole series.
+    Optional: a method ``adapt(data)`` sets units from the training data; an encoder that reads only part of a series
+    reports by ``sees(mask)`` which entries of its vector it can infer, (batch, dim), and the others follow the prior;
+    with an attribute `input_dim` other than 0 the encoder gets one more argument, the inputs (batch, frame, input) in
+    units of the training data, 0 after the last frame with an observed entry. `InitialStateEncoder` reads the first
+    frames, `RNNEncoder` and `ODERNNEncoder` whole series.
     """
 
     @property
@@ -42,21 +42,21 @@ class SeriesEncoder(Protocol):
     def __call__(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
         r"""Batch (batch,), event (dim,), for frames and mask (batch, frame, \*obs) at model times (batch, frame).
 
-        Times come in double precision: form their differences before these are converted to the type of the frames.
+        Times are in double precision: compute their differences first, then convert these to the type of the frames.
         """
         ...
 
 
 @rebuildable
 class FrameWindow(nn.Module):
-    r"""Means and log standard deviations from a window of frames, aware of what is missing and when frames were taken.
+    r"""Means and log standard deviations from a window of frames, with masks and times of the frames.
 
     Args:
-        trunk: The module that reads the window, such as `MLPTrunk`; missing entries of its frames are zero.
+        trunk: Module that reads the window, such as `MLPTrunk`; missing entries of the frames are zero.
         num_frames: Length of the window.
         dim: Size of the result.
-        initial_log_scale: Log standard deviation at the start.
-        input_dim: Size of the inputs at each frame, which are read beside its features.
+        initial_log_scale: Initial log standard deviation.
+        input_dim: Size of the inputs at each frame, which are read together with its features.
     """
 
     input_dim: int = 0
@@ -83,7 +83,7 @@ class FrameWindow(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         r"""Read frames (batch, frame, \*obs) with `mask` of that shape, `gaps` (batch, frame - 1) apart in model time.
 
-        Inputs, where it reads some, are (batch, frame, input).
+        Inputs, if any, are (batch, frame, input).
 
         Returns:
             Mean and log standard deviation, (batch, dim) each.
@@ -105,8 +105,8 @@ class InitialStateEncoder(nn.Module):
 
     Args:
         position: Reads one frame.
-        velocity: Reads the first m frames; None when the state is a position only.
-        units: Standardises the frames; by default each variable in its own unit, and the pixels of an image in one.
+        velocity: Reads the first m frames; None if the state is only a position.
+        units: Standardises the frames; by default one unit per variable, and one for all pixels of an image.
 
     References:
         Yildiz, Heinonen, Lahdesmaki, "ODE2VAE", NeurIPS 2019, section 3.2.
@@ -136,11 +136,11 @@ class InitialStateEncoder(nn.Module):
         return max(window.input_dim for window in self._windows())
 
     def adapt(self, data: Sequences) -> None:
-        """Take the units of the frames from the training data."""
+        """Set the units of the frames from the training data."""
         self.units.adapt(data)
 
     def sees(self, mask: Tensor) -> Tensor:
-        r"""Entries of the state (batch, dim) with anything observed in their window, by mask (batch, frame, \*obs)."""
+        r"""Entries of the state (batch, dim) with an observation in their window, from mask (batch, frame, \*obs)."""
         windows = [mask[:, : window.num_frames].flatten(1).any(1, keepdim=True) for window in self._windows()]
         sizes = [window.dim for window in self._windows()]
         return torch.cat([seen.expand(-1, size) for seen, size in zip(windows, sizes, strict=True)], -1)
@@ -151,10 +151,10 @@ class InitialStateEncoder(nn.Module):
         r"""Distribution of the state at the first of `frames`.
 
         Args:
-            frames: Frames (batch, frame, \*obs), at least one; those that lack for the window are missing.
+            frames: Frames (batch, frame, \*obs), at least one; if fewer than the window, the rest count as missing.
             mask: True where observed, of the same shape.
             times: Model times of the frames (batch, frame).
-            inputs: Inputs at the frames (batch, frame, input), where the windows read some.
+            inputs: Inputs at the frames (batch, frame, input), if the windows read inputs.
 
         Returns:
             A normal with batch shape (batch,) and event shape (state,).
@@ -173,7 +173,7 @@ class InitialStateEncoder(nn.Module):
 
 
 def _window(frames: Tensor, mask: Tensor, times: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The first `length` frames, hidden entries at zero; frames that lack are missing, after gaps of zero."""
+    """The first `length` frames, hidden entries zero; absent frames are masked, with gaps of zero."""
     frames, mask, times = frames[:, :length], mask[:, :length], times[:, :length]
     lacking = length - frames.shape[1]
     mask = mask.to(frames.dtype)
@@ -187,7 +187,7 @@ def _window(frames: Tensor, mask: Tensor, times: Tensor, length: int) -> tuple[T
 
 
 def _inputs(inputs: Tensor | None, window: FrameWindow) -> tuple[Tensor, ...]:
-    """The inputs at the frames of a window that reads some; zeros where frames lack."""
+    """The inputs at the frames of a window that reads inputs; zeros at absent frames."""
     if not window.input_dim or inputs is None:
         return ()
     inputs = inputs[:, : window.num_frames]

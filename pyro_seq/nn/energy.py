@@ -1,4 +1,4 @@
-"""Energies of latent vectors, and the chains that a learned prior keeps from one training step to the next."""
+"""Energies of latent vectors, and the persistent chains of a learned prior."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pyro_seq.nn.mlp import mlp
 
 @rebuildable
 class EnergyMLP(nn.Module):
-    """Energy of a vector by a smooth perceptron: minus the log of a factor on a base density.
+    """Energy of a vector by a smooth perceptron: the negative log of a factor on a base density.
 
-    The last layer has no bias, because a constant cancels against the normaliser and would never get a gradient.
+    The last layer has no bias, because a constant cancels in the normaliser and would never get a gradient.
 
     Args:
-        dim: Size of the vector; of all latents joined, where they share one energy.
+        dim: Size of the vector, or of all latents joined if they share one energy.
         hidden_dims: Widths of the hidden layers.
-        activation: After each hidden layer; a smooth one, because chains follow its gradient.
+        activation: After each hidden layer; must be smooth, because chains follow its gradient.
 
     Raises:
         DataError: When a size is not positive, or there is no hidden layer.
-        ShapeError: When vectors of another size come.
+        ShapeError: When vectors have another size.
 
     Example:
         >>> EnergyMLP(3)(torch.zeros(4, 5, 3)).shape
@@ -56,14 +56,14 @@ class EnergyMLP(nn.Module):
 
 @rebuildable
 class PersistentChains(nn.Module):
-    """A pool of chains of a prior that go on from one training step to the next, instead of starting from the base.
+    """A pool of chains of a prior that continue from one training step to the next instead of starting from the base.
 
-    Give it to `EnergyBased` as `chains`, and keep it in the model: the pool is a buffer, saved with the weights.
+    Pass it to `EnergyBased` as `chains`, and keep it in the model: the pool is a buffer, saved with the weights.
 
     Args:
-        num_chains: Size of the pool; several times a batch, so that a chain rests between two turns.
+        num_chains: Size of the pool; several times the batch size, so that each batch uses only some of the chains.
         dim: Size of the vector.
-        refresh: Share of the chains that start anew from the base each time, so that none is stuck for ever.
+        refresh: Share of the chains that restart from the base each time, so that none stays stuck.
 
     References:
         Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood gradient.
@@ -84,7 +84,7 @@ class PersistentChains(nn.Module):
 
     @torch.no_grad()
     def take(self, fresh: Tensor) -> tuple[Tensor, Tensor]:
-        """Chains to run next, shaped like `fresh` (..., dim), which fills in for new ones; and their places."""
+        """Chains to run next, shaped like `fresh` (..., dim), the source of restarts; and their indices."""
         count = fresh[..., 0].numel()
         few = count <= self.num_chains
         index = torch.randperm(self.num_chains)[:count] if few else torch.randint(self.num_chains, (count,))
@@ -95,7 +95,7 @@ class PersistentChains(nn.Module):
 
     @torch.no_grad()
     def put(self, index: Tensor, values: Tensor) -> None:
-        """Keep where the chains at `index` are now; those that are not finite start anew next time."""
+        """Store the positions of the chains at `index`; chains that are not finite restart next time."""
         flat = values.reshape(len(index), -1)
         is_good = flat.isfinite().all(-1)
         self.values[index] = torch.where(is_good[:, None], flat, 0).to(self.values)

@@ -1,4 +1,4 @@
-"""How an energy makes a prior: its network, and the chains that draw from it and normalise it."""
+"""A prior defined by an energy: its network, and the chains that sample and normalise it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pyro_seq.ops.langevin import MALA, Sampler
 
 @rebuildable
 class EnergyTilt(nn.Module):
-    r"""An energy and its chains, which make a prior: :math:`p(z) \propto e^{-E(z)}\, p_0(z)` for any base p_0.
+    r"""An energy and its chains, which define a prior :math:`p(z) \propto e^{-E(z)}\, p_0(z)` for any base p_0.
 
     As `initial_prior` of a model the base is standard normal.
 
     Args:
         network: The energy E, one number (...) for vectors (..., dim), such as an `EnergyMLP`.
-        sampler: How chains of the prior step.
-        num_steps: Steps of a chain: of one that draws from the prior, and of one that normalises it in training.
-        num_negatives: Chains for each series that normalise the prior in training.
-        chains: A pool of chains that training goes on with; chains start from the base each time when absent.
-        has_penalty: Keep energies small in training by the term ``energy_penalty`` of the objective. It is counted
-            with weight 1; weigh it with ``SVI(scales={"energy_penalty": 0.01})``.
+        sampler: Langevin sampler of the prior's chains.
+        num_steps: Steps of a chain, both for drawing from the prior and for normalising it in training.
+        num_negatives: Chains per series that normalise the prior in training.
+        chains: A pool of chains that continue through training. Default: chains start from the base each time.
+        has_penalty: Keep energies small in training by the term ``energy_penalty`` of the objective. Its weight is 1
+            unless set, as in ``SVI(scales={"energy_penalty": 0.01})``.
 
     References:
         Pang, Han, Nijkamp, Zhu, Wu (2020), Learning latent space energy-based prior model.
@@ -55,7 +55,7 @@ class EnergyTilt(nn.Module):
         return self.network(value)
 
     def tilt(self, base: dist.TorchDistribution) -> EnergyBased:
-        """The prior that the energy makes of `base`, which has a vector as its event."""
+        """The prior with base `base`, a distribution whose event is a vector."""
         return EnergyBased(
             base,
             self.network,
@@ -70,14 +70,14 @@ class EnergyTilt(nn.Module):
         return self.tilt(dist.Normal(zeros, 1.0).to_event(1))
 
     def terms(self, prior: dist.TorchDistribution, value: Tensor) -> dict[str, Tensor]:
-        """``energy_penalty``, where it was asked for."""
+        """``energy_penalty``, with `has_penalty`."""
         assert isinstance(prior, EnergyBased)
         return {"energy_penalty": self.penalty(prior, value)} if self.has_penalty else {}
 
     def penalty(self, prior: EnergyBased, value: Tensor) -> Tensor:
         """Squared energies at posterior draws `value` (..., dim) and at chains of the prior, (...).
 
-        In training, at the chains that normalised the prior; else, as in validation, at chains of their own.
+        In training, these are the chains that normalised the prior; otherwise, as in validation, separate chains.
         """
         if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.network.parameters()):
             return prior.penalty(value)

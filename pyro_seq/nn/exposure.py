@@ -1,4 +1,4 @@
-"""Exposure of counts: a column of the known inputs that multiplies the rate, as it is."""
+"""Exposure of counts: a column of the known inputs that multiplies the rate, not standardised."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _LEAST = torch.finfo(torch.float64).tiny
 def keep_exposure(part: Any, exposure: str | int | None) -> None:
     """Give an emission its attribute `exposure`: the name of an input, or its number.
 
-    Without any it has that of its class, None, and no option that files of versions before exposures do not know.
+    Without one, the class attribute None applies, so that the part has no option unknown to files of earlier versions.
 
     Raises:
-        DataError: When it is neither.
+        DataError: When it is neither a name nor a number.
     """
     if exposure is None:
         return
@@ -57,9 +57,9 @@ def column_of(exposure: str | int, data: Sequences) -> int:
 
 
 def exposures_of(exposure: str | int, data: Sequences) -> Tensor:
-    """Exposures at all of ``data.times``, (series, time), as they are.
+    """Exposures at all of ``data.times``, (series, time), not standardised.
 
-    Zeros after the end of a series, where `Sequences.from_list` pads with them, count as 1.
+    The zeros with which `Sequences.from_list` pads the end of a series count as 1.
 
     Raises:
         ShapeError: When the data have no such input.
@@ -74,7 +74,7 @@ def require_exposures(exposure: str | int, data: Sequences) -> None:
     """Refuse exposures that are not positive.
 
     Raises:
-        DataError: With the first, its series and time, and how many there are.
+        DataError: With the first one, its series and time, and the number of such entries.
         ShapeError: When the data have no such input.
     """
     found = exposures_of(exposure, data)
@@ -93,13 +93,13 @@ def require_exposures(exposure: str | int, data: Sequences) -> None:
 
 
 def under_raw_inputs(model: nn.Module, law: TorchDistribution, data: Sequences, steps: slice) -> TorchDistribution:
-    """What the emission of a model makes of a law under the inputs that it reads as they are, if any."""
+    """The law of a model's emission under its raw inputs, if it reads any."""
     emission: Any = getattr(model, "emission", None)
     return emission.under_inputs(law, data, steps) if getattr(emission, "raw_inputs", ()) else law
 
 
 def under_exposure(law: Counts, exposure: str | int | None, data: Sequences, steps: slice) -> Counts:
-    """Counts at the exposures of some steps, given those at exposure 1; as they are where there is no exposure."""
+    """The law of counts at the exposures of some steps, from the law at exposure 1; unchanged without an exposure."""
     if exposure is None:
         return law
     logs = exposures_of(exposure, data)[:, steps].log().to(data.dtype)
@@ -107,14 +107,14 @@ def under_exposure(law: Counts, exposure: str | int | None, data: Sequences, ste
 
 
 def take_rates(units: Standardise, data: Sequences, exposure: str | int | None) -> None:
-    r"""Let `units` hold mean and deviation of rates: events over exposure in all, and around that, by exposure.
+    r"""Set `units` to the mean and deviation of rates, weighted by exposure.
 
-    Those of counts where there is no exposure.
+    Without an exposure, these are the mean and deviation of counts.
 
     .. math::
         m = \frac{\sum x}{\sum e}, \qquad c^2 = \frac{\sum e\, (x / e - m)^2}{\sum e}
 
-    so that counts over next to no exposure, whose rates are wild, weigh next to nothing.
+    so that counts with little exposure, whose rates are noisy, have little weight.
     """
     units.adapt(data)
     if exposure is None:
@@ -124,7 +124,7 @@ def take_rates(units: Standardise, data: Sequences, exposure: str | int | None) 
     rates = torch.where(data.entry_mask, data.values / widen(at_risk, data.values), 0.0)
 
     def mean(entries: Tensor) -> Tensor:
-        """Weighted, in the shape of the units."""
+        """Weighted mean, in the shape of the units."""
         total, weight = ((weights * part).sum((0, 1)).sum_to_size(units.unit.shape) for part in (entries, 1.0))
         return total / weight.clamp(min=_LEAST)
 

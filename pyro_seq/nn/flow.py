@@ -1,4 +1,4 @@
-"""A flow: a vector field and a solver make a path out of an initial state."""
+"""A flow: the path from an initial state along a vector field, by a solver."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _ORDER_NAMES = ("position", "velocity", "acceleration", "jerk")
 
 @rebuildable
 class Flow(nn.Module):
-    r"""A differential equation of a given order, written as a first-order one.
+    r"""A differential equation of order n, written as a first-order system.
 
     .. math::
         \frac{d^n s}{dt^n} = f\left(s, \dot s, \dots, s^{(n-1)}, u(t)\right), \qquad
         \frac{d}{dt} \log q(z) = -\mathrm{tr}\, \frac{\partial f}{\partial s^{(n-1)}}
 
-    The state z stacks the derivatives, (position, velocity, ...). Only the last block of the Jacobian has a trace: the
-    rate of every other derivative is the next one. Order 2 is ODE2VAE, order 1 a neural ODE.
+    The state z stacks the derivatives, (position, velocity, ...). Only the last block of the Jacobian contributes to
+    the trace: the rate of every other derivative is the next one. Order 2 is ODE2VAE, order 1 a neural ODE.
 
     With `input_dim` known inputs u drive the field, ``data.inputs`` in units of the training data. They are given at
-    the time stamps, of seen steps, hidden steps and the horizon, and each is held from its own stamp on up to the next,
-    as a dose or a switch is, or with `has_linear_inputs` runs to the next in a straight line, as a temperature does.
-    Nothing is asked of them before the first stamp or after the last. So the path up to a time depends on held inputs
-    before it alone, and on linear ones up to it.
+    the time stamps of seen steps, hidden steps and the horizon. Each is held from its stamp to the next, as for a dose
+    or a switch; with `has_linear_inputs` it is interpolated linearly, as for a temperature. They are not needed before
+    the first stamp or after the last. The path up to a time thus depends only on held inputs before that time, or on
+    linear inputs up to and including it.
 
     Args:
         dim: Size of the position.
         order: Order n of the equation, 1 to 4.
-        solver: How to integrate. When absent, the model that the flow becomes part of fills in classical Runge-Kutta
-            steps no longer than a typical interval of training, so that a state does not depend on which other times
-            are asked for; a flow by itself takes one step an interval.
+        solver: The ODE solver. By default the model that contains the flow uses classical Runge-Kutta steps no longer
+            than a typical interval of training, so that a state does not depend on the other times requested; a flow on
+            its own takes one step per interval.
         input_dim: Size of the inputs, which the field reads after the state; 0 for none.
-        has_linear_inputs: Inputs are linear between time stamps, rather than held.
+        has_linear_inputs: Interpolate inputs linearly between time stamps instead of holding them.
 
     Raises:
         DataError: When a size is out of range, or an option would have no effect.
@@ -87,7 +87,7 @@ class Flow(nn.Module):
         return tuple(f"{kind}_{i}" for kind in _ORDER_NAMES[: self.order] for i in range(self.dim))
 
     def position(self, state: Tensor) -> Tensor:
-        """The undifferentiated part of the state, (..., dim): what a decoder sees."""
+        """The undifferentiated part of the state, (..., dim), which a decoder reads."""
         return state[..., : self.dim]
 
     def rate(self, function: FieldFunction, state: Tensor, inputs: Tensor | None = None) -> Tensor:
@@ -100,7 +100,7 @@ class Flow(nn.Module):
         return _driven(function, inputs).divergence(state, slice(self.state_dim - self.dim, self.state_dim))
 
     def require_field(self, field: VectorField, constant_dim: int = 0) -> None:
-        """Refuse a network of another size than that of state, inputs and what is constant along a series.
+        """Refuse a network whose input size is not that of state, inputs and constants of a series together.
 
         Raises:
             DataError: With both sizes.
@@ -129,16 +129,16 @@ class Flow(nn.Module):
             function: One function, or a batch of them, drawn from a vector field.
             initial: State at the first time.
             times: (time,) shared or (series, time).
-            speed: Factor on the whole right-hand side, (..., series).
+            speed: Factor on the right-hand side, (..., series).
             has_volume: Integrate the divergence as well.
-            inputs: Inputs at the times, (series, time, input), where the flow has some.
+            inputs: Inputs at the times, (series, time, input), if the flow has inputs.
 
         Returns:
-            ``path`` (..., series, time, state), and ``integral`` of the divergence (..., series, time), by which the
-            log density along the path has fallen; None without `has_volume`.
+            ``path`` (..., series, time, state), and ``integral`` of the divergence (..., series, time), the decrease of
+            the log density along the path; None without `has_volume`.
 
         Raises:
-            ShapeError: When there are more or fewer inputs than the flow has.
+            ShapeError: When the number of inputs is not `input_dim`.
         """
         size = 0 if inputs is None else inputs.shape[-1]
         if size != self.input_dim:
@@ -159,7 +159,7 @@ def _driven(function: FieldFunction, inputs: Tensor | None) -> FieldFunction:
 
 
 class _Rate:
-    """The right-hand side as the solvers take it, with gradients by a sweep where the function has one."""
+    """The right-hand side in the form that solvers need, with gradients by a sweep if the function has one."""
 
     def __init__(self, flow: Flow, function: FieldFunction, speed: Tensor | None) -> None:
         self.flow, self.function, self.speed = flow, function, speed
@@ -184,7 +184,7 @@ class _Rate:
 
 
 class _RateSweep:
-    """The rate of each derivative is the next one, that of the last the function; nothing flows back to inputs."""
+    """The rate of each derivative is the next one, and of the last the function; inputs get no gradient."""
 
     def __init__(self, flow: Flow, highest: Sweep) -> None:
         self.flow, self.highest = flow, highest
@@ -201,11 +201,11 @@ class _RateSweep:
 
 
 class SteeredFunction:
-    """A function of the state, and of a vector of each series that enters the field but does not move.
+    """A function of the state and of a constant vector per series.
 
     Args:
-        function: Of (..., series, state + constant).
-        constant: (..., series, constant).
+        function: Function of (..., series, state + constant).
+        constant: Constant vectors (..., series, constant).
     """
 
     def __init__(self, function: FieldFunction, constant: Tensor) -> None:
@@ -225,24 +225,24 @@ class SteeredFunction:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The constant, and what the function depends on."""
+        """The constant, and the tensors of the function."""
         return (self.constant, *self.function.tensors) if isinstance(self.function, SweptFunction) else ()
 
     def has_sweep(self, state: Tensor) -> bool:
-        """Whether the function has one of the joined state."""
+        """Whether the function has a sweep for the joined state."""
         return isinstance(self.function, SweptFunction) and self.function.has_sweep(state)
 
     def record(self, state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The function's, at the joined state."""
+        """The function's record, at the joined state."""
         return cast(SweptFunction, self.function).record(self._joined(state))
 
     def sweep(self, tensors: tuple[Tensor, ...], records: tuple[Tensor, ...]) -> _SteeredSweep:
-        """The function's, cut to the state."""
+        """The function's sweep, restricted to the state."""
         return _SteeredSweep(tensors[0], cast(SweptFunction, self.function).sweep(tensors[1:], records))
 
 
 class _SteeredSweep:
-    """The part of the cotangent that belongs to the constant is summed up, for it acts at every stage."""
+    """Sums the cotangent of the constant over all stages, because the constant acts at each."""
 
     def __init__(self, constant: Tensor, joined: Sweep) -> None:
         self.constant, self.joined = constant, joined

@@ -1,4 +1,4 @@
-"""Single frames: an encoder of them, and the usual encoder and emission for a shape."""
+"""An encoder of single frames, and the default encoder and emission for a shape of frames."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from pyro_seq.nn.units import Standardise
 
 @rebuildable
 class FrameEncoder(nn.Module):
-    r"""Gaussian over the code of one frame, whatever the frames before and after it.
+    r"""Gaussian over the code of one frame, independent of the other frames.
 
     .. math::
         q(a_t \mid x_t) = \mathcal N\left(a_t \mid \mu(x_t),\ v\, \mathrm{sigmoid}(\rho(x_t))\right)
 
-    The bound v on the variance keeps codes from blurring away what the dynamics could explain.
+    The bound v on the variance keeps codes precise enough for the dynamics to explain them.
 
     Args:
-        trunk: Reads a window of one frame, such as ``ConvTrunk(1, obs_shape)``; missing entries of it are zero.
+        trunk: Reads a window of one frame, such as ``ConvTrunk(1, obs_shape)``; missing entries are zero.
         dim: Size of the code.
         maximum_variance: The bound v.
-        units: Standardises the frames; by default each variable in its own unit, and the pixels of an image in one.
-        input_dim: Size of the inputs at the step of the frame, which are read beside it.
+        units: Standardises the frames; by default one unit per variable, and one for all pixels of an image.
+        input_dim: Size of the inputs at the step of the frame, which are read together with it.
 
     References:
         Fraccaro, Kamronn, Paquet, Winther, "A disentangled recognition and nonlinear dynamics model for unsupervised
@@ -65,7 +65,7 @@ class FrameEncoder(nn.Module):
         self.head = nn.Linear(num_features, 2 * dim)
 
     def adapt(self, data: Sequences) -> None:
-        """Take the units of the frames from the training data."""
+        """Set the units of the frames from the training data."""
         self.units.adapt(data)
 
     def forward(self, frames: Tensor, mask: Tensor, inputs: Tensor | None = None) -> dist.Normal:
@@ -74,7 +74,7 @@ class FrameEncoder(nn.Module):
         Args:
             frames: Frames (series, time, \*obs).
             mask: True where observed, of the same shape.
-            inputs: Inputs (series, time, input), where it reads some.
+            inputs: Inputs (series, time, input), if the encoder reads inputs.
 
         Returns:
             A normal with batch shape (series, time, dim).
@@ -92,20 +92,20 @@ class FrameEncoder(nn.Module):
 def frame_encoder(
     obs_shape: tuple[int, ...], dim: int, maximum_variance: float = 0.03, input_dim: int = 0
 ) -> FrameEncoder:
-    """Convolutional for images, else an MLP."""
+    """A convolutional encoder for images, otherwise an MLP."""
     trunk = ConvTrunk(1, obs_shape, (32, 32, 32)) if len(obs_shape) == 3 else MLPTrunk(1, obs_shape)
     return FrameEncoder(trunk, dim, maximum_variance=maximum_variance, input_dim=input_dim)
 
 
 def give_decoder(emission: Emission, make: Callable[[], nn.Module]) -> None:
-    """Make the decoder of an emission that has none, or that of its `InputDecoder`."""
+    """Make the decoder of an emission without one, or of its `InputDecoder` without one."""
     holder = emission.decoder if isinstance(emission.decoder, InputDecoder) else emission
     if holder.decoder is None:
         holder.decoder = emission.heads(make)
 
 
 def frame_emission(obs_shape: tuple[int, ...], dim: int, emission: Emission | None = None) -> Emission:
-    """An emission with a decoder; by default Bernoulli and convolutional for images, Gaussian with an MLP else."""
+    """An emission with a decoder; by default Bernoulli and convolutional for images, otherwise Gaussian with an MLP."""
     is_image = len(obs_shape) == 3
     if emission is None:
         emission = BernoulliEmission() if is_image else GaussianEmission()

@@ -1,4 +1,4 @@
-"""Fused recurrent networks, in a way that lets gradients be taken in evaluation mode too."""
+"""Fused recurrent networks with gradients in evaluation mode as well."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from torch import Tensor, nn
 
 
 def run_recurrent(network: nn.RNNBase, steps: Tensor, memory: Any = None) -> tuple[Tensor, Any]:
-    """What a recurrent network without dropout returns, differentiable in both modes on every device.
+    """The output of a recurrent network without dropout, differentiable in both modes on every device.
 
-    cuDNN keeps what its backward pass reads in training mode only, and sampling and checks differentiate in evaluation
-    mode. Without dropout both modes compute the same, so that the call is one of training wherever gradients are on.
+    cuDNN stores the data for its backward pass only in training mode, but sampling and checks differentiate in
+    evaluation mode. Without dropout both modes compute the same, so the call runs in training mode whenever gradients
+    are on.
 
     Args:
-        network: An LSTM or GRU; its mode is the same afterwards.
-        steps: What it reads.
-        memory: Where it starts; zeros if None.
+        network: An LSTM or GRU; its mode is restored afterwards.
+        steps: Input of the network.
+        memory: Initial memory; zeros if None.
     """
     mode = network.training
     network.training = mode or torch.is_grad_enabled()

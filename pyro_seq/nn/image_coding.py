@@ -1,4 +1,4 @@
-"""What the convolutional encoders and decoders of video frames share."""
+"""Shared parts of the convolutional encoders and decoders of video frames."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ImageEncoder(Protocol):
 
 
 def encoded_frames(encoder: ImageEncoder, data: Sequences) -> tuple[Tensor, Maps]:
-    """Codes (series, time, code) of all frames, zeros at hidden ones, and the maps of the seen ones one by one."""
+    """Codes (series, time, code) of all frames, zeros at hidden ones, and the maps of the seen frames."""
     seen = on_host(data.step_mask)
     if bool(seen.all()):
         codes, maps = encoder(data.values.flatten(0, 1))
@@ -45,27 +45,27 @@ def encoded_frames(encoder: ImageEncoder, data: Sequences) -> tuple[Tensor, Maps
 
 
 class Architecture(Protocol):
-    """A recipe for an encoder and the decoder that goes with it; `DCGAN` and `VGG` are two."""
+    """A recipe for a matching encoder and decoder, such as `DCGAN` or `VGG`."""
 
     def encoder(self, obs_shape: Sequence[int]) -> ImageEncoder:
-        """An encoder of frames of that shape."""
+        """An encoder of frames with shape `obs_shape`."""
         ...
 
     def decoder(self, dim: int, obs_shape: Sequence[int]) -> nn.Module:
-        """A decoder from latent vectors of size `dim` to logits of frames of that shape.
+        """A decoder from latent vectors of size `dim` to logits of frames with shape `obs_shape`.
 
-        With the attribute `has_skips` set it is called with feature maps (series, ...) and each frame's `owner`, too.
+        If its attribute `has_skips` is set, it also gets feature maps (series, ...) and each frame's `owner`.
         """
         ...
 
 
 class ToVector(nn.Module):
-    """A vector from the smallest maps: a convolution that covers all of them, which is a matrix product.
+    """A vector from the smallest maps: a convolution that covers each whole map, computed as a matrix product.
 
     Args:
         map_shape: (channel, height, width) of the maps.
         dim: Size of the vector.
-        norm: Makes a normalisation of so many channels.
+        norm: Factory: number of channels to normalisation layer.
     """
 
     def __init__(self, map_shape: Sequence[int], dim: int, norm: Norm) -> None:
@@ -77,7 +77,7 @@ class ToVector(nn.Module):
         """Vectors (frame, dim) of maps (frame, channel, height, width).
 
         Raises:
-            DataError: In training, when a batch normalisation would have to tell one frame from itself.
+            DataError: In training, when batch normalisation would have a single frame to normalise over.
         """
         if self.training and len(maps) == 1 and isinstance(self.norm, nn.BatchNorm2d):
             raise DataError(
@@ -88,12 +88,12 @@ class ToVector(nn.Module):
 
 
 class FromVector(nn.Module):
-    """The smallest maps from a vector: a transposed convolution of a single pixel, which is a matrix product.
+    """The smallest maps from a vector: a transposed convolution of a single pixel, computed as a matrix product.
 
     Args:
         dim: Size of the vector.
         map_shape: (channel, height, width) of the maps.
-        norm: Makes a normalisation of so many channels.
+        norm: Factory: number of channels to normalisation layer.
     """
 
     def __init__(self, dim: int, map_shape: Sequence[int], norm: Norm) -> None:
@@ -109,18 +109,18 @@ class FromVector(nn.Module):
 
 
 class Convolution(nn.Module):
-    """A convolution without offset of maps and, as further channels, of those of another frame of the same series.
+    """A convolution without bias of maps joined, as channels, with the maps of another frame of the same series.
 
-    It is linear, so that the share of the other frame is computed once a series and not once a frame. Weights are kept
-    with their channels last, as images are, in an order that is contiguous: Pyro's store of parameters copies others.
+    It is linear, so the contribution of the other frame is computed once per series, not once per frame. Weights are
+    stored channels last, as images are, in contiguous order, because Pyro's parameter store copies other layouts.
 
     Args:
         size_in: Channels of the maps.
         size_out: Channels of the result.
         kernel: Height and width of the kernel.
-        stride: Pixels from one place of the kernel to the next.
-        padding: Zeros around the maps.
-        is_transposed: Spread pixels instead of gathering them, so that the maps grow.
+        stride: Stride in pixels.
+        padding: Zero padding in pixels.
+        is_transposed: Transposed convolution, which enlarges the maps.
         size_beside: Channels of the other frame's maps.
     """
 
@@ -144,11 +144,11 @@ class Convolution(nn.Module):
 
     @property
     def kernel(self) -> Tensor:
-        """The weights as torch orders them."""
+        """The weights in torch's order."""
         return self.weight.permute(0, 3, 1, 2)
 
     def forward(self, maps: Tensor, skip: Tensor | None = None, owner: Tensor | None = None) -> Tensor:
-        """Maps (frame, ...) of `maps` (frame, ...) beside `skip` (series, ...) of each `owner` (frame,), if any."""
+        """Maps (frame, ...) of `maps` (frame, ...) and, if given, `skip` (series, ...) of each `owner` (frame,)."""
         if skip is None or owner is None:
             return self._convolve(maps, self.weight)
         own, other = self.weight.split(self.sizes, 0 if self.is_transposed else 3)
@@ -167,13 +167,13 @@ class Convolution(nn.Module):
 
 
 def channels_last(frames: Tensor) -> Tensor:
-    """The same frames with their channels last in memory, which all later layers then keep."""
-    # a single channel counts as last already, but not for the layout of the result
+    """The same frames with channels last in memory, a layout that all later layers keep."""
+    # torch counts a single channel as channels last already, but the result would not have that layout
     return torch.empty_like(frames, memory_format=torch.channels_last).copy_(frames)
 
 
 def initialise(module: nn.Module) -> None:
-    """Start as in DCGAN: small Gaussian weights, scales of normalisations around 1, no offsets."""
+    """Initialise as in DCGAN: small Gaussian weights, scales of normalisations around 1, biases zero."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, 0.0, _INITIAL_SPREAD)
@@ -183,7 +183,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def smallest_shape(obs_shape: Sequence[int], num_halvings: int) -> tuple[int, int]:
-    """Height and width after so many halvings, which must come out even."""
+    """Height and width after `num_halvings` halvings, each of which must be exact."""
     factor = 2**num_halvings
     if len(obs_shape) != 3 or obs_shape[1] % factor or obs_shape[2] % factor or not math.prod(obs_shape):
         raise ShapeError(

@@ -1,4 +1,4 @@
-"""What a guide says of what its encoder did not see: the prior."""
+"""Guides that use the prior for entries that the encoder cannot see."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pyro_seq.nn.encoder import SeriesEncoder
 def sight(encoder: SeriesEncoder, mask: Tensor) -> Tensor:
     r"""Which entries of its vector an encoder reads from observations, (batch, dim) or (batch, 1), under `mask`.
 
-    An encoder may say so itself, by a method ``sees(mask)``; else all entries count as read where anything is observed.
+    An encoder can report this by a method ``sees(mask)``; otherwise all entries count as read if anything is observed.
 
     Args:
         encoder: Reads frames (batch, frame, \*obs).
-        mask: True where observed, of that shape.
+        mask: True where observed, of the same shape.
     """
     if hasattr(encoder, "sees"):
         return in_both(encoder.sees, mask)
@@ -26,19 +26,19 @@ def sight(encoder: SeriesEncoder, mask: Tensor) -> Tensor:
 
 
 def informed(encoded: dist.TorchDistribution, prior: dist.TorchDistribution, sees: Tensor) -> dist.TorchDistribution:
-    r"""A posterior that is the prior where nothing was seen.
+    r"""A posterior equal to the prior where nothing was seen.
 
     .. math::
         q(z_i \mid x) = \begin{cases} q_\text{enc}(z_i \mid x) & \text{where the encoder sees} \\
         p(z_i) & \text{where it does not} \end{cases}
 
-    A network that was never shown an empty series answers with anything, and surely. Of a prior with an energy the
-    entries of a partly seen vector have no distribution of their own and get that of its base, and so do all while a
-    model trains: draws of its chains carry no gradient.
+    A network that was never trained on empty series returns arbitrary, overconfident values for them. With an
+    energy-based prior, single entries have no marginal distribution, so the unseen entries of a partly seen vector get
+    that of the base; in training all unseen entries do, because draws of the chains have no gradient.
 
     Args:
-        encoded: What the encoder says: batch (series,), event (dim,).
-        prior: Of one vector: batch (), event (dim,).
+        encoded: Output of the encoder: batch (series,), event (dim,).
+        prior: Prior of one vector: batch (), event (dim,).
         sees: (series, dim) or (series, 1), see `sight`.
     """
     if bool(on_host(sees).all()):

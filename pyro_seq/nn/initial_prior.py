@@ -1,4 +1,4 @@
-"""Priors of an initial state: standard normal, or learned; an `EnergyTilt` is a third."""
+"""Priors of an initial state: standard normal or learned normal; `EnergyTilt` is a third."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyro_seq._recipes import rebuildable
 
 
 class InitialPrior(Protocol):
-    """A module that any model with a random initial state takes as its prior."""
+    """A module that every model with a random initial state accepts as its prior."""
 
     def distribution(self, zeros: Tensor) -> dist.TorchDistribution:
         """The prior of a vector like `zeros` (dim,), on its device and of its type: batch (), event (dim,)."""
@@ -32,13 +32,13 @@ class StandardNormal(nn.Module):
         return dist.Normal(zeros, 1.0).to_event(1)
 
     def terms(self, prior: dist.TorchDistribution, value: Tensor) -> dict[str, Tensor]:
-        """None."""
+        """No terms."""
         return {}
 
 
 @rebuildable
 class LearnedNormal(nn.Module):
-    r"""The prior :math:`\mathcal N(m, \operatorname{diag}(s^2))` with learned mean and scales, 0 and 1 at first.
+    r"""The prior :math:`\mathcal N(m, \operatorname{diag}(s^2))` with learned mean and scales, initially 0 and 1.
 
     Args:
         dim: Size of the vector.
@@ -54,5 +54,5 @@ class LearnedNormal(nn.Module):
         return dist.Normal(zeros + self.loc, self.log_scale.exp()).to_event(1)
 
     def terms(self, prior: dist.TorchDistribution, value: Tensor) -> dict[str, Tensor]:
-        """None."""
+        """No terms."""
         return {}

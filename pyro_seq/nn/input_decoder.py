@@ -1,4 +1,4 @@
-"""A decoder to whose output known inputs add their effect."""
+"""A decoder with an additive effect of known inputs on its output."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pyro_seq.nn.mlp import mlp
 
 @rebuildable
 class InputDecoder(nn.Module):
-    r"""What a decoder makes of a state, and what the inputs of a step add to it without moving the state.
+    r"""A decoder of the state plus an effect of the step's inputs, which leaves the state unchanged.
 
     .. math::
         g(s_t, u_t) = D(s_t) + E(u_t)
 
-    For effects that come and go with an input, such as those of a calendar, a promotion or a sensor's setting. E is
-    linear, or a network where `hidden_dims` are given, and zero at the start; u are the inputs in units of the training
-    data. The sum is on the scale of the decoder: standardised values under a `GaussianEmission`, logits of pixels.
+    For effects that last only as long as an input, such as those of a calendar, a promotion or a sensor's setting. E is
+    linear, or a network if `hidden_dims` are given, and initially zero; u are the inputs in units of the training data.
+    The sum is on the decoder's scale: standardised values for a `GaussianEmission`, logits for pixels.
 
     Args:
         input_dim: Size of the inputs.
-        obs_shape: Shape of what the decoder writes: that of an observation.
+        obs_shape: Shape of the decoder's output, that of an observation.
         decoder: D, of positions (batch, dim); by default the model's.
         hidden_dims: Widths of the hidden layers of E.
 
@@ -41,7 +41,7 @@ class InputDecoder(nn.Module):
         torch.Size([5, 7, 3])
     """
 
-    decoder: nn.Module  # None until a model gives it one
+    decoder: nn.Module  # None until a model sets it
 
     def __init__(
         self,
@@ -62,11 +62,11 @@ class InputDecoder(nn.Module):
 
     @property
     def has_skips(self) -> bool:
-        """Whether the decoder takes maps of a frame."""
+        """Whether the decoder takes feature maps of a frame."""
         return bool(getattr(self.decoder, "has_skips", False))
 
     def forward(self, position: Tensor, *maps: Any) -> Tensor:
-        r"""What the decoder writes, (batch, \*obs), at positions with inputs last, (batch, dim + input)."""
+        r"""Output of the decoder, (batch, \*obs), at positions with inputs last, (batch, dim + input)."""
         state, inputs = position.split((position.shape[-1] - self.input_dim, self.input_dim), -1)
         decoded = self.decoder(state, *maps)
         return decoded + self.effect(inputs).to(decoded.dtype).reshape(decoded.shape)

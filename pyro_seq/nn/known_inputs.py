@@ -1,4 +1,4 @@
-"""Known inputs, ``data.inputs``: what models and their parts share to read them."""
+"""Known inputs, ``data.inputs``, and how models and their parts read them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyro_seq.errors import DataError, ShapeError
 from pyro_seq.nn.exposure import column_of
 from pyro_seq.nn.units import StandardiseInputs
 
-_MIXED = 64  # features of what is seen and what is known
+_MIXED = 64  # features from observations and known inputs
 
 
 def require_inputs(data: Sequences, input_dim: int, owner: str) -> None:
@@ -33,9 +33,9 @@ def require_inputs(data: Sequences, input_dim: int, owner: str) -> None:
 
 
 def keep_input_dim(part: Any, input_dim: int) -> None:
-    """Give a part its attribute `input_dim` where it reads inputs.
+    """Give a part its attribute `input_dim` if it reads inputs.
 
-    Without any it has that of its class, 0, and no option that files of versions before inputs do not know.
+    Otherwise the class attribute 0 applies, so that the part has no option unknown to files of earlier versions.
     """
     if whole_number(input_dim, "input_dim", 0):
         part.input_dim = int(input_dim)
@@ -44,16 +44,17 @@ def keep_input_dim(part: Any, input_dim: int) -> None:
 class KnownInputs(nn.Module):
     """The inputs of the data, standardised once for all parts of a model that read them.
 
-    A part reads inputs when its attribute `input_dim` is not 0. All that do have the same, and an encoder does where
-    another part does, unless it has no such attribute: what is seen of a series is a state and what inputs made of it.
-    Inputs that an emission reads as they are, its ``raw_inputs``, such as exposures, are none of theirs.
+    A part reads inputs if its attribute `input_dim` is not 0. All parts that read inputs must have the same
+    `input_dim`. If another part reads inputs, the encoder must as well, unless it has no such attribute, because
+    observations depend on the state and on the inputs. The ``raw_inputs`` of an emission, such as exposures, are not
+    among these inputs.
 
     Args:
-        encoder: Reads series.
-        parts: The others by name, the one that moves the state first.
+        encoder: The encoder of series.
+        parts: The other parts by name, first the one that moves the state.
 
     Raises:
-        DataError: When parts read inputs of different sizes, or an encoder reads none and others do.
+        DataError: When parts read inputs of different sizes, or an encoder reads none although others do.
     """
 
     has_options: ClassVar[bool] = False
@@ -76,23 +77,23 @@ class KnownInputs(nn.Module):
         self._raw = tuple(column for part in parts.values() for column in getattr(part, "raw_inputs", ()))
 
     def check(self, data: Sequences) -> None:
-        """Refuse inputs of another size."""
+        """Refuse inputs of the wrong size."""
         beside = "".join(f", beside the exposure {column!r}" for column in self._raw)
         require_inputs(self._own(data), self.dim, self.owner + beside)
 
     def adapt(self, data: Sequences) -> None:
-        """Take the units of the inputs from the training data."""
+        """Set the units of the inputs from the training data."""
         if self.units is not None:
             self.units.adapt(self._own(data))
 
     def forward(self, data: Sequences) -> Tensor | None:
-        """Standardised inputs at all of ``data.times``, (series, time, input); None where nothing reads any."""
+        """Standardised inputs at all of ``data.times``, (series, time, input); None if no part reads inputs."""
         if self.units is None:
             return None
         return self.units(self._own(data).inputs)
 
     def _own(self, data: Sequences) -> Sequences:
-        """The data without the inputs that an emission reads as they are, such as exposures."""
+        """The data without the raw inputs of the emission, such as exposures."""
         if not self._raw or data.inputs is None:
             return data
         raw = {column_of(column, data) for column in self._raw}
@@ -100,13 +101,13 @@ class KnownInputs(nn.Module):
         return data._with(inputs=data.inputs[..., kept] if kept else None)
 
     def for_part(self, part: Any, data: Sequences) -> Tensor | None:
-        """The same where `part` reads inputs; None where it reads none."""
+        """Standardised inputs if `part` reads inputs, otherwise None."""
         return self(data) if getattr(part, "input_dim", 0) else None
 
     def read_by(self, encoder: Any, data: Sequences) -> tuple[Tensor, ...]:
         """Further arguments of an encoder: inputs (series, time, input), 0 after the last observed step of a series.
 
-        So that to hide the end of a series is to cut it. Nothing for an encoder that reads none.
+        Hiding the end of a series is therefore the same as cutting it off. Empty for an encoder that reads no inputs.
         """
         inputs = self.for_part(encoder, data)
         if inputs is None:
@@ -115,13 +116,13 @@ class KnownInputs(nn.Module):
         return (torch.where((steps < data.lengths[:, None])[..., None], inputs, 0.0),)
 
     def beside(self, path: Tensor, part: Any, data: Sequences) -> Tensor:
-        """A path (..., series, time, dim) at all of ``data.times``, and the inputs beside it if `part` reads them."""
+        """A path (..., series, time, dim) at all of ``data.times``, joined with the inputs if `part` reads them."""
         inputs = self.for_part(part, data)
         return path if inputs is None else torch.cat([path, inputs.expand(*path.shape[:-1], -1)], -1)
 
 
 class InputMixer(nn.Module):
-    r"""Features f of frames, with the inputs u of their steps: :math:`[f,\ \tanh(A [f, u] + b)]`.
+    r"""Mixes features f of frames with the inputs u of their steps: :math:`[f,\ \tanh(A [f, u] + b)]`.
 
     Args:
         num_features: Size of f.

@@ -1,4 +1,4 @@
-"""Loadings of factors that variables share, and of one more for each variable alone."""
+"""Loadings of factors shared by all variables, and of one own factor per variable."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pyro_seq._recipes import rebuildable
 
 @rebuildable
 class OwnLoadings(nn.Module):
-    r"""A linear map of shared factors f, of own ones o, one for each variable, and of inputs u.
+    r"""A linear map of shared factors f, own factors o (one per variable), and inputs u.
 
     .. math::
         g_i = \sum_k \Lambda_{ik} f_k + d_i o_i + \sum_j B_{ij} u_j + b_i
 
-    Like an `nn.Linear` of all three side by side, whose weight is diagonal in the own ones.
+    Like an `nn.Linear` of all three joined, with a weight that is diagonal in the own factors.
 
     Args:
         num_factors: Number of shared factors.

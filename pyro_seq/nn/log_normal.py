@@ -22,22 +22,22 @@ from pyro_seq.nn.values_allowed import require_values
 
 @rebuildable
 class LogNormalEmission(Emission):
-    r"""Positive values, such as prices, concentrations and durations, with noise that is a share of the value.
+    r"""Positive values, such as prices, concentrations and durations, with noise proportional to the value.
 
     .. math::
         \log x \sim \mathcal N\left(m + c\, g(s),\ (c\, \sigma)^2\right)
 
-    Centre m and unit c are those of the logarithms of each variable, so that data in other units give the same fit;
-    the noise scale :math:`\sigma` is learned, one number for each variable. Predictions have the mean of the values,
-    :math:`\exp(m + c g + c^2 \sigma^2 / 2)`, which lies above their median.
+    Centre m and unit c are those of the logarithms of each variable, so that data in other units give the same fit; the
+    noise scale :math:`\sigma` is learned, one number per variable. The mean of predictions is that of the values,
+    :math:`\exp(m + c g + c^2 \sigma^2 / 2)`, which is above their median.
 
     Args:
         decoder: Maps positions (batch, dim) to standardised means of logarithms (batch, \*obs); by default the model's.
-        initial_scale: Noise scale :math:`\sigma` at the start, in units of the logarithms.
-        minimum_scale: Floor of :math:`\sigma`, a share of each variable's own unit.
+        initial_scale: Initial noise scale :math:`\sigma`, in units of the logarithms.
+        minimum_scale: Floor of :math:`\sigma`, as a share of each variable's unit.
 
     Raises:
-        DataError: When a scale is not positive, or the first not above the second.
+        DataError: When a scale is not positive, or `initial_scale` is not above `minimum_scale`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LogNormalEmission(Emission):
 
     @property
     def scale(self) -> Tensor:
-        """Standard deviation of the logarithm, about the relative error where it is small; one for each variable."""
+        """Standard deviation of the logarithm, about the relative error if small; one number per variable."""
         return self.units.unit * (self.minimum_scale + self.log_scale.exp())
 
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
@@ -74,7 +74,7 @@ class LogNormalEmission(Emission):
         )
 
     def adapt(self, data: Sequences) -> None:
-        """Take centre and unit from the logarithms of the observed entries."""
+        """Set centre and unit from the logarithms of the observed entries."""
         logs = torch.where(data.entry_mask, data.values, 1.0).log()
         self.units.adapt(dataclasses.replace(data, values=logs))
         take_shape(self, self.units.unit.shape)

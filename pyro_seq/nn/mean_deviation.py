@@ -1,4 +1,4 @@
-"""A recurrent unit whose memory is a mean and a deviation."""
+"""A recurrent unit with a mean and a deviation as its memory."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class MeanDeviationCell(nn.Module):
     .. math::
         m \leftarrow (1 - u)\, \tilde m + u\, m, \qquad s \leftarrow \left|(1 - u)\, |\tilde s| + u\, s\right|
 
-    with perceptrons U, R and N of one hidden layer. It is called as `torch.nn.GRUCell` is, with features
-    (..., `input_size`) and a memory (..., `hidden_size`), the mean m in front of the deviation s.
+    with perceptrons U, R and N of one hidden layer. It is called like `torch.nn.GRUCell`, with features (...,
+    `input_size`) and a memory (..., `hidden_size`), first the mean m, then the deviation s.
 
     Args:
-        input_size: Size of the features x: for an `ODERNNEncoder` of vectors twice their length, values and mask.
+        input_size: Size of the features x: for an `ODERNNEncoder` of vectors, twice their length (values and mask).
         dim: Size of the mean; the memory is twice as large.
         num_units: Width of the hidden layers.
 

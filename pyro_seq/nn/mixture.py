@@ -1,4 +1,4 @@
-"""Dynamics that are a mixture of linear modes, mixed by what was seen before."""
+"""Dynamics as a mixture of linear modes, with weights that depend on earlier codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pyro_seq.ops.precision import full_precision
 
 
 class MixtureNetwork(Protocol):
-    """A module that reads the codes before each step and says how the modes mix there."""
+    """A module that maps the codes before each step to the mixing weights of the modes there."""
 
     num_outputs: int
     start: Tensor
@@ -26,7 +26,7 @@ class MixtureNetwork(Protocol):
     def __call__(self, previous: Tensor, memory: Any) -> tuple[Tensor, Any]:
         """Outputs (..., time, output) for steps whose predecessors are `previous` (..., time, code), and the memory.
 
-        The memory of earlier steps is what an earlier call returned, or None before the first.
+        `memory` is the one returned by the call for earlier steps, or None at the first.
         """
         ...
 
@@ -37,7 +37,7 @@ class LSTMMixture(nn.Module):
 
     Args:
         code_dim: Size of a code.
-        num_outputs: Number of modes, plus that of learned inputs.
+        num_outputs: Number of modes plus number of learned inputs.
         hidden_dim: Size of the network's memory.
     """
 
@@ -60,7 +60,7 @@ class WindowMixture(nn.Module):
 
     Args:
         code_dim: Size of a code.
-        num_outputs: Number of modes, plus that of learned inputs.
+        num_outputs: Number of modes plus number of learned inputs.
         length: Number of codes read.
         hidden_dims: Widths of the hidden layers.
 
@@ -90,28 +90,28 @@ class WindowMixture(nn.Module):
 
 @rebuildable
 class MixedDynamics(nn.Module):
-    r"""Parameters of a linear Gaussian state-space model that change with the codes seen so far.
+    r"""Parameters of a linear Gaussian state-space model that depend on the codes seen so far.
 
     .. math::
         (A_t, B_t, C_t) = \sum_k \alpha_t^k (A^k, B^k, C^k), \qquad
         \alpha_t = \mathrm{softmax}\, g(a_{0:t-1}), \qquad z_1 \sim N(\mu, \Sigma)
 
-    with a learned code :math:`a_0` before the first step. One mode makes the model linear; its matrices then hold for
-    all series and steps, and covariances are computed once for all. Q, R and :math:`\Sigma` are diagonal.
+    with a learned code :math:`a_0` before the first step. With one mode the model is linear: its matrices are the same
+    for all series and steps, and covariances are computed only once. Q, R and :math:`\Sigma` are diagonal.
 
     Args:
         code_dim: Size of a code a.
         state_dim: Size of the state z.
         num_modes: Number K of modes.
-        mixture: The network g, with ``num_modes + num_learned_inputs`` outputs; an LSTM when absent, and none for one
-            mode without learned inputs.
+        mixture: The network g, with ``num_modes + num_learned_inputs`` outputs. Default: an LSTM, or none for one mode
+            without learned inputs.
         input_dim: Size of the inputs of the data.
-        num_learned_inputs: Size of further inputs that the network gives out.
-        transition_variance: Variance Q of the state's noise, at the start of training.
-        observation_variance: Variance R of the codes given the state, likewise.
-        initial_variance: Variance :math:`\Sigma` of the state at the first step, likewise.
-        has_learned_noise: Learn one variance for each entry, and the mean of the first state; False keeps them as they
-            are, as the paper does.
+        num_learned_inputs: Size of further inputs that the network outputs.
+        transition_variance: Initial variance Q of the state's noise.
+        observation_variance: Initial variance R of the codes given the state.
+        initial_variance: Initial value of the variance :math:`\Sigma` of the state at the first step.
+        has_learned_noise: Learn one variance per entry, and the mean of the first state; False keeps them fixed, as in
+            the paper.
 
     Raises:
         DataError: When a size or variance is not positive, or the network does not fit.
@@ -166,7 +166,7 @@ class MixedDynamics(nn.Module):
     def weights(self, previous: Tensor, inputs: Tensor | None = None) -> Tensor:
         """Mixing weights (..., time, mode) of steps whose predecessors are `previous` (..., time, code).
 
-        They do not depend on the inputs of the data, which are for dynamics that read gaps.
+        They do not depend on the inputs of the data, which only dynamics that read gaps use.
         """
         if self.mixture is None:
             return previous.new_ones((*previous.shape[:-1], 1))
@@ -178,11 +178,11 @@ class MixedDynamics(nn.Module):
 
         Args:
             previous: Codes one step earlier, (..., time, code).
-            inputs: Inputs of the data into these steps, (..., time, input); None without.
-            memory: What the call for the steps before returned; None at the first.
+            inputs: Inputs of the data into these steps, (..., time, input), or None.
+            memory: The memory returned for the steps before; None at the first.
 
         Returns:
-            Parameters with a time axis, or without where nothing changes, and the memory.
+            Parameters with a time axis (without one if they are constant), and the memory.
         """
         if self.mixture is None:
             return self._mixed(None, inputs), None
@@ -206,7 +206,7 @@ class MixedDynamics(nn.Module):
 
 
 def mixture_network(mixture: MixtureNetwork | None, code_dim: int, num_outputs: int, what: str) -> Any:
-    """The network given if it fits, an LSTM when absent; none for a single mode. `what` is read, in words.
+    """The given network, checked; by default an LSTM, or none for a single mode. `what` says in words what it reads.
 
     Raises:
         DataError: When the network does not fit.
@@ -224,7 +224,7 @@ def mixture_network(mixture: MixtureNetwork | None, code_dim: int, num_outputs: 
 
 
 def mix(weights: Tensor | None, modes: Tensor) -> Tensor:
-    """Matrices (mode, row, column) mixed by weights (..., time, mode), or the only one where there are no weights."""
+    """Matrices (mode, row, column) mixed by weights (..., time, mode), or the only one if there are no weights."""
     return modes[0] if weights is None else (weights @ modes.flatten(1)).unflatten(-1, modes.shape[1:])
 
 

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: trunks that read frames, decoders that write them."""
+"""Multilayer perceptrons: trunks that read frames, and decoders of frames."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.Tanh) -> nn.Seque
 class MLPTrunk(nn.Module):
     r"""Features of a window of frames: the first frame, and the rates of change from it to each later one.
 
-    Rates, :math:`(x_k - x_0) / (t_k - t_0)`, say of a velocity what frames that differ little hide. Rates to or from a
-    missing entry are zero; the mask and the gaps between the frames are inputs too.
+    Rates, :math:`(x_k - x_0) / (t_k - t_0)`, show a velocity more clearly than frames that differ little. Rates to or
+    from a missing entry are zero; the mask and the gaps between the frames are inputs too.
 
     Args:
         num_frames: Length of the window.
@@ -33,7 +33,7 @@ class MLPTrunk(nn.Module):
         hidden_dims: Widths of the hidden layers; the last is the number of features.
         activation: After each layer.
         noise: Standard deviation of noise on frames and rates while training, in units of the data's deviation; it
-            keeps an encoder that has seen few series from learning them by heart.
+            reduces overfitting of an encoder trained on few series.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Emission of counts that vary more than independent events do."""
+"""Emission of overdispersed counts."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from pyro_seq.nn.exposure import keep_exposure, require_exposures, take_rates, u
 from pyro_seq.nn.saved_state import shape_by_data, take_shape
 from pyro_seq.nn.units import Standardise
 
-_FLOOR = 1e-6  # of the dispersion, at which counts below a hundred thousand are Poisson's
+_FLOOR = 1e-6  # of the dispersion; counts below a hundred thousand are then practically Poisson
 
 
 @rebuildable
 class NegativeBinomialEmission(Emission):
-    r"""Counts that vary more than independent events do, such as sales, visits and reads of genes.
+    r"""Counts that vary more than independent events (overdispersion), such as sales, visits and gene reads.
 
     .. math::
         \log \lambda = \log m + \min(c / m, 1)\, g(s), \qquad
         \mathbb E[x] = \lambda, \quad \mathrm{Var}[x] = \lambda + \alpha \lambda^2
 
     with mean m and deviation c of each variable in training, as in `PoissonEmission`. The dispersion :math:`\alpha`,
-    one number for each variable, is learned; where the latents explain all but the chance of single events it falls to
-    its floor of 1e-6, and the counts are Poisson's.
+    one number per variable, is learned; if the latents explain all variation of the rate, it falls to its floor of
+    1e-6, and the counts are Poisson distributed.
 
     Args:
         decoder: Maps positions (batch, dim) to g (batch, \*obs); by default the model's.
-        initial_dispersion: Dispersion :math:`\alpha` at the start, above 1e-6.
+        initial_dispersion: Initial dispersion :math:`\alpha`, above 1e-6.
         exposure: Name or number of the column of ``data.inputs`` that multiplies :math:`\lambda`, as in
             `PoissonEmission`.
 
     Raises:
-        DataError: When `initial_dispersion` is not above 1e-6, or `exposure` neither a name nor a number.
+        DataError: When `initial_dispersion` is not above 1e-6, or `exposure` is neither a name nor a number.
     """
 
     exposure: str | int | None = None
@@ -63,11 +63,11 @@ class NegativeBinomialEmission(Emission):
 
     @property
     def dispersion(self) -> Tensor:
-        r"""The dispersion :math:`\alpha`, one number for each variable."""
+        r"""The dispersion :math:`\alpha`, one number per variable."""
         return _FLOOR + self.log_dispersion.exp()
 
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
-        r"""Negative binomial with mean rates around those of training, by `decoded` (..., \*obs)."""
+        r"""Negative binomial with mean rates around those of training, given `decoded` (..., \*obs)."""
         return NegativeBinomialCounts(log_rates(decoded, self.units), self.dispersion, validate_args=False)
 
     @property
@@ -76,16 +76,16 @@ class NegativeBinomialEmission(Emission):
         return () if self.exposure is None else (self.exposure,)
 
     def under_inputs(self, law: Any, data: Sequences, steps: slice) -> dist.TorchDistribution:
-        """Counts at the exposures of some steps, given those at exposure 1."""
+        """The law of counts at the exposures of some steps, from the law at exposure 1."""
         return under_exposure(law, self.exposure, data, steps)
 
     def check(self, data: Sequences) -> None:
-        """Refuse what is no count, and exposures that are not positive."""
+        """Refuse values that are not counts, and exposures that are not positive."""
         require_counts(data, "NegativeBinomialEmission")
         if self.exposure is not None:
             require_exposures(self.exposure, data)
 
     def adapt(self, data: Sequences) -> None:
-        """Take mean and deviation from the observed entries; those of rates where there is an exposure."""
+        """Set mean and deviation from the observed entries; with an exposure, those of rates."""
         take_rates(self.units, data, self.exposure)
         take_shape(self, self.units.unit.shape)

@@ -15,12 +15,12 @@ SLOPE = 0.2  # of the leaky rectifier below zero, as in DCGAN
 
 
 class Rectified(nn.Module):
-    """A normalisation followed by a leaky rectifier; a batch normalisation in training on a processor is a tuned one.
+    """A normalisation followed by a leaky rectifier; in training on a CPU, batch normalisation uses a tuned kernel.
 
     Args:
         channels: Number of channels.
-        norm: Makes a normalisation of so many channels.
-        slope: Of the rectifier below zero; 0 for a plain one.
+        norm: Factory: number of channels to normalisation layer.
+        slope: Slope of the rectifier below zero; 0 for a plain ReLU.
     """
 
     def __init__(self, channels: int, norm: Norm = nn.BatchNorm2d, slope: float = SLOPE) -> None:
@@ -28,7 +28,7 @@ class Rectified(nn.Module):
         self.norm, self.slope = norm(channels), slope
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (frame, channel, height, width), with their channels last when they come so."""
+        """Images (frame, channel, height, width), channels last in memory if the input is."""
         if is_better_in_one_pass(self.norm, images):
             return normalise_rectify(images, self.norm, self.slope)
         return functional.leaky_relu(self.norm(images), self.slope)

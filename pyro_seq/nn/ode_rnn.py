@@ -1,4 +1,4 @@
-"""Encoders that read a whole series backwards in time, whatever its times and gaps, into a vector at its start."""
+"""Encoders that read a whole series backwards in time, with any times and gaps, into a vector at its start."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from pyro_seq.nn.units import Standardise
 from pyro_seq.ops._time_grid import cut
 from pyro_seq.ops.odeint import Dopri5, Euler, Solver, odeint
 
-_HEAD = 64  # of the hidden layer behind a memory
+_HEAD = 64  # width of the hidden layer after the memory
 
 
 class StepReader(nn.Module):
-    """Features of each step of a series: standardised values and what of them is observed, through a trunk if wanted.
+    """Features of each step of a series: standardised values and their mask, optionally through a trunk.
 
-    Inputs, which are known at every step, come after them.
+    Inputs, which are known at every step, are appended.
 
     Args:
         obs_shape: Shape of one observation.
-        trunk: Reads a window of one frame, such as ``MLPTrunk(1, obs_shape)``; convolutional for images when absent,
-            and nothing for vectors.
+        trunk: Reads a window of one frame, such as ``MLPTrunk(1, obs_shape)``; by default convolutional for images,
+            none for vectors.
         input_dim: Size of the inputs.
     """
 
@@ -63,10 +63,9 @@ class StepReader(nn.Module):
         return features if inputs is None else torch.cat([features, inputs.to(features.dtype)], -1)
 
     def reads(self, mask: Tensor) -> Tensor:
-        r"""Steps that tell something, (series, time), by mask (series, time, \*obs): those with an observed entry.
+        r"""Steps to read, (series, time), from mask (series, time, \*obs): those with an observed entry.
 
-        Where there are inputs, all up to the last of these: what drives a series through a gap explains what it shows
-        after it.
+        With inputs, all steps up to the last of these, because inputs during a gap explain the observations after it.
         """
         is_seen = mask.flatten(2).any(-1)
         return is_seen.flip(1).cummax(1).values.flip(1) if self.input_dim else is_seen
@@ -79,14 +78,14 @@ class GaussianHead(nn.Module):
     .. math::
         N\left(m(f),\ \operatorname{diag} s^2(f)\right), \qquad [m, \log s](f) = A f + b + C \tanh(D f + e)
 
-    The hidden layer begins with C = 0. It is what tells a state from a memory and the time that has passed since: how
-    far a motion is to be followed back is no linear function of the two.
+    The hidden layer starts with C = 0. It is needed to infer a state from a memory and the elapsed time: following a
+    motion back in time is not a linear function of the two.
 
     Args:
         size_in: Size of the features.
         dim: Size of the vector.
         hidden_dim: Size of the hidden layer; 0 for none.
-        initial_log_scale: Log standard deviation at the start.
+        initial_log_scale: Initial log standard deviation.
     """
 
     def __init__(self, size_in: int, dim: int, *, hidden_dim: int = 0, initial_log_scale: float = -2.0) -> None:
@@ -116,16 +115,16 @@ class RNNEncoder(nn.Module):
         h_k = \mathrm{GRU}\left([x_k, m_k, t_{k+1} - t_k],\ h_{k+1}\right), \qquad
         q(z \mid x) = \mathcal N\left(\mu(h_1, t_1 - t_0),\ \sigma^2(h_1, t_1 - t_0)\right)
 
-    over the steps with an observed entry, 1 being the first of them; m is the mask, and t_0 the first time. Steps
-    without one are skipped, so that more hidden ones change nothing. Cost: one fused call, as long as
-    the most seen steps of a series. With inputs, which stand beside x_k, no step before the last seen one is skipped.
+    over the steps with an observed entry, numbered from 1; m is the mask, and t_0 the first time. Steps without an
+    observed entry are skipped, so that adding hidden steps changes nothing. Cost: one fused call over the largest
+    number of seen steps in a series. With inputs, which are joined to x_k, no step before the last seen one is skipped.
 
     Args:
         obs_shape: Shape of one observation.
         dim: Size of the vector.
         hidden_dim: Size of the network's memory h.
-        trunk: Reads a window of one frame; convolutional for images when absent, and nothing for vectors.
-        input_dim: Size of the inputs of the data, read beside each step.
+        trunk: Reads a window of one frame; by default convolutional for images, none for vectors.
+        input_dim: Size of the inputs of the data, read with each step.
 
     References:
         Chen, Rubanova, Bettencourt, Duvenaud, "Neural Ordinary Differential Equations", NeurIPS 2018, section 5.
@@ -149,11 +148,11 @@ class RNNEncoder(nn.Module):
 
     @property
     def input_dim(self) -> int:
-        """Size of the inputs that it reads."""
+        """Size of the inputs that the encoder reads."""
         return self.reader.input_dim
 
     def adapt(self, data: Sequences) -> None:
-        """Take the units of the frames from the training data."""
+        """Set the units of the frames from the training data."""
         self.reader.units.adapt(data)
 
     def forward(
@@ -161,12 +160,12 @@ class RNNEncoder(nn.Module):
     ) -> dist.TorchDistribution:
         r"""Batch (series,), event (dim,), of frames and mask (series, time, \*obs) at model times (series, time).
 
-        Inputs, where it reads some, are (series, time, input).
+        Inputs, if any, are (series, time, input).
         """
         is_seen = self.reader.reads(mask)
         steps, count = torch.arange(is_seen.shape[1], device=frames.device), is_seen.sum(-1)
         order = torch.where(is_seen, -steps, 1).argsort(dim=-1, stable=True)  # seen steps from the last to the first
-        order = order[:, : max(1, int(count.max()))]  # what comes after is never read
+        order = order[:, : max(1, int(count.max()))]  # later entries are never read
         clock = times.gather(1, order)
         gaps = torch.cat([torch.zeros_like(clock[:, :1]), -clock.diff(dim=-1)], -1)
         features = self.reader(frames, mask, inputs)
@@ -181,38 +180,38 @@ class RNNEncoder(nn.Module):
 
 @rebuildable
 class ODERNNEncoder(nn.Module):
-    r"""Gaussian over a vector at the start of a series, by a memory that moves between observations and jumps at them.
+    r"""Gaussian over a vector at the start of a series, by a memory that evolves between observations and jumps there.
 
     .. math::
         \frac{dh}{ds} = f(h) \ \text{between observations}, \qquad
         h \leftarrow \mathrm{GRU}\left([x_k, m_k],\ h\right) \ \text{at step } k, \qquad
         q(z \mid x) = \mathcal N\left(\mu(h_0), \sigma^2(h_0)\right)
 
-    in the time s that runs back from the last step to the first; m is the mask, and h_0 the memory at the first time.
-    The memory is zero until the last step with an observed entry, whatever is hidden after it. Cost: a loop over the
-    steps in Python, dearer than `RNNEncoder`'s one call.
+    in the time s, which runs backwards from the last step to the first; m is the mask, and h_0 the memory at the first
+    time. The memory stays zero until the last step with an observed entry is read; hidden steps after it have no
+    effect. Cost: a Python loop over the steps, slower than the single call of `RNNEncoder`.
 
-    The recursion is the authors'. Their parts, for vectors of length n with times in a range of r in model time, are ::
+    The recursion is the authors'. Their parts, for vectors of length n and times that span r in model time, are ::
 
         cell=MeanDeviationCell(2 * n, hidden_dim),                 gates by perceptrons; only the mean moves in between
         head=nn.Sequential(nn.Linear(2 * hidden_dim, 100), nn.Tanh(), GaussianHead(100, dim)),
         solver=Euler(step_size=r / 50),
 
-    from `pyro_seq.nn.mean_deviation` and `pyro_seq.nn.ode_rnn`. What still differs: their head takes the absolute value
-    for the deviation, where ours has the exponential; they let the memory move before anything was read; and they round
+    from `pyro_seq.nn.mean_deviation` and `pyro_seq.nn.ode_rnn`. Remaining differences: their head uses the absolute
+    value for the deviation, ours the exponential; their memory also evolves before the first reading; and they round
     the number of Euler steps down.
 
     Args:
         obs_shape: Shape of one observation.
         dim: Size of the vector.
-        hidden_dim: Size of the memory h, or of the first part of it that moves; the rest stays between steps.
-        field: The field f; a network with one hidden layer of 50 when absent.
-        solver: How to move between steps; one step of Euler's method an interval when absent.
-        trunk: Reads a window of one frame; convolutional for images when absent, and nothing for vectors.
-        input_dim: Size of the inputs of the data, read beside each step; hidden steps are then steps as well.
-        cell: ``(features, memory) -> memory``, with `input_size` and `hidden_size`, the whole memory's; a
-            `torch.nn.GRUCell` when absent.
-        head: Maps the memory (series, memory) to a distribution of vectors; a `GaussianHead` when absent.
+        hidden_dim: Size of the memory h, or of its first part, which evolves; the rest is constant between steps.
+        field: The field f. Default: a network with one hidden layer of 50.
+        solver: Solver between steps. Default: one Euler step per interval.
+        trunk: Reads a window of one frame; by default convolutional for images, none for vectors.
+        input_dim: Size of the inputs of the data, read with each step; hidden steps are then read as well.
+        cell: ``(features, memory) -> memory``, with attributes `input_size` and `hidden_size` (of the whole memory).
+            Default: a `torch.nn.GRUCell`.
+        head: Maps the memory (series, memory) to a distribution of vectors. Default: a `GaussianHead`.
 
     Raises:
         DataError: When a size is not positive, the cell does not fit, or the solver does not stop at every time.
@@ -247,11 +246,11 @@ class ODERNNEncoder(nn.Module):
 
     @property
     def input_dim(self) -> int:
-        """Size of the inputs that it reads."""
+        """Size of the inputs that the encoder reads."""
         return self.reader.input_dim
 
     def adapt(self, data: Sequences) -> None:
-        """Take the units of the frames from the training data."""
+        """Set the units of the frames from the training data."""
         self.reader.units.adapt(data)
 
     def forward(
@@ -259,7 +258,7 @@ class ODERNNEncoder(nn.Module):
     ) -> dist.TorchDistribution:
         r"""Batch (series,), event (dim,), of frames and mask (series, time, \*obs) at model times (series, time).
 
-        Inputs, where it reads some, are (series, time, input).
+        Inputs, if any, are (series, time, input).
         """
         return self.head(self.memories(frames, mask, times, inputs)[:, -1].to(frames.dtype))
 
@@ -267,20 +266,20 @@ class ODERNNEncoder(nn.Module):
         """Memory (series, time, memory) after each step, from the last step to the first."""
         features = self.reader(frames, mask, inputs).flip(1)
         is_seen = self.reader.reads(mask).flip(1)
-        is_moving = is_seen.cumsum(1) > is_seen.long()  # something was seen before the step is read
+        is_moving = is_seen.cumsum(1) > is_seen.long()  # a step was already read before this one
         elapsed = in_both(lambda times: times[:, -1:] - times.flip(1), times)
         path = self._swept(features, is_seen, is_moving, elapsed)
         return self._marched(features, is_seen, is_moving, elapsed) if path is None else path
 
     def _marched(self, features: Tensor, is_seen: Tensor, is_moving: Tensor, elapsed: Tensor) -> Tensor:
-        """Memories (series, time, memory), for any parts and solver."""
+        """Memories (series, time, memory), for any parts and solver, by backpropagation."""
         whole = (features, is_seen[..., None], is_moving[..., None])
         steps = list(zip(*(values.unbind(1) for values in whole), strict=True))
         rows = torch.arange(len(features), device=features.device)
         still = self._memory_dim - self.hidden_dim
 
         def jump(step: int | Tensor, memory: Tensor) -> Tensor:
-            # an index inside the loop would copy the gradient of all features once a step
+            # an index inside the loop would copy the gradient of all features at every step
             read, has_read, has_moved = steps[step] if isinstance(step, int) else (part[rows, step] for part in whole)
             memory = torch.where(has_moved, memory, 0)
             return torch.where(has_read, self.cell(read, memory).to(memory), memory)
@@ -292,7 +291,7 @@ class ODERNNEncoder(nn.Module):
         return odeint(rate, start, elapsed, self.solver, jump=jump).path
 
     def _swept(self, features: Tensor, is_seen: Tensor, is_moving: Tensor, elapsed: Tensor) -> Tensor | None:
-        """The same with gradients by hand; None where that is not possible, or something is not as it should be."""
+        """The same with hand-written gradients; None if these do not apply or a check fails."""
         memory = Memory.of(self.field, self.cell, self._memory_dim) if type(self.solver) is Euler else None
         if memory is None or not memory.takes(features) or not bool((on_host(elapsed).diff(dim=-1) > 0).all()):
             return None

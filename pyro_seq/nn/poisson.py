@@ -18,22 +18,22 @@ from pyro_seq.nn.units import Standardise
 
 @rebuildable
 class PoissonEmission(Emission):
-    r"""Counts of events that come independently of each other, such as calls, photons and cases.
+    r"""Counts of independent events, such as calls, photons and cases.
 
     .. math::
         x \sim \mathrm{Poisson}(\lambda), \qquad \log \lambda = \log m + \min(c / m, 1)\, g(s)
 
-    with mean m and deviation c of each variable in training: the rate starts at that of training, whatever is counted.
-    Given the latents, counts vary as their rate does; where they vary more, use `NegativeBinomialEmission`.
+    with mean m and deviation c of each variable in training: the initial rate is that of training. Given the latents,
+    the variance of counts equals their rate; for counts that vary more, use `NegativeBinomialEmission`.
 
-    Where counts come from time, people or area of different size, name it as the `exposure` e, and counts are those of
-    :math:`\mathrm{Poisson}(e \lambda)`, with mean and deviation of x / e for m and c.
+    If counts come from periods, populations or areas of different size, pass that size as the `exposure` e; counts are
+    then :math:`\mathrm{Poisson}(e \lambda)`, where m and c are the mean and deviation of x / e.
 
     Args:
         decoder: Maps positions (batch, dim) to g (batch, \*obs); by default the model's.
-        exposure: Name or number of the column of ``data.inputs`` that multiplies the rate, as it is; it must be
-            positive at all steps, the horizon included. No other part reads this column, nor does `input_dim` count
-            it.
+        exposure: Name or number of the column of ``data.inputs`` that multiplies the rate, not standardised; it must be
+            positive at all steps, including the horizon. No other part reads this column, and `input_dim` does not
+            count it.
 
     Raises:
         DataError: When `exposure` is neither a name nor a number.
@@ -47,7 +47,7 @@ class PoissonEmission(Emission):
         self.units = Standardise()
 
     def given(self, decoded: Tensor) -> dist.TorchDistribution:
-        r"""Poisson with rates around those of training, by `decoded` (..., \*obs)."""
+        r"""Poisson with rates around those of training, given `decoded` (..., \*obs)."""
         return PoissonCounts(log_rates(decoded, self.units), validate_args=False)
 
     @property
@@ -56,15 +56,15 @@ class PoissonEmission(Emission):
         return () if self.exposure is None else (self.exposure,)
 
     def under_inputs(self, law: Any, data: Sequences, steps: slice) -> dist.TorchDistribution:
-        """Counts at the exposures of some steps, given those at exposure 1."""
+        """The law of counts at the exposures of some steps, from the law at exposure 1."""
         return under_exposure(law, self.exposure, data, steps)
 
     def check(self, data: Sequences) -> None:
-        """Refuse what is no count, and exposures that are not positive."""
+        """Refuse values that are not counts, and exposures that are not positive."""
         require_counts(data, "PoissonEmission")
         if self.exposure is not None:
             require_exposures(self.exposure, data)
 
     def adapt(self, data: Sequences) -> None:
-        """Take mean and deviation from the observed entries; those of rates where there is an exposure."""
+        """Set mean and deviation from the observed entries; with an exposure, those of rates."""
         take_rates(self.units, data, self.exposure)

@@ -18,11 +18,11 @@ from pyro_seq.nn.units import Standardise
 
 
 class Recurrence(nn.Module):
-    """A long short-term memory over any leading axes, which can stop and go on later.
+    """An LSTM over any leading axes, which can be resumed.
 
     Args:
-        size_in: Size of what it reads at a step.
-        hidden_dim: Size of its memory.
+        size_in: Size of the input of a step.
+        hidden_dim: Size of the memory.
     """
 
     def __init__(self, size_in: int, hidden_dim: int) -> None:
@@ -35,7 +35,7 @@ class Recurrence(nn.Module):
     def forward(self, steps: Tensor, memory: Memory = ()) -> tuple[Tensor, Memory]:
         """Features (..., time, hidden) of `steps` (..., time, size_in), and the memory (..., hidden) after the last.
 
-        The memory to start from is that of an earlier call, and may lack leading axes of `steps`.
+        The initial memory is that of an earlier call, and may lack leading axes of `steps`.
         """
         batch = steps.shape[:-2]
         carried = None
@@ -49,21 +49,21 @@ class Recurrence(nn.Module):
 
 @rebuildable
 class LSTMTransition(nn.Module):
-    r"""Gaussian steps around what a long short-term memory predicts.
+    r"""Gaussian steps around the predictions of an LSTM.
 
     .. math::
         a_1 \sim N(m_1, s_1^2), \qquad
         h_t = \mathrm{LSTM}([a_t, u_{t+1}], h_{t-1}), \qquad
         a_{t+1} \sim N\left(W h_t + b,\ s^2\right)
 
-    all in units of the codes, 1 unless :meth:`adapt_codes` takes them. The first step is standard normal before
-    training; its mean and scale, and the scale s of each entry, are learned. The inputs u, if any, are those of the
-    step that is entered.
+    all in units of the codes, which are 1 unless :meth:`adapt_codes` sets them. The first step is initially standard
+    normal; its mean and scale, and the scale s of each entry, are learned. The inputs u, if any, are those of the next
+    step.
 
     Args:
         code_dim: Size of a step a.
         hidden_dim: Size of the network's memory h.
-        minimum_scale: Floor of the scales, in units of the codes, below 1.
+        minimum_scale: Floor of the scales, below 1, in units of the codes.
         input_dim: Size of the inputs.
 
     Raises:
@@ -91,11 +91,11 @@ class LSTMTransition(nn.Module):
 
     @property
     def has_units(self) -> bool:
-        """Whether `adapt_codes` has taken units."""
+        """Whether `adapt_codes` has set units."""
         return bool((self.units.unit != 1).any() or (self.units.centre != 0).any())
 
     def adapt_codes(self, codes: Sequences) -> None:
-        """Take the units from codes."""
+        """Set the units from codes."""
         self.units.adapt(codes)
 
     def initial(self, num_series: int) -> dist.Normal:
@@ -108,7 +108,7 @@ class LSTMTransition(nn.Module):
     ) -> tuple[dist.Normal, Memory]:
         """Distributions of the steps after `previous` (..., time, code), and the memory (..., hidden) at the end.
 
-        Inputs, where there are some, are those of the steps that are entered, (..., time, input).
+        Inputs, if any, are those of the predicted steps, (..., time, input).
         """
         steps = self.units(previous)
         if inputs is not None:

@@ -1,4 +1,4 @@
-"""What files of earlier versions hold otherwise: one number for all variables, or no tensor where there is one now."""
+"""Compatibility with files of earlier versions: one number for all variables, or tensors that did not exist yet."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from torch import Tensor, nn
 
 
 def shape_by_data(part: nn.Module, *names: str, **defaults: float) -> None:
-    """Let these tensors of `part` hold one number until data say how many variables there are, then one for each.
+    """Let these tensors of `part` hold one number until data give the number of variables, then one per variable.
 
-    `take_shape` widens them, when the part adapts to data. Weights that are loaded bring their shape along: one number
-    for all variables stays one, as in files of earlier versions, and so do the predictions.
+    `take_shape` expands them when the part adapts to data. Loaded weights keep their shape: one number for all
+    variables, as in files of earlier versions, stays one, and predictions stay the same.
 
     Args:
         part: The module with the tensors.
         names: Names of tensors.
-        defaults: Names of further ones, with what they hold where earlier files have no such tensor.
+        defaults: Names of further tensors, with their value when an earlier file lacks them.
     """
     part._shaped_by_data = dict.fromkeys(names) | defaults  # type: ignore[assignment]
     part.register_load_state_dict_pre_hook(_take_saved_shape)
 
 
 def take_shape(part: nn.Module, shape: tuple[int, ...], *names: str) -> None:
-    """Widen what holds one number to this shape: the tensors of these names, or all."""
+    """Expand tensors that hold one number to this shape: those with these names, or all."""
     for name, tensor in _shaped_by_data(part).items():
         if tensor.shape != shape and (not names or name in names):
             tensor.data = tensor.data.mean().expand(shape).clone()
 
 
 def expected_weights(module: nn.Module, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The ``state_dict`` of `module` that a file with `saved` must fit: in its shapes, without what it may lack."""
+    """The ``state_dict`` that a file with `saved` must match: in its shapes, without tensors that it may lack."""
     optional = {*measured_names(module), *_names(module, "optional")}
     state = {name: weight for name, weight in module.state_dict().items() if name not in optional}
     state |= {name: saved[name] for name in optional & saved.keys()}
@@ -51,7 +51,7 @@ def expected_weights(module: nn.Module, saved: Mapping[str, Tensor]) -> dict[str
 
 
 def measured_names(module: nn.Module) -> list[str]:
-    """Names of the buffers that parts have once they were measured, whether they have them now or not."""
+    """Names of the buffers that parts have after a measurement, whether they exist yet or not."""
     return _names(module, "measured")
 
 
@@ -71,7 +71,7 @@ def _take_saved_shape(part: nn.Module, saved: dict[str, Tensor], prefix: str, *_
 
 
 def _fits(tensor: Tensor, saved: Tensor) -> bool:
-    """One number may become one for each variable, and the other way round."""
+    """One number for all variables and one per variable fit each other."""
     return tensor.ndim == 0 or saved.ndim == 0
 
 
@@ -84,7 +84,7 @@ def _default(part: nn.Module, name: str) -> float | None:
 
 
 def came_later(part: nn.Module, layers: nn.Sequential, name: str) -> None:
-    """Let earlier files lack the layers `name` of `part`: then the last is zero, and they have no effect."""
+    """Let earlier files lack the layers `name` of `part`; the last one is then zero, so they have no effect."""
     last = f"{len(layers) - 1}."
     tensors = {f"{name}.{key}": key.startswith(last) for key in layers.state_dict()}
     part._came_later = tensors  # type: ignore[assignment]

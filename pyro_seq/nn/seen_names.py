@@ -1,4 +1,4 @@
-"""The names of the training data's columns, so that others are not taken for them."""
+"""The column names of the training data, to detect data with other columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyro_seq.data._columns import COLUMNS
 
 
 class SeenNames(nn.Module):
-    """What variables and inputs were called in training, where they had names; kept with the weights.
+    """Names of variables and inputs in training, if any; saved with the weights.
 
     Attributes:
         text: The names as the bytes of a text (buffer), because a ``state_dict`` holds tensors; None without names.
@@ -29,11 +29,11 @@ class SeenNames(nn.Module):
 
     @property
     def labels(self) -> Labels:
-        """The names there are."""
+        """The stored names."""
         return Labels() if self.text is None else Labels.restored(json.loads(bytes(self.text.cpu().numpy())))
 
     def take(self, labels: Labels, *, again: bool = False) -> None:
-        """Keep names of what has none yet; with `again` those of all."""
+        """Store names where there are none yet; with `again`, replace all."""
         known = {} if again else self.labels.plain()
         names = {axis: found for axis, found in labels.plain().items() if axis in COLUMNS} | known
         self.text = torch.frombuffer(bytearray(json.dumps(names).encode()), dtype=torch.uint8) if names else None

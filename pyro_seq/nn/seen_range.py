@@ -1,4 +1,4 @@
-"""The range of the training data, and a word where other data lie far outside of it."""
+"""The range of the training data, and a warning when other data lie far outside it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from pyro_seq.nn.seen_names import SeenNames
 from pyro_seq.nn.units import variable_shape
 
 _FAR = 3.0  # widths of the range
-_NEAR_LEVEL = 0.03  # width of what does not vary, relative to its level
+_NEAR_LEVEL = 0.03  # width of a constant variable's range, relative to its level
 _LISTED = 3
 
 
 class SeenRange(nn.Module):
     """Lowest and highest observed value of each variable in training, and of each input.
 
-    Values are far outside where they are beyond the range by more than three times its width: a few heavy tails and
-    trends are not, temperatures in Fahrenheit are, where all were those of patients in Celsius. What does not vary by
-    more than rounding counts as 0.03 of its level wide, or 1 at level zero. All pixels of an image are one variable.
-    Nothing is outside before `adapt`, and after files of versions that kept no range. `names` are those of the columns.
+    Values are far outside if they are beyond the range by more than three times its width: this ignores a few heavy
+    tails and trends, but detects temperatures in Fahrenheit after training on those of patients in Celsius. A variable
+    that varies by no more than rounding has a width of 0.03 of its level, or 1 at level zero. All pixels of an image
+    are one variable. Nothing counts as outside before `adapt`, or with files of versions that stored no range. `names`
+    are the column names.
     """
 
     has_options: ClassVar[bool] = False
@@ -45,7 +46,7 @@ class SeenRange(nn.Module):
         self.names = SeenNames()
 
     def adapt(self, data: Sequences) -> None:
-        """Take the range of the observed values, and of the inputs."""
+        """Set the range from the observed values and from the inputs."""
         for kind, (low, high) in _extremes(data).items():
             is_known = low <= high
             for name, extreme, unknown in (("low", low, -math.inf), ("high", high, math.inf)):
@@ -53,7 +54,7 @@ class SeenRange(nn.Module):
                 getattr(self, name + kind).copy_(torch.where(is_known, extreme, unknown))
 
     def take_names(self, labels: Labels, *, again: bool = False) -> None:
-        """Keep the names of variables and inputs, where there were none yet; with `again` in any case."""
+        """Store the names of variables and inputs if there are none yet; with `again`, always."""
         self.names.take(labels, again=again)
         self.names.to(self.low.device)
 
@@ -61,7 +62,7 @@ class SeenRange(nn.Module):
         """One warning that names the variables with values far outside.
 
         Warns:
-            UserWarning: With what came, the range of training, and what to do.
+            UserWarning: With the values, the range in training, and the remedy.
         """
         found = list(self._far(data))
         if not found:
@@ -103,14 +104,14 @@ class _Far(NamedTuple):
 
 
 def _extremes(data: Sequences) -> dict[str, tuple[Tensor, Tensor]]:
-    """Lowest and highest of each variable and input; the lowest is infinite where none is observed."""
+    """Lowest and highest value of each variable and input; the lowest is infinite if none is observed."""
     found = {}
     if data.num_steps:
         low, high = _ends(data.values, data.mask)
         found[""] = (low, high) if variable_shape(data.obs_shape) else (low.amin(), high.amax())
     if data.inputs is not None and data.inputs.shape[1]:
         steps = torch.arange(data.inputs.shape[1], device=data.device)
-        is_padding = (steps >= data.lengths[:, None]) & (steps < data.num_steps)  # of series that end before others
+        is_padding = (steps >= data.lengths[:, None]) & (steps < data.num_steps)  # of shorter series
         found["_input"] = _ends(data.inputs, ~is_padding)
     return found
 

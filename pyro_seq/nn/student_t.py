@@ -19,25 +19,25 @@ from pyro_seq.nn.units import Standardise
 
 @rebuildable
 class StudentTEmission(Emission):
-    r"""Real values with noise that now and then is far off: Student's t, each variable in its own unit.
+    r"""Real values with occasional outliers: Student-t noise, each variable in its own unit.
 
     .. math::
         x = m + c\left(g(s) + \sigma t\right), \qquad t \sim \mathrm{StudentT}(\nu)
 
-    Centre m, unit c, noise scale :math:`\sigma` and degrees of freedom :math:`\nu > 2` are numbers for each variable,
-    as in `GaussianEmission`; the last two are learned. An outlier pulls the mean less than under Gaussian noise, and
-    does not widen the intervals of all other entries. For :math:`\nu` above 30 the two are hardly different.
+    Centre m, unit c, noise scale :math:`\sigma` and degrees of freedom :math:`\nu > 2` are one number per variable, as
+    in `GaussianEmission`; the last two are learned. An outlier affects the mean less than with Gaussian noise, and does
+    not widen the intervals of other entries. For :math:`\nu` above 30 the noise is almost Gaussian.
 
     Args:
         decoder: Maps positions (batch, dim) to standardised centres (batch, \*obs); by default the model's.
-        initial_scale: Noise scale :math:`\sigma` at the start, in units of the data.
-        initial_df: Degrees of freedom at the start, above 2.
-        minimum_scale: Floor of :math:`\sigma`, a share of each variable's own unit, which keeps a likelihood of
+        initial_scale: Initial noise scale :math:`\sigma`, in units of the data.
+        initial_df: Initial degrees of freedom, above 2.
+        minimum_scale: Floor of :math:`\sigma`, as a share of each variable's unit, which keeps the likelihood of
             constant entries bounded.
-        units: Centre and unit; those of each variable when absent.
+        units: Centre and unit. Default: those of each variable.
 
     Raises:
-        DataError: When `initial_df` is not above 2, or a scale not positive.
+        DataError: When `initial_df` is not above 2, or a scale is not positive.
 
     References:
         Lange, Little, Taylor, "Robust statistical modeling using the t distribution", 1989.
@@ -66,12 +66,12 @@ class StudentTEmission(Emission):
 
     @property
     def df(self) -> Tensor:
-        """Degrees of freedom, one number for each variable."""
+        """Degrees of freedom, one number per variable."""
         return 2.0 + self.log_excess.exp()
 
     @property
     def scale(self) -> Tensor:
-        """Scale of the noise, in the unit of the data; its deviation is this times sqrt(df / (df - 2))."""
+        """Scale of the noise, in the unit of the data; its standard deviation is this times sqrt(df / (df - 2))."""
         return self.units.unit * self._standard_scale
 
     @property
@@ -85,12 +85,12 @@ class StudentTEmission(Emission):
         )
 
     def adapt(self, data: Sequences) -> None:
-        """Take centre and unit from the observed entries."""
+        """Set centre and unit from the observed entries."""
         self.units.adapt(data)
         take_shape(self, self.units.unit.shape)
 
     def weights(self, square: Tensor) -> Tensor:
-        r"""Mean precision of each entry given its squared distance, both in units of the noise; below 1 for outliers.
+        r"""Mean precision weight of each entry given its squared distance, in units of the noise; below 1 for outliers.
 
         .. math::
             \mathbb E[w] = \frac{\nu + 1}{\nu + r^2}, \qquad

@@ -1,4 +1,4 @@
-"""A decoder of images that grows them by sub-pixel convolutions."""
+"""A decoder of images with sub-pixel convolutions."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pyro_seq._arguments import require_channel_first
 from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import ShapeError
 
-# Images decoded at a time: what the cache of a core holds. With 16 channels this is 1.5 times as fast as 640 at once,
+# Images decoded at a time, to fit in the cache of a core. With 16 channels this is 1.5 times as fast as 640 at once,
 # and channels-last twice as fast again.
 _CACHED = 128
 
 
 @rebuildable
 class SubPixelDecoder(nn.Module):
-    """Images from a latent code: one linear layer, then convolutions of kernel 3 whose channels become pixels.
+    """Images from a latent code: one linear layer, then convolutions with kernel 3 whose channels become pixels.
 
-    Each of `depth` stages computes four times as many channels as it hands on and lays them out as an image of twice
-    the size, which leaves no chequerboard. Most of the time goes into the last stage; cost grows with the square of
+    Each of `depth` stages computes four times as many channels as it outputs and rearranges them into an image of twice
+    the size, which avoids chequerboard artefacts. Most time is spent in the last stage; cost grows with the square of
     `channels`.
 
     Args:
         dim: Size of the code.
-        obs_shape: (channel, height, width) of one image; what doubling makes too large is cut off.
+        obs_shape: (channel, height, width) of one image; excess pixels from doubling are cropped.
         channels: Channels between the stages.
         depth: Number of doublings.
-        hidden_dim: Width of a further linear layer in front, which lets codes be simpler than the shape of an image;
-            none when 0, as in the public code of the Kalman VAE.
+        hidden_dim: Width of a further linear layer in front, which allows codes simpler than the shape of an image; 0
+            for none, as in the public code of the Kalman VAE.
 
     Raises:
         ShapeError: When `obs_shape` is not that of an image.

@@ -19,29 +19,29 @@ from pyro_seq.nn.ode_rnn import RNNEncoder
 
 @rebuildable
 class SeriesTempo(nn.Module):
-    r"""A random speed of each series along the vector field, inferred from what is seen of the series.
+    r"""A random speed of each series along the vector field, inferred from its observations.
 
     .. math::
         \dot z = e^{a_n} f(z), \qquad a_n \sim \mathcal N(0, \sigma^2), \qquad
         q(a_n \mid x_n) \propto \mathcal N(a_n \mid 0, \sigma^2)\, \mathcal N(a_n \mid m(x_n), s^2(x_n))
 
-    Series that differ in tempo only then share one field, and a forecast from a few frames, which hardly tell the
-    tempo, widens with time as it should. The population's spread :math:`\sigma` is learned; the mean is zero, because
-    the field carries the typical speed. The second factor is what an encoder reads in the seen frames. It can only
-    narrow the population, and it is absent for a series of which nothing is seen.
+    Series that differ only in tempo then share one field, and the uncertainty of a forecast from a few frames, which
+    hardly determine the tempo, grows with time as it should. The population's spread :math:`\sigma` is learned; the
+    mean is zero, because the field has the typical speed. The second factor comes from an encoder of the seen frames.
+    It can only narrow the population, and is left out for a series without observations.
 
-    An encoder knows series of the lengths that it was trained on. Where predictions see less of a series than training
-    did, train with windows of all lengths, ``SVI(views=[RandomWindows(length, shortest=1)])``, or give an encoder of
-    the frames that every prediction sees, such as an `InitialStateEncoder`.
+    An encoder is only reliable for series of the lengths that it was trained on. If predictions see less of a series
+    than training did, train with windows of all lengths, ``SVI(views=[RandomWindows(length, shortest=1)])``, or use an
+    encoder of the frames that every prediction sees, such as an `InitialStateEncoder`.
 
     Args:
         num_series: Number of training series, for a table instead of an encoder, as in files of earlier versions: each
-            training series has a posterior of its own, but predictions, of training series too, have the population's
-            tempo, because nothing tells the tempo of a series outside of training.
-        encoder: Gaussian over one number from what is seen of a series; an `RNNEncoder`, which the model makes, when
-            neither is given.
-        initial_spread: Standard deviation of the log tempo at the start.
-        initial_scale: Posterior standard deviation of each log tempo of a table at the start; 0.03 when absent.
+            training series has its own posterior, but predictions, even of training series, have the population's
+            tempo, because the tempo of a series outside training is unknown.
+        encoder: Gaussian over one number from the observations of a series. Default, without `num_series`: an
+            `RNNEncoder` made by the model.
+        initial_spread: Initial standard deviation of the log tempo.
+        initial_scale: Initial posterior standard deviation of each log tempo of a table. Default: 0.03.
 
     Raises:
         DataError: When an argument is out of range or would have no effect.
@@ -76,12 +76,12 @@ class SeriesTempo(nn.Module):
         self.has_table = num_series is not None
 
     def complete(self, obs_shape: tuple[int, ...], input_dim: int = 0) -> None:
-        """Make the encoder, of observations and inputs of these sizes, where neither it nor a table was given."""
+        """Make the encoder, for observations and inputs of these sizes, if neither an encoder nor a table was given."""
         if self.encoder is None and not self.has_table:
             self.encoder = RNNEncoder(obs_shape, 1, input_dim=input_dim)
 
     def adapt(self, data: Sequences) -> None:
-        """Take the units of the frames from the training data."""
+        """Set the units of the frames from the training data."""
         if adapt := getattr(self.encoder, "adapt", None):
             adapt(data)
 
@@ -94,7 +94,7 @@ class SeriesTempo(nn.Module):
         pyro.sample("log_tempo", self._from_table(data) if self.has_table else self.given(data, times, *inputs))
 
     def given(self, data: Sequences, times: Tensor, *inputs: Tensor) -> dist.Normal:
-        """Population times what the encoder reads, inputs (series, time, input) too where it reads some: (series,)."""
+        """Population times the encoder's factor, (series,); inputs (series, time, input), if it reads any."""
         assert self.encoder is not None, "`complete` makes one"
         read = self.encoder(data.values, data.entry_mask, times, *inputs).base_dist
         precision = data.step_mask.any(-1) / read.scale.squeeze(-1).square()

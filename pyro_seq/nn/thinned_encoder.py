@@ -1,4 +1,4 @@
-"""An encoder that learns to do with less than the likelihood is given."""
+"""An encoder that is trained on a subset of the observations that the likelihood sees."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from pyro_seq.nn.encoder import SeriesEncoder
 
 @rebuildable
 class ThinnedEncoder(nn.Module):
-    """Hides a random part of the observed steps from an encoder while it trains, and nothing afterwards.
+    """Hides a random part of the observed steps from an encoder in training, and none afterwards.
 
-    The likelihood still counts every observation, so that the encoder learns to tell from a few what all were. This is
-    how Latent ODEs are trained on series of which a test shows a part; a model trained so has seen the points that it
-    is later asked for, in other series.
+    The likelihood still uses every observation, so the encoder learns to infer all of them from a few. Latent ODEs are
+    trained like this for series that are only partly observed at test time; in training the model has seen, in other
+    series, the points that it later has to predict.
 
     Args:
-        encoder: What reads the steps that remain; it must skip hidden ones, such as `RNNEncoder`.
-        shares: Of each series' observed steps that remain, one of these for each minibatch; at least one step does.
+        encoder: Reads the remaining steps; must skip hidden ones, as `RNNEncoder` does.
+        shares: Shares of each series' observed steps to keep, one of them drawn per minibatch; at least one step is
+            kept.
 
     Raises:
         DataError: When a share is out of range.
@@ -55,11 +56,11 @@ class ThinnedEncoder(nn.Module):
 
     @property
     def input_dim(self) -> int:
-        """Size of the inputs that it reads, at the steps that it hides too."""
+        """Size of the inputs that the encoder reads, also at steps hidden from it."""
         return getattr(self.encoder, "input_dim", 0)
 
     def adapt(self, data: Sequences) -> None:
-        """Take the units of the frames from the training data."""
+        """Set the units of the frames from the training data."""
         if hasattr(self.encoder, "adapt"):
             self.encoder.adapt(data)
 
@@ -71,7 +72,7 @@ class ThinnedEncoder(nn.Module):
         return self.encoder(frames, mask, times, *inputs)
 
     def _kept(self, is_seen: Tensor) -> Tensor:
-        """Which steps (series, time) remain."""
+        """Which steps (series, time) are kept."""
         share = self.shares[int(torch.randint(len(self.shares), ()))]
         order = torch.rand(is_seen.shape).to(is_seen.device).masked_fill(~is_seen, torch.inf)
         rank = order.argsort(-1).argsort(-1)

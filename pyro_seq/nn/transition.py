@@ -1,4 +1,4 @@
-"""How a state moves from frame to frame under noise, and where that noise comes from."""
+"""Transitions of a state from frame to frame under noise, and the prior of that noise."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from pyro_seq.errors import DataError
 from pyro_seq.nn.known_inputs import keep_input_dim
 from pyro_seq.nn.mlp import mlp
 
-_FLOOR = 1e-4  # of standard deviations: the divergence from a state that has run away stays finite in single precision
-_PAPER_GAIN, _PAPER_SHARE = 1.41, 20 / 512  # of the paper's first model: gain, and size of its state over its width
+_FLOOR = 1e-4  # of standard deviations: keeps the divergence of diverged states finite in single precision
+_PAPER_GAIN, _PAPER_SHARE = 1.41, 20 / 512  # of the paper's first model: gain, and size of the state over the width
 
 
 class Transition(Protocol):
-    """A module that moves states; `is_residual` says that it can take shorter steps than a frame.
+    """A module that moves states; `is_residual` means that it can take steps shorter than a frame.
 
-    One with an attribute `input_dim` that is not 0 is called with one argument more, the inputs (..., input) of the
-    frame that is entered.
+    With an attribute `input_dim` other than 0, it gets one more argument, the inputs (..., input) of the new frame.
     """
 
     is_residual: ClassVar[bool]
@@ -37,18 +36,18 @@ class Transition(Protocol):
 
 @rebuildable
 class ResidualTransition(nn.Module):
-    r"""A state that a network changes a little at a time: one Euler step of a differential equation.
+    r"""A residual update of the state by a network: one Euler step of a differential equation.
 
     .. math::
         y_{t + \Delta} = y_t + \Delta\, f(y_t, z, u)
 
     Args:
         state_dim: Size of the state y.
-        noise_dim: Size of the noise z; 0 without any.
+        noise_dim: Size of the noise z; 0 for none.
         hidden_dims: Widths of the hidden layers of f.
-        gain: Gain of the orthogonal matrices that f starts with. When absent, 1.41 at 20 states and a width of 512, as
-            in the paper, and as much less in narrower networks as makes f as strong there: 1.41 lets states explode.
-        input_dim: Size of known inputs u, those of the frame that is entered; 0 without any.
+        gain: Gain of the initial orthogonal matrices of f. Default: 1.41 at 20 states and a width of 512, as in the
+            paper, and less in narrower networks, so that f has the same strength: there 1.41 would make states explode.
+        input_dim: Size of the known inputs u of the new frame; 0 for none.
 
     References:
         Franceschi, Delasalles, Chen, Lamprier, Gallinari, "Stochastic latent residual video prediction", ICML 2020.
@@ -79,16 +78,16 @@ class ResidualTransition(nn.Module):
 
 @rebuildable
 class MLPTransition(nn.Module):
-    r"""A state that a network computes anew for every frame, :math:`y_{t+1} = g(y_t, z_{t+1})`.
+    r"""A state that a network recomputes for every frame, :math:`y_{t+1} = g(y_t, z_{t+1})`.
 
-    An ablation of `ResidualTransition`. It knows no steps within a frame.
+    An ablation of `ResidualTransition`. It cannot take steps within a frame.
 
     Args:
         state_dim: Size of the state y.
-        noise_dim: Size of the noise z; 0 without any.
+        noise_dim: Size of the noise z; 0 for none.
         hidden_dims: Widths of the hidden layers of g.
-        gain: Gain of the orthogonal matrices that g starts with; chosen as for `ResidualTransition` when absent.
-        input_dim: Size of known inputs, which g reads too.
+        gain: Gain of the initial orthogonal matrices of g. Default: as for `ResidualTransition`.
+        input_dim: Size of the known inputs, which g also reads.
     """
 
     is_residual: ClassVar[bool] = False
@@ -116,14 +115,14 @@ class MLPTransition(nn.Module):
 
 @rebuildable
 class GRUTransition(nn.Module):
-    r"""A state that a gated recurrent unit carries on with noise as its input, :math:`y_{t+1} = GRU(z_{t+1}, y_t)`.
+    r"""A state updated by a gated recurrent unit with noise as its input, :math:`y_{t+1} = GRU(z_{t+1}, y_t)`.
 
-    An ablation of `ResidualTransition`. It knows no steps within a frame.
+    An ablation of `ResidualTransition`. It cannot take steps within a frame.
 
     Args:
         state_dim: Size of the state y, which is the memory of the unit.
         noise_dim: Size of the noise z, at least 1.
-        input_dim: Size of known inputs, which are read beside the noise.
+        input_dim: Size of the known inputs, which are read together with the noise.
 
     Raises:
         DataError: When there is no noise to read.
@@ -149,7 +148,7 @@ class GRUTransition(nn.Module):
 
 @rebuildable
 class NoisePrior(nn.Module):
-    r"""Gaussian over the noise of a frame given the state in which it begins, :math:`z_{t+1} \mid y_t`.
+    r"""Gaussian over the noise of a frame given the state before it, :math:`z_{t+1} \mid y_t`.
 
     Args:
         state_dim: Size of the state y.
@@ -168,7 +167,7 @@ class NoisePrior(nn.Module):
 
 
 def softplus_normal(features: Tensor) -> dist.Normal:
-    """Normal whose mean is the first half of `features` (..., 2 * dim), and its scale the softplus of the second."""
+    """Normal with the first half of `features` (..., 2 * dim) as mean and the softplus of the second as scale."""
     loc, spread = features.chunk(2, -1)
     return dist.Normal(loc, softplus(spread) + _FLOOR, validate_args=False)
 
@@ -180,7 +179,7 @@ def _network(
         raise DataError(f"`state_dim` must be positive, `noise_dim` 0 or more. Got {state_dim} and {noise_dim}.")
     layers = mlp((state_dim + noise_dim + input_dim, *hidden_dims, state_dim), nn.ReLU)
     if gain is None:
-        # the last matrix takes the norm of its input down by the root of this share, the gain acts once a layer
+        # the last matrix reduces the norm of its input by the root of this share; the gain acts once per layer
         share = state_dim / (hidden_dims[-1] if hidden_dims else state_dim)
         gain = _PAPER_GAIN * (_PAPER_SHARE / share) ** (0.5 / (len(hidden_dims) + 1))
     for layer in layers:

@@ -1,4 +1,4 @@
-"""The unit of the data: centred and scaled for networks, and back; one for each variable."""
+"""Standardisation of the data for networks, and its inverse; one unit per variable."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ from pyro_seq.data._validation import widen
 from pyro_seq.errors import ShapeError
 from pyro_seq.nn.saved_state import shape_by_data, take_shape
 
-_ENTRIES = 2**20  # in double precision at a time
+_ENTRIES = 2**20  # processed in double precision at a time
 _IMAGE_DIM = 3  # (channel, height, width)
 
 
 def variable_shape(obs_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of what there is one of for each variable: every entry of an observation, all pixels of an image as one."""
+    """Shape of values per variable: one for every entry of an observation, or one for all pixels of an image."""
     return () if len(obs_shape) == _IMAGE_DIM else tuple(obs_shape)
 
 
 @rebuildable
 class Standardise(nn.Module):
-    r"""Centre and scale each variable by what the training data's observed entries say of it.
+    r"""Centre and scale each variable by statistics of its observed entries in training.
 
     .. math::
         y = \frac{x - m}{c}
 
-    with means m and standard deviations c of each variable. What one variable is measured in says nothing about
-    another, so no unit depends on other variables: data in other units give the same y. A variable that does not vary
-    by more than the rounding of its floating type has no deviation, and its unit is the share `floor` of its level
-    \|m\|, or 1 at level zero and where nothing is observed.
+    with means m and standard deviations c of each variable. Units do not depend on other variables, so data in other
+    units give the same y. If a variable varies by no more than the rounding of its floating type, its unit is `floor`
+    times its level \|m\|, or 1 at level zero and if nothing is observed.
 
     Args:
-        shape: Shape of the units, which broadcasts to that of an observation: ``()`` for one unit in all. When absent,
-            there is one for each entry of an observation, and one in all for images (channel, height, width).
-        floor: Unit of what does not vary, relative to its level.
+        shape: Shape of the units, which broadcasts to that of an observation: ``()`` for a single unit. Default: one
+            per entry of an observation, and a single one for images (channel, height, width).
+        floor: Unit of constant variables, relative to their level.
     """
 
     centre: Tensor
@@ -50,19 +49,19 @@ class Standardise(nn.Module):
             shape_by_data(self, "centre", "unit")
 
     def adapt(self, data: Sequences) -> None:
-        """Take centre and unit from the observed entries.
+        """Set centre and unit from the observed entries.
 
         Raises:
-            ShapeError: When the shape of the units is not one for these observations.
+            ShapeError: When the shape of the units does not fit these observations.
         """
         take_shape(self, variable_shape(data.obs_shape))
         shape = self.centre.shape
         _require_broadcast(shape, data)
         count, total, _ = _sums(data, torch.zeros(shape, dtype=torch.float64, device=data.device))
         centre = total / count
-        _, rest, squares = _sums(data, centre)  # the rest is what the first sum lost by rounding
+        _, rest, squares = _sums(data, centre)  # `rest` is the rounding error of the first sum
         spread, level = (squares / count - (rest / count).square()).clamp(min=0).sqrt(), centre.abs()
-        rounding = torch.finfo(data.dtype).eps / 2 * level  # two neighbouring numbers deviate by no more
+        rounding = torch.finfo(data.dtype).eps / 2 * level  # at most the deviation of two neighbouring numbers
         unit = torch.where(spread > rounding, spread, self.floor * level)
         self.centre.copy_(centre)
         self.unit.copy_(torch.where(unit > 0, unit, torch.ones_like(unit)))
@@ -78,7 +77,7 @@ class Standardise(nn.Module):
 
 @rebuildable
 class StandardiseInputs(nn.Module):
-    """Centre and scale each input of the data by what it does at the steps of the training series.
+    """Centre and scale each input of the data by its statistics in the training series.
 
     Args:
         input_dim: Size of the inputs.
@@ -89,7 +88,7 @@ class StandardiseInputs(nn.Module):
         self.units = Standardise((input_dim,))
 
     def adapt(self, data: Sequences) -> None:
-        """Take centre and unit from the inputs up to the last observed step of each series."""
+        """Set centre and unit from the inputs up to the last observed step of each series."""
         assert data.inputs is not None
         steps = torch.arange(data.num_steps, device=data.device) < data.lengths[:, None]
         self.units.adapt(Sequences(data.inputs[:, : data.num_steps], mask=steps))
@@ -100,9 +99,9 @@ class StandardiseInputs(nn.Module):
 
 
 def _sums(data: Sequences, middle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Number, at least 1, and sums of deviations and of squares around `middle` of observed entries, in its shape.
+    """Count (at least 1) and sums of deviations and squares around `middle` of observed entries, in its shape.
 
-    In double precision, a few series at a time, so that no second set is held in memory.
+    In double precision, a few series at a time, to avoid a second copy of the data in memory.
     """
     size = max(1, _ENTRIES * data.num_series // max(1, data.values.numel()))
     count, total, squares = (torch.zeros_like(middle) for _ in range(3))

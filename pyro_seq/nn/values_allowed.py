@@ -1,4 +1,4 @@
-"""Refusal of observed values that an emission gives no probability, with their place."""
+"""Errors for observed values outside the support of an emission, with their position."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pyro_seq.errors import DataError
 
 
 def require_values(data: Sequences, is_allowed: Tensor, expected: str, remedy: str) -> None:
-    r"""Refuse data with an observed value that is not allowed.
+    r"""Raise if an observed value is not allowed.
 
     Args:
         data: The data.
-        is_allowed: Whether each of ``data.values`` is allowed, (series, time, \*obs); hidden ones do not count.
-        expected: What values must be, and for whom.
-        remedy: What to do.
+        is_allowed: Whether each of ``data.values`` is allowed, (series, time, \*obs); hidden ones are ignored.
+        expected: The requirement on values, and the part that needs it, in words.
+        remedy: Advice, in words.
 
     Raises:
-        DataError: With the first such value, its series, time and variable, and how many there are.
+        DataError: With the first such value, its series, time and variable, and the number of such values.
     """
     wrong = data.entry_mask & ~is_allowed
     if not bool(wrong.any()):

@@ -1,4 +1,4 @@
-"""``VariogramEncoder``: reads how much a series changes over one, two, four, ... steps."""
+"""``VariogramEncoder``: encodes how much a series changes over 1, 2, 3, 4, 6, 8, ... steps."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pyro_seq.nn.units import Standardise
 
 @rebuildable
 class VariogramEncoder(nn.Module):
-    r"""Gaussian over a vector that says how a series moves, by a network that reads its empirical variogram.
+    r"""Gaussian over a vector that describes the movement of a series, by a network on its empirical variogram.
 
     .. math::
         \log \gamma_h, \qquad \gamma_h = \frac{1}{|P_h|} \sum_{t \in P_h} (x_{t+h} - x_t)^2, \qquad
         \log \gamma'_h, \qquad \gamma'_h = \frac{1}{|P'_h|} \sum_{t \in P'_h} (x_{t+h} - 2 x_t + x_{t-h})^2
 
-    with the pairs and triples that are observed, at lags h of 1, 2, 3, 4, 6, 8, ... steps of the grid. Levels and lines
-    drop out, noise and drift show at different lags, and gaps leave fewer pairs. For vectors, the mean over entries.
+    with the observed pairs and triples, at lags h of 1, 2, 3, 4, 6, 8, ... steps of the grid. Levels and straight lines
+    cancel, noise and drift show at different lags, and gaps leave fewer pairs. For vectors, the mean over entries.
 
     Args:
         dim: Size of the vector.
@@ -46,18 +46,18 @@ class VariogramEncoder(nn.Module):
         self.num_lags = whole_number(num_lags, "num_lags", 1, 40)
         self.units = Standardise()
         self.network = mlp((4 * self.num_lags, self.hidden_dim, self.hidden_dim, 2 * self.dim))
-        with torch.no_grad():  # it begins by saying little
+        with torch.no_grad():  # start with little information
             self.network[-1].weight.mul_(0.1)  # type: ignore[operator]
             self.network[-1].bias.zero_()  # type: ignore[operator]
 
     @property
     def lags(self) -> tuple[int, ...]:
-        """Powers of two and half as much again."""
+        """Powers of two, and one and a half times these."""
         numbers = [2**k for k in range(self.num_lags + 1)] + [3 * 2**k for k in range(self.num_lags + 1)]
         return tuple(sorted(numbers)[: self.num_lags])
 
     def adapt(self, data: Sequences) -> None:
-        """Take the units of the values from the training data."""
+        """Set the units of the values from the training data."""
         self.units.adapt(data)
 
     def forward(self, frames: Tensor, mask: Tensor, times: Tensor) -> dist.TorchDistribution:
@@ -70,7 +70,7 @@ class VariogramEncoder(nn.Module):
 
 
 def _variations(values: Tensor, seen: Tensor, lag: int, floor: float) -> tuple[Tensor, ...]:
-    """Logarithms of both mean squares, each with that of its count, (series,); zeros where there are none."""
+    """Logarithms of both mean squares, each with the log of its count, (series,); zeros without pairs."""
     if lag >= values.shape[1]:
         nothing = values.new_zeros(len(values))
         return nothing, nothing, nothing, nothing

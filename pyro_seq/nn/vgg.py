@@ -32,10 +32,10 @@ class VGG:
     """A recipe for a pair of `VGGEncoder` and `VGGDecoder`.
 
     Args:
-        stages: Channels of the convolutions of each stage; stages are half as large as the one before.
+        stages: Channels of the convolutions of each stage; each stage halves height and width.
         code_dim: Size of the code of a frame.
         has_skips: Feed the encoder's maps of one frame of a series to the decoder of all of its frames.
-        norm: Makes a normalisation of so many channels.
+        norm: Factory: number of channels to normalisation layer.
     """
 
     stages: Stages = _STAGES
@@ -44,26 +44,26 @@ class VGG:
     norm: Norm = nn.BatchNorm2d
 
     def encoder(self, obs_shape: Sequence[int]) -> VGGEncoder:
-        """An encoder of frames of that shape."""
+        """An encoder of frames with shape `obs_shape`."""
         return VGGEncoder(obs_shape, self.code_dim, self.stages, norm=self.norm)
 
     def decoder(self, dim: int, obs_shape: Sequence[int]) -> VGGDecoder:
-        """A decoder from latent vectors of size `dim` to frames of that shape."""
+        """A decoder from latent vectors of size `dim` to frames with shape `obs_shape`."""
         return VGGDecoder(dim, obs_shape, self.stages, has_skips=self.has_skips, norm=self.norm)
 
 
 @rebuildable
 class VGGEncoder(nn.Module):
-    r"""Codes of frames by stages of convolutions of kernel 3, the largest of two by two pixels after each.
+    r"""Codes of frames by stages of convolutions with kernel 3, with 2 x 2 max pooling after each stage.
 
     Args:
         obs_shape: (channel, height, width) of one frame; height and width are halved once for each stage.
         code_dim: Size of the code.
         stages: Channels of the convolutions of each stage.
-        norm: Makes a normalisation of so many channels.
+        norm: Factory: number of channels to normalisation layer.
 
     Raises:
-        ShapeError: When `obs_shape` cannot be halved so often.
+        ShapeError: When `obs_shape` cannot be halved that many times.
 
     References:
         Simonyan, Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015.
@@ -103,17 +103,17 @@ class VGGEncoder(nn.Module):
 
 @rebuildable
 class VGGDecoder(nn.Module):
-    r"""Logits of frames from latent vectors: the encoder's stages in reverse, with pixels doubled before each.
+    r"""Logits of frames from latent vectors: the encoder's stages in reverse, with 2 x upsampling before each.
 
     Args:
         dim: Size of the latent vector.
         obs_shape: (channel, height, width) of one frame.
         stages: Stages of the encoder, from large maps to small ones.
-        has_skips: Read, beside the maps of a frame, those of the encoder for one frame of the same series.
-        norm: Makes a normalisation of so many channels.
+        has_skips: Also read the encoder's maps of one frame of the same series.
+        norm: Factory: number of channels to normalisation layer.
 
     Raises:
-        ShapeError: When `obs_shape` cannot be halved so often.
+        ShapeError: When `obs_shape` cannot be halved that many times.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class VGGDecoder(nn.Module):
         self.seed = FromVector(dim, (stages[-1][-1], *smallest), norm)
         self.doors, self.stages = nn.ModuleList(), nn.ModuleList()
         for sizes, following in itertools.pairwise([*reversed(stages), ()]):
-            # the last convolution of a stage makes as many channels as the next one takes; the last makes the frame
+            # the last convolution of a stage outputs the channels of the next stage; the very last, those of the frame
             outs = [*sizes[:-1], following[-1] if following else obs_shape[0]]
             beside = sizes[-1] if has_skips else 0
             self.doors.append(Convolution(sizes[-1], outs[0], 3, size_beside=beside))

@@ -4,8 +4,8 @@ r"""Variational posteriors of a flat vector of weights, from independent weights
     q(w) = \mathcal N\big(\mu,\ S\, C\, S\big), \qquad S = \mathrm{diag}\, e^{\lambda}, \qquad
     C = I, \quad I + F F^\top \quad \text{or} \quad L L^\top
 
-Correlations are measured in units of the scales S, so that one learning rate suits both. A description makes the
-parameters and the distribution; the module whose weights they are keeps the parameters.
+Correlations are in units of the scales S, so that one learning rate suits both. A posterior object creates the
+parameters and the distribution; the module that owns the weights stores the parameters.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from pyro_seq._arguments import is_positive, keep_whole, require
 from pyro_seq._recipes import rebuildable
 from pyro_seq.errors import DataError
 
-_MOST_WEIGHTS = 4096  # of a full covariance: 64 MiB in single precision, and as much again for each moment of Adam
+_MOST_WEIGHTS = 4096  # of a full covariance: 64 MiB in single precision, and again for each moment of Adam
 
 
 @runtime_checkable
 class WeightPosterior(Protocol):
-    """How a posterior of `num_weights` weights is made from its mean and from parameters of its own."""
+    """A family of posteriors of `num_weights` weights, given by a mean and further parameters."""
 
     def initial(self, num_weights: int) -> dict[str, Tensor]:
-        """Values of the parameters beside the mean at the start, by name."""
+        """Initial values of the parameters other than the mean, by name."""
         ...
 
     def distribution(self, loc: Tensor, spread: Mapping[str, Tensor]) -> dist.TorchDistribution:
@@ -46,12 +46,12 @@ class WeightPosterior(Protocol):
 class MeanField:
     r"""Independent weights, :math:`C = I`.
 
-    The cheapest, and too narrow where weights are correlated: for a Gaussian posterior with precision
-    :math:`\Lambda` the variances are :math:`1 / \Lambda_{ii}`, never above the true :math:`(\Lambda^{-1})_{ii}`.
+    The cheapest family, too narrow if weights are correlated: for a Gaussian posterior with precision :math:`\Lambda`
+    the variances are :math:`1 / \Lambda_{ii}`, never above the true :math:`(\Lambda^{-1})_{ii}`.
 
     Args:
-        initial_scale: Standard deviation of each weight at the start. A short training keeps it near this value, for
-            a step of Adam moves its logarithm by the learning rate at most.
+        initial_scale: Initial standard deviation of each weight. After a short training it is still near this value,
+            because a step of Adam changes its logarithm by at most about the learning rate.
         is_tied: One standard deviation for all weights instead of one each.
     """
 
@@ -73,14 +73,14 @@ class MeanField:
 @rebuildable
 @dataclass(frozen=True)
 class LowRank:
-    r"""A few directions in which all weights move together, beside independent noise: :math:`C = I + F F^\top`.
+    r"""A few directions in which all weights vary together, plus independent noise: :math:`C = I + F F^\top`.
 
     Costs :math:`O(n r^2)` for n weights and rank r.
 
     Args:
         rank: Number of directions r.
-        initial_scale: Standard deviation of the independent part of each weight at the start.
-        initial_factor: Standard deviation of the entries of F at the start; not zero, where F would stay.
+        initial_scale: Initial standard deviation of the independent part of each weight.
+        initial_factor: Initial standard deviation of the entries of F; not zero, because F would then stay zero.
 
     References:
         Ong, Nott, Smith (2018), Gaussian variational approximation with a factor covariance structure.
@@ -96,13 +96,13 @@ class LowRank:
         require(is_positive(self.initial_factor), "initial_factor", "a positive number", self.initial_factor)
 
     def initial(self, num_weights: int) -> dict[str, Tensor]:
-        """The log scales (weight,), and F (weight, rank), at random."""
+        """The log scales (weight,), and a random F (weight, rank)."""
         require(self.rank <= num_weights, "rank", f"at most the number of weights, {num_weights}", self.rank)
         factor = self.initial_factor * torch.randn(num_weights, self.rank)
         return {"log_scale": _log_scale(self.initial_scale, num_weights), "factor": factor}
 
     def distribution(self, loc: Tensor, spread: Mapping[str, Tensor]) -> dist.TorchDistribution:
-        """Normal with the covariance of low rank plus diagonal."""
+        """Normal with a low-rank plus diagonal covariance."""
         scale = spread["log_scale"].exp()
         return dist.LowRankMultivariateNormal(loc, scale[:, None] * spread["factor"], scale.square())
 
@@ -112,10 +112,10 @@ class LowRank:
 class FullCovariance:
     r"""All correlations, :math:`C = L L^\top` with L lower triangular and ones on its diagonal.
 
-    Exact where the posterior is Gaussian. Keeps :math:`n^2` numbers for n weights, so n is at most 4096.
+    Exact if the posterior is Gaussian. Stores :math:`n^2` numbers for n weights, so n is at most 4096.
 
     Args:
-        initial_scale: Standard deviation of each weight at the start, where L is the identity.
+        initial_scale: Initial standard deviation of each weight, with L the identity.
     """
 
     initial_scale: float = 0.01
@@ -134,7 +134,7 @@ class FullCovariance:
         return {"log_scale": _log_scale(self.initial_scale, num_weights), "lower": lower}
 
     def distribution(self, loc: Tensor, spread: Mapping[str, Tensor]) -> dist.TorchDistribution:
-        """Normal with any covariance."""
+        """Normal with full covariance."""
         scale = spread["log_scale"].exp()
         root = scale[:, None] * spread["lower"].tril(-1) + scale.diag_embed()
         return dist.MultivariateNormal(loc, scale_tril=root)
@@ -143,7 +143,7 @@ class FullCovariance:
 @register_kl(MultivariateNormal, Independent)
 @register_kl(LowRankMultivariateNormal, Independent)
 def _divergence(q: MultivariateNormal | LowRankMultivariateNormal, p: Independent) -> Tensor:
-    r"""Divergence from independent entries: :math:`-\mathbb E_q[\log p]`, a sum over entries, less the entropy of q."""
+    r"""Divergence from independent entries: :math:`-\mathbb E_q[\log p]`, summed over entries, minus q's entropy."""
     if not isinstance(p.base_dist, Normal) or p.event_shape != q.event_shape:
         raise NotImplementedError
     base = p.base_dist

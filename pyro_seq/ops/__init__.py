@@ -1,1 +1,1 @@
-"""Numerical routines: tensors in, tensors out, without Pyro and without modules. Import each from its own file."""
+"""Numerical routines from tensors to tensors, without Pyro and modules. Import each from its file."""

@@ -1,13 +1,14 @@
-r"""Adaptive Dormand-Prince 5(4): torchdiffeq chooses and takes the steps, with our own guards and our own read-out.
+r"""Adaptive Dormand-Prince 5(4): torchdiffeq chooses and takes the steps, with our checks and interpolation.
 
-The guards are there because its asserts vanish under ``python -O``. Its own read-out writes every time stamp into one
-tensor, so that the backward pass costs the square of their number. Here the slopes of each accepted step are kept, and
-all time stamps are read at once, each series at its own, from the polynomial of the step that they fall into,
+The checks replace its asserts, which are removed under ``python -O``. Its interpolation writes every time stamp into
+one tensor, so that the backward pass is quadratic in their number. Here the slopes of each accepted step are stored,
+and the states at all time stamps, which may differ between series, are computed at once from the polynomial of the step
+that contains them,
 
 .. math::
     y(t_i + x h) \approx e + d x + c x^2 + b x^3 + a x^4, \qquad 0 \le x \le 1,
 
-of order 4, which meets the values at start, middle and end of the step and the slopes at both ends (Shampine 1986).
+of order 4, which matches the values at start, middle and end of the step and the slopes at both ends (Shampine 1986).
 """
 
 from __future__ import annotations
@@ -46,15 +47,15 @@ class Dopri5:
     """Adaptive order 5, for smooth fields and few frames far apart.
 
     The error norm runs over the whole batch: the steps, and so the rounding, of a series depend on the other series.
-    Where series or chains must be independent, take a fixed-step solver. Series with times of their own are brought
-    to one scale, from 0 at their first time to 1 at their last, and take their steps together. Cost: that of the steps,
-    whose number the tolerances decide; time stamps cost an interpolation each. Under a forcing each interval between
-    two times is solved by itself, of all series side by side, for a signal may jump or bend there.
+    If series or chains must be independent, use a fixed-step solver. Series with different times are rescaled, from 0
+    at their first time to 1 at their last, and share their steps. Cost: that of the steps, whose number depends on the
+    tolerances, plus one interpolation per time stamp. With a forcing each interval between two times is solved
+    separately, for all series together, because the signal may jump or bend at the times.
 
     Args:
         rtol: Relative tolerance of a step.
         atol: Absolute tolerance of a step.
-        max_num_steps: Steps, accepted or not, after which the solve gives up.
+        max_num_steps: Maximum number of steps, accepted or not.
     """
 
     remedy: ClassVar[str] = (
@@ -103,8 +104,8 @@ class Dopri5:
         return (frames, None) if integrand is None else (frames[..., :-1], frames[..., -1])
 
     def _run(self, guard: _Guard, start: Tensor, clock: Tensor) -> Tensor:
-        """States (time, ..., dim) at the times of the solver's own clock."""
-        import torchdiffeq  # slow to import, and needed here only
+        """States (time, ..., dim) at the times of the solver's clock."""
+        import torchdiffeq  # slow to import, and needed only here
 
         try:
             return torchdiffeq.odeint(guard, start, clock, rtol=self.rtol, atol=self.atol, method="dopri5")
@@ -114,7 +115,7 @@ class Dopri5:
     def _by_interval(
         self, vector_field: Field, integrand: Field | None, start: Tensor, clock: Tensor, forcing: Forcing
     ) -> Tensor:
-        """States (..., time, dim), one interval of all series after the other, each from 0 to 1 of its own length."""
+        """States (..., time, dim), interval by interval for all series, each rescaled to run from 0 to 1."""
         unit = torch.tensor([0.0, 1.0], dtype=clock.dtype, device=clock.device)
         frames, num_steps = [start], 0
         for interval in range(clock.shape[-1] - 1):
@@ -129,13 +130,13 @@ class Dopri5:
 
 
 class _Drive:
-    """A forcing within one interval, by the share of it that has passed."""
+    """A forcing within one interval, as a function of the elapsed share of the interval."""
 
     def __init__(self, forcing: Forcing, interval: int) -> None:
         self.forcing, self.interval = forcing, torch.tensor([interval], device=forcing.values.device)
 
     def __call__(self, share: Tensor) -> tuple[Tensor]:
-        """The signal, (series, input) or (input,), as the arguments that a field takes beside time and state."""
+        """The signal, (series, input) or (input,), as the further arguments of a field after time and state."""
         return (self.forcing.within(self.interval, share.reshape(1))[0],)
 
 
@@ -148,7 +149,7 @@ class _Step(NamedTuple):
     slopes: list[Tensor]
 
     def coefficients(self) -> Tensor:
-        """Of the polynomial, from the constant on, along a first axis."""
+        """Coefficients of the polynomial, from the constant on, along a first axis."""
         slopes = self.length.to(self.state) * torch.stack(self.slopes)
         end, middle = (
             self.state + torch.tensordot(slopes.new_tensor(weights), slopes, 1) for weights in (_END, _MIDDLE)
@@ -181,7 +182,7 @@ def _read(steps: list[_Step], clock: Tensor) -> Tensor:
 
 
 class _Guard:
-    """The right-hand side in solver time, with the checks that torchdiffeq leaves to asserts or leaves out."""
+    """The right-hand side in solver time, with checks that torchdiffeq does by asserts or omits."""
 
     def __init__(
         self, vector_field: Field, integrand: Field | None, solver: Dopri5, first: Tensor, span: Tensor
@@ -225,7 +226,7 @@ class _Guard:
         self.slopes.clear()
 
     def failure(self, reason: str) -> NumericalError:
-        """Blame the series whose derivative is largest or not finite."""
+        """The error, naming the series whose derivative is largest or not finite."""
         where = ""
         if self.slope is not None and self.slope.numel():
             size = self.slope.abs().nan_to_num(nan=torch.inf, posinf=torch.inf).amax(-1)

@@ -12,25 +12,25 @@ from pyro_seq.ops._time_grid import STEP_TOLERANCE, TimeGrid, entries_at, requir
 
 
 class EvenGrid:
-    r"""Steps of one length from each series' first time on, and where its times lie between them.
+    r"""Steps of equal length from each series' first time on, and the position of its times between them.
 
     Between two steps, at the share s of the way, with slopes m of the solution and the step length h,
 
     .. math::
         y(s) = (1 + 2 s)(1 - s)^2\, y_0 + s (1 - s)^2\, h m_0 + s^2 (3 - 2 s)\, y_1 - s^2 (1 - s)\, h m_1,
 
-    whose error is of the order of the classical Runge-Kutta method, :math:`h^4`. A series that has reached its last
-    time waits with steps of length zero. A time at the end of a step belongs to that step, so that later times leave
-    the states at earlier ones bit-equal.
+    whose error is of the order of the classical Runge-Kutta method, :math:`h^4`. After its last time, a series takes
+    steps of length zero. A time at the end of a step belongs to that step, so that later times leave the states at
+    earlier ones bit-equal.
 
     Args:
         times: Checked times, (time,) or (series, time).
         step_size: Length h of a step.
-        nodes: Those of the solver.
-        like: Gives the floating type and the device.
+        nodes: Nodes of the solver.
+        like: Tensor with the required floating type and device.
 
     Attributes:
-        steps: The steps; all of them are ends.
+        steps: The grid of the steps, all of whose ends are read.
     """
 
     def __init__(self, times: Tensor, step_size: float, nodes: tuple[float, ...], like: Tensor) -> None:
@@ -54,7 +54,7 @@ class EvenGrid:
         self._share = (place - index)[..., None].to(like)
 
     def slopes(self, field: Callable[[Tensor, Tensor], Tensor], states: Tensor) -> Tensor:
-        """A field at all ends of steps, in one call: at states (..., end, dim) the values (..., end) with its axes."""
+        """A field at all ends of steps, in one call, from states (..., end, dim); values (..., end) plus its axes."""
         stacked = states.movedim(-2, 0)
         trailing = self._knots.shape[1:]
         clock = self._knots.reshape(len(self._knots), *[1] * (stacked.ndim - 1 - len(trailing)), *trailing)

@@ -1,11 +1,11 @@
-"""The scale of directions, by which chains are moved: standard deviations, or a lower triangular matrix."""
+"""The scale of the moves of chains: standard deviations, or a lower triangular matrix."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-_TRUST = 5.0  # draws that the guess of independence is worth, for each direction
+_TRUST = 5.0  # prior weight of independence, in draws per direction
 
 
 def along(scale: Tensor, vector: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def without(scale: Tensor, vector: Tensor) -> Tensor:
 
 
 def scale_of(draws: Tensor, *, is_dense: bool) -> Tensor:
-    """Scale of draws (draw, entry): that of their deviations, or of their covariances, shrunk to independence.
+    """Scale of draws (draw, entry) from their standard deviations or covariances, shrunk to independence.
 
     An entry without spread gets 1.
     """

@@ -1,4 +1,4 @@
-"""Where Hamiltonian chains are, and what a step says of itself."""
+"""The state of Hamiltonian chains, and statistics of a step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class HamiltonianState(NamedTuple):
-    """Where the chains are.
+    """Positions of the chains, with energy and gradient.
 
     Attributes:
         value: Positions, (chain, entry).
@@ -22,16 +22,16 @@ class HamiltonianState(NamedTuple):
 
 
 class HamiltonianStep(NamedTuple):
-    """What a step says of itself.
+    """Statistics of a step.
 
     Attributes:
         acceptance: Probability of taking the end of the path, (chain,).
-        hamiltonian: Energy and kinetic energy at the start of the path, (chain,).
-        is_divergent: Where the Hamiltonian left the finite numbers or rose by more than 1000, (chain,).
+        hamiltonian: Potential plus kinetic energy at the start of the path, (chain,).
+        is_divergent: Whether the Hamiltonian became non-finite or rose by more than 1000, (chain,).
         proposal: End of the path, (chain, entry).
         momentum: Momentum there, in units of the scale, (chain, entry).
         duration: Length of the path, in units of the scale.
-        num_steps: Leapfrog steps that it took.
+        num_steps: Number of leapfrog steps.
     """
 
     acceptance: Tensor

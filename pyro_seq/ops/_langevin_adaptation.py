@@ -1,4 +1,4 @@
-"""How Langevin chains adapt in a warm-up: step sizes by dual averaging, scales of directions from the draws."""
+"""Warm-up adaptation of Langevin chains: step sizes by dual averaging, scales of directions from the draws."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 from pyro_seq.ops._langevin_samplers import Sampler
 from pyro_seq.ops._langevin_state import LangevinState
 
-SHRINKAGE = 0.05  # gamma: pull towards the anchor
-DELAY = 10.0  # t0: how little the first steps count
+SHRINKAGE = 0.05  # gamma: strength of the pull towards the anchor
+DELAY = 10.0  # t0: reduces the weight of the first steps
 DECAY = 0.75  # kappa: how fast old steps are forgotten in the average
-BOLDNESS = 10.0  # the anchor lies this factor above the first step size: too long steps are cheap to find
+BOLDNESS = 10.0  # ratio of the anchor to the first step size: steps that are too long are detected quickly
 
-# Shares of the warm-up between which scales are measured, each window with the scales of the one before: a direction
-# ten times wider than the rest takes more than one. Before the first, chains find their place.
+# Boundaries of the windows that measure scales, as shares of the warm-up; each runs with the last scales: a direction
+# ten times wider than the rest takes more than one. Before the first window, chains approach the target.
 _WINDOWS = (0.1, 0.25, 0.5, 0.8)
-_FEWEST_STEPS = 40  # of a warm-up that can measure scales
+_FEWEST_STEPS = 40  # fewest steps of a warm-up that can measure scales
 
 
 class DualAveraging(NamedTuple):
-    r"""The memory of the adaptation: everything but the count has one entry a target.
+    r"""The state of the adaptation: everything but the count has one entry per target.
 
     .. math::
         \bar H_t = \Big(1 - \frac{1}{t + t_0}\Big) \bar H_{t-1} + \frac{\delta - \alpha_t}{t + t_0}, \qquad
@@ -31,9 +31,9 @@ class DualAveraging(NamedTuple):
 
     Attributes:
         anchor: :math:`\mu`, ten times the first step size on the log scale.
-        shortfall: :math:`\bar H`, the average of the wanted acceptance minus the seen one.
-        log_average: :math:`\log \bar s`, the step size to keep in the end.
-        num_steps: :math:`t`.
+        shortfall: :math:`\bar H`, the average of target minus observed acceptance.
+        log_average: :math:`\log \bar s`, the final step size.
+        num_steps: The count :math:`t`.
 
     References:
         Nesterov (2009), Primal-dual subgradient methods for convex problems; Hoffman and Gelman (2014), The no-U-turn
@@ -47,11 +47,11 @@ class DualAveraging(NamedTuple):
 
     @classmethod
     def start(cls, step_size: Tensor) -> DualAveraging:
-        """Begin at these step sizes."""
+        """Start with these step sizes."""
         return cls((BOLDNESS * step_size).log(), torch.zeros_like(step_size), step_size.log())
 
     def update(self, shortfall: Tensor) -> tuple[DualAveraging, Tensor]:
-        """Take in wanted minus seen acceptance of one step, and propose the next step size."""
+        """Update by target minus observed acceptance of one step, and propose the next step size."""
         count = self.num_steps + 1
         gain = 1 / (count + DELAY)
         mean = (1 - gain) * self.shortfall + gain * shortfall
@@ -62,15 +62,15 @@ class DualAveraging(NamedTuple):
 
 
 class Adaptation:
-    r"""Adapts a batch of chains from step to step, and says how they go on after it.
+    r"""Adapts a batch of chains step by step, and sets their final values.
 
-    Step sizes follow the acceptance of each target by dual averaging. With `has_scale` the standard deviation of each
-    entry is measured in three windows of the warm-up, and after each a step is that long in that direction. Chains of
-    one target, along the first of three or more axes, measure together.
+    Step sizes are adapted to the acceptance of each target by dual averaging. With `has_scale` the standard deviation
+    of each entry is measured in three windows of the warm-up, and after each window becomes the scale of steps in that
+    direction. Chains of one target, along the first of three or more axes, are pooled.
 
     Args:
-        state: Where the chains start.
-        sampler: ULA has nothing to adapt to, so that nothing is.
+        state: Initial state of the chains.
+        sampler: With ULA there is no target acceptance, so nothing is adapted.
         num_steps: Length of the warm-up.
         has_scale: Measure scales.
     """
@@ -92,7 +92,7 @@ class Adaptation:
         return self.steps_done >= self.num_steps
 
     def update(self, state: LangevinState) -> LangevinState:
-        """Take in one step; the last one puts the averaged step sizes in place and forgets divergences."""
+        """Update by one step; the last one sets the averaged step sizes and resets the count of divergences."""
         self.steps_done += 1
         if self.target is not None:
             self.averaging, step_size = self.averaging.update(self.target - state.acceptance)
@@ -114,7 +114,7 @@ class Adaptation:
             self._sums = [torch.zeros_like(_pooled(state.value)) for _ in range(3)]
         alive = (~state.is_frozen).to(state.value)
         alive = alive.reshape(*alive.shape, *[1] * (state.value.ndim - alive.ndim)).expand_as(state.value)
-        # one origin a target keeps the sums small, and the same for all chains, so that distance between them counts
+        # one origin per target, the same for all its chains, keeps sums small but preserves distances between chains
         gap = (state.value - _first_chain(self._origin)).nan_to_num(0, 0, 0) * alive
         for total, term in zip(self._sums, (alive, gap, gap.square()), strict=True):
             total += _pooled(term)
@@ -126,14 +126,14 @@ class Adaptation:
         is_usable = deviation.isfinite() & (deviation > 0)
         scale = torch.where(is_usable, deviation, 1)
         dim = state.value[(0,) * state.energy.ndim].numel()
-        step_size = torch.where(state.is_frozen, state.step_size, natural_step(dim))  # dual averaging starts anew here
+        step_size = torch.where(state.is_frozen, state.step_size, natural_step(dim))  # dual averaging restarts here
         self.averaging = DualAveraging.start(step_size)
         self._sums = []
         return state._replace(scale=scale, step_size=step_size)
 
 
 def natural_step(dim: int) -> float:
-    """About the right step for a Gaussian of so many entries, in units of their scale."""
+    """A good step size for a Gaussian with `dim` entries, in units of their scale."""
     return float(dim) ** (-1 / 6)
 
 

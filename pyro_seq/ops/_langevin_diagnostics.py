@@ -1,4 +1,4 @@
-"""What became of each of many Langevin chains, and how to say it in a few lines."""
+"""Diagnostics of many Langevin chains, and a short report."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from torch import Tensor
 
 
 class LangevinDiagnostics(NamedTuple):
-    """What became of each target, ``(*target)`` throughout.
+    """Diagnostics of each target, ``(*target)`` throughout.
 
     Attributes:
-        acceptance: Mean Metropolis probability after the warm-up; for ULA it tells of the bias, nothing was rejected.
+        acceptance: Mean Metropolis probability after the warm-up; for ULA, which rejects nothing, it indicates the
+            bias.
         step_size: The step size in use after the warm-up.
         num_divergent: Divergent proposals after the warm-up.
-        is_frozen: Targets that stopped: started outside the finite numbers or, under ULA, diverged.
+        is_frozen: Targets that stopped, because their start was not finite or, with ULA, they diverged.
     """
 
     acceptance: Tensor
@@ -23,7 +24,7 @@ class LangevinDiagnostics(NamedTuple):
     is_frozen: Tensor
 
     def report(self, low: float = 0.2) -> str:
-        """Say in a few lines how the chains went, with advice where many proposals fail.
+        """A short summary of the chains, with advice if many proposals fail.
 
         Args:
             low: Mean acceptance below which a step size counts as too large.

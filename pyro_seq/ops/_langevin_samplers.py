@@ -1,4 +1,4 @@
-"""The two Langevin samplers as options: how long a step is, and what to do with a proposal."""
+"""Options of the two Langevin samplers: step size, and rule for proposals."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from pyro_seq.errors import DataError
 
 
 class Sampler(Protocol):
-    """Options of a chain, and its answer to a proposal."""
+    """Options of a chain, and its rule for proposals."""
 
     @property
     def step_size(self) -> float:
-        """The step size to start with."""
+        """The initial step size."""
         ...
 
     @property
     def max_energy_rise(self) -> float:
-        """A proposal whose energy lies higher than the present one by more than this counts as divergent."""
+        """A proposal whose energy exceeds the current one by more than this counts as divergent."""
         ...
 
     @property
     def target_accept(self) -> float | None:
-        """Acceptance that step sizes are adapted to; None where there is nothing to adapt to."""
+        """Target acceptance of step sizes; None if they are not adapted."""
         ...
 
     def decide(self, acceptance: Tensor, is_divergent: Tensor, uniform: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Which targets take the proposal, and which must be frozen."""
+        """Which targets accept the proposal, and which must be frozen."""
         ...
 
 
 @rebuildable
 @dataclass(frozen=True)
 class ULA:
-    """The unadjusted Langevin algorithm: every proposal is taken, so the chain is biased by its step size.
+    """The unadjusted Langevin algorithm: every proposal is accepted, so the step size causes a bias.
 
-    A target whose proposal diverges is frozen at its last good value: without a correction it would not come back.
-    The Metropolis probabilities are computed all the same, at no cost, and tell of the bias. In equilibrium their mean
-    falls towards 1/2, not 0: on a Gaussian in 10 dimensions it is 0.96 where the variance is 7 % too large, 0.78 at
-    33 %, and 0.53 at a factor of 10.
+    A target whose proposal diverges is frozen at its last good value, because without rejection it would not return.
+    The Metropolis probabilities are computed anyway, at no cost, and indicate the bias. In equilibrium their mean falls
+    towards 1/2, not 0: on a Gaussian in 10 dimensions it is 0.96 where the variance is 7 % too large, 0.78 at 33 %, and
+    0.53 at a factor of 10.
 
     Args:
         step_size: The step size ``s``.
-        max_energy_rise: A proposal diverges when its energy is not finite or exceeds the present one by more than this.
+        max_energy_rise: A proposal diverges if its energy is not finite or exceeds the current one by more than this.
 
     References:
         Roberts and Tweedie (1996), Exponential convergence of Langevin distributions and their discrete approximations.
@@ -59,32 +59,32 @@ class ULA:
 
     @property
     def target_accept(self) -> None:
-        """There is none: steps are not adapted."""
+        """None: steps are not adapted."""
         return None
 
     def __post_init__(self) -> None:
         _require_positive(self, "step_size", "max_energy_rise")
 
     def decide(self, acceptance: Tensor, is_divergent: Tensor, uniform: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Take everything that is not divergent; freeze the rest."""
+        """Accept proposals that are not divergent; freeze the other targets."""
         return ~is_divergent, is_divergent
 
 
 @rebuildable
 @dataclass(frozen=True)
 class MALA:
-    r"""The Metropolis-adjusted Langevin algorithm: its draws have the target as their exact limit.
+    r"""The Metropolis-adjusted Langevin algorithm: its draws converge to the exact target.
 
     .. math::
         \log \alpha = \min\Big(0,\; U(z) - U(z') + \tfrac12 |\varepsilon|^2 - \tfrac12 |\varepsilon'|^2\Big), \qquad
         \varepsilon' = \varepsilon - \tfrac s2 c\, (g + g')
 
-    A divergent proposal is rejected and counted; the chain goes on from where it was.
+    A divergent proposal is rejected and counted; the chain continues from its old position.
 
     Args:
-        step_size: The first step size ``s``; adapted for each target where the run has ``adapt_steps``.
-        target_accept: Acceptance to adapt to; 0.574 is optimal for many dimensions.
-        max_energy_rise: A proposal diverges when its energy is not finite or exceeds the present one by more than this.
+        step_size: The initial step size ``s``; adapted for each target if the run has ``adapt_steps``.
+        target_accept: Target acceptance; 0.574 is optimal in high dimensions.
+        max_energy_rise: A proposal diverges if its energy is not finite or exceeds the current one by more than this.
 
     References:
         Roberts and Rosenthal (1998), Optimal scaling of discrete approximations to Langevin diffusions.
@@ -103,7 +103,7 @@ class MALA:
             )
 
     def decide(self, acceptance: Tensor, is_divergent: Tensor, uniform: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Take a proposal with its Metropolis probability; freeze nothing."""
+        """Accept a proposal with its Metropolis probability; freeze nothing."""
         if uniform is None:
             raise DataError("`uniform` must hold one number in [0, 1) a target for MALA. Got None. Use `torch.rand`.")
         return uniform < acceptance, torch.zeros_like(is_divergent)

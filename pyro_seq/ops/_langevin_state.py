@@ -1,4 +1,4 @@
-"""Where many independent chains are: values, energies, gradients, and which of them can still move."""
+"""The state of many independent chains: values, energies, gradients, and which of them are frozen."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class LangevinState(NamedTuple):
         energy: Potential there, ``(*target)``.
         gradient: Gradient of the potential there, ``(*target, *event)``; the next step starts from it.
         step_size: Step size of each target, ``(*target)``.
-        scale: Length of a step in each direction, the square root of a diagonal preconditioner, shaped like the value
-            or broadcasting against it; None is 1.
+        scale: Length of a step in each direction, the square root of a diagonal preconditioner, which broadcasts
+            against the value; None means 1.
         acceptance: Probability, by the Metropolis rule, of the last proposal, ``(*target)``; 1 before the first step.
-        num_divergent: Proposals so far whose energy was not finite or rose by too much, ``(*target)``.
-        is_frozen: Targets that stay where they are, ``(*target)``.
+        num_divergent: Number of proposals so far whose energy was not finite or rose too much, ``(*target)``.
+        is_frozen: Targets that no longer move, ``(*target)``.
     """
 
     value: Tensor
@@ -42,13 +42,13 @@ class LangevinState(NamedTuple):
 def initial_state(
     potential: Potential, value: Tensor, step_size: float | Tensor, *, scale: Tensor | None = None
 ) -> LangevinState:
-    """Evaluate the potential at the start, check shapes, and freeze targets that start outside the finite numbers.
+    """Evaluate the potential at the start, check shapes, and freeze targets whose start is not finite.
 
     Args:
         potential: Energies ``(*target)`` of values ``(*target, *event)``; see :func:`pyro_seq.ops.langevin.run`.
-        value: Where the chains start, ``(*target, *event)``.
-        step_size: One for all, or one a target, broadcasting to ``(*target)``.
-        scale: Length of a step in each direction, broadcasting to the value; None is 1.
+        value: Initial positions of the chains, ``(*target, *event)``.
+        step_size: One for all, or one per target, which broadcasts to ``(*target)``.
+        scale: Length of a step in each direction, which broadcasts to the value; None means 1.
 
     Returns:
         The state, detached from all graphs.
@@ -79,9 +79,9 @@ def initial_state(
 
 
 def energy_and_gradient(potential: Potential, value: Tensor, ones: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Energies and gradient at a detached value; one call of the potential, no gradient of anything but the value.
+    """Energies and gradient at a detached value; one call of the potential; only the value gets a gradient.
 
-    `ones`, shaped like the energies, says that the potential was checked, and saves making them at each of many calls.
+    `ones`, shaped like the energies, means that the potential was checked, and avoids creating them in every call.
     """
     if not torch.is_grad_enabled():
         with torch.enable_grad():
@@ -103,7 +103,7 @@ def one_each(energy: Tensor) -> Tensor:
 
 
 def all_finite(energy: Tensor, *events: Tensor) -> Tensor:
-    """Which targets have finite energies and nothing but finite entries in their gradients and values."""
+    """Which targets have finite energies, gradients and values."""
     finite = energy.isfinite()
     for event in events:
         finite = finite & event.isfinite().reshape(*energy.shape, -1).all(-1)
@@ -111,7 +111,7 @@ def all_finite(energy: Tensor, *events: Tensor) -> Tensor:
 
 
 def spread(per_target: Tensor, like: Tensor) -> Tensor:
-    """Append axes so that one number a target broadcasts against values."""
+    """Append axes so that one number per target broadcasts against values."""
     if like.ndim - per_target.ndim == 1:
         return per_target.unsqueeze(-1)
     return per_target.reshape(*per_target.shape, *[1] * (like.ndim - per_target.ndim))

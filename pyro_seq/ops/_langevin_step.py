@@ -1,4 +1,4 @@
-"""One step of every chain, in about as many passes over the values as a plain loop makes."""
+"""One step of every chain, in about as many passes over the values as a minimal loop."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from torch import Tensor
 from pyro_seq.ops._langevin_samplers import MALA, Sampler
 from pyro_seq.ops._langevin_state import LangevinState, Potential, energy_and_gradient, one_each, spread
 
-_MOST_KEPT = 2**18  # numbers that wait to be counted
+_MOST_KEPT = 2**18  # most numbers held before they are counted
 
 
 class Stepper:
-    """Takes steps of one potential by one sampler; how far they reach is worked out again only where it has changed.
+    """Takes steps of one potential with one sampler; step lengths are recomputed only after a change.
 
-    What it returns is detached, whether or not gradients are on, and nothing is read from the device. Products and sums
-    are kept apart: a fused one may round by where in a register an entry lies, and so by how many targets there are.
+    Results are detached, whether or not gradients are on, and nothing is read from the device. Products and sums are
+    separate operations: the rounding of fused ones may depend on the position of an entry in a register, and so on the
+    number of targets.
 
     Args:
         potential: Energies ``(*target)`` of values ``(*target, *event)``.
-        sampler: How to answer a proposal.
-        has_frozen: Whether some chains may be frozen. False, where none is at the start and `MALA` freezes none, saves
-            looking for them.
+        sampler: Rule for proposals.
+        has_frozen: Whether some chains may be frozen. False skips the check, if none is frozen at the start and `MALA`
+            freezes none.
     """
 
     def __init__(self, potential: Potential, sampler: Sampler, *, has_frozen: bool = True) -> None:
@@ -35,16 +36,16 @@ class Stepper:
         self._length = self._half = self._ones = torch.empty(0)
 
     def __call__(self, state: LangevinState, noise: Tensor, uniform: Tensor | None) -> LangevinState:
-        """The next state, by noise shaped like the value and uniform numbers shaped like the energies."""
+        """The next state, given noise shaped like the value and uniform numbers shaped like the energies."""
         state, *judged = self.move(state, noise, uniform)
         return state._replace(num_divergent=state.num_divergent + self.diverges(*judged))
 
     def diverges(self, drop: Tensor, log_ratio: Tensor) -> Tensor:
-        """Which proposals diverge, by how far their energies lie lower and by their Metropolis ratios."""
+        """Which proposals diverge, from the decrease of their energies and their Metropolis ratios."""
         return (drop < -self.sampler.max_energy_rise).logical_or_(log_ratio == -math.inf)
 
     def move(self, state: LangevinState, noise: Tensor, uniform: Tensor | None) -> tuple[LangevinState, Tensor, Tensor]:
-        """The next state with divergences uncounted, and what `diverges` tells them by."""
+        """The next state with divergences uncounted, and the arguments of `diverges`."""
         if state.step_size is not self._step_size or state.scale is not self._scale:
             self._reach(state)
         proposal = (self._half * state.gradient).add_(noise).mul_(self._length).add_(state.value)
@@ -76,19 +77,19 @@ class Stepper:
         return moved, drop, log_ratio
 
     def _kinetic(self, state: LangevinState, noise: Tensor, proposal: Tensor, gradient: Tensor, like: Tensor) -> Tensor:
-        r"""What the way back costs beside energies; not a finite number where gradient or proposal is none.
+        r"""Rise of the kinetic energy, for the Metropolis ratio; not finite where gradient or proposal is not finite.
 
-        Its noise is :math:`\varepsilon' = \varepsilon + d` with :math:`d = -\tfrac s2 c\, (g + g')`, so that
-        :math:`\tfrac12 |\varepsilon'|^2 - \tfrac12 |\varepsilon|^2 = d \cdot (\varepsilon + d / 2)`. A gradient so long
-        that its square is no number any more counts as not finite.
+        The noise of the reverse move is :math:`\varepsilon' = \varepsilon + d` with :math:`d = -\tfrac s2 c\, (g +
+        g')`, so that :math:`\tfrac12 |\varepsilon'|^2 - \tfrac12 |\varepsilon|^2 = d \cdot (\varepsilon + d / 2)`. A
+        gradient whose square overflows counts as not finite.
         """
         change = (state.gradient + gradient).mul_(self._half)
         kinetic = noise.add(change, alpha=0.5).mul_(change)
-        kinetic.add_(proposal, alpha=0)  # adds 0, or what is not a number
+        kinetic.add_(proposal, alpha=0)  # adds 0, or NaN
         return (kinetic if kinetic.ndim == like.ndim + 1 else kinetic.reshape(*like.shape, -1)).sum(-1)
 
     def _reach(self, state: LangevinState) -> None:
-        """Keep the length of a step in each entry, and minus half of it; one number where all are alike."""
+        """Store the length of a step in each entry, and minus half of it; one number if all are the same."""
         size, scale = state.step_size, state.scale
         if scale is not None:
             self._length = (spread(size, state.value) * scale).expand_as(state.value).contiguous()
@@ -101,10 +102,10 @@ class Stepper:
 
 
 class Divergences:
-    """Counts divergences of many steps a few at a time: three operations at each would be a tenth of a short step.
+    """Counts divergences of several steps at a time: three operations per step would be a tenth of a short step's cost.
 
     Args:
-        stepper: Tells which steps diverge.
+        stepper: Decides which steps diverge.
         energy: Energies of the chains.
     """
 
@@ -114,13 +115,13 @@ class Divergences:
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(self, drop: Tensor, log_ratio: Tensor) -> None:
-        """Take in one step."""
+        """Add one step."""
         self._waiting.append((drop, log_ratio))
         if len(self._waiting) >= self._most:
             self.settle()
 
     def settle(self) -> Tensor:
-        """Divergences of each target so far."""
+        """Number of divergences of each target so far."""
         if self._waiting:
             self.count += self.stepper.diverges(*map(torch.stack, zip(*self._waiting, strict=True))).sum(0)
             self._waiting = []

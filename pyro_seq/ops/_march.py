@@ -1,4 +1,4 @@
-"""The loop of the fixed-step solvers: from stage to stage, with a step length per series."""
+"""The loop over stages of the fixed-step solvers, with a step length per series."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def march(
     jump: Jump | None = None,
     drive: Tensor | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """States when each wanted time is reached and, if wanted, those at which the field was evaluated."""
+    """States at each requested time and, optionally, those at which the field was evaluated."""
     clock, arrivals = iter(grid.clock.unbind(0)), grid.arrivals(initial.device)
     driven: Iterable[tuple] = itertools.repeat(()) if drive is None else ((value,) for value in drive.unbind(0))
     driven = iter(driven)
@@ -67,7 +67,7 @@ def advance(state: Tensor, length: float | Tensor, slope: Tensor) -> Tensor:
 
 
 def check_slope(slope: Tensor, state: Tensor) -> None:
-    """Refuse a field whose output is not shaped like the state: broadcasting would hide it."""
+    """Refuse a field whose output is not shaped like the state, which broadcasting would hide."""
     if slope.shape != state.shape:
         raise ShapeError(
             f"`vector_field` must return the shape of the state, {tuple(state.shape)}. Got {tuple(slope.shape)}. "
@@ -76,7 +76,7 @@ def check_slope(slope: Tensor, state: Tensor) -> None:
 
 
 def _after(jump: Jump | None, arrival: Arrival, state: Tensor) -> Tensor:
-    """The state after what happens at a wanted time to the series that have reached one."""
+    """The state after jumps of the series that have reached a requested time."""
     if jump is None:
         return state
     moved = jump(arrival.time, state)

@@ -19,16 +19,16 @@ from pyro_seq.ops.forcing import Forcing
 
 @dataclass(frozen=True)
 class FixedStep:
-    r"""What the fixed-step solvers share: stage :math:`i` starts from the slope of stage :math:`i-1` alone.
+    r"""Base class of the fixed-step solvers: stage :math:`i` depends only on the slope of stage :math:`i-1`.
 
     .. math::
         y_i = y + c_i h\, k_{i-1}, \qquad k_i = f(t + c_i h,\, y_i), \qquad y_+ = y + h \sum_i b_i k_i
 
     Args:
         step_size: The longest step, in the unit of the times; each interval between two times is cut into
-            ``ceil(interval / step_size)`` equal steps. None takes one step an interval.
-        is_dense: Take steps of just `step_size` from each series' first time on, wherever its times lie, and read the
-            states at the times off cubics between the steps (Hermite). Cheaper where times crowd or are many.
+            ``ceil(interval / step_size)`` equal steps. None takes one step per interval.
+        is_dense: Take steps of exactly `step_size` from each series' first time on, independent of its times, and
+            interpolate the states by cubic Hermite polynomials. Cheaper if times are close together or many.
     """
 
     nodes: ClassVar[tuple[float, ...]]
@@ -104,7 +104,7 @@ class FixedStep:
         *,
         has_stages: bool,
     ) -> tuple[Tensor, list[Tensor]]:
-        """States at the wanted times and, if wanted, those of all stages."""
+        """States at the requested times and, optionally, those of all stages."""
         if jump is None and len(grid.lengths) and is_swept(vector_field, initial):
             frames, stages = swept_march(vector_field, initial, grid, self, keep_stages=has_stages, drive=drive)
         else:
@@ -116,11 +116,11 @@ class FixedStep:
 @rebuildable
 @dataclass(frozen=True)
 class Euler(FixedStep):
-    """Euler's method: order 1, one evaluation a step.
+    """Euler's method: order 1, one evaluation per step.
 
     Args:
-        step_size: The longest step, in the unit of the times; None takes one step an interval.
-        is_dense: Take steps of just `step_size`, wherever the times lie, and interpolate between them.
+        step_size: The longest step, in the unit of the times; None takes one step per interval.
+        is_dense: Take steps of exactly `step_size`, independent of the times, and interpolate between them.
     """
 
     nodes: ClassVar[tuple[float, ...]] = (0.0,)
@@ -130,11 +130,11 @@ class Euler(FixedStep):
 @rebuildable
 @dataclass(frozen=True)
 class Midpoint(FixedStep):
-    """The explicit midpoint rule: order 2, two evaluations a step.
+    """The explicit midpoint rule: order 2, two evaluations per step.
 
     Args:
-        step_size: The longest step, in the unit of the times; None takes one step an interval.
-        is_dense: Take steps of just `step_size`, wherever the times lie, and interpolate between them.
+        step_size: The longest step, in the unit of the times; None takes one step per interval.
+        is_dense: Take steps of exactly `step_size`, independent of the times, and interpolate between them.
     """
 
     nodes: ClassVar[tuple[float, ...]] = (0.0, 0.5)
@@ -144,11 +144,11 @@ class Midpoint(FixedStep):
 @rebuildable
 @dataclass(frozen=True)
 class RK4(FixedStep):
-    """The classical Runge-Kutta method: order 4, four evaluations a step.
+    """The classical Runge-Kutta method: order 4, four evaluations per step.
 
     Args:
-        step_size: The longest step, in the unit of the times; None takes one step an interval.
-        is_dense: Take steps of just `step_size`, wherever the times lie, and interpolate between them.
+        step_size: The longest step, in the unit of the times; None takes one step per interval.
+        is_dense: Take steps of exactly `step_size`, independent of the times, and interpolate between them.
     """
 
     nodes: ClassVar[tuple[float, ...]] = (0.0, 0.5, 0.5, 1.0)
@@ -156,7 +156,7 @@ class RK4(FixedStep):
 
 
 def check_values(values: Tensor, states: Tensor) -> None:
-    """Refuse an integrand that returns anything but one number a state."""
+    """Refuse an integrand that does not return one number per state."""
     if values.shape != states.shape[:-1]:
         raise ShapeError(
             f"`integrand` must return one number a state, {tuple(states.shape[:-1])}. Got {tuple(values.shape)}. "
@@ -167,7 +167,7 @@ def check_values(values: Tensor, states: Tensor) -> None:
 def _quadrature(
     integrand: Field, stages: Tensor, grid: TimeGrid, solver: FixedStep, drive: Tensor | None = None
 ) -> Tensor:
-    """The integral by the solver's own nodes and weights, all stages evaluated in one call."""
+    """The integral by the solver's nodes and weights, all stages evaluated in one call."""
     driven: tuple[Tensor, ...] = ()
     if drive is not None:
         driven = (drive.reshape(len(drive), *[1] * (stages.ndim - drive.ndim), *drive.shape[1:]),)

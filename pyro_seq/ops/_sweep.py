@@ -1,4 +1,4 @@
-r"""Gradients of a fixed-step path by one sweep back through its stages, for fields that know their transposed Jacobian.
+r"""Gradients of a fixed-step path by one sweep back through its stages, for fields with a transposed Jacobian.
 
 A step is :math:`y_i = y + c_i h\, k_{i-1},\ k_i = f(y_i),\ y_+ = y + h \sum_i b_i k_i`. With the cotangents
 :math:`\lambda_+` of :math:`y_+` and :math:`g_i` of :math:`y_i` from outside, for i from the last stage down,
@@ -8,9 +8,9 @@ A step is :math:`y_i = y + c_i h\, k_{i-1},\ k_i = f(y_i),\ y_+ = y + h \sum_i b
     r_i = g_i + \Big(\frac{\partial f}{\partial y}(y_i)\Big)^{\!\top} u_i, \qquad
     \lambda = \lambda_+ + \sum_i r_i,
 
-and the gradient of the field's own tensors is that of :math:`\sum_i u_i^\top f(y_i)` over all stages of all steps.
-These are the derivatives of the solver's own arithmetic, as backpropagation gives them, in fewer and larger operations:
-nothing is accumulated stage by stage.
+and the gradient of the field's tensors is that of :math:`\sum_i u_i^\top f(y_i)` over all stages of all steps. These
+are the derivatives of the solver's arithmetic, the same as by backpropagation, but in fewer and larger operations:
+gradients of tensors are not accumulated stage by stage.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ class Sweep(Protocol):
     """The transposed Jacobians of a field at all stages."""
 
     def pull(self, stage: int, cotangent: Tensor) -> Tensor:
-        """That of one stage times `cotangent`, as a new tensor; called from the last stage to the first, once each."""
+        """The transposed Jacobian of one stage times `cotangent`, as a new tensor; called once each, last to first."""
         ...
 
     def gradients(self) -> tuple[Tensor, ...]:
-        """Of the sum over all stages of cotangent times field, with respect to the field's `tensors`."""
+        """Gradients of the sum over all stages of cotangent times field, with respect to the field's `tensors`."""
         ...
 
 
 @runtime_checkable
 class SweptFunction(Protocol):
-    """A function of the state with a derivative by hand; a field of the state alone may be one, too."""
+    """A function of the state with a hand-written derivative; a field of the state alone may also be one."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """What it depends on beside the state and what drives it."""
+        """Tensors that it depends on, other than the state and the forcing."""
         ...
 
     def has_sweep(self, state: Tensor) -> bool:
-        """Whether `record` and `sweep` take states of these axes."""
+        """Whether `record` and `sweep` accept states with these axes."""
         ...
 
     def record(self, state: Tensor, *driven: Tensor) -> tuple[Tensor, Records]:
-        """The value, to the last bit that of a call, and what a sweep needs of it."""
+        """The value, bit-equal to that of a call, and the records that a sweep needs."""
         ...
 
     def sweep(self, tensors: tuple[Tensor, ...], records: Records) -> Sweep:
@@ -65,7 +65,7 @@ class SweptFunction(Protocol):
 
 
 def is_swept(field: Field | SweptFunction, initial: Tensor) -> TypeGuard[SweptFunction]:
-    """Whether a sweep gives the gradients of a path: one is wanted, by plain backpropagation, and the field has one."""
+    """Whether a sweep gives the gradients of a path: ordinary gradients are needed, and the field has a sweep."""
     return (
         isinstance(field, SweptFunction)
         and torch.is_grad_enabled()
@@ -79,7 +79,7 @@ def is_swept(field: Field | SweptFunction, initial: Tensor) -> TypeGuard[SweptFu
 def swept_march(
     field: SweptFunction, initial: Tensor, grid: TimeGrid, solver: FixedStep, *, keep_stages: bool, drive: Tensor | None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """What `march` returns."""
+    """The results of `march`."""
 
     def plain(initial: Tensor) -> tuple[Tensor, Tensor]:
         return _stacked(march(cast(Field, field), initial, grid, solver, keep_stages=keep_stages, drive=drive), initial)
@@ -110,7 +110,7 @@ class _Path(torch.autograd.Function):
     def forward(
         ctx: Any, plain: Callable, recorded: Callable, back: _Back, initial: Tensor, *tensors: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """March, and keep what the sweep needs."""
+        """March, and store the records that the sweep needs."""
         frames, stages, records = recorded(initial)
         ctx.plain, ctx.back, ctx.num_tensors = plain, back, len(tensors)
         ctx.save_for_backward(initial, *tensors, *records)
@@ -119,7 +119,7 @@ class _Path(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, by_frame: Tensor | None, by_stage: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Sweep; where a gradient of the gradient is wanted, backpropagate instead."""
+        """Sweep; for second derivatives, backpropagate instead."""
         if by_frame is None and by_stage is None:
             return (None,) * len(ctx.needs_input_grad)
         initial, *rest = ctx.saved_tensors

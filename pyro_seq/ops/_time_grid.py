@@ -1,4 +1,4 @@
-"""The steps of a fixed-step solver: where each starts, how long it is, and which of them end at a wanted time."""
+"""The steps of a fixed-step solver: their starts, lengths, and which of them end at a requested time."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class TimeGrid(NamedTuple):
     Attributes:
         clock: Times of the stages, ``(step * stage,)``, or ``(step * stage, series, 1)`` when each series has its own.
         lengths: Step lengths, ``(step,)`` or ``(step, series, 1)``, in float64 on the CPU.
-        ends: Number of steps taken when each wanted time is reached, from 0 on: ``(time,)`` where all series reach
+        ends: Number of steps taken when each requested time is reached, from 0 on: ``(time,)`` if all series reach
             their times together, else ``(series, time)``; on the CPU.
-        interval: Between which two wanted times each stage lies, from 0 on, ``(step * stage,)`` or
-            ``(series, step * stage)``, on the CPU; None where steps do not stop at these times.
-        share: How far through its interval each stage lies, of the same shape; the end of a step belongs to it.
+        interval: Index, from 0, of the interval between requested times that contains each stage, ``(step * stage,)``
+            or ``(series, step * stage)``, on the CPU; None if steps do not stop at these times.
+        share: Position of each stage within its interval, as a share, same shape; the end of a step belongs to it.
     """
 
     clock: Tensor
@@ -36,7 +36,7 @@ class TimeGrid(NamedTuple):
     share: Tensor | None = None
 
     def multiples(self, factor: float, like: Tensor) -> list[float] | tuple[Tensor, ...]:
-        """``factor * length`` of each step: plain numbers when the series share their times, which is fastest."""
+        """``factor * length`` of each step: plain numbers, which are fastest, if the series share their times."""
         scaled = factor * self.lengths
         return scaled.tolist() if scaled.ndim == 1 else scaled.to(like).unbind(0)
 
@@ -46,12 +46,12 @@ class TimeGrid(NamedTuple):
         return self.clock.reshape(len(self.clock), *[1] * (state.ndim - len(trailing)), *trailing)
 
     def stacked_lengths(self, state: Tensor) -> Tensor:
-        """The lengths, shaped to broadcast against one state a step, ``(step, *state.shape)``."""
+        """The lengths, shaped to broadcast against one state per step, ``(step, *state.shape)``."""
         trailing = self.lengths.shape[1:]
         return self.lengths.to(state).reshape(len(self.lengths), *[1] * (state.ndim - len(trailing)), *trailing)
 
     def arrivals(self, device: torch.device) -> dict[int, Arrival]:
-        """By the number of steps taken: which of the wanted times is reached then, and by whom."""
+        """By the number of steps taken: the requested time reached then, and the series that reach it."""
         if self.ends.ndim == 1:
             return {step: Arrival(time, None) for time, step in enumerate(self.ends.tolist())}
         steps = self.ends.unique()
@@ -63,11 +63,11 @@ class TimeGrid(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """What is reached after a step.
+    """The requested times reached after a step.
 
     Attributes:
-        time: Number of the wanted time, or one of each series, ``(series,)``.
-        is_there: Which series reach it, ``(series, 1)``; None when all do.
+        time: Index of the requested time, or one per series, ``(series,)``.
+        is_there: Which series reach it, ``(series, 1)``; None if all do.
     """
 
     time: int | Tensor
@@ -83,7 +83,7 @@ def entries_at(values: Tensor, index: Tensor) -> Tensor:
 
 
 def require_few_steps(counts: Tensor, step_size: float | None) -> None:
-    """Refuse numbers of steps (series, interval) whose sum nobody means: one wrong time stamp asks for billions.
+    """Refuse excessive numbers of steps (series, interval), as from one wrong time stamp.
 
     Raises:
         DataError: With the place of the longest interval.
@@ -100,8 +100,8 @@ def require_few_steps(counts: Tensor, step_size: float | None) -> None:
 def cut(times: Tensor, step_size: float | None, nodes: tuple[float, ...], like: Tensor) -> TimeGrid:
     """Cut each interval of each series into equal steps of at most ``step_size``.
 
-    Each series goes on from time to time without a look at the others, so its numbers do not depend on them, and the
-    batch takes as many steps as the series that needs most. One that has arrived waits with steps of length zero.
+    The steps of a series do not depend on the other series, and neither do its results; the batch takes as many steps
+    as the series that needs most. A series that has reached its end takes steps of length zero.
     """
     times = on_host(times).double()
     intervals = times.diff(dim=-1)

@@ -1,4 +1,4 @@
-"""The unit of time that time stamps suggest, and a word where those of other data suggest another."""
+"""The unit of time inferred from time stamps, and a warning if other data seem to have another unit."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 from pyro_seq._host import on_host
 
-EVEN = 1e-3  # share of a step by which time stamps may be off an even grid
-_MOST_STEPS = 16  # units of time in a mean interval, at most: what long gaps between crowded stamps may cost
-_OTHER_UNIT = 30  # times as long as in training, or as short: a minute and a second, but not a day and an hour
+EVEN = 1e-3  # tolerance of time stamps on an even grid, as a share of a step
+_MOST_STEPS = 16  # most units of time per mean interval: bounds the cost of long gaps between bursts
+_OTHER_UNIT = 30  # ratio to steps of training that suggests another unit: minute to second, but not day to hour
 
 
 def since_start(times: Tensor, unit: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def typical_step(gaps: Tensor) -> float:
 
 
 def warn_of_bursts(gaps: Tensor) -> None:
-    """Say what a user should know of time stamps that come in bursts, whose unit is not their median step."""
+    """Warn about time stamps that come in bursts, whose unit is not their median step."""
     unit = typical_step(gaps)
     if unit <= float(gaps.median()):
         return
@@ -42,7 +42,7 @@ def warn_of_bursts(gaps: Tensor) -> None:
 
 
 def warn_of_other_unit(gaps: Tensor, known: float) -> None:
-    """Say that steps are so long or short beside the `known` one of training that they may be in another unit."""
+    """Warn about steps so much longer or shorter than the `known` one of training that the unit may differ."""
     step = float(gaps.median())
     if step > known * _OTHER_UNIT or typical_step(gaps) < known / _OTHER_UNIT:
         warnings.warn(
@@ -53,12 +53,12 @@ def warn_of_other_unit(gaps: Tensor, known: float) -> None:
 
 
 def rounding(times: Tensor) -> float:
-    """The largest error of a difference of two time stamps, each rounded to double precision once."""
+    """The largest error of a difference of two time stamps, each rounded once to double precision."""
     return torch.finfo(torch.float64).eps * float(on_host(times).abs().max()) if times.numel() else 0.0
 
 
 def are_even(gaps: Tensor, times: Tensor) -> bool:
-    """True for steps of one length up to the share `EVEN` of it, and up to the rounding of the time stamps."""
+    """Whether steps have equal length, up to the share `EVEN` and the rounding of the time stamps."""
     if not gaps.numel():
         return True
     step = gaps.median()

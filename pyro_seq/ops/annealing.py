@@ -1,4 +1,4 @@
-"""Annealed importance sampling: the normalising constant of a density that tilts a known one."""
+"""Annealed importance sampling: the normalising constant of a known density times a factor."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pyro_seq.ops.langevin import MALA, LangevinState, initial_state, run, step
 
 Function = Callable[[Tensor], Tensor]
 
-_GAIN = 0.2  # of the step size, on the log scale, by the shortfall of the particles' mean acceptance
+_GAIN = 0.2  # of log step size per shortfall of the particles' mean acceptance
 
 
 class LogPartition(NamedTuple):
     """An estimate of log Z for each target, ``(*target)`` throughout.
 
     Attributes:
-        value: The estimate, from the base to the target. Its exponential is unbiased, so it tends to lie below log Z.
-        upper: The same from draws of the target back to the base: tends to lie above log Z, where those draws are good.
-        error: Standard error of `value` over the particles, to be trusted where `effective_size` is not small.
-        effective_size: Number of particles that the weights amount to.
+        value: The estimate, from the base to the target. Its exponential is unbiased, so it tends to be below log Z.
+        upper: The same from draws of the target back to the base: tends to be above log Z if those draws are good.
+        error: Standard error of `value` over the particles, reliable if `effective_size` is not small.
+        effective_size: Effective number of particles, from the weights.
     """
 
     value: Tensor
@@ -52,11 +52,12 @@ def annealed_log_partition(
         p_k \propto p_0\, e^{-\beta_k E}, \qquad
         \log w = -\sum_k (\beta_{k+1} - \beta_k)\, E(z_k), \qquad \hat Z = \overline{w}
 
-    with one step of MALA at each inverse temperature :math:`\beta_k`, which rise from 0 to 1 as squares. Step sizes
-    follow the mean acceptance of the particles. The way back starts from resampled particles after as many steps at
-    :math:`\beta = 1`. The two agree where the number of temperatures is enough; a gap between them says it is not.
+    with one step of MALA at each inverse temperature :math:`\beta_k`, which rise quadratically from 0 to 1. Step sizes
+    are adapted to the mean acceptance of the particles. The reverse run starts from resampled particles after
+    `num_temperatures` steps at :math:`\beta = 1`. The two estimates agree if there are enough temperatures; a gap
+    between them means there are too few.
 
-    Cost: five gradients of the energy a temperature.
+    Cost: five gradients of the energy per temperature.
 
     Args:
         log_base: Normalised log density of the base, ``(particle, *target)``.
@@ -64,7 +65,7 @@ def annealed_log_partition(
         start: Independent draws of the base, ``(particle, *target, dim)``.
         num_temperatures: Steps from the base to the target.
         generator: Source of noise, on the device of `start`.
-        sampler: First step size, and acceptance to keep; ``MALA(0.4)`` when absent.
+        sampler: Initial step size and target acceptance. Default: ``MALA(0.4)``.
 
     Returns:
         The estimates, ``(*target)``.
@@ -106,7 +107,7 @@ def _anneal(
     sampler: MALA,
     step_size: float | Tensor,
 ) -> tuple[Tensor, LangevinState]:
-    """Log weights (particle, ...) of particles carried along the inverse temperatures, and where they end."""
+    """Log weights (particle, ...) of particles carried along the inverse temperatures, and their final positions."""
     log_weight = torch.zeros_like(energy(value))
     for beta, following in itertools.pairwise(betas):
         log_weight = log_weight - (following - beta) * energy(value)
@@ -125,7 +126,7 @@ def _tempered(log_base: Function, energy: Function, beta: float, value: Tensor) 
 
 
 def _resampled(value: Tensor, log_weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Particles (particle, ..., dim) drawn by their weights, each target on its own."""
+    """Particles (particle, ..., dim) drawn by their weights, separately for each target."""
     flat = log_weight.reshape(len(log_weight), -1).softmax(0).T
     index = torch.multinomial(flat, len(log_weight), replacement=True, generator=generator).T
     return value.gather(0, index.reshape(log_weight.shape)[..., None].expand_as(value))

@@ -1,6 +1,6 @@
 r"""Traces of Jacobians, :math:`\sum_j \partial f_j / \partial x_{a+j}`: closed form, exact, and by random probes.
 
-What they are for, and why they are right: docs/derivations.md, (V1) to (V5).
+Purpose and derivations: docs/derivations.md, (V1) to (V5).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def exact_divergence(field: Function, state: Tensor, *, inputs: slice | None = N
 
     Args:
         field: Any differentiable map of ``(..., n)`` to ``(..., q)`` that treats the leading axes as a batch.
-        state: Where to take it, ``(..., n)``.
-        inputs: The ``q`` inputs that pair with the outputs; None is all.
+        state: Point of evaluation, ``(..., n)``.
+        inputs: The ``q`` inputs that pair with the outputs; None means all.
 
     Returns:
         The trace, ``(...)``.
@@ -63,16 +63,16 @@ def hutchinson_divergence(
         \frac1m \sum_{i=1}^m \epsilon_i^\top \frac{\partial f}{\partial x_{inputs}}\, \epsilon_i,
         \qquad \operatorname{Var} = \frac1m \sum_{j \ne k} \tfrac12 (J_{jk} + J_{kj})^2
 
-    This is (V4) of docs/derivations.md. Each call draws new probes, which a fixed-step solver averages over its stages
-    and an adaptive one mistakes for stiffness.
+    This is (V4) of docs/derivations.md. Each call draws new probes, which fixed-step solvers average over their stages,
+    but adaptive ones mistake for stiffness.
 
     Cost: ``num_probes`` Jacobian-vector products, in any dimension.
 
     Args:
         field: As in :func:`exact_divergence`.
-        state: Where to take it, ``(..., n)``.
-        generator: Source of the signs.
-        inputs: The inputs that pair with the outputs; None is all.
+        state: Point of evaluation, ``(..., n)``.
+        generator: Random generator of the signs.
+        inputs: The inputs that pair with the outputs; None means all.
         num_probes: Number of probes to average.
 
     Returns:
@@ -101,7 +101,7 @@ def mlp_divergence(layers: Layers, activation: Activation, state: Tensor, *, inp
     r"""The trace for a multilayer perceptron in closed form, without its Jacobian.
 
     With :math:`d_l` the activation's slopes in hidden layer :math:`l` and :math:`V` the chosen columns of
-    :math:`W_1`, one and two hidden layers need no more than the forward pass and one product:
+    :math:`W_1`, one and two hidden layers need only the forward pass and one product:
 
     .. math::
         \operatorname{tr}(W_2 D_1 V) = d_1^\top \operatorname{diag}(V W_2), \qquad
@@ -113,7 +113,7 @@ def mlp_divergence(layers: Layers, activation: Activation, state: Tensor, *, inp
         layers: Weight ``(*sample, out, in)`` and bias ``(*sample, out)`` or None of each layer, the last one linear.
         activation: The function between them and its derivative, from :data:`pyro_seq.ops.mlp.ACTIVATIONS`.
         state: Input of the first layer, ``(..., *sample, series, n)``.
-        inputs: The ``q`` inputs that pair with the outputs; None is all.
+        inputs: The ``q`` inputs that pair with the outputs; None means all.
 
     Returns:
         The trace, ``(..., *sample, series)``.

@@ -1,4 +1,4 @@
-"""Known signals that drive a differential equation: given at the times of a solution, held or linear in between."""
+"""Known signals that drive a differential equation: given at the times of a solution, and held or linear in between."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pyro_seq.ops._time_grid import entries_at
 
 @dataclass(frozen=True)
 class Forcing:
-    r"""A signal u(t), known at the times :math:`t_k` at which a solution is asked for.
+    r"""A signal u(t), known at the times :math:`t_k` of the solution.
 
     .. math::
         u(t) = u_k \ \text{(held)}, \qquad
         u(t) = (1 - s)\, u_k + s\, u_{k+1}, \quad s = \frac{t - t_k}{t_{k+1} - t_k} \ \text{(linear)}, \qquad
         t_k \le t < t_{k+1}
 
-    A solution begins at its first time and ends at its last, so that nothing is asked of the signal before or after
-    these. A step that ends at a time is driven by what holds before it: a held signal may jump there without a loss of
-    order, and what comes later leaves the solution up to it bit-equal.
+    A solution starts at its first time and ends at its last, so the signal is not needed before or after these. A step
+    that ends at a time uses the signal before that time: a held signal may jump there without a loss of order, and
+    later values leave the solution up to that time bit-equal.
 
     Args:
-        values: u at each time, (series, time, input), or (time, input) where all series have the same.
+        values: u at each time, (series, time, input), or (time, input) if all series have the same.
         is_linear: Linear between the times; held from each time on otherwise.
 
     Raises:
-        DataError: When `values` are no floating-point tensor with the axes (..., time, input).
+        DataError: When `values` are not a floating-point tensor with the axes (..., time, input).
     """
 
     values: Tensor
@@ -59,7 +59,7 @@ class Forcing:
         """The signal at a `share` of the way through each `interval`, both (place,) or (series, place).
 
         Returns:
-            (place, input), or (place, series, input) where values or places belong to single series.
+            (place, input), or (place, series, input) if values or places differ between series.
         """
         low = entries_at(self._values(interval), interval)
         if self.is_linear:

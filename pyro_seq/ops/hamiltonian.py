@@ -1,4 +1,4 @@
-r"""Hamiltonian steps of many chains at once, which adapt together: ChEES-HMC.
+r"""Hamiltonian steps of many chains at once, with joint adaptation: ChEES-HMC.
 
 A target over vectors x has the density :math:`\pi(x) \propto e^{-U(x)}`. With L the scale of its directions and
 :math:`x = L u`, a path of n leapfrog steps of size :math:`\varepsilon` starts with a momentum
@@ -8,9 +8,9 @@ A target over vectors x has the density :math:`\pi(x) \propto e^{-U(x)}`. With L
     p \leftarrow p - \tfrac\varepsilon2 L^\top \nabla U(x), \qquad x \leftarrow x + \varepsilon L p, \qquad
     p \leftarrow p - \tfrac\varepsilon2 L^\top \nabla U(x),
 
-and its end is accepted with the probability :math:`\min(1, e^{H - H'})`, :math:`H = U(x) + \tfrac12 p^\top p`. In the
-terms of others :math:`(L L^\top)^{-1}` is the mass matrix. All chains take the same number of steps, so that one
-gradient of the whole batch moves all of them.
+and its end is accepted with the probability :math:`\min(1, e^{H - H'})`, :math:`H = U(x) + \tfrac12 p^\top p`. The mass
+matrix, in other texts, is :math:`(L L^\top)^{-1}`. All chains take the same number of steps, so that one gradient of
+the whole batch moves all of them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from pyro_seq.ops._langevin_state import Potential, all_finite, energy_and_gradi
 
 __all__ = ["HamiltonianState", "HamiltonianStep", "PathAdaptation", "hamiltonian_state", "hamiltonian_step"]
 
-HIGHEST_RISE = 1000.0  # of the Hamiltonian along a path; beyond, it diverged: the bound of Stan and Pyro
+HIGHEST_RISE = 1000.0  # of the Hamiltonian along a path; above it, the path diverged (as in Stan and Pyro)
 
 
 def hamiltonian_state(potential: Potential, value: Tensor) -> HamiltonianState:
-    """Evaluate the potential where chains start; the energy or gradient of some may not be finite."""
+    """Evaluate the potential at the start of chains; the energy or gradient of some may not be finite."""
     return HamiltonianState(value.detach(), *energy_and_gradient(potential, value))
 
 
@@ -44,21 +44,21 @@ def hamiltonian_step(
     noise: Tensor,
     uniform: Tensor,
 ) -> tuple[HamiltonianState, HamiltonianStep]:
-    """Take one path with every chain, with random numbers that the caller draws.
+    """Take one path with every chain, with random numbers drawn by the caller.
 
     Cost: `num_steps` calls of the potential and its gradient, each of all chains.
 
     Args:
-        potential: Energies (chain,) of vectors (chain, entry), the one that made the state.
-        state: Where the chains are.
-        scale: Of each direction: standard deviations (entry,), or a lower triangular matrix (entry, entry).
-        step_size: Of a leapfrog step, in units of the scale.
-        num_steps: Leapfrog steps, at least 1. May be random, but not depend on the state.
+        potential: Energies (chain,) of vectors (chain, entry), the one used for the state.
+        state: State of the chains.
+        scale: Scale of each direction: standard deviations (entry,), or a lower triangular matrix (entry, entry).
+        step_size: Size of a leapfrog step, in units of the scale.
+        num_steps: Leapfrog steps, at least 1. May be random, but must not depend on the state.
         noise: Standard normal, (chain, entry).
         uniform: Uniform on [0, 1), (chain,).
 
     Returns:
-        The next state, and what the step says of itself.
+        The next state, and statistics of the step.
 
     Raises:
         ShapeError: If the random numbers do not fit the state.

@@ -7,8 +7,8 @@ scale :math:`c` (1 unless given) and :math:`\varepsilon \sim \mathcal N(0, I)`, 
     z' = z - \tfrac{s^2}{2} c^2 g + s\, c\, \varepsilon
 
 which is one leapfrog step of Hamiltonian Monte Carlo with step size :math:`s`, mass :math:`c^{-2}` and momentum
-:math:`\varepsilon / c`. The convention is that of public code for latent energy-based models. Others
-convert as follows.
+:math:`\varepsilon / c`. The convention is that of public code for latent energy-based models. Other conventions convert
+as follows.
 
 * :math:`z - h g + \sqrt{2h}\,\varepsilon` (textbooks, BlackJAX's ``step_size``): :math:`s = \sqrt{2h}`
 * :math:`z - \tfrac h2 g + \sqrt h\,\varepsilon` (diffusions, TensorFlow Probability):
@@ -54,10 +54,10 @@ Generators = torch.Generator | Sequence[torch.Generator]
 
 
 class LangevinResult(NamedTuple):
-    """What :func:`run` returns.
+    """Result of :func:`run`.
 
     Attributes:
-        draws: Kept values, ``(draw, *target, *event)``; None unless asked for.
+        draws: Kept values, ``(draw, *target, *event)``; None unless requested.
         state: The state after the last step.
         diagnostics: Acceptance, step sizes, divergences and frozen targets.
     """
@@ -71,18 +71,18 @@ class LangevinResult(NamedTuple):
 def step(
     potential: Potential, state: LangevinState, sampler: Sampler, noise: Tensor, uniform: Tensor | None = None
 ) -> LangevinState:
-    """Take one step of every chain, with noise that the caller draws.
+    """Take one step of every chain, with noise drawn by the caller.
 
-    Each target sees its own energy, gradient, step size and noise only, so removing or permuting targets leaves the
-    others bit-equal, as far as the potential's own arithmetic does not depend on the batch.
-    Zero noise under ULA is a plain gradient step of length ``s^2 / 2``.
+    A target depends only on its own energy, gradient, step size and noise, so removing or permuting targets leaves the
+    others bit-equal, provided that the arithmetic of the potential does not depend on the batch. Zero noise under ULA
+    is a plain gradient step of length ``s^2 / 2``.
 
     Cost: one call of the potential and its gradient; the state carries both to the next step.
 
     Args:
-        potential: Energies ``(*target)`` of values ``(*target, *event)``, the one that made the state.
-        state: Where the chains are, from :func:`initial_state` or an earlier step.
-        sampler: ``ULA(...)`` or ``MALA(...)``; its ``step_size`` is not used, the state's is.
+        potential: Energies ``(*target)`` of values ``(*target, *event)``, the one used for the state.
+        state: State of the chains, from :func:`initial_state` or an earlier step.
+        sampler: ``ULA(...)`` or ``MALA(...)``; the state's step size is used, not the sampler's.
         noise: Standard normal, shaped like the value.
         uniform: Uniform on [0, 1), shaped like the energies; ULA needs none.
 
@@ -106,7 +106,7 @@ def step(
     return Stepper(potential, sampler)(state, noise, uniform)
 
 
-@torch.enable_grad()  # for the potential; all that is kept is detached
+@torch.enable_grad()  # for the potential; everything stored is detached
 def run(
     potential: Potential,
     value: Tensor,
@@ -119,30 +119,30 @@ def run(
     scale: Tensor | None = None,
     keep_every: int | None = None,
 ) -> LangevinResult:
-    """Run all chains: a warm-up that adapts each target's step size, then steps with the sizes found.
+    """Run all chains: a warm-up that adapts each target's step size, then steps with the adapted sizes.
 
-    The potential must treat targets apart: no batch normalisation, no solver that shares its steps among series. It
-    should return a number that is not finite where it has no value, rather than raise, so that one bad chain cannot
-    stop the others. It sees the values of frozen targets too.
+    The potential must treat targets separately: no batch normalisation, and no solver that shares its steps among
+    series. If it is undefined at a value, it should return a non-finite number rather than raise, so that one bad chain
+    cannot stop the others. It is also evaluated at the values of frozen targets.
 
     Cost: ``1 + adapt_steps + num_steps`` calls of the potential and its gradient; a few elementwise operations each.
     Gradients of network parameters are neither computed nor touched.
 
     Args:
         potential: Energies ``(*target)`` of values ``(*target, *event)``, with at least one leading axis.
-        value: Where the chains start, ``(*target, *event)``, usually ``(chain, series, state)``.
+        value: Initial positions of the chains, ``(*target, *event)``, usually ``(chain, series, state)``.
         sampler: ``ULA(...)`` or ``MALA(...)``.
         num_steps: Number of steps after the warm-up.
-        generator: Source of the noise, on the value's device. A list has one for each series, the last axis of the
-            energies: then a series gets the draws that it would get in any other company. That costs a Python call a
-            series and step, 10 microseconds.
-        adapt_steps: Number of steps of the warm-up, MALA only. The average of a short one errs on the side of small
-            steps: aimed at 0.574, the acceptance becomes about 0.70, 0.65 and 0.62 after 50, 200 and 500 steps.
-        step_size: First step size of each target instead of the sampler's, broadcasting to ``(*target)``, such as
+        generator: Random generator of the noise, on the value's device. A list has one per series, the last axis of the
+            energies: the draws of a series then do not depend on the other series. That costs a Python call per series
+            and step, 10 microseconds.
+        adapt_steps: Number of steps of the warm-up, MALA only. After a short warm-up, the averaged step size is too
+            small: with a target of 0.574, the acceptance becomes about 0.70, 0.65 and 0.62 after 50, 200 and 500 steps.
+        step_size: Initial step size of each target instead of the sampler's, which broadcasts to ``(*target)``, such as
             ``diagnostics.step_size`` of an earlier run.
-        scale: Length of a step in each direction, broadcasting to the value: about the standard deviation of the
-            target. None is 1.
-        keep_every: Keep every so manyth value after the warm-up; None keeps the last state only.
+        scale: Length of a step in each direction, which broadcasts to the value: about the standard deviation of the
+            target. None means 1.
+        keep_every: Keep every n-th value after the warm-up (thinning); None keeps only the last state.
 
     Returns:
         The kept draws, the last state, and diagnostics.
@@ -169,7 +169,7 @@ def run(
             f"{type(sampler).__name__} has no acceptance to adapt to. Got `adapt_steps` = {adapt_steps}. "
             "Adapt with MALA and pass its `diagnostics.step_size` as `step_size`, or leave `adapt_steps` at 0."
         )
-    # elsewhere the answer costs a wait, and a step for frozen ones is right for all
+    # on other devices the check would wait for the device, and the step for frozen targets is correct for all
     has_frozen = state.is_frozen.device != HOST or bool(state.is_frozen.any())
     take = Stepper(potential, sampler, has_frozen=has_frozen)
     if adapt_steps:

@@ -19,7 +19,7 @@ class Activation(NamedTuple):
 
     Attributes:
         function: ``x -> y``.
-        derivative: ``(x, y) -> dy/dx``, free to use whichever of the two is cheaper.
+        derivative: ``(x, y) -> dy/dx``, which uses the cheaper of the two.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -27,7 +27,7 @@ class Activation(NamedTuple):
 
     @property
     def reads_output(self) -> bool:
-        """Whether the derivative looks at y alone, so that x need not be kept."""
+        """Whether the derivative uses only y, so that x need not be stored."""
         return self.derivative in (_tanh_derivative, _sigmoid_derivative)
 
 
@@ -60,7 +60,7 @@ def _softplus_derivative(x: Tensor, y: Tensor) -> Tensor:
     return torch.sigmoid(x)
 
 
-# named functions, so that models pickle
+# named functions, so that models can be pickled
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": Activation(torch.tanh, _tanh_derivative),
     "sigmoid": Activation(torch.sigmoid, _sigmoid_derivative),
@@ -75,9 +75,10 @@ remember_constants(ACTIVATIONS)
 
 
 def fold(state: Tensor, num_sample_axes: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Move axes before the sample axes (stages of a solver, probes) into the series, and the way back.
+    """Move axes before the sample axes (stages of a solver, probes) into the series axis; also return the inverse.
 
-    One matrix a sample then meets all its states in one product. The way back takes any ``(*sample, folded, size)``.
+    Each sample's weights are then applied to all its states in one matrix product. The inverse accepts any ``(*sample,
+    folded, size)``.
     """
     lead = state.ndim - 2 - num_sample_axes
     if not num_sample_axes or lead <= 0:
@@ -93,9 +94,9 @@ def fold(state: Tensor, num_sample_axes: int) -> tuple[Tensor, Callable[[Tensor]
 
 
 def linear(state: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Affine map of states under one weight matrix, or under one matrix a sample.
+    """Affine map of states by one weight matrix, or by one matrix per sample.
 
-    Weights ``(*sample, out, in)`` and biases ``(*sample, out)`` meet states ``(..., *sample, series, in)``.
+    Weights ``(*sample, out, in)`` and biases ``(*sample, out)`` are applied to states ``(..., *sample, series, in)``.
     """
     if weight.ndim == 2:
         return functional.linear(state, weight, bias)
@@ -118,15 +119,15 @@ def apply_layers(layers: Layers, activation: Activation, state: Tensor) -> Tenso
 
 
 def has_layer_sweep(layers: Layers, state: Tensor) -> bool:
-    """Whether `record_layers` takes `state`: with the sample axes of the weights, and no others in front of them."""
+    """Whether `record_layers` takes `state`: it must have the sample axes of the weights, and no others in front."""
     sample = layers[0][0].shape[:-2]
     return state.shape[:-2] == sample if sample else state.ndim > 1
 
 
 def record_layers(layers: Layers, activation: Activation, state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """What `apply_layers` gives, to the last bit, and the inputs of all layers.
+    """The result of `apply_layers`, bit-equal, and the inputs of all layers.
 
-    After them what came before each activation, if its derivative reads that.
+    These are followed by the inputs of the activations, if the derivative reads them.
     """
     inputs, before = [state], []
     for weight, bias in layers[:-1]:
@@ -147,7 +148,7 @@ class LayerSweep:
     Args:
         layers: As for `apply_layers`.
         activation: As for `apply_layers`.
-        records: Of `record_layers`, stacked along a first axis.
+        records: Records of `record_layers`, stacked along a first axis.
     """
 
     def __init__(self, layers: Layers, activation: Activation, records: Sequence[Tensor]) -> None:
@@ -159,7 +160,7 @@ class LayerSweep:
         self._cotangents: list[list[Tensor]] = [[] for _ in layers]
 
     def pull(self, number: int, cotangent: Tensor) -> Tensor:
-        """The transposed Jacobian at state `number` times `cotangent`, from the last number to the first, once each."""
+        """The transposed Jacobian at state `number` times `cotangent`; called once each, last to first."""
         for layer in reversed(range(len(self.layers))):
             self._cotangents[layer].append(cotangent)
             cotangent = cotangent @ self.layers[layer][0]
@@ -168,7 +169,7 @@ class LayerSweep:
         return cotangent
 
     def gradients(self) -> tuple[Tensor, ...]:
-        """Of weight and bias, where there is one, of each layer in turn."""
+        """Gradients of weight and bias (if any) of each layer in turn."""
         num_axes = self.layers[0][0].ndim - 2
         found = []
         for (_, bias), inputs, cotangents in zip(self.layers, self._inputs, self._cotangents, strict=True):
@@ -180,7 +181,7 @@ class LayerSweep:
 
 
 def _rows(values: Tensor, num_sample_axes: int) -> Tensor:
-    r"""States (stage, ..., series, size) as rows of one matrix a sample, (\*sample, row, size)."""
+    r"""States (stage, ..., series, size) as rows of one matrix per sample, (\*sample, row, size)."""
     if not num_sample_axes:
         return values.flatten(0, -2)
     return values.movedim(0, -3).flatten(-3, -2)

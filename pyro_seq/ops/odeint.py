@@ -1,4 +1,4 @@
-"""Solve ordinary differential equations for many series at once: one verb, four solver objects."""
+"""Solve ordinary differential equations for many series at once: one function, four solvers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Solver = FixedStep | Dopri5
 
 
 class Solution(NamedTuple):
-    """What :func:`odeint` returns.
+    """Result of :func:`odeint`.
 
     Attributes:
         path: The state at each time, ``(*batch, series, time, dim)``.
@@ -43,35 +43,35 @@ def odeint(
     jump: Callable[[int | Tensor, Tensor], Tensor] | None = None,
     forcing: Forcing | None = None,
 ) -> Solution:
-    r"""Solve :math:`\dot y = f(t, y)` from the first time on, each series on its own times if wanted.
+    r"""Solve :math:`\dot y = f(t, y)` from the first time on; series may have different times.
 
     .. math::
         y(t_k) = y_0 + \int_{t_0}^{t_k} f(t, y(t))\,dt, \qquad I(t_k) = \int_{t_0}^{t_k} g(t, y(t))\,dt
 
-    Fixed-step solvers step every series by its own lengths: a series gets the numbers that it would get alone, and a
-    longer time grid leaves the path before it bit-equal. :math:`I` follows the solver's own stages and weights, as if
-    it were one more component of the state, but is evaluated after the solve in one call on all stages.
+    Fixed-step solvers step every series by its own lengths: a series gets the same results as alone, and a longer time
+    grid leaves the earlier path bit-equal. :math:`I` uses the solver's stages and weights, as if it were one more
+    component of the state, but is evaluated after the solve in one call on all stages.
 
-    The field and the integrand see states ``(..., series, dim)`` under any leading axes, and times that broadcast
-    against them: a scalar or ``(series, 1)``, and on stacks of stages ``(stage, 1, ..., 1)`` or
-    ``(stage, 1, ..., series, 1)``. Tensors with sample axes right before ``series`` therefore broadcast throughout.
+    The field and the integrand get states ``(..., series, dim)`` with any leading axes, and times that broadcast
+    against them: a scalar or ``(series, 1)``, and on stacks of stages ``(stage, 1, ..., 1)`` or ``(stage, 1, ...,
+    series, 1)``. Tensors with sample axes right before ``series`` therefore broadcast throughout.
 
-    Cost: one Python iteration a step, as many as the series that needs most takes by itself; gradients by
+    Cost: one Python iteration per step; the series that needs most steps determines their number. Gradients are by
     backpropagation through the steps, so memory grows with their number. ``times`` get no gradient.
 
     Args:
         vector_field: ``f(t, state)``, shaped like the state.
         initial: The state at the first time, ``(*batch, series, dim)``, or ``(dim,)`` with shared times.
-        times: Strictly increasing, ``(time,)`` shared or ``(series, time)``; in double precision beside any type of the
-            state, for steps are differences of times.
+        times: Strictly increasing, ``(time,)`` shared or ``(series, time)``; in double precision for any type of the
+            state, because steps are differences of times.
         solver: ``Euler()``, ``Midpoint()``, ``RK4()`` or ``Dopri5()``.
-        integrand: ``g(t, state)``, one number a state, ``(..., series)``.
-        jump: ``(k, state) -> state``, what happens to the state when the k-th of ``times`` is reached, the first
-            included, as in a network that reads data on its way. The path has the states after it. Where series reach
-            their times after different numbers of steps, k is a tensor (series,), and states of series that are on the
-            way between two times stay as they are.
-        forcing: A known signal u(t). Field and integrand are then called as ``f(t, state, u)``, with u at the stage in
-            question, (series, input) or (input,), and on stacks of stages (stage, 1, ..., 1, series, input).
+        integrand: ``g(t, state)``, one number per state, ``(..., series)``.
+        jump: ``(k, state) -> state``, applied to the state when the k-th of ``times`` is reached, including the first,
+            as in a network that reads data along the path. The path has the states after the jump. If series reach
+            their times after different numbers of steps, k is a tensor (series,), and states of series between two
+            times are unchanged.
+        forcing: A known signal u(t). Field and integrand are then called as ``f(t, state, u)``, with u at that stage,
+            (series, input) or (input,), and on stacks of stages (stage, 1, ..., 1, series, input).
 
     Returns:
         The path ``(*batch, series, time, dim)`` and the integral ``(*batch, series, time)`` or None.
@@ -79,9 +79,9 @@ def odeint(
     Raises:
         ShapeError: If shapes do not fit.
         DataError: If times do not increase or an argument has the wrong type.
-        UnsupportedError: If there are jumps or a forcing under a solver that does not stop at every time.
-        NumericalError: If a state leaves the finite numbers or the adaptive solver gives up. Inside chains, fixed-step
-            solvers return such states instead, so that they reach the energy of their own chain only.
+        UnsupportedError: If there are jumps or a forcing with a solver that does not stop at every time.
+        NumericalError: If a state is not finite or the adaptive solver gives up. Inside chains, fixed-step solvers
+            return such states instead, so that they affect only the energy of their own chain.
 
     Example:
         >>> times = torch.linspace(0, 1, 6, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Keep numerics out of mixed precision."""
+"""Switch off mixed precision for numerical routines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def full_precision(function: Callable[P, T]) -> Callable[P, T]:
-    """Run a function with automatic mixed precision off: covariances in 16 bits are not positive definite.
+    """Run a function without automatic mixed precision: 16-bit covariances may not be positive definite.
 
     Example:
         >>> @full_precision

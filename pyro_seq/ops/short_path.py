@@ -1,20 +1,20 @@
-r"""The density of short paths of one variable from their covariance matrix, where that costs less than a filter.
+r"""The density of short paths of one variable from their covariance matrix, if that is cheaper than a filter.
 
-A system whose matrices stay the same answers a disturbance of the state after j steps by :math:`c_j = C A^j`. Steps t
+In a system with constant matrices, a disturbance of the state has the effect :math:`c_j = C A^j` after j steps. Steps t
 and u of the observations have the covariance
 
 .. math::
     V_{tu} = c_t \Sigma c_u^\top + \sum_{j=0}^{u - 1} c_{j + t - u}\, Q\, c_j^\top + R\, [t = u], \qquad t \ge u = 0, 1,
     \dots
 
-and an unknown start a has the effects :math:`Z a`, rows of Z being :math:`c_t`. With the mean taken off,
+and an unknown start a has the effects :math:`Z a`, rows of Z being :math:`c_t`. After subtraction of the mean,
 
 .. math::
     \log p(y) = -\tfrac12 \left[ n \log 2 \pi + \log |V| + \log |Z^\top V^{-1} Z| + y^\top P y \right], \qquad
     P = V^{-1} - V^{-1} Z (Z^\top V^{-1} Z)^{-1} Z^\top V^{-1},
 
-which is the limit that the filter has for a diffuse start. Hidden steps leave y, Z and V. A filter takes hundreds of
-small operations one after another; this takes some dozens, of time squared numbers each.
+the same limit as that of the filter for a diffuse start. Hidden steps are removed from y, Z and V. A filter takes
+hundreds of small sequential operations; this takes a few dozen, each on time squared numbers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pyro_seq.ops.kalman import LinearGaussianParameters
 
 __all__ = ["short_path_log_density"]
 
-MOST_STEPS = 400  # beyond, the filter costs less, or as good as
+MOST_STEPS = 400  # above, the filter is cheaper, or about as cheap
 _MOST_NUMBERS = 2**22  # of all covariance matrices together: 32 MiB
 # Measured with gradients on one thread, states of 1 to 13, 50 to 400 steps, 1 and 16 matrices. This costs 1 ms and, for
 # each matrix, 5e-5 ms a number, more where they leave the cache; the filter 9 ms and 1e-3 ms a step and number of the
@@ -45,11 +45,11 @@ _LEAST_LEFT = 1e-8  # of the variance of a step given those before it; below, th
 def short_path_log_density(
     values: Tensor, parameters: LinearGaussianParameters, mask: Tensor | None = None
 ) -> Tensor | None:
-    r"""Log density of the observed steps of short paths, as `kalman_filter` has it, or None where that is to be asked.
+    r"""Log density of the observed steps of short paths, as by `kalman_filter`, or None if the filter must be used.
 
-    It is to be asked about paths that are long, have several entries a step, inputs, other hidden steps than their
-    neighbours, or matrices that change over time; in single precision; and where the covariance matrix is so near
-    singular that digits would be lost, or the start is not determined.
+    The filter must be used for paths that are long, or have several entries per step, inputs, hidden steps that differ
+    between paths, or matrices that change over time; in single precision; and if the covariance matrix is so close to
+    singular that precision would be lost, or the start is not determined.
 
     Args:
         values: Observations, ``(*batch, time, 1)``.
@@ -96,7 +96,7 @@ def short_path_log_density(
 
 
 def _is_short(values: Tensor, parameters: LinearGaussianParameters) -> bool:
-    """Whether the routine applies; what does not fit together is left to the filter, too, which says so."""
+    """Whether the routine applies; inconsistent shapes are also left to the filter, which raises."""
     transition, transition_cov, observation, observation_cov = parameters[:4]
     mean, cov = parameters.initial_mean, parameters.initial_cov
     size = mean.shape[-1] if mean.ndim else 0
@@ -114,13 +114,13 @@ def _is_short(values: Tensor, parameters: LinearGaussianParameters) -> bool:
 
 
 def _is_cheaper(num_matrices: int, num_steps: int, state_dim: int) -> bool:
-    """Whether the filter would cost more."""
+    """Whether the routine is cheaper than the filter."""
     more = num_steps * max(1.0, num_steps / _CACHED_STEPS) - _STATE_COST * state_dim**2
     return num_matrices * num_steps * more < _OVERHEAD and num_matrices * num_steps**2 <= _MOST_NUMBERS
 
 
 def _common_steps(values: Tensor, mask: Tensor | None) -> Tensor | None:
-    """True at the steps (time,) that all paths show; None where they differ or a value is not finite."""
+    """True at the steps (time,) observed in all paths; None if paths differ in this or a value is not finite."""
     if mask is None:
         seen = torch.ones(values.shape[-2], dtype=torch.bool, device=values.device)
     else:
@@ -133,7 +133,7 @@ def _common_steps(values: Tensor, mask: Tensor | None) -> Tensor | None:
 
 
 def _responses(transition: Tensor, observation: Tensor, num_steps: int) -> Tensor:
-    r"""Rows :math:`C A^j`, (\*batch, j, state): each round doubles how many there are."""
+    r"""Rows :math:`C A^j`, (\*batch, j, state): each round doubles their number."""
     batch = torch.broadcast_shapes(transition.shape[:-2], observation.shape[:-2])
     rows = observation.expand(*batch, 1, -1)
     power = transition
@@ -144,8 +144,8 @@ def _responses(transition: Tensor, observation: Tensor, num_steps: int) -> Tenso
 
 
 def _covariance(responses: Tensor, transition_cov: Tensor, initial_cov: Tensor) -> Tensor:
-    r"""What moves and start add to V, (\*batch, time, time)."""
-    # entry (j, j + lag) of the products, summed over the j that came before a step, is what moves add at that lag
+    r"""The part of V from moves and start, (\*batch, time, time)."""
+    # entry (j, j + lag) of the products, summed over j before a step, is the contribution of moves at that lag
     products = _skewed(responses @ transition_cov @ responses.mT)
     sums = functional.pad(products.cumsum(-2)[..., :-1, :], (0, 0, 1, 0))
     upper = _straight(sums)
@@ -161,17 +161,17 @@ def _skewed(matrix: Tensor) -> Tensor:
 
 
 def _straight(skewed: Tensor) -> Tensor:
-    """Entry (u, u + lag) of the result is entry (u, lag), and 0 below the diagonal: the way back."""
+    """Entry (u, u + lag) of the result is entry (u, lag), and 0 below the diagonal: the inverse of `_skewed`."""
     size = skewed.shape[-1]
     flat = functional.pad(skewed, (0, size)).flatten(-2)
     return flat[..., : size * (2 * size - 1)].unflatten(-1, (size, 2 * size - 1))[..., :size]
 
 
 def _gaussian(centred: Tensor, effects: Tensor | None, cov: Tensor) -> Tensor | None:
-    r"""Log density of paths (\*batch, time, 1), free along `effects`; None where digits would be lost."""
+    r"""Log density of paths (\*batch, time, 1), free along `effects`; None if precision would be lost."""
     is_shared = cov.ndim == 2 or cov.shape[-3] == 1
     is_single = cov.ndim == 2 and centred.ndim == 2
-    if is_shared:  # paths that share a matrix are columns beside each other
+    if is_shared:  # paths that share a matrix become columns of one
         cov = cov if cov.ndim == 2 else cov.squeeze(-3)
         effects = effects if effects is None or effects.ndim == 2 else effects.squeeze(-3)
         centred = centred if centred.ndim == 2 else centred.squeeze(-1).mT
@@ -219,7 +219,7 @@ class _Density(Function):
         residual = torch.linalg.solve_triangular(root.mT, white - turned.mT @ along, upper=True)  # P y
         weighed, total = residual * grad[..., None, :], grad.sum(-1)[..., None, None]
         by_effects = by_cov = None
-        basis = torch.linalg.solve_triangular(root.mT, turned.mT, upper=True)  # of what P leaves out of the inverse
+        basis = torch.linalg.solve_triangular(root.mT, turned.mT, upper=True)  # of the part of the inverse that P lacks
         if ctx.needs_input_grad[1]:
             effect = weighed @ along.mT - total * basis
             by_effects = torch.linalg.solve_triangular(unknown, effect, upper=False, left=False)
@@ -230,10 +230,10 @@ class _Density(Function):
 
 
 def _factor(matrix: Tensor) -> Tensor | None:
-    """The Cholesky factor, unless one of the matrices is so near singular that digits would be lost."""
+    """The Cholesky factor, or None if one of the matrices is so close to singular that precision would be lost."""
     factor, failures = torch.linalg.cholesky_ex(matrix)
     left = factor.diagonal(dim1=-2, dim2=-1).square() / matrix.diagonal(dim1=-2, dim2=-1)
-    is_sound = (failures == 0).all() & (left > _LEAST_LEFT).all()  # false where not finite
+    is_sound = (failures == 0).all() & (left > _LEAST_LEFT).all()  # false if not finite
     return factor if bool(is_sound) else None
 
 

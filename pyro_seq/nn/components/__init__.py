@@ -1,4 +1,4 @@
-"""Components of a structural time series, to be added, ``Trend() + Seasonal(12)``; its noise; who shares parameters."""
+"""Components of a structural time series, summed as in ``Trend() + Seasonal(12)``; noise; parameter sharing."""
 
 from pyro_seq.nn.components.autoregression import Autoregression
 from pyro_seq.nn.components.component import Block, Component, Structure

@@ -7,6 +7,6 @@ from torch import Tensor
 
 
 def rotation(angles: Tensor) -> Tensor:
-    """(..., 2, 2): the first coordinate of a point that moves on by such an angle goes along a cosine."""
+    """(..., 2, 2): rotations by `angles`; the first coordinate of a rotating point follows a cosine."""
     cosine, sine = angles.cos(), angles.sin()
     return torch.stack([cosine, sine, -sine, cosine], -1).unflatten(-1, (2, 2))

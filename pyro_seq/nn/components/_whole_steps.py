@@ -1,4 +1,4 @@
-"""Moves over whole numbers of steps, from the move over one, by doubling."""
+"""Transitions over whole numbers of steps, from the transition over one, by doubling."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pyro_seq.nn.components.component import Block
 
 
 def over_steps(transition: Tensor, cov: Tensor, gaps: Tensor, initial_cov: Tensor | None = None) -> Block:
-    r"""The move over each of `gaps` whole steps, whose transition is a power,
+    r"""The move over each of `gaps` whole steps; its transition is a power,
 
     .. math::
         A_{i+j} = A_i A_j, \qquad Q_{i+j} = A_i Q_j A_i^\top + Q_i
 
     Args:
-        transition: Over one step, (..., state, state).
-        cov: Over one step, (..., state, state).
-        gaps: Whole numbers, (gap,).
-        initial_cov: Of the first step.
+        transition: Transition over one step, (..., state, state).
+        cov: Noise covariance over one step, (..., state, state).
+        gaps: Whole numbers of steps, (gap,).
+        initial_cov: Covariance of the state at the first step.
     """
     steps = gaps.round().long()
     one = (transition[..., None, :, :], cov[..., None, :, :])
@@ -37,5 +37,5 @@ def over_steps(transition: Tensor, cov: Tensor, gaps: Tensor, initial_cov: Tenso
 
 
 def _joined(first: tuple[Tensor, Tensor], then: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """One move after another."""
+    """The composition of two moves."""
     return then[0] @ first[0], then[0] @ first[1] @ then[0].mT + then[1]

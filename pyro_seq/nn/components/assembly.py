@@ -14,16 +14,16 @@ from pyro_seq.nn.components.component import Block, Component, Structure
 from pyro_seq.nn.components.series_units import SeriesUnits
 from pyro_seq.ops.kalman import LinearGaussianParameters
 
-_FINEST = 30  # gaps are told apart down to 2^-30 of a step
+_FINEST = 30  # gaps are distinguished down to 2^-30 of a step
 
 
 class Grid(NamedTuple):
-    """When series are observed, in steps.
+    """Observation times of series, in steps.
 
     Attributes:
-        gaps: The different gaps between two observations that there are, (gap,).
-        which: Which of them leads into each observation, (time,) or (series, time); None where there is only one.
-        inputs: What the components read, (series, time, input), or None.
+        gaps: The distinct gaps between observations, (gap,).
+        which: Index of the gap before each observation, (time,) or (series, time); None if there is only one gap.
+        inputs: Inputs of the components, (series, time, input), or None.
     """
 
     gaps: Tensor
@@ -32,7 +32,7 @@ class Grid(NamedTuple):
 
     @classmethod
     def of(cls, times: Tensor, inputs: Tensor | None, dtype: torch.dtype, rounding: float) -> Grid:
-        """Of times (time,) or (series, time) in steps, whose differences are known up to `rounding`."""
+        """The grid of times (time,) or (series, time) in steps, whose differences are accurate to `rounding`."""
         device, times = times.device, on_host(times)
         gaps = times.diff(dim=-1)
         if not gaps.shape[-1]:
@@ -43,7 +43,7 @@ class Grid(NamedTuple):
         return cls(uploaded(different.to(dtype), device), which.to(device) if len(different) > 1 else None, inputs)
 
     def along_time(self, matrix: Tensor) -> Tensor:
-        """From one matrix a gap, (..., gap, row, column), to one a step; time is 1 where all gaps are the same."""
+        """From one matrix per gap, (..., gap, row, column), to one per step; time is 1 if all gaps are equal."""
         if self.which is None or matrix.shape[-3] == 1:
             return matrix
         if self.which.ndim == 1 or matrix.ndim == 3:
@@ -55,14 +55,14 @@ class Grid(NamedTuple):
 def assemble(
     structure: Structure, values: Sequence[Mapping[str, Tensor]], variance: Tensor, grid: Grid, units: SeriesUnits
 ) -> LinearGaussianParameters:
-    r"""The states of all components, one after another, and an observation of their sum with noise.
+    r"""The model with the joined states of all components, and an observation of their sum with noise.
 
     Args:
         structure: The components.
         values: Parameters of each component, by name, (\*batch, 1).
-        variance: That of the noise of an observation, (\*batch, time or 1, 1, 1).
+        variance: Variance of the observation noise, (\*batch, time or 1, 1, 1).
         grid: Steps and inputs.
-        units: Of the data; they do not change the model, only how exactly it is computed.
+        units: Units of the data; they do not change the model, only the numerical precision.
     """
     blocks = [part.block(own, grid.gaps) for part, own in zip(structure.components, values, strict=True)]
     starts = [_start(part, block, units) for part, block in zip(structure.components, blocks, strict=True)]
@@ -80,14 +80,14 @@ def assemble(
 
 
 def contributions(structure: Structure, parameters: LinearGaussianParameters, states: Tensor) -> Tensor:
-    """What each component adds to an observation, (..., time, component), given states (..., time, state)."""
+    """Contribution of each component to an observation, (..., time, component), given states (..., time, state)."""
     terms = parameters.observation.squeeze(-2) * states
     sizes = [part.state_dim for part in structure.components]
     return torch.stack([term.sum(-1) for term in terms.split(sizes, -1)], -1)
 
 
 def _start(part: Component, block: Block, units: SeriesUnits) -> tuple[Tensor, Tensor]:
-    """Mean and covariance at the first step; of an unknown start anything, best near the truth, to keep most digits."""
+    """Mean and covariance at the first step; arbitrary for an unknown start, but most precise near the truth."""
     eye = torch.eye(part.state_dim, dtype=block.transition.dtype, device=block.transition.device)
     mean = units.centre * eye[0] if part.has_level else torch.zeros_like(eye[0])
     if block.initial_cov is not None:
@@ -96,7 +96,7 @@ def _start(part: Component, block: Block, units: SeriesUnits) -> tuple[Tensor, T
 
 
 def _block_diagonal(blocks: Sequence[Tensor]) -> Tensor:
-    """Matrices (..., size, size) along the diagonal of one; leading axes broadcast."""
+    """The block diagonal matrix of matrices (..., size, size); leading axes broadcast."""
     batch = torch.broadcast_shapes(*(block.shape[:-2] for block in blocks))
     size, start = sum(block.shape[-1] for block in blocks), 0
     whole = blocks[0].new_zeros(*batch, size, size)
@@ -107,7 +107,7 @@ def _block_diagonal(blocks: Sequence[Tensor]) -> Tensor:
 
 
 def _observation(structure: Structure, like: Tensor, inputs: Tensor | None) -> Tensor:
-    """What an observation sees of all states, (1, state), or (series, time, 1, state) where inputs decide."""
+    """Observation matrix of all states, (1, state), or (series, time, 1, state) if it depends on inputs."""
     rows, start = [], 0
     for part in structure.components:
         own = None if inputs is None else inputs[..., start : (start := start + part.num_inputs)]

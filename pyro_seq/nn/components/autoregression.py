@@ -1,4 +1,4 @@
-"""``Autoregression``: what departs from the other components, and returns to them."""
+"""``Autoregression``: stationary deviations from the other components."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ class Autoregression(Component):
     .. math::
         a_t = \sum_{k=1}^p \phi_k a_{t-k} + N(0, \sigma^2)
 
-    It starts from its stationary distribution. Parameters: ``autoregression_scale``, its own standard deviation, and
-    partial autocorrelations ``autoregression_partial_1``, ..., each between -1 and 1, which is what being stationary
-    means; shown beside them are the coefficients ``autoregression_1``, .... For steps of any length take `Matern`.
+    It starts from its stationary distribution. Parameters: ``autoregression_scale``, the standard deviation of the
+    process, and partial autocorrelations ``autoregression_partial_1``, ..., each between -1 and 1, which is equivalent
+    to stationarity; the coefficients ``autoregression_1``, ... are reported as well. For steps of any length use
+    `Matern`.
 
     Args:
         order: Number of earlier values that a value depends on.
-        name: What paths and parameters are called.
+        name: Name of the path, and prefix of the parameters.
 
     Raises:
-        DataError: When the order is not a whole number from 1 on.
+        DataError: When the order is not a positive whole number.
 
     References:
         Monahan (1984), A note on enforcing stationarity in autoregressive-moving average models.
@@ -54,7 +55,7 @@ class Autoregression(Component):
 
     @property
     def state_dim(self) -> int:
-        """The last values."""
+        """Number of values in the state, the order."""
         return self.order
 
     def parameters(self) -> tuple[Parameter, ...]:
@@ -63,7 +64,7 @@ class Autoregression(Component):
         return (Parameter("scale", positive(0.3), "spread"), *partials)
 
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:
-        """The states are the last values."""
+        """The block whose states are the last values."""
         coefficients, correlations, rest = _levinson(self._partials(values))
         variance = values["scale"].square()
         shift = torch.eye(self.order, dtype=gaps.dtype, device=gaps.device)
@@ -78,12 +79,12 @@ class Autoregression(Component):
         return torch.eye(self.order, dtype=like.dtype, device=like.device)[0]
 
     def report(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The coefficients as well."""
+        """The parameters and the coefficients."""
         coefficients = _levinson(self._partials(values))[0]
         return dict(values) | {str(lag): part[..., None] for lag, part in enumerate(coefficients.unbind(-1), 1)}
 
     def _partials(self, values: Mapping[str, Tensor]) -> Tensor:
-        """(..., 1, lag)."""
+        """Partial autocorrelations, (..., 1, lag)."""
         return torch.stack([values[f"partial_{lag}"] for lag in range(1, self.order + 1)], -1)
 
 
@@ -95,7 +96,7 @@ def _levinson(partials: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns:
         Coefficients (..., lag) and autocorrelations at lags 0, 1, ... (..., lag), without the axis of 1, and the share
-        (..., 1) of the variance that the past leaves open.
+        (..., 1) of the variance not explained by the past.
     """
     partials = partials.squeeze(-2)
     coefficients, correlations = partials[..., :0], [torch.ones_like(partials[..., 0])]

@@ -1,4 +1,4 @@
-"""``Component``: what a part of a structural time series says of itself, and ``Structure``, a sum of them."""
+"""``Component``, the interface of a part of a structural time series, and ``Structure``, a sum of components."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Block(NamedTuple):
     """The state equation of one component, for each gap between two steps.
 
     Attributes:
-        transition: (..., gap, state, state); one gap where it is the same for all.
-        transition_cov: Of the same shape, or one that broadcasts.
+        transition: (..., gap, state, state); one gap if it is the same for all.
+        transition_cov: Same shape, or one that broadcasts.
         initial_cov: The stationary covariance, (..., state, state); None for a component that is not stationary.
     """
 
@@ -29,16 +29,16 @@ class Block(NamedTuple):
 
 
 class Component(ABC):
-    """A part of a series with a state of its own: it adds a number to the observation, and moves on.
+    """A part of a series with its own state: it adds a number to each observation.
 
-    Components are added, ``Level() + Seasonal(12)``. Steps are those of the model, see `StructuralSeries`.
+    Components are added, as in ``Level() + Seasonal(12)``. Steps are those of the model, see `StructuralSeries`.
 
     Attributes:
-        name: What paths and parameters are called; components of one sum have different names.
-        has_level: True for one whose first state is a level, which starts anywhere.
-        is_static: True for one whose state never changes.
-        is_stationary: True for one that starts from its stationary distribution; nothing is known of other starts.
-        num_inputs: Number of entries of ``data.inputs`` that it reads.
+        name: Name of the path, and prefix of the parameters; components of one sum have different names.
+        has_level: True if the first state is a level with an unknown start.
+        is_static: True if the state never changes.
+        is_stationary: True if it starts from its stationary distribution; otherwise the start is unknown (diffuse).
+        num_inputs: Number of entries of ``data.inputs`` that the component reads.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Component(ABC):
 
     @property
     def has_whole_steps(self) -> bool:
-        """False; True for a component that is defined on whole steps only."""
+        """Whether the component is defined only on whole steps; False unless overridden."""
         return False
 
     @property
@@ -62,7 +62,7 @@ class Component(ABC):
 
     @abstractmethod
     def parameters(self) -> tuple[Parameter, ...]:
-        """What it has to be told."""
+        """The parameters of the component."""
 
     @abstractmethod
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:
@@ -75,13 +75,13 @@ class Component(ABC):
 
     @abstractmethod
     def observation(self, like: Tensor, inputs: Tensor | None) -> Tensor:
-        """What an observation sees of the state: (state,), or (series, time, state) where inputs (..., input) decide.
+        """Observation row: (state,), or (series, time, state) if it depends on the inputs (..., input).
 
-        `like` is a tensor of the wanted type and device.
+        `like` is a tensor with the required type and device.
         """
 
     def report(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Parameters as they are shown, (...) each."""
+        """Parameters for reports, (...) each."""
         return dict(values)
 
 
@@ -94,7 +94,7 @@ class Structure:
         components: The components, with different names.
 
     Raises:
-        DataError: When something else is added, or two have the same name.
+        DataError: When another object is added, or two components have the same name.
     """
 
     components: tuple[Component, ...]

@@ -1,4 +1,4 @@
-"""``Cycle``: a swing whose period is not known, and which comes and goes."""
+"""``Cycle``: a stochastic cycle of unknown period."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pyro_seq.nn.components.parameter import Parameter, log_uniform, positive, s
 @rebuildable
 @dataclass(frozen=True)
 class Cycle(Component):
-    r"""A swing around zero that forgets its phase and amplitude, such as that of business; for steps of any length.
+    r"""A cycle around zero with changing phase and amplitude, such as a business cycle; for steps of any length.
 
     .. math::
         \begin{pmatrix} \psi_t \\ \psi^*_t \end{pmatrix} = \rho^{\Delta_t}
@@ -29,16 +29,16 @@ class Cycle(Component):
         \begin{pmatrix} \psi_{t-1} \\ \psi^*_{t-1} \end{pmatrix} +
         N\left(0, \sigma^2 (1 - \rho^{2 \Delta_t}) I\right), \qquad \lambda = \frac{2 \pi}{\text{period}}
 
-    It is stationary and starts so. Parameters: ``cycle_scale``, its standard deviation; ``cycle_period`` in steps; and
-    ``cycle_damping``, the share that a step leaves of it. Others call the standard deviation of what a step adds its
-    scale, which is the square root of one minus the squared damping times this one.
+    It starts from its stationary distribution. Parameters: ``cycle_scale``, its standard deviation; ``cycle_period`` in
+    steps; and ``cycle_damping``, the factor :math:`\rho` per step. Other software reports the standard deviation of the
+    noise per step instead, which is ``cycle_scale`` times the square root of one minus the squared damping.
 
     Args:
-        shortest, longest: Ends of the period, in steps; between them it is uniform in the logarithm.
-        name: What paths and parameters are called.
+        shortest, longest: Range of the period, in steps; its prior is uniform in the logarithm.
+        name: Name of the path, and prefix of the parameters.
 
     Raises:
-        DataError: When the ends are not in order.
+        DataError: When `shortest` is not below `longest`.
 
     References:
         Harvey (1989), Forecasting, structural time series models and the Kalman filter, section 2.3.3.
@@ -57,7 +57,7 @@ class Cycle(Component):
 
     @property
     def state_dim(self) -> int:
-        """Two."""
+        """2."""
         return 2
 
     def parameters(self) -> tuple[Parameter, ...]:
@@ -69,7 +69,7 @@ class Cycle(Component):
         )
 
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:
-        """It turns and fades, and what fades is drawn anew."""
+        """A damped rotation, with noise that keeps the variance constant."""
         eye = torch.eye(2, dtype=gaps.dtype, device=gaps.device)
         log_damping, variance = values["damping"].log(), values["scale"].square()
         turn = rotation(2 * math.pi * gaps / values["period"])
@@ -78,5 +78,5 @@ class Cycle(Component):
         return Block(fading[..., None, None] * turn, anew[..., None, None] * eye, variance[..., None] * eye)
 
     def observation(self, like: Tensor, inputs: Tensor | None) -> Tensor:
-        """The first of the two."""
+        """The first of the two states."""
         return torch.eye(2, dtype=like.dtype, device=like.device)[0]

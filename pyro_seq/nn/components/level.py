@@ -1,4 +1,4 @@
-"""Levels: one that drifts, and one that stays."""
+"""Levels: one that drifts, and a constant one."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Level(Component):
     .. math::
         \mu_t = \mu_{t-1} + N(0, \Delta_t \sigma^2)
 
-    Parameters: ``level_scale``, the standard deviation of what a step adds.
+    Parameters: ``level_scale``, the standard deviation of the noise per step.
 
     Args:
-        name: What paths and parameters are called.
+        name: Name of the path, and prefix of the parameters.
     """
 
     has_level: ClassVar[bool] = True
@@ -34,15 +34,15 @@ class Level(Component):
 
     @property
     def state_dim(self) -> int:
-        """One, the level."""
+        """1, for the level."""
         return 1
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """The scale of a step."""
+        """The scale of the noise."""
         return (Parameter("scale", positive(0.2), "change"),)
 
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:
-        """The level stays but for the noise."""
+        """The level changes only by the noise."""
         variance = gaps * values["scale"].square()
         return Block(gaps.new_ones(1, 1, 1), variance[..., None, None])
 
@@ -54,10 +54,10 @@ class Level(Component):
 @rebuildable
 @dataclass(frozen=True)
 class Constant(Component):
-    """A level that stays, of any height: the mean of components that come and go, such as `Autoregression`.
+    """A constant level of any height, to serve as the mean of stationary components such as `Autoregression`.
 
     Args:
-        name: What the path is called.
+        name: Name of the path.
     """
 
     has_level: ClassVar[bool] = True
@@ -67,15 +67,15 @@ class Constant(Component):
 
     @property
     def state_dim(self) -> int:
-        """One, the level."""
+        """1, for the level."""
         return 1
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """None: its height is a state."""
+        """No parameters: the height is a state."""
         return ()
 
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:
-        """Nothing moves."""
+        """A constant state."""
         one = gaps.new_ones(1, 1, 1)
         return Block(one, torch.zeros_like(one))
 

@@ -19,7 +19,7 @@ from pyro_seq.ops.kalman.processes import matern
 @rebuildable
 @dataclass(frozen=True)
 class Matern(Component):
-    r"""A stationary path that departs from the other components and returns; for steps of any length.
+    r"""A stationary deviation from the other components; for steps of any length.
 
     .. math::
         k(\tau) = \sigma^2 e^{-x}, \quad \sigma^2 (1 + x) e^{-x}, \quad \sigma^2 (1 + x + x^2 / 3) e^{-x}, \quad \dots
@@ -29,11 +29,11 @@ class Matern(Component):
     ``matern_scale``, its standard deviation, and ``matern_lengthscale``, in steps.
 
     Args:
-        smoothness: 0.5, 1.5, 2.5, ...: the whole part is how often the path can be differentiated.
-        name: What paths and parameters are called.
+        smoothness: 0.5, 1.5, 2.5, ...: the integer part is the number of derivatives of the path.
+        name: Name of the path, and prefix of the parameters.
 
     Raises:
-        DataError: When the smoothness is none of these.
+        DataError: When the smoothness is not one of these.
 
     References:
         Hartikainen, Saerkkae (2010), Kalman filtering and smoothing solutions to temporal Gaussian process regression
@@ -52,7 +52,7 @@ class Matern(Component):
 
     @property
     def state_dim(self) -> int:
-        """The value and its derivatives."""
+        """Number of states: the value and its derivatives."""
         return int(self.smoothness) + 1
 
     def parameters(self) -> tuple[Parameter, ...]:
@@ -60,7 +60,7 @@ class Matern(Component):
         return Parameter("scale", positive(0.5), "spread"), Parameter("lengthscale", positive(10.0, deviation=1.5))
 
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:
-        """The process at the gaps."""
+        """The process over the gaps."""
         lengthscale, variance = values["lengthscale"].squeeze(-1), values["scale"].squeeze(-1).square()
         process = matern(gaps, lengthscale, variance, num_derivatives=self.state_dim - 1)
         return Block(process.transition, process.transition_cov, process.stationary_cov)

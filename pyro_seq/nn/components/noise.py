@@ -1,4 +1,4 @@
-"""The noise of an observation of a structural series: Gaussian, or with now and then a value that is far off."""
+"""Observation noise of a structural series: Gaussian, or Student-t for occasional outliers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pyro_seq.distributions.gamma_path import GammaPath
 from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.nn.components.parameter import Parameter, positive
 
-_ROUNDS = 4  # of weights: any give a bound, and a few a tight one
-# without a floor the likelihood of a series that holds no surprise, such as a constant one, has no maximum
+_ROUNDS = 4  # of updates of the weights: any number gives a bound, and a few a tight one
+# without a floor the likelihood of a perfectly predictable series, such as a constant one, has no maximum
 _SCALE = Parameter("scale", positive(0.3, floor=1e-3), "change")
 
 
 class Noise(ABC):
-    """What an observation adds to the sum of the components.
+    """The noise that an observation adds to the sum of the components.
 
     Attributes:
-        name: What its parameters are called.
-        has_weights: Whether the precision differs from entry to entry, by a weight that is a latent.
+        name: Prefix of the parameters.
+        has_weights: Whether the precision varies between entries, by latent weights.
     """
 
     name: ClassVar[str] = "noise"
@@ -35,13 +35,13 @@ class Noise(ABC):
 
     @abstractmethod
     def parameters(self) -> tuple[Parameter, ...]:
-        """What it has to be told."""
+        """The parameters of the noise."""
 
 
 @rebuildable
 @dataclass(frozen=True)
 class GaussianNoise(Noise):
-    """Normal noise of one standard deviation, ``noise_scale``."""
+    """Normal noise with standard deviation ``noise_scale``."""
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The scale."""
@@ -51,17 +51,17 @@ class GaussianNoise(Noise):
 @rebuildable
 @dataclass(frozen=True)
 class StudentTNoise(Noise):
-    r"""Student-t noise, which an outlier surprises less: normal noise whose precision varies from entry to entry.
+    r"""Student-t noise, robust to outliers: normal noise whose precision varies between entries.
 
     .. math::
         x_t = \sum_k c_{k,t} + \frac{\sigma}{\sqrt{w_t}} N(0, 1), \qquad
         w_t \sim \mathrm{Gamma}\left(\frac{\nu}{2}, \frac{\nu}{2}\right)
 
-    The weights w are latents of each series, and given them all is Gaussian. Parameters: ``noise_scale``, which is
-    :math:`\sigma`, and ``noise_df``, the degrees of freedom :math:`\nu`, where they are not given.
+    The weights w are latents of each series; given them, the model is Gaussian. Parameters: ``noise_scale``, which is
+    :math:`\sigma`, and ``noise_df``, the degrees of freedom :math:`\nu`, unless `df` is given.
 
     Args:
-        df: Degrees of freedom, above 2; learned when absent.
+        df: Degrees of freedom, above 2. Default: learned.
 
     Raises:
         DataError: When `df` is not above 2.
@@ -78,12 +78,12 @@ class StudentTNoise(Noise):
             object.__setattr__(self, "df", real_number(self.df, "df", 2.0 + 1e-6))
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """The scale, and the degrees of freedom where they are learned."""
+        """The scale, and the degrees of freedom if learned."""
         learned = () if self.df is not None else (Parameter("df", positive(8.0, deviation=1.0, floor=2.0)),)
         return (_SCALE, *learned)
 
     def weights(self, values: Mapping[str, Tensor], data: Sequences) -> GammaPath:
-        r"""Law of the weights before a series is seen, given parameters by name (\*batch, 1)."""
+        r"""Prior of the weights, given parameters by name (\*batch, 1)."""
         half = self._df(values) / 2
         return GammaPath(half, half, data.num_steps, valid=_valid(data))
 
@@ -91,14 +91,14 @@ class StudentTNoise(Noise):
     def weights_given(
         self, law_given: Callable[[Tensor], LinearGaussian], values: Mapping[str, Tensor], data: Sequences
     ) -> GammaPath:
-        r"""Law of the weights given a series, where they are taken as independent of the states; without gradients.
+        r"""Posterior of the weights given a series, approximated as independent of the states; without gradients.
 
         .. math::
             q(w_t) = \mathrm{Gamma}\left(\frac{\nu + 1}{2}, \frac{\nu + r_t^2}{2}\right), \qquad
             r_t^2 = \mathbb E \left(x_t - \textstyle\sum_k c_{k,t}\right)^2 / \sigma^2
 
-        with the expectation over states given the mean weights, in turn. Both are then the best of a bound on the
-        evidence, whose gradient by them is zero. Hidden entries have the prior.
+        where the expectation is over states given the mean weights; the two are updated in turn. Both then maximise a
+        bound on the evidence, whose gradient with respect to them is zero. Hidden entries have the prior.
 
         Args:
             law_given: Law of a series given weights (\*batch, time, 1).

@@ -1,4 +1,4 @@
-"""What a component of a series has to be told: a name, a support, and a prior in units of the data."""
+"""A parameter of a component: a name, a support, and a prior in units of the data."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _NORMAL = CumulativeDistributionTransform(Normal(0.0, 1.0))
 
 
 class Parameter(NamedTuple):
-    """A parameter as a function of one coordinate, which is standard normal before data are seen.
+    """A parameter as a function of one coordinate with a standard normal prior.
 
     Attributes:
-        name: What it is called within its component.
+        name: Name within the component.
         transform: From the coordinate to the value, in `unit`; its codomain is the support.
-        unit: Name of the unit, ``"spread"`` or ``"change"`` of :class:`SeriesUnits`; None for what has no unit of
-            the data, such as a number of steps.
+        unit: Name of the unit, ``"spread"`` or ``"change"`` of :class:`SeriesUnits`; None for parameters without a unit
+            of the data, such as a number of steps.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Parameter(NamedTuple):
         return value if self.unit is None else value * units[self.unit]
 
     def coordinate(self, value: Tensor, units: dict[str, Tensor]) -> Tensor:
-        """The way back."""
+        """The coordinate of a value, the inverse of `value`."""
         return self.transform.inv(value if self.unit is None else value / units[self.unit])
 
 
 def positive(median: float, *, deviation: float = 2.0, floor: float = 0.0) -> Transform:
-    """Log-normal above a floor: by default within a factor of 50 of the median, mostly."""
+    """Log-normal above a floor: by default mostly within a factor of 50 of the median."""
     above = AffineTransform(floor, 1.0)
     return ComposeTransform([AffineTransform(math.log(median - floor), deviation), ExpTransform(), above])
 

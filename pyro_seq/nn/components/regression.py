@@ -18,21 +18,21 @@ from pyro_seq.nn.components.parameter import Parameter
 @rebuildable
 @dataclass(frozen=True)
 class Regression(Component):
-    r"""Effects of known inputs, ``data.inputs``, with coefficients of which nothing is known.
+    r"""Effects of known inputs, ``data.inputs``, with coefficients of unknown (diffuse) value.
 
     .. math::
         r_t = \beta^\top u_t
 
-    The coefficients are states that stay, one set for each series, and are integrated out like all states: the
-    estimates are those of generalised least squares, and the uncertainty about them is in every prediction. A constant
-    among the inputs, beside a level, could not be told from it.
+    The coefficients are constant states, one set per series, and are integrated out like all states: the estimates are
+    those of generalised least squares, and every prediction includes their uncertainty. Together with a level, a
+    constant input would not be identifiable.
 
     Args:
-        num_inputs: Number of entries of ``data.inputs`` at a step.
-        name: What the path is called.
+        num_inputs: Number of entries of ``data.inputs`` per step.
+        name: Name of the path.
 
     Raises:
-        DataError: When the number is not a whole one from 1 on.
+        DataError: When `num_inputs` is not a positive whole number.
     """
 
     is_static: ClassVar[bool] = True
@@ -45,15 +45,15 @@ class Regression(Component):
 
     @property
     def state_dim(self) -> int:
-        """A coefficient for each input."""
+        """One state per input, its coefficient."""
         return self.num_inputs
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """None: the coefficients are states."""
+        """No parameters: the coefficients are states."""
         return ()
 
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:
-        """Nothing moves."""
+        """Constant states."""
         eye = torch.eye(self.num_inputs, dtype=gaps.dtype, device=gaps.device)[None]
         return Block(eye, torch.zeros_like(eye))
 

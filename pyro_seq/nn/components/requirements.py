@@ -1,4 +1,4 @@
-"""What a structure needs of data: inputs, entries that determine its start, and whole steps."""
+"""Requirements of a structure on data: inputs, enough entries to determine its start, and whole steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyro_seq.nn.components.component import Structure
 
 
 def require_inputs(structure: Structure, data: Sequences) -> None:
-    """Refuse another number of inputs than the components read.
+    """Refuse data whose number of inputs is not the one that the components read.
 
     Raises:
         ShapeError: With both numbers.
@@ -26,7 +26,7 @@ def require_inputs(structure: Structure, data: Sequences) -> None:
 
 
 def require_entries(structure: Structure, data: Sequences) -> None:
-    """Refuse series with fewer entries than states of unknown start.
+    """Refuse series with fewer entries than states with an unknown start.
 
     Raises:
         DataError: With the first such series.
@@ -43,16 +43,16 @@ def require_entries(structure: Structure, data: Sequences) -> None:
 
 
 def require_whole_steps(structure: Structure, times: Tensor, step: Tensor, tolerance: float) -> None:
-    """Refuse gaps that are no whole number of steps where a component needs that.
+    """Refuse gaps that are not a whole number of steps if a component needs whole steps.
 
     Args:
         structure: The components.
         times: Time stamps, (time,) or (series, time).
         step: Length of a step.
-        tolerance: Share of a step by which gaps may be off.
+        tolerance: Tolerance of the gaps, as a share of a step.
 
     Raises:
-        DataError: With the first gap, and what to do.
+        DataError: With the first such gap, and the remedy.
     """
     strict = [part for part in structure.components if part.has_whole_steps]
     gaps = on_host(times).diff(dim=-1) / on_host(step)

@@ -1,4 +1,4 @@
-"""``Seasonal``: what comes again with a known period, by cosines and sines whose amplitudes drift."""
+"""``Seasonal``: a pattern of known period, by cosines and sines whose amplitudes drift."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pyro_seq.nn.components.parameter import Parameter, positive
 @rebuildable
 @dataclass(frozen=True)
 class Seasonal(Component):
-    r"""A pattern that comes again with a known period, and may change slowly: a sum of harmonics.
+    r"""A pattern that repeats with a known period and may change slowly: a sum of harmonics.
 
     .. math::
         s_t = \sum_{j=1}^h \gamma_{j,t}, \qquad
@@ -30,14 +30,14 @@ class Seasonal(Component):
         \begin{pmatrix} \gamma_{j,t-1} \\ \gamma^*_{j,t-1} \end{pmatrix} + N(0, \Delta_t \sigma^2 I),
         \qquad \lambda_j = \frac{2 \pi j}{\text{period}}
 
-    For steps of any length; only the harmonic of two steps, the last of all those of an even period, is defined on
-    whole steps. Parameters: ``seasonal_scale``, the standard deviation of what a step adds to each state.
+    For steps of any length; only the harmonic with a period of two steps, the last one of an even period, needs whole
+    steps. Parameters: ``seasonal_scale``, the standard deviation of the noise per step on each state.
 
     Args:
-        period: In steps, from 2 on; need not be whole, ``365.25``.
-        harmonics: How many of them, up to half the period; all when absent, which is many where the period is long: a
-            smooth pattern needs a few.
-        name: What paths and parameters are called.
+        period: Period in steps, at least 2; need not be whole, such as ``365.25``.
+        harmonics: Number of harmonics, up to half the period. Default: all, which is many for a long period; a smooth
+            pattern needs only a few.
+        name: Name of the path, and prefix of the parameters.
 
     Raises:
         DataError: When an argument is out of range.
@@ -64,7 +64,7 @@ class Seasonal(Component):
 
     @property
     def has_whole_steps(self) -> bool:
-        """True with the harmonic of two steps, of which whole steps see one of the two states only."""
+        """True with the harmonic of two steps: on whole steps only one of its two states is ever observed."""
         return 2 * self._count == self.period
 
     @property
@@ -74,15 +74,15 @@ class Seasonal(Component):
 
     @property
     def state_dim(self) -> int:
-        """Two for each harmonic, but one for that of two steps."""
+        """Two per harmonic, but one for the harmonic of two steps."""
         return 2 * self._count - self.has_whole_steps
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """The scale of a step."""
+        """The scale of the noise."""
         return (Parameter("scale", positive(0.01), "change"),)
 
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:
-        """All harmonics turn, each by its angle."""
+        """Rotations of all harmonics, each by its angle."""
         gaps = gaps.round() if self.has_whole_steps else gaps
         numbers = torch.arange(1, self._count + 1, dtype=gaps.dtype, device=gaps.device)
         turns = rotation(2 * math.pi / self.period * gaps[..., None] * numbers)
@@ -91,12 +91,12 @@ class Seasonal(Component):
         for number in range(self._count):
             at = slice(2 * number, 2 * number + 2)
             transition[..., at, at] = turns[..., number, :, :]
-        dim = self.state_dim  # whole steps never see the last of the pair that turns by half a circle
+        dim = self.state_dim  # on whole steps, the second state of the half-circle pair is never observed
         eye = torch.eye(dim, dtype=gaps.dtype, device=gaps.device)
         variance = gaps * values["scale"].square()
         return Block(transition[..., :dim, :dim], variance[..., None, None] * eye)
 
     def observation(self, like: Tensor, inputs: Tensor | None) -> Tensor:
-        """The sum of the first of each pair."""
+        """The sum of the first state of each pair."""
         first = torch.eye(2, dtype=like.dtype, device=like.device)[0]
         return first.repeat(self._count)[: self.state_dim]

@@ -1,4 +1,4 @@
-"""``SeasonalDummies``: an effect for each season, which sum to about nothing."""
+"""``SeasonalDummies``: one effect per season; the effects sum to about zero."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pyro_seq.nn.components.parameter import Parameter, positive
 @rebuildable
 @dataclass(frozen=True)
 class SeasonalDummies(Component):
-    r"""An effect for each of a few seasons, all of which change slowly; on whole steps.
+    r"""One slowly changing effect per season, for a few seasons; on whole steps.
 
     .. math::
         s_t = -\sum_{j=1}^{\text{period} - 1} s_{t-j} + N(0, \sigma^2)
 
-    Parameters: ``seasonal_scale``, the standard deviation of what a step adds.
+    Parameters: ``seasonal_scale``, the standard deviation of the noise per step.
 
     Args:
         period: Number of seasons, in whole steps.
-        name: What paths and parameters are called.
+        name: Name of the path, and prefix of the parameters.
 
     Raises:
-        DataError: When the period is not a whole number from 2 on.
+        DataError: When the period is not a whole number of at least 2.
 
     References:
         Harvey (1989), Forecasting, structural time series models and the Kalman filter, section 2.3.4.
@@ -50,11 +50,11 @@ class SeasonalDummies(Component):
 
     @property
     def state_dim(self) -> int:
-        """One season less than there are."""
+        """The number of seasons minus one."""
         return self.period - 1
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """The scale of a step."""
+        """The scale of the noise."""
         return (Parameter("scale", positive(0.02), "change"),)
 
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:

@@ -1,4 +1,4 @@
-"""``SeriesUnits``: how large the numbers of a series are, and how fast they change."""
+"""``SeriesUnits``: scale of the values of a series, and of their changes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pyro_seq.data import Sequences
 class SeriesUnits(nn.Module):
     """Centre, spread and change of one variable in the training data, the units of a structural series.
 
-    The spread is the standard deviation of observed values about the mean of their own series, the change the root mean
-    square of the difference between one observed value and the next. Trends and swings make the spread larger than the
-    change. What does not vary by more than the rounding of its floating type has the share `floor` of its level as both
-    units, or 1 at level zero.
+    The spread is the standard deviation of observed values about the mean of their series, the change the root mean
+    square of the difference between consecutive observed values. Trends and cycles make the spread larger than the
+    change. If values vary by no more than the rounding of their floating type, both units are `floor` times the level,
+    or 1 at level zero.
 
     Args:
-        floor: Unit of what does not vary, relative to its level.
+        floor: Unit of constant values, relative to their level.
     """
 
     centre: Tensor
@@ -32,11 +32,11 @@ class SeriesUnits(nn.Module):
         self.register_buffer("change", torch.ones(()))
 
     def by_name(self) -> dict[str, Tensor]:
-        """Those that parameters are measured in."""
+        """The units of parameters, by name."""
         return {"spread": self.spread, "change": self.change}
 
     def adapt(self, data: Sequences) -> None:
-        """Take the units from the observed entries of series of one variable."""
+        """Set the units from the observed entries of series of one variable."""
         values, mask = data.values.flatten(1).double(), data.entry_mask.flatten(1)
         count = mask.sum(-1, keepdim=True).clamp(min=1)
         own = values.sum(-1, keepdim=True) / count  # hidden entries are zero
@@ -45,7 +45,7 @@ class SeriesUnits(nn.Module):
         spread = _root_mean_square(deviations, mask)
         change = _root_mean_square(*_changes(values, mask))
         level = max(abs(centre), float(values.abs().max()))
-        rounding = torch.finfo(data.dtype).eps / 2 * level  # two neighbouring numbers deviate by no more
+        rounding = torch.finfo(data.dtype).eps / 2 * level  # at most the deviation of two neighbouring numbers
         if not spread > rounding:
             spread = change = self.floor * level or 1.0
         self.centre.fill_(centre)
@@ -54,7 +54,7 @@ class SeriesUnits(nn.Module):
 
 
 def _changes(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Difference of each value from the last observed one before it, and where both were observed."""
+    """Difference of each value from the previous observed one, and a mask of where both are observed."""
     steps = torch.arange(values.shape[-1], device=values.device)
     last = torch.where(mask, steps, -1).cummax(-1).values[..., :-1]
     before = values[..., :-1].gather(-1, last.clamp(min=0))

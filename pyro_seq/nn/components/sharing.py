@@ -1,4 +1,4 @@
-"""Who has the parameters of many series: all together, each its own, or each its own around those of all."""
+"""Sharing of parameters between series: common to all, separate per series, or hierarchical."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from torch import Tensor
 from pyro_seq._arguments import is_positive, require
 from pyro_seq._recipes import rebuildable
 
-_SPREAD = (-1.5, 1.0)  # of the logarithm of a spread that is learned: mean and standard deviation before data are seen
+_SPREAD = (-1.5, 1.0)  # prior mean and standard deviation of the log of a learned spread
 
 
 class Common(NamedTuple):
-    r"""What is known of the coordinates of all series, (..., parameter) each: around which place, and how far from it.
+    r"""Location and spread of the coordinates of all series, (..., parameter) each.
 
-    A spread of None stands for no distance at all.
+    A spread of None means zero.
     """
 
     place: Tensor
     spread: Tensor | None
 
     def given(self, evidence: dist.Normal, sees: Tensor) -> dist.TorchDistribution:
-        r"""Deviations d of series (..., series), event (parameter,), of whose coordinates there is some evidence.
+        r"""Posterior of deviations d, batch (..., series), event (parameter,), given evidence on coordinates.
 
         .. math::
             q(d) \propto N(d;\ 0, I)\, N\left(m + s \odot d;\ \mu, \sigma^2\right)
 
         Args:
-            evidence: Means and deviations, (series, parameter).
-            sees: False where there is none after all, (series, 1).
+            evidence: Means and standard deviations of the coordinates, (series, parameter).
+            sees: False where there is no evidence, (series, 1).
         """
         assert self.spread is not None
         precision = torch.where(sees, self.spread * evidence.scale.square().reciprocal(), 0.0)
@@ -44,12 +44,12 @@ class Common(NamedTuple):
 
 
 class Sharing(ABC):
-    """Decides which coordinates are drawn above the plate of series and which inside.
+    """Decides which coordinates are drawn outside the plate of series and which inside.
 
     Attributes:
-        shared: Name of the site of coordinates that all series share; empty when there is none.
-        own: Name of the site that each series has of its own; empty when there is none.
-        is_learned: Whether the spread of the own ones is a latent, at the site ``spread``.
+        shared: Name of the site of coordinates shared by all series; empty if there is none.
+        own: Name of the site of coordinates per series; empty if there is none.
+        is_learned: Whether the spread of the series' coordinates is a latent, at the site ``spread``.
     """
 
     shared: ClassVar[str] = ""
@@ -61,15 +61,15 @@ class Sharing(ABC):
         return False
 
     def around(self, place: Tensor) -> Common:
-        """What is common once the place is known, but for a spread that is learned."""
+        """The common part given the location `place`, without a learned spread."""
         return Common(place, None)
 
     @abstractmethod
     def common(self, zeros: Tensor) -> Common:
-        """Draw what is above the plate; `zeros` (parameter,) are of the wanted type and device."""
+        """Draw the part outside the plate; `zeros` (parameter,) give type and device."""
 
     def coordinates(self, common: Common) -> Tensor:
-        """Draw what is inside the plate: coordinates (..., series, parameter), or (..., parameter) of all series."""
+        """Draw the part inside the plate: coordinates (..., series, parameter), or (..., parameter) if shared."""
         if common.spread is None:
             return common.place
         zeros = torch.zeros_like(common.spread)
@@ -92,29 +92,29 @@ class Shared(Sharing):
 @rebuildable
 @dataclass(frozen=True)
 class PerSeries(Sharing):
-    """A set of parameters for each series, which says nothing of those of others: as so many single fits."""
+    """A separate set of parameters per series, like separate fits of single series."""
 
     own: ClassVar[str] = "coordinates"
 
     def common(self, zeros: Tensor) -> Common:
-        """Nothing is shared but the prior."""
+        """Only the prior is shared."""
         return Common(zeros, torch.ones_like(zeros))
 
 
 @rebuildable
 @dataclass(frozen=True)
 class Hierarchical(Sharing):
-    r"""Each series has parameters of its own around those that all share: short series lean on the others.
+    r"""Each series has its own parameters around common ones, so short series borrow strength from the others.
 
     .. math::
         c_n = m + s \odot d_n, \qquad m, d_n \sim N(0, I), \qquad \log s \sim N(-1.5, 1)
 
-    in coordinates c, of which a parameter is a function: of a scale they are its logarithm, in units of two. Sites:
-    ``common`` is m, ``spread`` is s, an entry for each parameter, and ``deviations`` are d.
+    in coordinates c, of which each parameter is a function: for a scale, its logarithm in units of 2. Sites: ``common``
+    is m, ``spread`` is s, with one entry per parameter, and ``deviations`` are d.
 
     Args:
-        spread: The spread s of all coordinates, when it is known; learned when absent. Towards 0 series have the same
-            parameters, and far above 1 each has its own.
+        spread: The spread s of all coordinates. Default: learned. Near 0 all series have the same parameters; far above
+            1 they are independent.
 
     Raises:
         DataError: When the spread is not positive.
@@ -132,15 +132,15 @@ class Hierarchical(Sharing):
 
     @property
     def is_learned(self) -> bool:
-        """Whether it was not given."""
+        """Whether `spread` was not given."""
         return self.spread is None
 
     def around(self, place: Tensor) -> Common:
-        """With the spread that was given."""
+        """The common part, with the given spread."""
         return Common(place, None if self.spread is None else torch.full_like(place, self.spread))
 
     def common(self, zeros: Tensor) -> Common:
-        """Where all lie, and how far from there each."""
+        """Draw the common coordinates, and the spread if it is learned."""
         place = _standard_normal(self.shared, zeros)
         if self.spread is not None:
             return self.around(place)
@@ -155,5 +155,5 @@ def _standard_normal(name: str, zeros: Tensor) -> Tensor:
 
 
 def _above_series(drawn: Tensor) -> Tensor:
-    """Draws (sample, parameter), as `Predictive` has them of a guide without sites of series, as (sample, 1, ...)."""
+    """Draws (sample, parameter), as from `Predictive` with a guide without series sites, as (sample, 1, parameter)."""
     return drawn[:, None] if drawn.ndim == 2 else drawn

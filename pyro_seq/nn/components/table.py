@@ -1,4 +1,4 @@
-"""All parameters of a structure and its noise, as one vector of coordinates that are standard normal a priori."""
+"""All parameters of a structure and its noise, as one vector of coordinates with a standard normal prior."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Values(NamedTuple):
     r"""Parameters by name, (\*batch, 1) each.
 
     Attributes:
-        components: Those of each component.
-        noise: Those of the noise.
+        components: Parameters of each component.
+        noise: Parameters of the noise.
     """
 
     components: list[dict[str, Tensor]]
@@ -27,11 +27,11 @@ class Values(NamedTuple):
 
 
 class ParameterTable(NamedTuple):
-    """What a structure has to be told, one coordinate each: the components in order, then the noise.
+    """All parameters of a structure, one coordinate each: the components in order, then the noise.
 
     Attributes:
         structure: The components.
-        noise: The noise of an observation.
+        noise: The observation noise.
     """
 
     structure: Structure
@@ -49,7 +49,7 @@ class ParameterTable(NamedTuple):
         return Values(found[:-1], found[-1])
 
     def report(self, coordinates: Tensor, units: SeriesUnits) -> dict[str, Tensor]:
-        """Parameters by their whole names as they are shown, (...) each."""
+        """Parameters for reports, by full name, (...) each."""
         components, noise = self.values(coordinates, units)
         found: dict[str, Tensor] = {}
         for part, own in zip(self.structure.components, components, strict=True):

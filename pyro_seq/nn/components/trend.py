@@ -17,17 +17,17 @@ from pyro_seq.nn.components.parameter import Parameter, positive
 @rebuildable
 @dataclass(frozen=True)
 class Trend(Component):
-    r"""The local linear trend of the literature: a level and a slope that drift; on whole steps.
+    r"""The local linear trend: a level and a slope that drift; on whole steps.
 
     .. math::
         \mu_t = \mu_{t-1} + \nu_{t-1} + N(0, \sigma_\mu^2), \qquad \nu_t = \nu_{t-1} + N(0, \sigma_\nu^2)
 
     A gap of k steps is k of these moves. Parameters: ``trend_level_scale`` and ``trend_slope_scale``, the standard
-    deviations of what a step adds. For steps of any length take `SmoothTrend`, with `Level` beside it where the level
-    drifts by itself.
+    deviations of the noise per step. For steps of any length use `SmoothTrend`, plus `Level` if the level has its own
+    drift.
 
     Args:
-        name: What paths and parameters are called.
+        name: Name of the path, and prefix of the parameters.
 
     References:
         Harvey (1989), Forecasting, structural time series models and the Kalman filter, section 2.3.
@@ -44,11 +44,11 @@ class Trend(Component):
 
     @property
     def state_dim(self) -> int:
-        """Two."""
+        """2."""
         return 2
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """The scales of a step."""
+        """The scales of the noise."""
         return (
             Parameter("level_scale", positive(0.2), "change"),
             Parameter("slope_scale", positive(0.003), "change"),
@@ -74,11 +74,11 @@ class SmoothTrend(Component):
     .. math::
         d\mu = \nu\, dt, \qquad d\nu = \sigma\, dW
 
-    Its posterior mean is a cubic smoothing spline. Parameters: ``trend_slope_scale``, the standard deviation of what a
-    step adds to the slope.
+    Its posterior mean is a cubic smoothing spline. Parameters: ``trend_slope_scale``, the standard deviation of the
+    slope's noise per step.
 
     Args:
-        name: What paths and parameters are called.
+        name: Name of the path, and prefix of the parameters.
 
     References:
         Wahba (1978), Improper priors, spline smoothing and the problem of guarding against model errors in regression.
@@ -90,11 +90,11 @@ class SmoothTrend(Component):
 
     @property
     def state_dim(self) -> int:
-        """Two."""
+        """2."""
         return 2
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """The scale of a step."""
+        """The scale of the noise."""
         return (Parameter("slope_scale", positive(0.01), "change"),)
 
     def block(self, values: Mapping[str, Tensor], gaps: Tensor) -> Block:

@@ -1,4 +1,4 @@
-"""Batch normalisation and leaky rectifier of images in one pass, for images that keep their channels last."""
+"""Batch normalisation and leaky rectifier of images in one pass, for channels-last images."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-_CACHED = 2**16  # entries worked on at a time: the second-level cache holds several such chunks in single precision
+_CACHED = 2**16  # entries processed at a time: the second-level cache holds several such chunks in single precision
 
 
 def is_better_in_one_pass(norm: nn.Module, images: Tensor) -> TypeGuard[nn.BatchNorm2d]:
-    """True when :func:`normalise_rectify` may stand in for `norm`, in training on a processor, and saves digits.
+    """True if :func:`normalise_rectify` can replace `norm`, in training on a CPU, and is more precise.
 
-    Images of half precision have none to save, and there torch is faster.
+    In half precision there is nothing to gain, and torch is faster.
     """
     is_plain = type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats and norm.momentum is not None
     return is_plain and norm.training and images.device.type == "cpu" and torch.finfo(images.dtype).bits >= 32
 
 
 def normalise_rectify(images: Tensor, norm: nn.BatchNorm2d, slope: float) -> Tensor:
-    """Leaky rectifier of ``norm(images)``, images (frame, channel, height, width); its averages move on, too."""
+    """Leaky rectifier of ``norm(images)``, (frame, channel, height, width); also updates the running averages."""
     assert norm.running_mean is not None and norm.running_var is not None
     assert norm.num_batches_tracked is not None and norm.momentum is not None
     pixels = images.permute(0, 2, 3, 1).to(norm.weight.dtype)
@@ -37,7 +37,7 @@ def normalise_rectify(images: Tensor, norm: nn.BatchNorm2d, slope: float) -> Ten
 
 
 class _NormaliseRectify(torch.autograd.Function):
-    r"""leaky(w (x - m) / s + b) of pixels (pixel, channel) with their own mean m and deviation s; and m and s^2."""
+    r"""leaky(w (x - m) / s + b) of pixels (pixel, channel) with their mean m and deviation s; also m and s^2."""
 
     @staticmethod
     def forward(
@@ -71,7 +71,7 @@ class _NormaliseRectify(torch.autograd.Function):
             products.append((chunk - mean).mul_(slope).sum(0))
         bias_gradient = torch.stack(sums).sum(0)
         weight_gradient = torch.stack(products).sum(0) * precision
-        # the mean and the deviation are functions of the pixels too
+        # the mean and the deviation also depend on the pixels
         linear = -factor * precision * weight_gradient / len(pixels)
         constant = -factor * bias_gradient / len(pixels) - linear * mean
         for chunk, _outcome, _incoming, slope in parts:

@@ -1,4 +1,4 @@
-"""Strided convolutions as matrix products, for small maps of many channels on a processor."""
+"""Strided convolutions as matrix products, for small maps of many channels on a CPU."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-# Where both were measured as faster: maps of few pixels and many channels, the smallest of the paper's networks
+# Both are faster, by measurement, for maps of few pixels and many channels, the smallest in the paper's networks
 _SMALL = 64  # pixels, at most
 _WIDE = 256  # channels of the images, at least
 
 
 class Window(NamedTuple):
-    """Of a convolution: height and width of the kernel, pixels from one place to the next, zeros around the images."""
+    """Geometry of a convolution: kernel size, stride and zero padding, in pixels."""
 
     kernel: int
     stride: int
     padding: int
 
     def is_better_gathered(self, images: Tensor) -> bool:
-        """True when :func:`convolution` of `images` is faster than torch's."""
+        """True if :func:`convolution` of `images` is faster than torch's."""
         return self._suits(images, images.shape[2:])
 
     def is_better_spread(self, images: Tensor) -> bool:
-        """True when :func:`transposed_convolution` of `images` is faster than torch's."""
+        """True if :func:`transposed_convolution` of `images` is faster than torch's."""
         return self._suits(images, [self.grown(size) for size in images.shape[2:]])
 
     def grown(self, size: int) -> int:
-        """Pixels of the result of a transposed convolution, with the zeros around it cut off."""
+        """Size of the result of a transposed convolution, without its padding."""
         return (size - 1) * self.stride + self.kernel - 2 * self.padding
 
     def places(self, size: int) -> int:
-        """Places of the kernel along so many pixels."""
+        """Number of kernel positions along `size` pixels."""
         return (size + 2 * self.padding - self.kernel) // self.stride + 1
 
     def _suits(self, images: Tensor, pixels: Sequence[int]) -> bool:
@@ -57,7 +57,7 @@ def transposed_convolution(images: Tensor, weight: Tensor, window: Window) -> Te
 
 
 class _Gather(torch.autograd.Function):
-    """Pixels under the kernel at each of its places, (image, row, column, kernel, kernel, channel)."""
+    """Pixels under the kernel at each of its positions, (image, row, column, kernel, kernel, channel)."""
 
     @staticmethod
     def forward(ctx: Any, pixels: Tensor, window: Window) -> Tensor:
@@ -70,7 +70,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Spread(torch.autograd.Function):
-    """The adjoint: each place's columns added to the pixels under the kernel, (image, height, width, channel)."""
+    """The adjoint: each position's columns added to the pixels under the kernel, (image, height, width, channel)."""
 
     @staticmethod
     def forward(ctx: Any, columns: Tensor, window: Window) -> Tensor:
@@ -105,7 +105,7 @@ def _spread(columns: Tensor, window: Window) -> Tensor:
 
 
 def _shifts(framed: Tensor, rows: int, places: int, window: Window) -> Iterator[tuple[int, int, Tensor]]:
-    """The pixels under each entry of the kernel at all of its places, as views."""
+    """The pixels under each entry of the kernel at all kernel positions, as views."""
     for i, j in itertools.product(range(window.kernel), repeat=2):
         last = i + window.stride * (rows - 1) + 1, j + window.stride * (places - 1) + 1
         yield i, j, framed[:, i : last[0] : window.stride, j : last[1] : window.stride]

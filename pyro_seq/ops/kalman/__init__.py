@@ -1,4 +1,4 @@
-"""Linear Gaussian state-space models: filter, smoother, draws, single steps, continuous time, scores of steps."""
+"""Linear Gaussian state-space models: filter, smoother, draws, single steps, continuous time, leave-one-out scores."""
 
 from pyro_seq.ops.kalman.continuous import discretise
 from pyro_seq.ops.kalman.leave_out import leave_one_out_log_density

@@ -1,7 +1,7 @@
 """Linear algebra of many small matrices, their axes in front: (row, column, time, *batch).
 
-A kernel then runs along time and batch, which are long, instead of once a matrix: five times faster at size 4. Matrices
-larger than `UNROLLED` go to batched routines and stay last in memory. Everything here is differentiable.
+A kernel then runs along time and batch, which are long, instead of once per matrix: five times faster at size 4.
+Matrices larger than `UNROLLED` use batched routines and stay last in memory. Everything here is differentiable.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pyro_seq._nonfinite import is_chanced
 from pyro_seq.errors import NumericalError
 
 UNROLLED = 8
-# up to here one product and one sum cost less than a chain of fused products
+# up to this size one product and one sum cost less than a chain of fused products
 SMALL = 2**15
 
 
 @functools.lru_cache(maxsize=1024)
 def common_shape(*shapes: torch.Size) -> torch.Size:
-    """What shapes broadcast to; remembered, for `torch.broadcast_shapes` is slow Python and the same few come again."""
+    """The broadcast shape; cached, because `torch.broadcast_shapes` is slow Python and the same few shapes recur."""
     return torch.broadcast_shapes(*shapes)
 
 
 def to_front(matrix: Tensor, num_axes: int) -> Tensor:
-    """From (*batch, time, row, column) to (row, column, time, *batch) with `num_axes` axes of batch, in memory too."""
+    """From (*batch, time, row, column) to (row, column, time, *batch) with `num_axes` batch axes, also in memory."""
     matrix = matrix.reshape((1,) * (num_axes + 3 - matrix.ndim) + matrix.shape)
     if not _is_large(matrix.shape[-2:]):
         return matrix.permute(-2, -1, -3, *range(num_axes)).contiguous()
@@ -39,17 +39,17 @@ def _is_large(sizes: torch.Size) -> bool:
 
 
 def to_first(matrix: Tensor) -> Tensor:
-    """Name the axes of matrices first where they stay last in memory, as large ones do."""
+    """View with the matrix axes first, without a copy, for large matrices, which stay last in memory."""
     return matrix.movedim((-2, -1), (0, 1))
 
 
 def to_last(matrix: Tensor) -> Tensor:
-    """The way back."""
+    """Inverse of `to_first`."""
     return matrix.movedim((0, 1), (-2, -1))
 
 
 def join(parts: Sequence[Tensor], axis: int) -> Tensor:
-    """Concatenate along rows, columns or time, 0 to 2, without a change of the order in memory."""
+    """Concatenate along rows, columns or time (0 to 2), and keep the order in memory."""
     if not any(_is_large(part.shape[:2]) for part in parts):
         return torch.cat(list(parts), axis)
     return to_first(torch.cat([to_last(part) for part in parts], (-2, -1, 0)[axis]))
@@ -64,7 +64,7 @@ def layers(steps: Sequence[Tensor]) -> Tensor:
 
 
 def interleaved(even: Tensor, odd: Tensor) -> Tensor:
-    """Two series of steps in turn."""
+    """Steps of two sequences in alternation."""
     batch = common_shape(even.shape[3:], odd.shape[3:])
     sizes, steps = even.shape[:2], even.shape[2] + odd.shape[2]
     is_large = _is_large(sizes)
@@ -74,23 +74,23 @@ def interleaved(even: Tensor, odd: Tensor) -> Tensor:
 
 
 def append(first: Tensor, second: Tensor) -> Tensor:
-    """Join (*batch, time, row, column) along time; leading axes that only one of them has are expanded."""
+    """Join (*batch, time, row, column) along time; leading axes present in only one of them are expanded."""
     batch = common_shape(first.shape[:-3], second.shape[:-3])
     return torch.cat([part.expand(*batch, *part.shape[-3:]) for part in (first, second)], -3)
 
 
 def to_back(matrix: Tensor) -> Tensor:
-    """The way back."""
+    """Inverse of `to_front`."""
     return matrix.permute(*range(3, matrix.ndim), 2, 0, 1).contiguous()
 
 
 def sum_to(matrix: Tensor, shape: torch.Size) -> Tensor:
-    """Sum over the axes along which something of the given shape was expanded."""
+    """Sum over the axes along which a tensor of the given shape was expanded."""
     return matrix if matrix.shape == shape else matrix.sum_to_size(shape)
 
 
 def along_time(first: Tensor, later: Tensor) -> Tensor:
-    """Join along time; the axes of batch are expanded."""
+    """Join along time; batch axes are expanded."""
     batch = common_shape(first.shape[3:], later.shape[3:])
     return join([part.expand(*part.shape[:3], *batch) for part in (first, later)], 2)
 
@@ -106,18 +106,18 @@ def transpose(matrix: Tensor) -> Tensor:
 
 
 def symmetric(matrix: Tensor) -> Tensor:
-    """The symmetric part."""
+    """The symmetric part of a matrix."""
     return (matrix + transpose(matrix)).mul_(0.5)
 
 
 def plus(fresh: Tensor, term: Tensor) -> Tensor:
-    """A sum, in the memory of the first where that is large enough; nobody else may hold it."""
+    """A sum, in place in the first tensor if its shape is large enough; no other code may hold that tensor."""
     fits = common_shape(fresh.shape, term.shape) == fresh.shape
     return fresh.add_(term) if fits else fresh + term
 
 
 def identity(like: Tensor) -> Tensor:
-    """Of the size of a matrix, to be broadcast against it."""
+    """Identity of the size of a matrix, which broadcasts against it."""
     eye = torch.eye(like.shape[0], dtype=like.dtype, device=like.device)
     return eye[(...,) + (None,) * (like.ndim - 2)]
 
@@ -176,9 +176,9 @@ def solve_positive(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def require_positive(pivots: Tensor, what: str, remedy: str) -> None:
-    """Stop unless the pivots (time, *batch) of the covariances of an `innovation` or a `prediction` are positive.
+    """Raise unless the pivots (time, *batch) of the covariances of an `innovation` or a `prediction` are positive.
 
-    Not where a caller takes the chance: it sees the logarithms of pivots, or gains that depend on them.
+    Skipped if a caller handles failure itself: it sees the logarithms of pivots, or gains that depend on them.
     """
     if is_chanced():
         return

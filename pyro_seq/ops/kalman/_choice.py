@@ -1,4 +1,4 @@
-"""Step by step or in parallel over time, in which form, and observations compressed or not: which is faster."""
+"""The faster form: sequential or parallel over time, march or loop, observations compressed or not."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ MARCHING = 8
 
 
 def choose_parallel(is_parallel: bool | None, system: System) -> bool:
-    """The form that is asked for; where none is, the faster one, by the sizes that decide it."""
+    """The requested form, or by default the faster one, according to the sizes."""
     if is_parallel is not None:
         return is_parallel
     if system.values.device.type != "cpu":
-        # there a call is a launch, which costs more, and the arithmetic less
+        # on such a device a call is a kernel launch, which costs more, and arithmetic costs less
         return system.num_steps >= FEW_STEPS
     state_dim, num_series = system.initial_mean.shape[-2], system.batch_shape.numel()
     return is_parallel_faster(system.num_steps, state_dim, num_series, system.num_covs)
 
 
 def is_parallel_faster(num_steps: int, state_dim: int, num_series: int, num_covs: int) -> bool:
-    """Whether the parallel form takes less time, forward and backward, on one thread of a processor.
+    """Whether the parallel form takes less time, forward and backward, on one CPU thread.
 
-    A step of the loop costs its calls, whatever it computes, until the numbers that a step holds, covariances and means
-    of the state over all series, reach some two thousand. The parallel form needs few calls and more arithmetic.
-    `python -m benchmarks.kalman_choice` measures both. Processor time of the loop over that of the parallel form, for
-    smoothing with gradients in single precision, observations of 2::
+    The time of a step of the loop is that of its calls until the numbers per step, covariances and means of the state
+    over all series, reach about two thousand. The parallel form needs few calls but more arithmetic. `python -m
+    benchmarks.kalman_choice` measures both. Processor time of the loop over that of the parallel form, for smoothing
+    with gradients in single precision, observations of 2::
 
         steps                                           10    20    50   100   500  2000
         matrices per series and step: 1 state of 4     0.85  0.91  1.43  2.29  6.48  14.5
@@ -49,11 +49,11 @@ def is_parallel_faster(num_steps: int, state_dim: int, num_series: int, num_covs
 
 
 def is_compression_faster(num_obs: int, state_dim: int) -> bool:
-    """Whether compressing observations of independent noise to as many as there are states takes less time.
+    """Whether compressing observations with independent noise to the number of states takes less time.
 
-    Dense, a step costs the cube of the observations; compressed, the square of the states times the observations, and a
-    few calls more. `python -m benchmarks.kalman_sensors` measures both. Processor time of the dense form over that of
-    the compressed one, for the likelihood with gradients in single precision::
+    A dense step costs the cube of the observations; a compressed one, the square of the states times the observations,
+    and a few more calls. `python -m benchmarks.kalman_sensors` measures both. Processor time of the dense form over
+    that of the compressed one, for the likelihood with gradients in single precision::
 
         observations for each state                         1.5     2     3     4     8
         matrices shared, 32 series of 50:    2 states       0.97  0.96  1.09  1.15  2.08
@@ -68,10 +68,10 @@ def is_compression_faster(num_obs: int, state_dim: int) -> bool:
 
 
 def is_march_faster(system: System) -> bool:
-    """Whether the march, part by part of the series, takes less time than the loop that keeps all steps at once.
+    """Whether the march, over parts of the series, takes less time than the loop that stores all steps at once.
 
-    Its matrices stay in the cache, and series that share covariances are columns of one product, but each product is a
-    call for each step and matrix: small matrices of many series do better with their axes in front. Processor time of
+    Its matrices stay in the cache, and series that share covariances are columns of one product, but each product is
+    one call per step and matrix: small matrices of many series are faster with their axes in front. Processor time of
     the loop over that of the march, forward and backward in single precision, observations of a quarter of the states::
 
                                           likelihood    smoothing

@@ -1,7 +1,7 @@
-r"""Many observations with independent noise, as few as there are states: docs/derivations.md, (F12) to (F14).
+r"""Many observations with independent noise, compressed to the number of states: docs/derivations.md, (F12) to (F14).
 
-Only what the observations of a step say of the state moves it, and that is as many numbers as the state has. The filter
-runs on these; its adjoint comes back to the whole observation by products with thin matrices.
+The information of a step's observations about the state has the dimension of the state. The filter runs on these
+numbers; its adjoint is mapped back to the whole observation by products with thin matrices.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pyro_seq.ops.kalman._filter import Front, Observed, States
 
 
 class Compressed(NamedTuple):
-    """A system that sees its state as the whole one does, axes of matrices in front.
+    """A system with the same information on its state as the whole one, axes of matrices in front.
 
     Attributes:
-        system: With as many observations as states, of unit noise.
+        system: System with as many observations as states, and unit noise.
         basis: E, (obs, state, time, *batch); 0 in the rows of hidden entries.
-        precision: Of the noise of each observation, (obs, 1, time, *batch); 0 where hidden.
-        log_density: What the rest of the observations adds, (time, *batch), without its constant.
+        precision: Precision of the noise of each observation, (obs, 1, time, *batch); 0 where hidden.
+        log_density: Contribution of the rest of the observations, (time, *batch), without its constant.
     """
 
     system: Front
@@ -33,7 +33,7 @@ class Compressed(NamedTuple):
 
 
 def compress(whole: Front, seen: Tensor | None) -> Compressed:
-    """(F12) and (F13); `seen` is 1 at entries that count, (obs, 1, time, *batch), and None where all do."""
+    """(F12) and (F13); `seen` is 1 at observed entries, (obs, 1, time, *batch), or None if all are observed."""
     precision = 1 / torch.diagonal(whole.observation_cov).movedim(-1, 0)[:, None]
     log_det = -precision.log()
     if seen is not None:
@@ -42,7 +42,7 @@ def compress(whole: Front, seen: Tensor | None) -> Compressed:
     directions = to_first(torch.linalg.qr(to_last(root * whole.observation))[0])
     basis = root * directions
     observation, values = product(transpose(basis), whole.observation), product(transpose(basis), whole.values)
-    # what no state explains; a difference of squares would lose its digits
+    # the part that no state explains; a difference of squares would lose precision
     rest = root * whole.values - product(directions, values)
     log_density = -0.5 * (rest.square() + log_det).sum((0, 1))
     system = whole._replace(observation=observation, observation_cov=identity(observation), values=values)
@@ -50,14 +50,14 @@ def compress(whole: Front, seen: Tensor | None) -> Compressed:
 
 
 class Pulls(NamedTuple):
-    """Gradients of what is observed, each a sum of parts that are still to be summed over expanded axes."""
+    """Gradients of the observation's quantities, each a sum of parts still to be summed over expanded axes."""
 
     observation: tuple[Tensor, ...]
     observation_cov: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
 
     def masked(self, seen: Tensor) -> Pulls:
-        """Those of a system to which `hide` was applied."""
+        """The gradients of a system to which `hide` was applied."""
         return Pulls(
             tuple(seen * part for part in self.observation),
             tuple(seen * part * transpose(seen) for part in self.observation_cov),
@@ -66,7 +66,7 @@ class Pulls(NamedTuple):
 
 
 def hide(whole: Front, seen: Tensor) -> Front:
-    """Hidden entries as entries without information, with the matrices of all sizes that this takes."""
+    """Replace hidden entries by entries without information; matrices are expanded as needed."""
     noise = seen * whole.observation_cov * transpose(seen) + identity(whole.observation_cov) * (1 - seen)
     return whole._replace(observation=seen * whole.observation, observation_cov=noise)
 

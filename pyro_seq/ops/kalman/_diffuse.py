@@ -1,7 +1,7 @@
-r"""An exactly diffuse start: states of whose initial value nothing is known; docs/derivations.md, (D1) to (D6).
+r"""An exactly diffuse start: states with unknown initial value; docs/derivations.md, (D1) to (D6).
 
-The innovations of the filter are linear in the unknown start, so one filter over the data, and over zeros from a unit
-start for each diffuse state, gives all that generalised least squares needs; the covariances are the same for all.
+The innovations of the filter are linear in the unknown start, so one filter over the data, and over zeros with a unit
+start per diffuse state, gives all quantities of generalised least squares; the covariances are the same for all.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pyro_seq.ops.kalman._filter_gradient import Filtered, filter_states
 from pyro_seq.ops.kalman._smoother import Smoothed, draw_states, smooth_states
 from pyro_seq.ops.kalman.system import System
 
-_SINGULAR = 1e3  # machine epsilons below which a share of information counts as none
+_SINGULAR = 1e3  # in machine epsilons: a smaller share of information counts as none
 
 
 def filter_diffuse(system: System, is_parallel: bool) -> Filtered:
-    """Moments given the past, (D5) with what has been seen so far: NaN while that does not determine the start."""
+    """Moments given the past, (D5) with the observations so far: NaN until these determine the start."""
     run = _run(system, is_parallel)
     start, is_determined = _so_far(run)
     filtered = _settled(run.stack, run.filtered.mean, run.filtered.cov, start, is_determined)
-    # before anything is seen, a start is determined only where no state is diffuse
+    # before the first observation, the start is determined only if no state is diffuse
     nothing = torch.full_like(is_determined[..., :1], start.mean.shape[-2] == 0)
     is_determined = torch.cat([nothing, is_determined[..., :-1]], -1)
     predicted = _settled(
@@ -67,14 +67,14 @@ def draw_diffuse(system: System, num_samples: int, generator: torch.Generator | 
 
 
 class _Stack(NamedTuple):
-    """The data with their start at its mean, and zeros with a unit start for each diffuse state, as one system.
+    """The data with the start at its mean, and zeros with a unit start per diffuse state, as one system.
 
-    The latter are behind the series, once for all of these, where covariances do not depend on the series; else there
-    are some for each, along a new first axis.
+    If covariances do not depend on the series, the unit starts follow the series, once for all; otherwise each series
+    has its own, along a new first axis.
 
     Attributes:
-        system: All of them.
-        num_series: How many series there are before the unit starts, None where these have an axis of their own.
+        system: The joint system.
+        num_series: Number of series before the unit starts; None if these have a separate axis.
     """
 
     system: System
@@ -88,7 +88,7 @@ class _Stack(NamedTuple):
         return columns[..., : self.num_series, :, :, :], units.movedim(-3, -1)[..., None, :, :, :]
 
     def of_all(self, covs: Tensor) -> Tensor:
-        """Covariances, which are the same for the data and all unit starts, without the axis that tells these apart."""
+        """Covariances, which are the same for the data and all unit starts, without the axis of these."""
         return covs[0] if self.num_series is None else covs
 
 
@@ -152,19 +152,19 @@ def _units(system: System) -> Tensor:
 
 
 class _Start(NamedTuple):
-    """The estimated start, and S as a row of scales and the Cholesky factor of what then has ones on its diagonal."""
+    """The estimated start, and S as a row of scales and the Cholesky factor of S scaled to a unit diagonal."""
 
     mean: Tensor
     scale: Tensor
     factor: Tensor
 
     def shift_and_spread(self, mean: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
-        r"""The mean of (D5), and a root :math:`M S^{-1/2}` of what the uncertain start adds to the covariance there."""
+        r"""The mean of (D5), and a root :math:`M S^{-1/2}` of the covariance due to the uncertain start."""
         spread = torch.linalg.solve_triangular(self.factor, (slopes / self.scale).mT, upper=False).mT
         return mean + slopes @ self.mean, spread
 
     def delayed(self) -> _Start:
-        """The same one step earlier; anything before the first."""
+        """The same one step earlier; arbitrary before the first."""
         return _Start(*(append(part[..., :1, :, :], part[..., :-1, :, :]) for part in self))
 
 
@@ -187,7 +187,7 @@ def _solve(run: _Run) -> _Start:
 
 
 def _so_far(run: _Run) -> tuple[_Start, Tensor]:
-    """The estimates from the observations up to each step, and where there is one; anything where there is none."""
+    """The estimates from the observations up to each step, and where these exist; arbitrary elsewhere."""
     information, weighted = (part.cumsum(-3) for part in _by_step(run))
     is_determined = _factor(information.detach())[2]
     unit = torch.eye(information.shape[-1], dtype=information.dtype, device=information.device)
@@ -218,7 +218,7 @@ def _log_likelihood(run: _Run, start: _Start) -> Tensor:
 
 
 def _settled(stack: _Stack, means: Tensor, covs: Tensor, start: _Start, is_determined: Tensor) -> tuple[Tensor, Tensor]:
-    """Moments with the start estimated, NaN where what has been seen does not determine it."""
+    """Moments with the start estimated, NaN where the observations do not determine it."""
     mean, spread = start.shift_and_spread(*stack.split(means))
     is_determined = is_determined[..., None, None]
     return (

@@ -1,8 +1,8 @@
-"""The Kalman filter over all steps, as docs/derivations.md has it; axes of matrices in front.
+"""The Kalman filter over all steps, as in docs/derivations.md; axes of matrices in front.
 
-Covariances need no observation, so they come first: one step after the other, (F2) to (F6), or by a scan, (P3) to
-(P5). The gains of all steps then follow at once, (F4), the means by one affine recursion, (F8), and the density as a
-sum, (F7).
+Covariances do not depend on observations, so they come first: one step after the other, (F2) to (F6), or by a scan,
+(P3) to (P5). The gains of all steps then follow together, (F4), the means by one affine recursion, (F8), and the
+density as a sum, (F7).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pyro_seq.ops.kalman._scan import Span, affine_means, riccati_states
 
 
 class Front(NamedTuple):
-    """The system with axes of matrices in front; `offset` may be None. Moves keep their unread first entry."""
+    """The system with axes of matrices in front; `offset` may be None. Moves include their unread first entry."""
 
     transition: Tensor
     transition_cov: Tensor
@@ -47,7 +47,7 @@ class Front(NamedTuple):
         return self.values.shape[2]
 
     def moves(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """A, Q and the offset without their entry at the first step, where there is no move."""
+        """A, Q and the offset without the entry at the first step, which has no move."""
         offset = None if self.offset is None else self.after_first(self.offset)
         return self.after_first(self.transition), self.after_first(self.transition_cov), offset
 
@@ -57,13 +57,13 @@ class Front(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """What an observation does to a prediction.
+    """The update of a prediction by an observation.
 
     Attributes:
         gain: K, (F4).
         rest: I - K C.
         precision: Inverse of the covariance S of the innovation, (F3).
-        pivots: Of S; all positive if and only if it is positive definite.
+        pivots: Pivots of S; all positive if and only if it is positive definite.
     """
 
     gain: Tensor
@@ -72,7 +72,7 @@ class Observed(NamedTuple):
     pivots: Tensor
 
     def cov(self, predicted: Tensor, observation_cov: Tensor) -> Tensor:
-        """Covariance afterwards, by Joseph's form, (F6)."""
+        """Covariance after the update, by Joseph's form, (F6)."""
         moved = product(product(self.rest, predicted), transpose(self.rest))
         added = product(product(self.gain, observation_cov), transpose(self.gain))
         return symmetric(plus(moved, added))
@@ -99,7 +99,7 @@ class States(NamedTuple):
 
 
 def filter_all(system: Front, is_parallel: bool) -> tuple[States, Observed, Tensor]:
-    """The states, what each observation did, and the log density summed over time, without its constant."""
+    """The states, the updates by observations, and the log density summed over time, without its constant."""
     transition, noise, offset = system.moves()
     covs = _covs_by_scan(system) if is_parallel else _covs_by_loop(system)
     start = system.initial_cov.expand(*covs.shape[:2], 1, *covs.shape[3:])
@@ -121,7 +121,7 @@ def filter_all(system: Front, is_parallel: bool) -> tuple[States, Observed, Tens
 
 def _covs_by_loop(system: Front) -> Tensor:
     """Covariances of all filtered states, one after the other."""
-    # a single step is too short for axes in front to pay
+    # for a single step, axes in front are not worthwhile
     matrices = (system.transition, system.transition_cov, system.observation, system.observation_cov)
     each = [to_back(matrix).unbind(-3) for matrix in matrices]
     steps = zip(*(list(m) * system.num_steps if len(m) == 1 else m for m in each), strict=True)
@@ -137,7 +137,7 @@ def _covs_by_loop(system: Front) -> Tensor:
 
 
 def _covs_by_scan(system: Front) -> Tensor:
-    """The same from spans of one step, (P4); step by step where an observation of the noise alone is degenerate."""
+    """The same from spans of one step, (P4); step by step if C Q C^T + R is not positive definite."""
     observation, observation_cov = system.observation, system.observation_cov
     transition, noise, _ = system.moves()
     start = observe(system.initial_cov, observation[:, :, :1], observation_cov[:, :, :1])

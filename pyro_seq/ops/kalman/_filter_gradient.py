@@ -1,9 +1,9 @@
-r"""The filter as one differentiable operation, with its adjoint by hand; axes of matrices in front.
+r"""The filter as one differentiable operation, with a hand-written adjoint; axes of matrices in front.
 
-Backward needs no tape: with the gains of the forward pass, the adjoints of all filtered means and covariances follow
-one affine recursion back in time, of the same kind as the means themselves, and the gradients of all parameters are
-then sums over steps: docs/derivations.md, (F9) to (F11). The backward pass is made of differentiable operations on
-inputs and outputs alone, so that it may be differentiated again.
+The backward pass needs no tape: with the gains of the forward pass, the adjoints of all filtered means and covariances
+follow one affine recursion back in time, of the same kind as the means themselves, and the gradients of all parameters
+are then sums over steps: docs/derivations.md, (F9) to (F11). The backward pass is made of differentiable operations on
+inputs and outputs alone, so it can be differentiated again.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _march(system: System) -> Filtered:
 
 
 def _march_again(*inputs: Tensor | None) -> tuple[Tensor, ...]:
-    """What `FilterMarch` returns, but the pivots, by `FilterStates`, whose gradients may be differentiated."""
+    """The results of `FilterMarch` except the pivots, by `FilterStates`, whose gradients can be differentiated."""
 
     def by_series(columns: Tensor | None) -> Tensor | None:
         return None if columns is None else columns.movedim(-1, 1)[..., None]
@@ -173,7 +173,7 @@ class FilterStates(torch.autograd.Function):
 
 
 def _gradient(original: Tensor | None, front: Tensor | None, parts: tuple[Tensor, ...]) -> Tensor | None:
-    """Of an input as it was given, from parts that are still to be summed over expanded axes."""
+    """Gradient of an input in its original layout, from parts still to be summed over expanded axes."""
     if original is None or front is None:
         return None
     total = sum_to(parts[0], front.shape)
@@ -201,15 +201,15 @@ def _adjoint(
 ) -> tuple[Tensor, Tensor, tuple[tuple[Tensor, ...], ...]]:
     """Lambda small and large of (F9), and the gradients of A, Q, the offset, the first mean and the first covariance.
 
-    Each gradient is a sum of parts that are still to be summed over expanded axes. `given` and `density` are the
-    adjoints of the results.
+    Each gradient is a sum of parts still to be summed over expanded axes. `given` and `density` are the adjoints of the
+    results.
     """
     means, covs, predicted_means, predicted = states
     transition, observation = system.after_first(system.transition), system.observation
     white = product(seen.precision, system.values - product(observation, predicted_means))
     force = product(transpose(observation), white)
     squared = 0.5 * density * (_outer(white, white) - seen.precision)
-    # by the predictions alone, besides what comes through the filtered states
+    # through the predictions only, in addition to the part through the filtered states
     mean_part = given[2] + density * force
     rest = transpose(seen.rest)
     moves = transpose(product(seen.rest[:, :, 1:], transition)).flip(2)
@@ -241,7 +241,7 @@ def _adjoint(
 
 
 def _pulls(system: Front, states: States, seen: Observed, adjoint: Tensor, spread: Tensor, density: Tensor) -> Pulls:
-    """Of what is observed, (F11)."""
+    """Gradients of the observation's quantities, (F11)."""
     means, covs, predicted_means, predicted = states
     white = product(seen.precision, system.values - product(system.observation, predicted_means))
     squared = 0.5 * density * (_outer(white, white) - seen.precision)
@@ -256,12 +256,12 @@ def _pulls(system: Front, states: States, seen: Observed, adjoint: Tensor, sprea
 
 
 def _before(moved: Tensor) -> Tensor:
-    """What belongs to the moves, at the step before each; 0 at the last step, after which there is none."""
+    """Quantities of the moves, at the step before each; 0 at the last step, after which there is none."""
     return join([moved, zero_step(moved)], 2)
 
 
 def _after(moved: Tensor, like: Tensor) -> Tensor:
-    """What belongs to the moves, at the step after each; 0 at the first step."""
+    """Quantities of the moves, at the step after each; 0 at the first step."""
     if like.shape[2] == 1:
         return moved.sum(2, keepdim=True)
     return join([zero_step(moved), moved], 2)

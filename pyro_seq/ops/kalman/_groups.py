@@ -1,4 +1,4 @@
-"""A system by groups of series that share covariances, and results by groups back in the axes of the batch."""
+"""A system by groups of series that share covariances, and results by groups in the batch axes again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pyro_seq.ops.kalman.system import System
 
 
 class Groups(NamedTuple):
-    """How the axes of a batch divide: those along which covariances change, and the others, whose series are columns.
+    """The batch axes in two sets: groups, along which covariances change, and columns, the series of a group.
 
     Attributes:
         batch: Shape of the batch.
-        group_axes, column_axes: Which axes are which.
+        group_axes, column_axes: The axes of the two sets.
     """
 
     batch: torch.Size
@@ -25,7 +25,7 @@ class Groups(NamedTuple):
 
     @classmethod
     def of(cls, system: System) -> Groups:
-        """Those of a system."""
+        """The groups of a system."""
         batch = system.batch_shape
         matrices = (system.transition, system.transition_cov, system.observation, system.observation_cov)
         shapes = [matrix.shape[:-3] for matrix in matrices] + [system.initial_cov.shape[:-2]]
@@ -71,7 +71,7 @@ class Groups(NamedTuple):
         return quantity.expand(math.prod(self.group_shape), *quantity.shape[1:]).movedim(1, 0)
 
     def _arranged(self, quantity: Tensor, num_own: int) -> Tensor:
-        """Axes of groups in front, those of columns last, flattened: whole, or 1 where nothing changes along them."""
+        """Axes of groups in front, those of columns last, flattened: whole, or 1 if nothing changes along them."""
         own, total = quantity.shape[quantity.ndim - num_own :], len(self.batch) + num_own
         quantity = quantity.reshape((1,) * (total - quantity.ndim) + quantity.shape)
         quantity = quantity.permute(*self.group_axes, *range(len(self.batch), total), *self.column_axes)

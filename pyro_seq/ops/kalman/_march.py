@@ -1,8 +1,8 @@
-r"""The filter step by step with its adjoint by hand, for states too large for the forms that hold all steps at once.
+r"""The filter step by step with a hand-written adjoint, for states too large for the forms over all steps.
 
-A step reads and writes a few matrices for each group, so groups are taken in parts of which these stay in the cache.
-A group is what shares covariances; series that share them are its columns, and products with them are whole matrix
-products. The adjoint is that of docs/derivations.md, (F9) to (F11), with what it says of one step put together: (F15).
+A step reads and writes a few matrices for each group, so groups are processed in parts whose matrices stay in the
+cache. A group is a set of series that share covariances; the series are its columns, so that products with them are
+matrix products. The adjoint is that of docs/derivations.md, (F9) to (F11), combined for one step: (F15).
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-CACHED = 2**17  # bytes of one matrix for each group of a part
+CACHED = 2**17  # bytes of one matrix over all groups of a part
 Again = Callable[..., tuple[Tensor, ...]]
-OFTEN = 8  # steps between looks whether the covariances still change
+OFTEN = 8  # steps between checks whether the covariances still change
 
 
 class Marched(NamedTuple):
     """A system by groups: matrices (group, time, row, column), columns for the series of a group in the last place.
 
-    Axes of groups, of time and of columns are of size 1 where a quantity has none. `offset` may be None.
+    Axes of groups, time and columns have size 1 for a quantity without them. `offset` may be None.
     """
 
     transition: Tensor
@@ -49,9 +49,9 @@ class Marched(NamedTuple):
 class FilterMarch(torch.autograd.Function):
     """Filtered and predicted moments (time, group, row, column), log densities (group, column), and least pivots.
 
-    The log density lacks its constant. `again` gives the same five results by operations that may be differentiated
-    twice; it runs where the gradient itself is to be differentiated. `counts` says how many of the first rows of an
-    observation say something at each step, where that is known and fewer than all.
+    The log density lacks its constant. `again` gives the same five results by operations that can be differentiated
+    twice; it is used for second derivatives. `counts` is the number of leading rows of an observation with information
+    at each step, if known and fewer than all.
     """
 
     @staticmethod
@@ -93,13 +93,13 @@ class FilterMarch(torch.autograd.Function):
         ]
         for part in parts(system.num_groups, system.initial_cov.shape[-1], system.values):
             _adjoint_part(system, part, ctx.counts, (results, ctx.kept), cotangents, gradients)
-        covs = (1, 3, 6)  # of which only the symmetric part is defined
+        covs = (1, 3, 6)  # for these only the symmetric part is defined
         found = [x.transpose(0, 1) if x is not None and k not in (5, 6) else x for k, x in enumerate(gradients)]
         return (None, None, *(symmetric(x) if x is not None and k in covs else x for k, x in enumerate(found)))
 
 
 def differentiable(again: Again, inputs: Sequence[Tensor | None], cotangents: Sequence[Tensor | None]) -> list[Any]:
-    """Gradients of a function of `inputs` that may be differentiated again, by another way to its results."""
+    """Gradients of a function of `inputs`, itself differentiable: `again` recomputes the results."""
     with torch.enable_grad():
         results = again(*inputs)
     pairs = [(result, x) for result, x in zip(results, cotangents, strict=True) if x is not None]
@@ -111,7 +111,7 @@ def differentiable(again: Again, inputs: Sequence[Tensor | None], cotangents: Se
 
 
 def parts(groups: int, size: int, like: Tensor) -> Iterator[slice]:
-    """Slices of groups, as even as can be, of which matrices stay in the cache."""
+    """Slices of groups, as even as possible, whose matrices stay in the cache."""
     most = max(1, CACHED // (size * size * like.element_size()))
     number = -(-groups // most)
     length = -(-groups // number)
@@ -128,7 +128,7 @@ def each_step(quantity: Tensor, part: slice, steps: int) -> list[Tensor]:
 
 
 def add_outer(base: Tensor, left: Tensor, right: Tensor, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
-    """A multiple of a matrix plus one of L R^T; a matrix product pays from a few columns on."""
+    """A multiple of a matrix plus one of L R^T; a matrix product is worthwhile from a few columns on."""
     if left.shape[-1] > 1 or right.shape[-1] > 1:
         return torch.baddbmm(base, left, right.mT, beta=beta, alpha=alpha)
     base = base if beta == 1 else base * beta
@@ -143,7 +143,7 @@ def symmetric(matrix: Tensor, out: Tensor | None = None) -> Tensor:
 def _filter_part(
     system: Marched, part: slice, counts: tuple[int, ...], out: tuple[list[Tensor], list[Tensor], Tensor]
 ) -> None:
-    """Fill in the results of some groups, what is kept for the adjoint, and failures of factors: (F2) to (F6)."""
+    """Fill in the results of some groups, quantities stored for the adjoint, and failures of factors: (F2) to (F6)."""
     results, kept, failed = out
     steps, length = system.num_steps, part.stop - part.start
     matrices = [each_step(matrix, part, steps) for matrix in system[:4]]
@@ -182,7 +182,7 @@ def _filter_part(
 
 
 def _observe(predicted: Tensor, observation: Tensor, noise: Tensor, out: tuple[Tensor, ...]) -> None:
-    """Covariance afterwards, transposed gain, factor of S and whether it failed."""
+    """Covariance after the update, transposed gain, factor of S and whether it failed."""
     seen = torch.bmm(observation, predicted)
     factor, failed = torch.linalg.cholesky_ex(torch.baddbmm(noise, seen, observation.mT))  # (F3)
     gain = torch.cholesky_solve(seen, factor)  # (F4)
@@ -191,7 +191,7 @@ def _observe(predicted: Tensor, observation: Tensor, noise: Tensor, out: tuple[T
     cov = out[0]
     unit = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device)
     rest = torch.bmm(torch.baddbmm(unit, back, observation, alpha=-1), predicted)
-    # (F6): what rounding left of (I - K C) P C^T - K R, taken out, makes this Joseph's form
+    # (F6): subtracting the rounding error of (I - K C) P C^T - K R gives Joseph's form
     left = torch.baddbmm(torch.bmm(back, noise), rest, observation.mT, beta=-1)
     symmetric(torch.baddbmm(rest, left, gain, alpha=-1), out=cov)
     for place, found in zip(out[1:], (gain, factor, failed), strict=True):
@@ -199,7 +199,7 @@ def _observe(predicted: Tensor, observation: Tensor, noise: Tensor, out: tuple[T
 
 
 def is_same(cov: Tensor, before: Tensor) -> bool:
-    """Whether covariances have stopped to change, beyond rounding, in the units of their states."""
+    """Whether covariances have stopped changing, up to rounding, in the units of their states."""
     unit = cov.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
     bound = torch.finfo(cov.dtype).eps * unit[..., None] * unit[..., None, :]
     return bool(((cov - before).abs() <= bound).all())
@@ -213,7 +213,7 @@ def _adjoint_part(
     cotangents: tuple[Tensor | None, ...],
     gradients: list[Tensor | None],
 ) -> None:
-    """Fill in the gradients of some groups, back in time, from the results and what was kept."""
+    """Fill in the gradients of some groups, back in time, from the results and the stored quantities."""
     (results, kept), steps = known, system.num_steps
     transitions, _, observations, _ = (each_step(matrix, part, steps) for matrix in system[:4])
     means, covs = results[0][:, part].unbind(0), results[1][:, part].unbind(0)
@@ -263,7 +263,7 @@ def _step_adjoint(
     density: Tensor | None,
     has_observation: bool,
 ) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor, Tensor]]:
-    """From adjoints of a filtered state to those of the prediction, and gradients of C, R and what is observed: (F15).
+    """From adjoints of a filtered state to those of the prediction, and gradients of C, R and the observation: (F15).
 
     `density` is the cotangent of the log density of each series, (group, 1, column).
     """
@@ -296,18 +296,18 @@ def _step_adjoint(
 
 
 def _of(start: Tensor, part: slice) -> Tensor:
-    """What some groups start from."""
+    """Initial values of some groups."""
     return start if start.shape[0] == 1 else start[part]
 
 
 def _empty(like: Tensor) -> Tensor:
-    """Zeros for a gradient; time before groups, as it is filled in."""
+    """Zeros for a gradient, with time before groups, the order in which it is filled."""
     shape = like.shape if like.ndim == 3 else (like.shape[1], like.shape[0], *like.shape[2:])
     return like.new_zeros(shape)
 
 
 def _collect(gradient: Tensor | None, pull: Tensor | None, part: slice, t: int) -> None:
-    """Add to a gradient (time, group, row, column) what a step says, summed over what it has no axes for."""
+    """Add a step's part to a gradient (time, group, row, column), summed over axes that the gradient lacks."""
     if gradient is None:
         return
     assert pull is not None
@@ -318,7 +318,7 @@ def _collect(gradient: Tensor | None, pull: Tensor | None, part: slice, t: int) 
 
 
 def _collect_start(gradient: Tensor | None, pull: Tensor, part: slice) -> None:
-    """The same of one step, (group, row, column)."""
+    """The same for one step, (group, row, column)."""
     if gradient is None:
         return
     if gradient.shape[-1] == 1 and pull.shape[-1] > 1:

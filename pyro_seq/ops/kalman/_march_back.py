@@ -1,4 +1,4 @@
-"""The smoother step by step with its adjoint by hand, in the form of `_march`: docs/derivations.md, (S1) to (S4)."""
+"""The smoother step by step with a hand-written adjoint, in the form of `_march`: docs/derivations.md, (S1) to (S4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyro_seq.ops.kalman._march import Again, add_outer, differentiable, each_st
 
 
 class Backward(NamedTuple):
-    """What the pass back in time reads: moves (group or 1, time or 1, row, column), moments (time, group, row, column).
+    """Input of the pass back in time: moves (group or 1, time or 1, row, column), moments (time, group, row, column).
 
     The first entry along time of moves that change is not read.
     """
@@ -28,9 +28,9 @@ class SmootherMarch(torch.autograd.Function):
     """Moments given all observations, (time, group, row, column), covariances with the next state, and least pivots.
 
     Covariances are by Joseph's form, with A and Q; the gradient is that of the equal P + G (P' - P_predicted) G^T,
-    which does without Q. Where a predicted covariance is singular, to rounding, its diagonal gets a jitter: there a
-    combination of states is known exactly, and the gain meets only differences of 0 in its direction. Pivots are (time
-    - 1, group). `again` gives the same three results by operations that may be differentiated twice.
+    which does not need Q. If a predicted covariance is singular up to rounding, its diagonal gets a jitter: a
+    combination of states is then known exactly, and the gain is only applied to differences of 0 in its direction.
+    Pivots are (time - 1, group). `again` gives the same three results by operations that can be differentiated twice.
     """
 
     @staticmethod
@@ -67,7 +67,7 @@ class SmootherMarch(torch.autograd.Function):
 
 
 def _whiten(covs: Tensor, out: Tensor) -> Tensor:
-    """Fill in the inverse Cholesky factors of covariances; their least pivots, NaN where one is not positive."""
+    """Fill in the inverse Cholesky factors of covariances; their smallest pivots, NaN where one is not positive."""
     factor, failed = torch.linalg.cholesky_ex(covs)
     limits, variances = torch.finfo(covs.dtype), covs.diagonal(dim1=-2, dim2=-1)
     noise = covs.shape[-1] * limits.eps
@@ -98,7 +98,7 @@ def _smooth_part(system: Backward, part: slice, results: tuple[Tensor, ...], kep
         gain = back.mT  # (S1)
         cross = torch.bmm(gain, covs[t + 1], out=crosses[t])  # (S4)
         rest = torch.baddbmm(filtered, gain, moved, alpha=-1)
-        # Joseph's form of (S3), as in the filter: what rounding left of (I - G A) P A^T - G Q is taken out
+        # Joseph's form of (S3), as in the filter: the rounding error of (I - G A) P A^T - G Q is subtracted
         added = torch.baddbmm(torch.baddbmm(cross, gain, noise), rest, transition.mT, alpha=-1)
         symmetric(torch.baddbmm(rest, added, back), out=covs[t])
         torch.baddbmm(filtered_means[t], gain, means[t + 1] - predicted_means[t + 1], out=means[t])  # (S2)
@@ -150,7 +150,7 @@ def _adjoint_part(
 
 
 def _add(gradient: Tensor, pull: Tensor, part: slice, t: int) -> None:
-    """Add to a gradient (group or 1, time or 1, row, column) what a step says."""
+    """Add a step's part to a gradient (group or 1, time or 1, row, column)."""
     at = gradient[:, t if gradient.shape[1] > 1 else 0]
     if gradient.shape[0] == 1:
         at += pull.sum(0, keepdim=True)

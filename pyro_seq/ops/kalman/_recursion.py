@@ -1,4 +1,4 @@
-"""One step of the Kalman filter as docs/derivations.md has it, (F2) to (F7); vectors are columns, matrices last."""
+"""One step of the Kalman filter as in docs/derivations.md, (F2) to (F7); vectors are columns, matrices last."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class Conditioned(NamedTuple):
-    """What an observation does to a state.
+    """The update of a state by an observation.
 
     Attributes:
         gain: K, by which the innovation moves the mean.
-        cov: Covariance afterwards.
+        cov: Covariance after the update.
         factor: Cholesky factor of the covariance S of the innovation.
         failed: Nonzero where S is not positive definite.
     """
@@ -25,7 +25,7 @@ class Conditioned(NamedTuple):
 
 
 def symmetrise(matrix: Tensor) -> Tensor:
-    """The symmetric part, of which rounding has made the rest."""
+    """Symmetrise; removes asymmetry due to rounding."""
     return (matrix + matrix.mT) / 2
 
 
@@ -43,7 +43,7 @@ def predict_cov(cov: Tensor, transition: Tensor, noise: Tensor) -> Tensor:
 def condition(cov: Tensor, observation: Tensor, observation_cov: Tensor) -> Conditioned:
     """Condition on an observation, which is (F3), (F4) and (F6); the mean then moves by the gain, (F5)."""
     seen = observation @ cov
-    # unchecked: the step that fails is named where the density is taken
+    # unchecked: the computation of the density names the step that fails
     factor, failed = torch.linalg.cholesky_ex(seen @ observation.mT + observation_cov)  # (F3)
     gain = torch.cholesky_solve(seen, factor).mT  # (F4)
     rest = torch.eye(cov.shape[-1], dtype=cov.dtype, device=cov.device) - gain @ observation

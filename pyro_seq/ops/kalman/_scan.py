@@ -1,7 +1,7 @@
 """Recursions along time, step by step or by cyclic reduction in log2(time) rounds; axes of matrices in front.
 
-Reduction composes moves in pairs, solves the half as long recursion, and fills in the states between: twice log2(time)
-rounds, each over all its steps at once; docs/derivations.md, (P1) to (P5).
+Reduction composes moves in pairs, solves the recursion of half the length, and fills in the states between: twice
+log2(time) rounds, each over all its steps at once; docs/derivations.md, (P1) to (P5).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Span(NamedTuple):
     Attributes:
         gain: F; the later state given the earlier one and the observations after it is F z + b + N(0, C).
         cov: C.
-        precision: J, of the earlier state, from the observations after it.
+        precision: J, the information on the earlier state from the observations after it.
     """
 
     gain: Tensor
@@ -43,7 +43,7 @@ class Span(NamedTuple):
         return Span(*(part[:, :, start : start + 2 * number : 2] for part in self))
 
     def after(self, before: Span) -> Span:
-        """Two spans that meet, as one, (P5)."""
+        """Two adjacent spans as one, (P5)."""
         size = before.cov.shape[0]
         solved = _solve_mixed(before.cov, self.precision, join([transpose(self.gain), self.precision], 1))
         carry, precision = transpose(solved[:, :size]), symmetric(solved[:, size:])
@@ -60,7 +60,7 @@ class Span(NamedTuple):
 
 
 def _solve_mixed(cov: Tensor, precision: Tensor, right: Tensor) -> Tensor:
-    """Solve (I + J P) X = B. The transposed system has rows of very different size, which misleads the pivoting."""
+    """Solve (I + J P) X = B. The transposed system has rows of very different size, for which pivoting works badly."""
     return solve(identity(cov) + product(precision, cov), right)
 
 
@@ -84,7 +84,7 @@ class Moments(NamedTuple):
     cov: Tensor | None = None
 
     def at(self, steps: slice) -> Moments:
-        """Those of some steps."""
+        """The moments of some steps."""
         return Moments(*(None if part is None else part[:, :, steps] for part in self))
 
     def moved(self, gain: Tensor, added: Moments) -> Moments:
@@ -101,11 +101,11 @@ class Moments(NamedTuple):
         )
 
     def interleaved(self, odd: Moments) -> Moments:
-        """These at steps 0, 2, ..., the others between."""
+        """These at steps 0, 2, ..., and `odd` between them."""
         return Moments(*(None if a is None or b is None else interleaved(a, b) for a, b in zip(self, odd, strict=True)))
 
     def flip(self) -> Moments:
-        """The other way round in time."""
+        """Reversed in time."""
         return Moments(*(None if part is None else part.flip(2) for part in self))
 
 

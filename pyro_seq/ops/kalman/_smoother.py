@@ -1,4 +1,4 @@
-"""The smoother: gains, the pass back in time, and draws; each operation differentiable, with its adjoint by hand.
+"""The smoother: gains, the pass back in time, and draws; each operation differentiable, with a hand-written adjoint.
 
 Equations are those of docs/derivations.md, (S1) to (S5).
 """
@@ -76,7 +76,7 @@ def _march(system: System, filtered: Filtered) -> Smoothed:
 
 
 def _march_again(*inputs: Tensor) -> tuple[Tensor, ...]:
-    """What `SmootherMarch` returns, by operations whose gradients may be differentiated."""
+    """The results of `SmootherMarch`, by operations whose gradients can be differentiated."""
 
     def of_series(moments: Tensor) -> Tensor:
         """From (time, group, row, column) to (group, column, time, row, 1)."""
@@ -113,7 +113,7 @@ def draw_states(
     )
     if not is_parallel and system.num_steps > 1 and is_march_faster(system):
         return _march_draws(system, filtered, gain, noise)
-    noise = noise.movedim(1, -1).squeeze(-2)  # draws as columns: else a product copies each matrix for each draw
+    noise = noise.movedim(1, -1).squeeze(-2)  # draws as columns: otherwise a product copies each matrix for each draw
     draw = filtered.mean + square_root(filtered.cov) @ noise[0]
     moved = system.after_first("transition") @ draw[..., :-1, :, :]
     moved = moved + square_root(system.after_first("transition_cov")) @ noise[1][..., 1:, :, :]
@@ -173,8 +173,8 @@ def _require_predicted(pivots: Tensor) -> None:
 class SmootherGain(torch.autograd.Function):
     """The gain G_t from the next state, (S1), from A_{t+1}, the filtered and the predicted covariance; and pivots.
 
-    Where the predicted covariance is singular it gets the jitter: there a coordinate is known exactly, and the gain
-    meets only differences of 0 in its direction.
+    If the predicted covariance is singular it gets a jitter: a coordinate is then known exactly, and the gain is only
+    applied to differences of 0 in its direction.
     """
 
     @staticmethod
@@ -225,7 +225,7 @@ class SmoothedStates(torch.autograd.Function):
     """Means and covariances given all observations, (S2) and (S3).
 
     The covariances are by Joseph's form, with A and Q; the gradient is that of the equal P + G (P' - P_predicted) G^T,
-    which does without them.
+    which does not need them.
     """
 
     @staticmethod

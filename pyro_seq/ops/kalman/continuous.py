@@ -25,22 +25,22 @@ def discretise(drift: Tensor, diffusion: Tensor, gaps: Tensor) -> tuple[Tensor, 
         dz = F z\, dt + dW, \quad \operatorname{E} dW\, dW^\top = D\, dt, \qquad
         A = e^{F \Delta}, \quad Q = \int_0^\Delta e^{F s} D\, e^{F^\top s}\, ds
 
-    This is (G1) of docs/derivations.md. Both are summed as power series over :math:`\Delta / 2^s`, a piece so short
-    that few terms are enough, and doubled s times, (G2) and (G3). Doubling adds nothing but covariances, so that short
-    gaps keep their digits, and long ones of stiff drifts do not overflow, as Van Loan's block exponential does. The
-    drift may be of any kind, also one without the stationary covariance P that :math:`Q = P - A P A^\top` needs. A gap
-    of 0 gives A = I and Q = 0. Differentiable in all arguments.
+    This is (G1) of docs/derivations.md. Both are summed as power series over :math:`\Delta / 2^s`, short enough for few
+    terms, and doubled s times, (G2) and (G3). Doubling only adds covariances, so short gaps keep their precision, and
+    long gaps with stiff drifts do not overflow, as they do in Van Loan's block exponential. Any drift is allowed, even
+    without the stationary covariance P that :math:`Q = P - A P A^\top` needs. A gap of 0 gives A = I and Q = 0.
+    Differentiable in all arguments.
 
-    With an input u that is constant over each gap, :math:`dz = (F z + B u)\,dt + dW`, put B beside F and zeros
-    below: the transition of the joint state then has the `input_matrix` of the step beside A.
+    With an input u that is constant over each gap, :math:`dz = (F z + B u)\,dt + dW`, append the columns of B to F, and
+    rows of zeros below: the transition of the joint state then has the `input_matrix` of the step to the right of A.
 
-    Cost: some 20 products of small matrices, and 3 for each doubling, of which there are
-    :math:`\log_2 (2 \|F\| \Delta)` for the longest gap.
+    Cost: about 20 products of small matrices, and 3 for each doubling, of which there are :math:`\log_2 (2 \|F\|
+    \Delta)` for the longest gap.
 
     Args:
         drift: F, per unit of time, ``(*batch, state, state)``.
-        diffusion: D, symmetric and without negative eigenvalues, per unit of time, of the shape of `drift`. That of
-            white noise of spectral density q which enters by L is :math:`L q L^\top`.
+        diffusion: D, symmetric and without negative eigenvalues, per unit of time, of the shape of `drift`. For white
+            noise of spectral density q that enters through L it is :math:`L q L^\top`.
         gaps: Times :math:`\Delta` from one step to the next, 0 or more, ``(*batch,)``. All leading axes broadcast: one
             process seen at irregular times has gaps ``(time,)`` or ``(series, time)``, and a process for each series
             needs a time axis of 1 in front of the matrices, ``(series, 1, state, state)``.
@@ -51,7 +51,7 @@ def discretise(drift: Tensor, diffusion: Tensor, gaps: Tensor) -> tuple[Tensor, 
 
     Raises:
         ShapeError: If the matrices are not square and of one size, or leading axes do not broadcast.
-        DataError: If a gap is negative or not finite, the diffusion is no covariance by its diagonal or its symmetry,
+        DataError: If a gap is negative or not finite, the diffusion is not a covariance (by its diagonal or symmetry),
             or dtypes or devices differ.
 
     Example:
@@ -78,7 +78,7 @@ def discretise(drift: Tensor, diffusion: Tensor, gaps: Tensor) -> tuple[Tensor, 
     _check(drift, diffusion, gaps)
     size = drift.detach().abs().sum(-1).amax(-1).clamp(min=torch.finfo(drift.dtype).tiny)
     angles = size * gaps
-    # what is not finite stays so, without doubling
+    # non-finite values stay so, without doubling
     doublings = (2 * angles.detach()).nan_to_num(0.0, 0.0).clamp(min=1.0).log2().ceil()
     share = torch.exp2(-doublings)
     powers, terms = _series(drift / size[..., None, None], diffusion)
@@ -86,7 +86,7 @@ def discretise(drift: Tensor, diffusion: Tensor, gaps: Tensor) -> tuple[Tensor, 
     transition = torch.einsum("...k,k...ij->...ij", orders, powers)
     cov = torch.einsum("...k,k...ij->...ij", orders * (gaps * share)[..., None], terms)
     for left in range(int(doublings.max()) if doublings.numel() else 0, 0, -1):
-        # those that need fewer doublings begin later, so that what they leave unused is small, and its gradient finite
+        # gaps that need fewer doublings begin later, so that their unused results are small, with finite gradients
         is_due = (doublings >= left)[..., None, None]
         cov = torch.where(is_due, cov + transition @ cov @ transition.mT, cov)  # (G3)
         transition = torch.where(is_due, transition @ transition, transition)
@@ -94,10 +94,9 @@ def discretise(drift: Tensor, diffusion: Tensor, gaps: Tensor) -> tuple[Tensor, 
 
 
 def _series(drift: Tensor, diffusion: Tensor) -> tuple[Tensor, Tensor]:
-    """What multiplies the powers of a short gap in (G2), (order, *batch, state, state) of A, and of Q by the gap.
+    """Coefficients of the powers of a short gap in (G2), (order, *batch, state, state), for A and for Q over the gap.
 
-    For a drift of norm 1, and gaps of up to 1/2; gaps are no part of it, so that a drift that all steps share has them
-    once.
+    For a drift of norm 1, and gaps of up to 1/2; independent of gaps, so a drift shared by all steps is computed once.
     """
     power = torch.eye(drift.shape[-1], dtype=drift.dtype, device=drift.device).expand_as(drift)
     term = diffusion.expand(common_shape(drift.shape, diffusion.shape))
@@ -112,7 +111,7 @@ def _series(drift: Tensor, diffusion: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _num_terms(dtype: torch.dtype) -> int:
-    """Terms of (G2) up to the rounding: term k of Q is at most 1 / (k + 1)! of the first, and less of A."""
+    """Number of terms of (G2) up to rounding: term k of Q is at most 1 / (k + 1)! of the first, and less of A."""
     k = 1
     while 1 / math.factorial(k + 1) > torch.finfo(dtype).eps / 8:
         k += 1

@@ -26,7 +26,7 @@ def leave_one_out_log_density(
 
     Averaged over draws of the parameters with weights :math:`1 / p(a_t \mid a_{-t}, \theta)` this is the leave-one-out
     predictive density of a Bayesian fit; ``az.loo`` smooths these weights. Needs noise in every observation. A step
-    with hidden entries counts by those that are seen. Derived in docs/derivations.md, (S6).
+    with hidden entries is scored by its observed ones. Derived in docs/derivations.md, (S6).
 
     Args:
         values: Observations, ``(*batch, time, obs)``.

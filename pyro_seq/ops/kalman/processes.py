@@ -17,11 +17,11 @@ from pyro_seq.ops.precision import full_precision
 
 __all__ = ["Process", "add_processes", "damped_oscillator", "matern", "periodic"]
 
-_LONGER = 50  # terms of the continued fraction beyond the last wanted one
+_LONGER = 50  # terms of the continued fraction beyond the last one needed
 
 
 class Process(NamedTuple):
-    """A Gaussian process at times that are some gaps apart, by a state of which it is a projection.
+    """A Gaussian process at times with given gaps, as a projection of a state.
 
     Attributes:
         transition: A, ``(*batch, time, state, state)``; entry t belongs to the move into step t.
@@ -39,7 +39,7 @@ class Process(NamedTuple):
         """The process seen with independent noise, for filter, smoother, draws and `LinearGaussian`.
 
         Args:
-            noise_variance: Variance of the noise, ``()`` or, of each series, ``(*batch,)``.
+            noise_variance: Variance of the noise, ``()``, or ``(*batch,)`` per series.
         """
         return LinearGaussianParameters(
             transition=self.transition,
@@ -59,7 +59,7 @@ def matern(gaps: Tensor, lengthscale: Tensor, variance: Tensor, *, num_derivativ
         k(\tau) = \sigma^2 e^{-x}, \quad \sigma^2 (1 + x) e^{-x}, \quad \sigma^2 (1 + x + x^2 / 3) e^{-x}, \quad \dots
         \qquad x = \sqrt{2 m + 1}\; \tau / \ell
 
-    for m = 0, the Ornstein-Uhlenbeck process, 1 and 2. The state is the value and its derivatives, each by the unit of
+    for m = 0, the Ornstein-Uhlenbeck process, 1 and 2. The state is the value and its derivatives, each in the unit of
     time :math:`\ell / \sqrt{2 m + 1}`. In that unit the drift is N - I with :math:`N^{m + 1} = 0`, and the noise enters
     by the last entry, e, so that
 
@@ -67,7 +67,7 @@ def matern(gaps: Tensor, lengthscale: Tensor, variance: Tensor, *, num_derivativ
         A = e^{-x} \sum_{k \le m} \frac{x^k}{k!} N^k, \qquad
         Q = q \sum_{k, l \le m} \frac{N^k e\, e^\top N^{l \top}}{k!\, l!} \int_0^x s^{k + l} e^{-2 s}\, ds
 
-    with incomplete gamma functions, which keep the digits of short gaps, as a difference of P would not.
+    with incomplete gamma functions, which are precise for short gaps, unlike a difference of P.
 
     Args:
         gaps: Times from one step to the next, 0 or more, ``(*batch, time)``; the first, into the first step, is not
@@ -117,7 +117,7 @@ def matern(gaps: Tensor, lengthscale: Tensor, variance: Tensor, *, num_derivativ
 
 
 def _matern_series(num_derivatives: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """N^k / k!, (k, state, state), and what multiplies each power of s in the integrand, (state, state, k)."""
+    """N^k / k!, (k, state, state), and the coefficient of each power of s in the integrand, (state, state, k)."""
     size = num_derivatives + 1
     nilpotent = torch.eye(size, dtype=torch.float64) + torch.diag(torch.ones(num_derivatives, dtype=torch.float64), 1)
     nilpotent[-1] -= torch.tensor([math.comb(size, k) for k in range(size)], dtype=torch.float64)
@@ -134,15 +134,15 @@ def _matern_series(num_derivatives: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 @full_precision
 def damped_oscillator(gaps: Tensor, period: Tensor, lifetime: Tensor, variance: Tensor) -> Process:
-    r"""Oscillation whose amplitude and phase wander, as they are forgotten at a rate.
+    r"""Oscillation with randomly changing amplitude and phase, which decay at a given rate.
 
     .. math::
         k(\tau) = \sigma^2 e^{-\tau / \lambda} \cos(2 \pi \tau / p), \qquad
         A = e^{-\Delta / \lambda} \begin{pmatrix} \cos \phi & -\sin \phi \\ \sin \phi & \cos \phi \end{pmatrix},
         \quad \phi = 2 \pi \Delta / p, \qquad Q = \sigma^2 \left(1 - e^{-2 \Delta / \lambda}\right) I
 
-    the stochastic cycle of the structural time series models. An infinite lifetime is an oscillation of one random
-    amplitude and phase for ever.
+    the stochastic cycle of the structural time series models. An infinite lifetime gives an oscillation of constant
+    random amplitude and phase.
 
     Args:
         gaps: Times from one step to the next, 0 or more, ``(*batch, time)``.
@@ -180,10 +180,10 @@ def periodic(gaps: Tensor, period: Tensor, lengthscale: Tensor, variance: Tensor
         = \sigma^2 \sum_{j \ge 0} w_j \cos(2 \pi j \tau / p), \qquad
         w_0 = e^{-\ell^{-2}} I_0(\ell^{-2}), \quad w_j = 2 e^{-\ell^{-2}} I_j(\ell^{-2})
 
-    Each is an oscillator without damping; together they move without noise, Q = 0. The state has the variance
-    :math:`\sigma^2` in all entries, and the row that reads it the roots of the weights. What the harmonics beyond the
-    last leave out is :math:`1 - \sum_{j \le J} w_j` of the variance: 8e-8 for seven at a lengthscale of 1, 5e-4 at 0.5,
-    0.03 at 0.3. :math:`4 / \ell` of them leave out 2e-4 at most.
+    Each is an oscillator without damping; together they move without noise, Q = 0. All entries of the state have
+    variance :math:`\sigma^2`; the observation row has the roots of the weights. The truncated harmonics have a share of
+    :math:`1 - \sum_{j \le J} w_j` of the variance: 8e-8 for seven at a lengthscale of 1, 5e-4 at 0.5, 0.03 at 0.3.
+    :math:`4 / \ell` of them leave out 2e-4 at most.
 
     Args:
         gaps: Times from one step to the next, 0 or more, ``(*batch, time)``.
@@ -245,8 +245,8 @@ def add_processes(*processes: Process) -> Process:
 def _periodic_weights(lengthscale: Tensor, num_harmonics: int) -> Tensor:
     """Weights (*batch, harmonic) of the harmonics, from 0 on.
 
-    Ratios of neighbouring Bessel functions follow a continued fraction from behind, so that all stay positive and
-    exact, however small; far out a ratio is known by its bounds (Amos, 1974).
+    Ratios of neighbouring Bessel functions follow a backward continued fraction, so that all stay positive and precise,
+    even if tiny; the last ratio is set from its bounds (Amos, 1974).
     """
     x = lengthscale.square().reciprocal()
     last = num_harmonics + _LONGER

@@ -25,9 +25,10 @@ class FilterResult(NamedTuple):
     """States given the observations so far; :func:`pyro_seq.ops.kalman.step` gives the same without the time axis.
 
     Attributes:
-        filtered_means: Given the observations up to and with this step, ``(*batch, time, state)``.
+        filtered_means: Means given the observations up to and including this step, ``(*batch, time, state)``.
         filtered_covs: ``(*batch, time, state, state)``.
-        predicted_means: Given those before this step, ``(*batch, time, state)``; the first is the initial mean.
+        predicted_means: Means given the observations before this step, ``(*batch, time, state)``; the first is the
+            initial mean.
         predicted_covs: ``(*batch, time, state, state)``.
         log_likelihood: Log density of all observed entries, ``(*batch,)``; in nats.
     """
@@ -70,32 +71,31 @@ def kalman_filter(
         m_{t|t} = m_{t|t-1} + K_t (a_t - C_t m_{t|t-1}), \qquad
         \log p(a) = \sum_t \log N(a_t; C_t m_{t|t-1}, S_t)
 
-    These are (F2) to (F7) of docs/derivations.md. Missing entries are left out exactly, whatever the noise; steps
-    hidden at the end are a forecast. Covariances that do not depend on the series (shared parameters, no mask) are
-    computed once for all. Differentiable in the values and all parameters.
+    These are (F2) to (F7) of docs/derivations.md. Missing entries are left out exactly, for any noise; hidden steps at
+    the end are a forecast. Covariances that do not depend on the series (shared parameters, no mask) are computed once
+    for all. Differentiable in the values and all parameters.
 
-    Where `diffuse` says that nothing is known of the start of d states, the likelihood is the limit of
-    :math:`\log p_\kappa(a) + \frac d2 \log \kappa` for their variance :math:`\kappa \to \infty`, (D4), with a factor
-    :math:`2 \pi` for every observed entry, as in Durbin and Koopman and statsmodels. Moments are NaN while the
-    observations so far do not determine all diffuse states, for variances are infinite there. The cost grows by d means
-    for each series.
+    If `diffuse` marks d states with an unknown start, the likelihood is the limit of :math:`\log p_\kappa(a) + \frac d2
+    \log \kappa` for their variance :math:`\kappa \to \infty`, (D4), with a factor :math:`2 \pi` for every observed
+    entry, as in Durbin and Koopman and statsmodels. Moments are NaN until the observations determine all diffuse
+    states, because variances are infinite before. The cost grows by d means per series.
 
-    Cost: time x (state^3 + obs^3) for each series, or time x (state^3 + obs x state^2) where the noise of many
-    observations is diagonal and positive and no start is diffuse: they are then compressed, (F12). Gradients of
-    gradients are dense. The sequential form takes one Python iteration for each step; the parallel form 2 log2(time)
-    rounds with about ten times the arithmetic, for long series. Where :math:`C_t Q_t C_t^T + R_t` is not positive
-    definite, it computes covariances step by step as well.
+    Cost: time x (state^3 + obs^3) per series, or time x (state^3 + obs x state^2) if the noise of many observations is
+    diagonal and positive and no start is diffuse: they are then compressed, (F12). Second derivatives are dense. The
+    sequential form takes one Python iteration per step; the parallel form 2 log2(time) rounds with about ten times the
+    arithmetic, for long series. If :math:`C_t Q_t C_t^T + R_t` is not positive definite, the parallel form also
+    computes covariances step by step.
 
     Float32 against float64 on a constant-velocity track with R = 0.03 and initial variance 20: states and covariances
     to a relative 1e-5 up to 2000 steps, log-likelihood to 1e-5, 4e-5 and 6e-4 after 20, 200 and 2000 steps. When one
-    observation shrinks a variance by 1e7 or more, covariances keep two digits: use float64 there.
+    observation shrinks a variance by 1e7 or more, covariances have only two correct digits: use float64.
 
     Args:
-        values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
+        values: Observations, ``(*batch, time, obs)``; hidden ones may have any value, including NaN.
         parameters: The model; see :class:`LinearGaussianParameters`.
-        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``, whose batch may broadcast; None when
-            all are.
-        is_parallel: Whether to run in parallel over time; None leaves it to the sizes.
+        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``, whose batch may broadcast; None if all
+            are.
+        is_parallel: Whether to run in parallel over time; None decides by the sizes.
 
     Returns:
         Filtered and predicted moments, and the log-likelihood.
@@ -150,15 +150,15 @@ def kalman_smoother(
         \operatorname{Cov}(z_t, z_{t+1}) = G_t P_{t+1|T}
 
     These are (S1) to (S4) of docs/derivations.md, and (D5) with a diffuse start. Covariances follow Joseph's form of
-    the recursion and stay positive. Predicted covariances may be singular, as under coordinates that are known exactly:
-    where their Cholesky factor fails they get a relative jitter of 8 machine epsilons.
+    the recursion and stay positive. Predicted covariances may be singular, as with coordinates that are known exactly:
+    if their Cholesky factor fails, they get a relative jitter of 8 machine epsilons.
 
     Args:
-        values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
+        values: Observations, ``(*batch, time, obs)``; hidden ones may have any value, including NaN.
         parameters: The model; see :class:`LinearGaussianParameters`.
-        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``, whose batch may broadcast; None when
-            all are.
-        is_parallel: Whether to run in parallel over time; None leaves it to the sizes.
+        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``, whose batch may broadcast; None if all
+            are.
+        is_parallel: Whether to run in parallel over time; None decides by the sizes.
 
     Returns:
         Smoothed moments, covariances of neighbours, and the log-likelihood.
@@ -203,10 +203,10 @@ def sample_posterior(
     generator: torch.Generator | None = None,
     is_parallel: bool | None = None,
 ) -> Tensor:
-    r"""Draw whole paths of the state given all observations, with the right dependence between steps.
+    r"""Draw whole paths of the state given all observations, from their joint distribution.
 
-    Filters forward and draws backward. Given its successor, a state is a draw from the filter, corrected by how far
-    the successor is from where that draw would have gone:
+    Filters forward and draws backward. Given its successor, a state is a draw from the filter, corrected by the
+    difference between the successor and the prediction from that draw:
 
     .. math::
         z_t = \tilde z_t + G_t (z_{t+1} - A_{t+1} \tilde z_t - B_{t+1} u_{t+1} - \tilde q_{t+1}), \qquad
@@ -218,13 +218,13 @@ def sample_posterior(
     noiseless entries are allowed.
 
     Args:
-        values: Observations, ``(*batch, time, obs)``; hidden ones may be anything, NaN included.
+        values: Observations, ``(*batch, time, obs)``; hidden ones may have any value, including NaN.
         parameters: The model; see :class:`LinearGaussianParameters`.
-        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``, whose batch may broadcast; None when
-            all are.
-        num_samples: How many joint draws.
-        generator: Source of randomness, on the device of `values`; None is torch's global one.
-        is_parallel: Whether to run in parallel over time; None leaves it to the sizes.
+        mask: True where observed, ``(*batch, time)`` or ``(*batch, time, obs)``, whose batch may broadcast; None if all
+            are.
+        num_samples: Number of joint draws.
+        generator: Source of randomness, on the device of `values`; None uses torch's global one.
+        is_parallel: Whether to run in parallel over time; None decides by the sizes.
 
     Returns:
         Paths, ``(sample, *batch, time, state)``.

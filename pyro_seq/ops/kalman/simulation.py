@@ -48,8 +48,8 @@ def simulate(
         num_steps: Length of the draw.
         sample_shape: Leading axes for repeated draws.
         batch_shape: Broadcast with the leading axes of the parameters.
-        generator: Source of randomness, on the device of the parameters; None is torch's global one.
-        is_parallel: Whether to run in parallel over time; None leaves it to the sizes.
+        generator: Source of randomness, on the device of the parameters; None uses torch's global one.
+        is_parallel: Whether to run in parallel over time; None decides by the sizes.
 
     Returns:
         States and observations.
@@ -57,7 +57,7 @@ def simulate(
     Raises:
         ShapeError: If shapes do not fit or `num_steps` is not positive.
         DataError: If dtypes or devices differ.
-        UnsupportedError: If a state has no known start.
+        UnsupportedError: If a state has an unknown (diffuse) start.
 
     Example:
         >>> one = torch.ones(1, 1)

@@ -24,15 +24,15 @@ def step(
 ) -> FilterResult:
     """Filter one observation: for data that arrive one by one, or parameters that depend on the prediction.
 
-    With `mask` False throughout it only predicts; the parameters of the observation may then be chosen on the
-    prediction, and a second call with the same `previous` takes the observation in.
+    With `mask` False throughout it only predicts; the parameters of the observation can then be chosen from the
+    prediction, and a second call with the same `previous` includes the observation.
 
     Args:
         value: One observation, ``(*batch, obs)``.
-        parameters: Those of this step: matrices without a time axis, such as ``(*batch, state, state)``, and inputs
-            ``(*batch, input)``.
-        previous: Result of the step before; None at the first observation, where the state is the initial one.
-        mask: True where observed, ``(*batch,)`` or ``(*batch, obs)``; None when all are.
+        parameters: Parameters of this step: matrices without a time axis, such as ``(*batch, state, state)``, and
+            inputs ``(*batch, input)``.
+        previous: Result of the step before; None at the first observation, where the initial state is used.
+        mask: True where observed, ``(*batch,)`` or ``(*batch, obs)``; None if all are.
 
     Returns:
         Moments ``(*batch, state)`` and ``(*batch, state, state)``, and the log density of this observation given the
@@ -42,7 +42,7 @@ def step(
         ShapeError: If shapes do not fit.
         DataError: If an observed value is not finite, or dtypes or devices differ.
         NumericalError: If the covariance of the innovation is not positive definite.
-        UnsupportedError: If the first step has a state without a known start.
+        UnsupportedError: If the first step has a state with an unknown (diffuse) start.
 
     Example:
         >>> import torch
@@ -75,7 +75,7 @@ def step(
     require_positive((seen.failed == 0)[None], "innovation", INNOVATION_REMEDY)
     innovation = system.values[..., 0, :, :] - observation @ mean  # (F3)
     observed_mean = mean + seen.gain @ innovation  # (F5)
-    # a hidden entry has innovation 0 and unit variance, so only the constant must not count it
+    # a hidden entry has innovation 0 and unit variance, so only the constant must exclude it
     likelihood = log_density(innovation, seen.factor) - system.log_constant(system.num_seen.sum(-1))  # (F7)
     batch, shape = system.batch_shape, cov.shape[-2:]
     return FilterResult(

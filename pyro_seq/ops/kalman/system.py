@@ -12,7 +12,7 @@ from pyro_seq.errors import DataError, ShapeError, shape_text
 from pyro_seq.ops.kalman._algebra import common_shape
 from pyro_seq.ops.kalman._choice import FEW_OBS, is_compression_faster
 
-MOSTLY = 0.8  # the share of entries from which on it does not pay to leave out hidden ones
+MOSTLY = 0.8  # from this share of observed entries on, leaving out hidden ones is not worthwhile
 
 
 class LinearGaussianParameters(NamedTuple):
@@ -26,8 +26,8 @@ class LinearGaussianParameters(NamedTuple):
     This is (F1) of docs/derivations.md. Index :math:`t` of :math:`A, B, Q, u` belongs to the move *into* step
     :math:`t`; there is no move before the first observation, so their first entry along time is never read.
 
-    A matrix of two axes holds for all steps. With more axes the third from the right is time, of the length of the
-    observations, or 1 for a matrix that differs between series but not over time. Axes in front broadcast.
+    A matrix of two axes holds for all steps. With more axes the third from the right is time, with the length of the
+    observations, or 1 for a matrix that differs between series but not over time. Leading axes broadcast.
 
     Attributes:
         transition: A, ``(state, state)`` or ``(*batch, time, state, state)``.
@@ -38,9 +38,9 @@ class LinearGaussianParameters(NamedTuple):
         initial_cov: Its covariance, ``(*batch, state, state)``.
         input_matrix: B, ``(state, input)`` or ``(*batch, time, state, input)``; None without inputs.
         inputs: u, ``(*batch, time, input)``; None without inputs.
-        diffuse: True for each state of whose start nothing is known, ``(state,)``; None when every start is known. Mean
-            and covariance of these states then have no effect, beyond rounding; a covariance of about that of the
-            observations is best, and may not be zero where the observation is noiseless.
+        diffuse: True for each state with an unknown start, ``(state,)``; None if every start is known. Initial mean and
+            covariance of these states then have no effect beyond rounding; a covariance of about that of the
+            observations is best, and it must not be zero if the observation is noiseless.
     """
 
     transition: Tensor
@@ -55,13 +55,13 @@ class LinearGaussianParameters(NamedTuple):
 
     @property
     def num_steps(self) -> int | None:
-        """Length of the time axes, None when nothing changes over time."""
+        """Length of the time axes, None if nothing changes over time."""
         matrices = [*self[:4], self.input_matrix, None if self.inputs is None else self.inputs[..., None]]
         lengths = [matrix.shape[-3] for matrix in matrices if matrix is not None and matrix.ndim > 2]
         return max((length for length in lengths if length > 1), default=None)
 
     def between(self, start: int, stop: int) -> LinearGaussianParameters:
-        """Those of the steps from `start` to before `stop`; the initial state stays."""
+        """The parameters of steps `start` to `stop` - 1; the initial state is unchanged."""
 
         def cut(matrix: Tensor) -> Tensor:
             return matrix if matrix.ndim < 3 or matrix.shape[-3] == 1 else matrix[..., start:stop, :, :]
@@ -86,13 +86,13 @@ class System(NamedTuple):
         initial_mean: ``(*batch, state, 1)``.
         initial_cov: ``(*batch, state, state)``.
         values: ``(*batch, time, obs, 1)``, 0 where hidden.
-        num_seen: How many entries of a step are observed, ``(*batch, time)``.
-        batch_shape: What all leading axes broadcast to.
+        num_seen: Number of observed entries of a step, ``(*batch, time)``.
+        batch_shape: Broadcast shape of all leading axes.
         diffuse: As in the parameters.
-        is_compressed: Whether the filter is to compress the observations; C and R are then those of all entries.
-        weight: 1 at observed entries, ``(*batch, time, obs, 1)``, where `is_compressed` and some are hidden, else None.
-        counts: How many of the first rows of an observation say something, at each step, where hidden ones were put
-            last; else None.
+        is_compressed: Whether the filter compresses the observations; C and R are then those of all entries.
+        weight: 1 at observed entries, ``(*batch, time, obs, 1)``, if `is_compressed` and some are hidden, else None.
+        counts: Number of leading rows of an observation with information at each step, if hidden ones were put last,
+            else None.
     """
 
     transition: Tensor
@@ -117,7 +117,7 @@ class System(NamedTuple):
 
     @property
     def num_covs(self) -> int:
-        """Number of series whose covariances are computed: 1 when all series share them."""
+        """Number of series whose covariances are computed: 1 if all series share them."""
         matrices = (self.transition, self.transition_cov, self.observation, self.observation_cov, self.weight)
         batches = [matrix.shape[:-3] for matrix in matrices if matrix is not None]
         return common_shape(*batches, self.initial_cov.shape[:-2]).numel()
@@ -127,7 +127,7 @@ class System(NamedTuple):
         return num_entries * (0.5 * torch.log(self.values.new_tensor(2 * torch.pi)))
 
     def after_first(self, name: str) -> Tensor:
-        """A quantity that belongs to the moves, without its entry at the first step, where there is none."""
+        """A quantity that belongs to the moves, without its entry at the first step, which has no move."""
         quantity = getattr(self, name)
         return quantity if quantity.shape[-3] == 1 and self.num_steps > 1 else quantity[..., 1:, :, :]
 
@@ -135,11 +135,11 @@ class System(NamedTuple):
 def prepare(
     values: Tensor, parameters: LinearGaussianParameters, mask: Tensor | None, *, may_rearrange: bool = False
 ) -> System:
-    """Check all arguments and take missing entries out of the observation equation, or leave them to be compressed.
+    """Check all arguments and take missing entries out of the observation equation, or leave them for compression.
 
     Row and column of a missing entry leave C and R, and R gets a 1 on the diagonal: the innovation of that entry is 0,
-    independent of all else and of unit variance, so it moves no mean, no covariance, and adds nothing to the
-    likelihood beyond a constant that is left out. This is exact for every pattern, also with correlated noise.
+    independent of all else and of unit variance, so it changes no mean or covariance, and adds only a constant to the
+    likelihood, which is left out. This is exact for every pattern, even with correlated noise.
     """
     seen = _check_values(values, mask)
     _check_parameters(values, parameters)
@@ -184,9 +184,9 @@ def prepare(
 
 
 def most_seen(seen: Tensor) -> tuple[int, ...] | None:
-    """How many entries of each step are observed in the series with most; None where leaving out the rest saves little.
+    """Largest number of observed entries of each step over the series; None if leaving out the rest saves little.
 
-    A step of the filter costs the cube of the entries, and to sort them a pass over all matrices of the observation.
+    A step of the filter costs the cube of the entries; sorting them costs a pass over all observation matrices.
     """
     num_obs = seen.shape[-1]
     if num_obs < FEW_OBS or seen.device.type != "cpu":
@@ -208,7 +208,7 @@ def _seen_first(seen: Tensor, values: Tensor, observation: Tensor, observation_c
 
 
 def _in_order(matrices: Tensor, order: Tensor) -> Tensor:
-    """Rows of matrices in an order for each; whole rows are copied, which is ten times as fast as entries."""
+    """Rows of each matrix in its given order; whole rows are copied, which is ten times as fast as single entries."""
     order = order.expand(*matrices.shape[:-1])
     start = torch.arange(0, order.numel(), order.shape[-1], device=order.device)
     index = (order.reshape(-1, order.shape[-1]) + start[:, None]).flatten()
@@ -240,7 +240,7 @@ def _check_values(values: Tensor, mask: Tensor | None) -> Tensor:
     elif mask.shape == values.shape[:-1]:
         seen = mask[..., None].expand_as(values)
     elif mask.shape[-2:] == values.shape[-2:] and _broadcasts(mask.shape[:-2], values.shape[:-2]):
-        seen = mask  # not expanded, so that values which share it share covariances
+        seen = mask  # not expanded, so that values that share the mask share covariances
     else:
         raise ShapeError(
             "`mask` must have the shape of `values`, or that without the last axis. "
