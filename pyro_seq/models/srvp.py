@@ -46,7 +46,7 @@ class SRVP(SequenceModel):
         noise_t | states    ~ Normal(noise_prior(states_t-1))       drawn once a frame
         states_t            = Euler steps of size 1 / num_substeps from states_t-1, under noise_t
         x_t | states_t      ~ emission(decoder(content, states_t))   Normal around its sigmoid
-        content             = a function of num_frames frames, whatever their order
+        content             = a function of num_frames frames in any order
 
     Guide::
 
