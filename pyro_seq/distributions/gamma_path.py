@@ -56,7 +56,7 @@ class GammaPath(PathDistribution):
         return self.steps().mean
 
     def steps(self) -> Gamma:
-        """The law of each entry, batch (..., time, dim)."""
+        """Distribution of each entry, batch (..., time, dim)."""
         shape = self.batch_shape + self.event_shape
         return Gamma(self.concentration.expand(shape), self.rate.expand(shape), validate_args=False)
 
