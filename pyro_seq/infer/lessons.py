@@ -19,7 +19,7 @@ from pyro_seq.training.views import RandomGaps
 
 DREAMS, REHEARSAL = "dreams", "rehearsal"  # names of the terms
 LESSONS = {DREAMS: 1.0, REHEARSAL: 0.5}  # their weights if the data have gaps
-_HIDING = RandomGaps(0.75)  # share of the observations
+_HIDING = RandomGaps(0.75)  # hides observations in this share of the series
 
 
 class Lessons:
