@@ -1,4 +1,4 @@
-"""Columns of different kinds, each with a distribution of its own, as one."""
+"""One distribution over columns of different kinds, each with a separate distribution."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Columns(dist.TorchDistribution):
     """Joins independent distributions over parts of the last axis; batch shape (..., column), event shape ().
 
     Args:
-        columns: The columns of each part, which together are all of 0, 1, 2, ...
-        parts: Their distributions, batch shape (..., number of columns) each and event shape ().
+        columns: Column indices of each part; together they are 0, 1, 2, ...
+        parts: Distribution of each part, batch shape (..., number of columns), event shape ().
         validate_args: Check the arguments; Pyro's setting by default.
     """
 
@@ -37,7 +37,7 @@ class Columns(dist.TorchDistribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """What each column may be."""
+        """Support of each column."""
         return _Supports(self)
 
     @property
@@ -67,7 +67,7 @@ class Columns(dist.TorchDistribution):
         return Columns(self.columns, parts, validate_args=False)
 
     def predictive(self) -> Columns:
-        """What predictions draw from, of each part."""
+        """The distribution that predictions draw from, part by part."""
         parts = [part.predictive() if hasattr(part, "predictive") else part for part in self.parts]
         return Columns(self.columns, parts, validate_args=False)
 

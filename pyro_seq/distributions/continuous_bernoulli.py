@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-_NEAR = 0.1  # of the logit, below which series are more exact than the formulas that they expand
+_NEAR = 0.1  # logit below which series expansions are more accurate than the formulas
 
 
 class ContinuousBernoulli(dist.TorchDistribution):
-    r"""Numbers in [0, 1], by the cross-entropy of a Bernoulli distribution with the constant that makes it a density.
+    r"""Numbers in [0, 1] with the Bernoulli cross-entropy, normalised to a density.
 
     .. math::
         p(x) = \frac{e^{\lambda (x - 1/2)}}{\mathrm{sinhc}(\lambda / 2)}, \qquad
         \mathbb E[x] = \frac12 + \frac12 \left(\coth \frac\lambda2 - \frac2\lambda\right), \qquad
         \mathrm{sinhc}(u) = \frac{\sinh u}{u}
 
-    An exponential law cut to the unit interval. Those of torch and Pyro clamp the probability, beyond a logit of 16 in
-    single precision, where this one is still normalised.
+    This is an exponential distribution truncated to the unit interval. The versions in torch and Pyro clamp the
+    probability beyond a logit of 16 in single precision; this one stays normalised.
 
     Args:
         logits: Logits :math:`\lambda`.
@@ -52,7 +52,7 @@ class ContinuousBernoulli(dist.TorchDistribution):
 
     @property
     def variance(self) -> Tensor:
-        """Variances, of the batch shape: the slope of the mean by the logit."""
+        """Variances, of the batch shape: the derivative of the mean with respect to the logit."""
         half = self.logits.abs() / 2
         is_near = half < _NEAR
         far, near = torch.where(is_near, 1.0, half), torch.where(is_near, half, 0.0)
@@ -74,7 +74,7 @@ class ContinuousBernoulli(dist.TorchDistribution):
         return self.logits * (value - 0.5) - constant
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        """Draws, (*sample, *batch), by the inverse of the distribution function, from the end where most lies."""
+        """Draws, (*sample, *batch), by the inverse distribution function, computed from the end with most mass."""
         shape = self._extended_shape(sample_shape)
         with torch.no_grad():
             uniform = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)

@@ -1,7 +1,7 @@
-"""Counts whose mean is known in logarithms: Poisson, and negative binomial where they vary more than that.
+"""Counts with a given log mean: Poisson, and negative binomial for overdispersed counts.
 
-Log probabilities are worked out in double precision: of counts of a million they are a difference of about 10 between
-terms of ten million, of which single precision keeps nothing.
+Log probabilities are computed in double precision: for counts of a million they are a difference of about 10 between
+terms of ten million, which single precision loses.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
-_MOST = 2.0**60  # a rate above it has draws that no whole number of torch holds
+_MOST = 2.0**60  # draws at higher rates overflow torch's integers
 
 
 class PoissonCounts(dist.TorchDistribution):
-    r"""Counts of events that come independently of each other.
+    r"""Counts of independent events.
 
     .. math::
         \log p(x) = x \log \lambda - \lambda - \log x!, \qquad \mathbb E[x] = \mathrm{Var}[x] = \lambda
@@ -46,7 +46,7 @@ class PoissonCounts(dist.TorchDistribution):
         return self.mean
 
     def multiplied(self, log_factor: Tensor) -> PoissonCounts:
-        """The same with rates multiplied by a factor, of which this is the logarithm."""
+        """The same distribution with rates multiplied by ``exp(log_factor)``."""
         return PoissonCounts(self.log_rate + log_factor, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class PoissonCounts(dist.TorchDistribution):
 
 
 class NegativeBinomialCounts(dist.TorchDistribution):
-    r"""Counts whose rate varies more than is known: Poisson with a rate that is Gamma distributed around its mean.
+    r"""Overdispersed counts: Poisson with a rate that is Gamma distributed around its mean.
 
     .. math::
         x \sim \mathrm{Poisson}(\lambda g), \quad g \sim \mathrm{Gamma}(1 / \alpha, 1 / \alpha), \qquad
@@ -73,7 +73,7 @@ class NegativeBinomialCounts(dist.TorchDistribution):
 
     Args:
         log_rate: Logarithm of the mean rate :math:`\lambda`.
-        dispersion: The dispersion :math:`\alpha > 0`; near 0 it is Poisson.
+        dispersion: The dispersion :math:`\alpha > 0`; near 0 the distribution is Poisson.
         validate_args: Check the arguments; Pyro's setting by default.
     """
 
@@ -95,7 +95,7 @@ class NegativeBinomialCounts(dist.TorchDistribution):
         return self.mean + self.dispersion * self.mean.square()
 
     def multiplied(self, log_factor: Tensor) -> NegativeBinomialCounts:
-        """The same with mean rates multiplied by a factor, of which this is the logarithm."""
+        """The same distribution with mean rates multiplied by ``exp(log_factor)``."""
         return NegativeBinomialCounts(self.log_rate + log_factor, self.dispersion, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -120,6 +120,6 @@ class NegativeBinomialCounts(dist.TorchDistribution):
 
 
 def _poisson(rate: Tensor) -> Tensor:
-    """Draws where a rate can be drawn from; else NaN, for torch refuses all draws then, or draws garbage."""
+    """Draws where the rate is valid, else NaN; with an invalid rate torch refuses all draws or draws garbage."""
     can_be_drawn = rate <= _MOST
     return torch.where(can_be_drawn, torch.poisson(torch.where(can_be_drawn, rate, 0.0)), torch.nan)

@@ -23,9 +23,9 @@ _IS_OMITTED: ContextVar[bool] = ContextVar("normaliser_is_omitted", default=Fals
 
 @contextmanager
 def unnormalised() -> Iterator[None]:
-    """Inside, energy-based densities leave out the surrogate of their normaliser.
+    """Context manager: energy-based densities leave out the surrogate of their normaliser.
 
-    For chains over latents, to which the normaliser is a constant: its own chains would only cost time.
+    Meant for chains over latents, for which the normaliser is constant and its prior chains would only cost time.
     """
     token = _IS_OMITTED.set(True)
     try:
@@ -35,14 +35,14 @@ def unnormalised() -> Iterator[None]:
 
 
 class ChainPool(Protocol):
-    """Chains that somebody keeps from call to call, such as `pyro_seq.nn.energy.PersistentChains`."""
+    """Chains that are kept between calls, such as `pyro_seq.nn.energy.PersistentChains`."""
 
     def take(self, fresh: Tensor) -> tuple[Tensor, Tensor]:
-        """Chains to go on with, shaped like `fresh`, and their places."""
+        """Chains to continue, shaped like `fresh`, and their indices."""
         ...
 
     def put(self, index: Tensor, values: Tensor) -> None:
-        """Keep where they have come to."""
+        """Store the chains' new values."""
         ...
 
 
@@ -52,31 +52,31 @@ class EnergyBased(TorchDistribution):
     .. math::
         p(z) = \frac{1}{Z}\, e^{-E(z)}\, p_0(z), \qquad Z = \int e^{-E(z)}\, p_0(z)\, dz
 
-    **Drawing.** `sample` runs a chain of `num_steps` Langevin steps from a draw of the base: a short run, so what is
-    drawn is as close to p as the chain gets. Draws carry no gradient.
+    **Sampling.** `sample` runs a chain of `num_steps` Langevin steps from a draw of the base. The run is short, so
+    draws follow p only as closely as the chain gets. Draws carry no gradient.
 
-    **Scoring.** Z is unknown, but its gradient is an average over p. `log_prob` therefore is
+    **Density.** Z is unknown, but its gradient is an average over p. `log_prob` is therefore
 
     .. math::
         \log p_0(z) - E(z) - \big(S - \lfloor S \rfloor\big), \qquad
         S = \overline{\log p_0(z^-) - E(z^-)}
 
-    with chains :math:`z^-` and :math:`\lfloor\cdot\rfloor` cut off from gradients. The bracket has the value 0 and the
-    gradient of log Z, so that SVI and maximum likelihood learn the energy alike. The *value* lacks log Z, a constant
-    in z: bounds under different energies cannot be compared without `log_partition`. The bracket costs `num_steps`
-    gradients of the energy for each element of the batch; it is left out where no parameter needs it, under
-    ``torch.no_grad``, and inside `unnormalised`.
+    with chains :math:`z^-` and :math:`\lfloor\cdot\rfloor` detached from gradients. The bracket has the value 0 and the
+    gradient of log Z, so both SVI and maximum likelihood can train the energy. The *value* lacks log Z, a constant in
+    z: bounds under different energies cannot be compared without `log_partition`. The bracket costs `num_steps`
+    gradients of the energy per batch element; it is left out if no parameter needs it, under ``torch.no_grad``, and
+    inside `unnormalised`.
 
     Args:
-        base: What is tilted, with a vector as its event, over real numbers.
+        base: The base density, over real vectors.
         energy: E, one number (...) for vectors (..., dim). Minus the f of the literature on latent energy-based models.
-        sampler: How chains step: ``MALA(0.4)``, which does not blow up, or ``ULA(0.4)`` as in that literature.
+        sampler: Sampler of the chains: ``MALA(0.4)``, which does not diverge, or ``ULA(0.4)`` as in that literature.
         num_steps: Steps of a chain.
-        num_negatives: Chains for each element of the batch, averaged in the bracket.
-        chains: Persistent chains that the bracket goes on with, such as a `PersistentChains` kept by the model.
+        num_negatives: Chains per batch element, averaged in the bracket.
+        chains: Persistent chains that the bracket continues, such as a `PersistentChains` held by the model.
 
     Raises:
-        ShapeError: When `base` has no vector event, or `energy` does not give one number a vector.
+        ShapeError: When `base` has no vector event, or `energy` does not return one number per vector.
 
     Example:
         >>> base = torch.distributions.Normal(torch.zeros(2), 1.0)
@@ -120,11 +120,11 @@ class EnergyBased(TorchDistribution):
 
     @property
     def support(self) -> torch.distributions.constraints.Constraint:
-        """That of the base."""
+        """Support of the base."""
         return self.base.support
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> EnergyBased:
-        """The same distribution over a larger batch, each element with chains of its own."""
+        """The same distribution over a larger batch, with separate chains per element."""
         if torch.Size(batch_shape) == self.batch_shape:
             return self
         return EnergyBased(
@@ -146,12 +146,12 @@ class EnergyBased(TorchDistribution):
         return self.run(start).state.value.reshape(start.shape)
 
     def run(self, start: Tensor, num_steps: int | None = None, *, generator: torch.Generator | None = None) -> Any:
-        """Run chains from `start` (..., dim), and say how they went.
+        """Run chains from `start` (..., dim), and return their result with statistics.
 
         Args:
-            start: Where they start; the leading axes are independent chains.
-            num_steps: Length, `num_steps` of the distribution when absent.
-            generator: Source of noise; seeded from torch's own when absent.
+            start: Start of the chains; the leading axes are independent chains.
+            num_steps: Number of steps; the distribution's `num_steps` by default.
+            generator: Source of noise; by default seeded from torch's global one.
 
         Returns:
             A `LangevinResult`.
@@ -166,7 +166,7 @@ class EnergyBased(TorchDistribution):
     # ------------------------------------------------------------------ scoring
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density up to log Z, with the gradient of log Z where it is needed, (..., batch)."""
+        """Log density up to log Z, with the gradient of log Z if needed, (..., batch)."""
         density = self.tilted(value)
         if _IS_OMITTED.get() or not torch.is_grad_enabled() or not self.tilted(value.detach()).requires_grad:
             return density
@@ -194,21 +194,21 @@ class EnergyBased(TorchDistribution):
         return density - density.detach()
 
     def _potential(self, value: Tensor) -> Tensor:
-        # a base that validates would raise for all chains where one leaves the finite numbers
+        # with validation, the base would raise for all chains if one became non-finite
         is_finite = value.isfinite().all(-1)
         density = self.tilted(torch.where(is_finite[..., None], value, 0))
         return torch.where(is_finite, -density, torch.inf)
 
-    # ------------------------------------------------------------------ learning in good order
+    # ------------------------------------------------------------------ stable training
 
     @property
     def has_negatives(self) -> bool:
-        """Whether a `log_prob` has run prior chains; none does while the energy does not learn."""
+        """Whether a `log_prob` has run prior chains; it does not if the energy is not trained."""
         return self._negatives is not None
 
     @property
     def negatives(self) -> Tensor:
-        """The prior chains that the last `log_prob` with a gradient ended with, ``(negative, *batch, dim)``."""
+        """Final values of the prior chains in the last `log_prob` with a gradient, ``(negative, *batch, dim)``."""
         if self._negatives is None:
             raise DataError(
                 "There are no prior chains yet: they belong to a `log_prob` that needs the gradient of the normaliser."
@@ -216,26 +216,26 @@ class EnergyBased(TorchDistribution):
         return self._negatives
 
     def penalty(self, value: Tensor) -> Tensor:
-        r"""Squared energies at posterior draws and at prior chains, (..., batch), to be kept small in training.
+        r"""Penalty for training: squared energies at posterior draws and at prior chains, (..., batch).
 
         .. math::
             E(z)^2 + \overline{E(z^-)^2}
 
-        A model adds it by its `regulariser`, for the energy of the site in the model's trace.
+        A model adds it in its `regulariser`, for the energy of the site in the model's trace.
         """
         return self.energy(value).square() + self.energy(self.negatives).square().mean(0)
 
     def drift(self, value: Tensor) -> EnergyDrift:
-        """Posterior draws (..., dim) beside the prior chains; its `alarm` says when they have come apart."""
+        """Compare posterior draws (..., dim) with the prior chains; the result's `alarm` says if they have diverged."""
         return energy_drift(self.energy, value, self.negatives, loc=self.base.mean, scale=self.base.variance.sqrt())
 
     def log_partition(self, num_temperatures: int = 200, num_particles: int = 1000, *, seed: int = 0) -> LogPartition:
-        """Estimate log Z for each element of the batch, to compare models or to complete `log_prob`.
+        """Estimate log Z for each batch element, to compare models or to complete `log_prob`.
 
         Args:
-            num_temperatures: Steps from the base to the tilted density; more where `value` and `upper` disagree.
-            num_particles: Particles for each element of the batch.
-            seed: Of the particles and their noise.
+            num_temperatures: Steps from the base to the tilted density; use more if `value` and `upper` disagree.
+            num_particles: Particles per batch element.
+            seed: Seed of the particles and their noise.
 
         Returns:
             Value, upper value, standard error and effective sample size, ``(*batch)`` each.
@@ -250,7 +250,7 @@ class EnergyBased(TorchDistribution):
 
 
 def energy_based(distribution: torch.distributions.Distribution) -> EnergyBased | None:
-    """The energy-based density inside a site's distribution, if there is one."""
+    """The energy-based density inside a site's distribution, if any."""
     while not isinstance(distribution, EnergyBased):
         if not hasattr(distribution, "base_dist"):
             return None

@@ -1,4 +1,4 @@
-"""The alarm that a learned energy is running away from its own prior chains."""
+"""The alarm for a learned energy whose posterior draws and prior chains diverge."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-MAX_GAP = 10.0  # nats; a healthy gap swings around zero by a few
+MAX_GAP = 10.0  # nats; normally the gap fluctuates around zero by a few
 MAX_DEVIATION = 8.0  # standard deviations of the base; beyond what a Gaussian shows in 10^15 draws
 
 
 class EnergyDrift(NamedTuple):
-    """How far posterior draws and prior chains have come apart.
+    """Distance between posterior draws and prior chains.
 
     Attributes:
-        gap: Mean energy at prior chains minus that at posterior draws, in nats. Learning balances it at zero.
+        gap: Mean energy at prior chains minus mean energy at posterior draws, in nats. Training drives it to zero.
         prior_energy: Mean energy at prior chains.
         posterior_energy: Mean energy at posterior draws.
         deviation: Largest distance of an entry of either from the base's mean, in its standard deviations.
@@ -28,7 +28,7 @@ class EnergyDrift(NamedTuple):
     deviation: float
 
     def alarm(self, *, max_gap: float = MAX_GAP, max_deviation: float = MAX_DEVIATION) -> str | None:
-        """What is wrong and what to do, or None when nothing is."""
+        """A message with problem and remedy, or None if there is no problem."""
         if abs(self.gap) <= max_gap and self.deviation <= max_deviation:
             return None
         return (

@@ -20,14 +20,14 @@ class FactorsGivenSeries(PathDistribution):
     .. math::
         \log p(f \mid y) = \log p(f) + \sum_t \log N(y_t;\ C f_t,\ R) - \log p(y)
 
-    over the observed entries, by the Kalman filter and smoother. As a guide it makes the evidence lower bound the
-    evidence itself, at *every* draw. Draws therefore carry no gradient: the difference of model and guide at a fixed
-    draw is :math:`\log p(y)` for all parameters, and so is its gradient.
+    over the observed entries, by the Kalman filter and smoother. With it as the guide, the evidence lower bound equals
+    the evidence at *every* draw. Draws therefore need no gradient: the difference of model and guide at a fixed draw is
+    :math:`\log p(y)` for all parameters, and so is its gradient.
 
     Args:
         linear: The model of the series with its mask; R is diagonal.
         values: The series (..., time, obs).
-        prior: Law of the factors, which says what steps are `valid`.
+        prior: Distribution of the factors; its `valid` gives the existing steps.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -48,7 +48,7 @@ class FactorsGivenSeries(PathDistribution):
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
         """Draw paths jointly, without gradients."""
         shape = torch.Size(sample_shape) + self.batch_shape
-        extra = shape[: len(shape) - self.values.ndim + 2]  # every series is smoothed once, whatever is drawn of it
+        extra = shape[: len(shape) - self.values.ndim + 2]  # smooth every series once for all draws
         with torch.no_grad():
             draws = self.linear.sample_states(self.values, extra.numel())
         return draws.reshape(extra + draws.shape[1:])
@@ -75,7 +75,7 @@ class FactorsGivenSeries(PathDistribution):
 
 
 def _emitted(observation: Tensor, states: Tensor) -> Tensor:
-    """C f at each step, (..., time, obs); rows that change with time have an axis of it."""
+    """C f at each step, (..., time, obs); time-varying rows have a time axis."""
     if observation.ndim == 2:
         return states @ observation.mT
     return (observation @ states[..., None])[..., 0]

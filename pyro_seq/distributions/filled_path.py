@@ -1,4 +1,4 @@
-"""Codes of frames as a path: seen frames by their encoder, hidden ones by the dynamics."""
+"""Paths of frame codes: from the encoder at seen frames, from the dynamics at hidden ones."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class FilledPath(PathDistribution):
         q(a \mid x) = \prod_{t\ \text{seen}} N(a_t; \mu_t, \sigma_t^2)\;
             p\left(a_\text{gaps} \mid a_\text{seen};\ \hat\gamma\right)
 
-    The parameters of the dynamics depend on the path, also where it is hidden. There they are estimated,
-    :math:`\hat\gamma`, from the filter's predicted means. The estimate is a function of the seen codes, so that q has a
-    density, and with one mode q is the exact conditional. Feeding the smoothed path back for better parameters makes
-    them worse: what comes before a bounce then reads codes that already know of it. Steps after the last seen one are
-    drawn from the prior given all before, and do not count in `log_prob`.
+    The parameters of the dynamics depend on the path, including its hidden part, where they are estimated,
+    :math:`\hat\gamma`, from the filter's predicted means. The estimate is a function of the seen codes, so q has a
+    density, and with one mode q is the exact conditional. Estimating the parameters from the smoothed path is worse:
+    before a bounce they would then depend on codes that already contain it. Steps after the last seen one are drawn
+    from the prior given all earlier steps and do not count in `log_prob`.
 
     Args:
-        loc: Means (..., time, code); read where seen.
+        loc: Means (..., time, code); only used at seen steps.
         scale: Standard deviations of the same shape.
         seen: True at seen steps, (..., time).
         prior: Distribution of the path, with `valid` False after the last seen step.
@@ -81,7 +81,7 @@ class FilledPath(PathDistribution):
         each = torch.distributions.Normal(self.loc, self.scale, validate_args=False).log_prob(value).sum(-1)
         total = torch.where(self.seen, each, 0.0).sum(-1)
         if self.has_gaps:
-            # the usual value is the draw just made, whose parameters are at hand
+            # usually the value is the last draw, whose parameters are cached
             last, linear = self._last or (None, None)
             linear = linear if linear is not None and last is value else self._estimated(value)
             both = LinearGaussian(linear.parameters, self.prior.num_steps, mask=self.exists[..., None])
@@ -90,10 +90,10 @@ class FilledPath(PathDistribution):
 
     @full_precision
     def path_of_means(self) -> Tensor:
-        """Seen steps at their means, hidden ones at those of the smoother, with parameters as estimated; no draws.
+        """Seen steps at their means, hidden ones at the smoother's means, with the estimated parameters; no draws.
 
-        In gaps this is the mean given the means of the seen steps. After the last seen step it is where the means lead,
-        which is not the mean of where draws lead.
+        In gaps this is the mean given the means of the seen steps. After the last seen step the means are propagated,
+        which differs from the mean of propagated draws.
         """
         path = self.loc.expand(self.batch_shape + self.event_shape)
         if not (self.has_gaps or self.has_tail):
@@ -104,6 +104,6 @@ class FilledPath(PathDistribution):
         return torch.where(self.seen[..., None], path, hidden)
 
     def _estimated(self, path: Tensor) -> LinearGaussian:
-        """The linear model of the seen codes, with parameters that belong to their filtered path."""
+        """The linear model of the seen codes, with parameters from their filtered path."""
         seen = self.seen.expand(path.shape[:-1])
         return self.prior.given(self.prior.complete(path, seen, is_mean=True), seen[..., None])

@@ -19,10 +19,10 @@ class GammaPath(PathDistribution):
         w_t \sim \mathrm{Gamma}(\alpha_t, \beta_t)
 
     Args:
-        concentration: :math:`\alpha`, (..., time, dim), or with 1 for the time.
-        rate: :math:`\beta`, alike.
+        concentration: :math:`\alpha`, (..., time, dim), or (..., 1, dim) if constant.
+        rate: :math:`\beta`, of the same shape.
         num_steps: Length of a path.
-        valid: True where a step exists, (..., time), False after the end of a series; None when all do.
+        valid: True where a step exists, (..., time), False after the end of a series; None if all exist.
         batch_shape: Leading axes beyond those of the parameters.
     """
 
@@ -56,12 +56,12 @@ class GammaPath(PathDistribution):
         return self.steps().mean
 
     def steps(self) -> Gamma:
-        """The law of each entry, batch (..., time, dim)."""
+        """Distribution of each entry, batch (..., time, dim)."""
         shape = self.batch_shape + self.event_shape
         return Gamma(self.concentration.expand(shape), self.rate.expand(shape), validate_args=False)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        """Draw paths; zeros that rounding makes of small numbers become the least positive one."""
+        """Draw paths; values that underflow to zero become the smallest positive number."""
         drawn = self.steps().rsample(torch.Size(sample_shape))
         return drawn.clamp(min=torch.finfo(drawn.dtype).tiny)
 
@@ -70,7 +70,7 @@ class GammaPath(PathDistribution):
         return self.counted(self.steps().log_prob(value))
 
     def future(self, value: Tensor, horizon: int) -> GammaPath:
-        """Distribution of the next `horizon` steps, for parameters that do not change: whatever came before."""
+        """Distribution of the next `horizon` steps for constant parameters; it does not depend on `value`."""
         return GammaPath(self.concentration, self.rate, horizon, batch_shape=value.shape[:-2])
 
     def counted(self, terms: Tensor) -> Tensor:
@@ -81,5 +81,5 @@ class GammaPath(PathDistribution):
 
 @register_kl(GammaPath, GammaPath)
 def _kl_between_paths(one: GammaPath, other: GammaPath) -> Tensor:
-    """Over the steps that are valid in the second."""
+    """Kullback-Leibler divergence over the steps that are valid in `other`."""
     return other.counted(kl_divergence(one.steps(), other.steps()))

@@ -1,13 +1,14 @@
-r"""Pyro's ``GaussianHMM`` as parameters of this library, and back.
+r"""Conversion between Pyro's ``GaussianHMM`` and the parameters of this library.
 
-Pyro's chain moves before its first observation, multiplies row vectors from the left, and keeps precisions in place of
-covariances:
+Pyro's chain makes a transition before its first observation, multiplies row vectors from the left, and stores
+precisions instead of covariances:
 
 .. math::
     z_0 \sim N(m, P), \qquad z_t = z_{t-1} F_t + N(b_t, Q_t), \qquad a_t = z_t H_t + N(d_t, R_t), \qquad t = 1, \dots, T
 
-The first move belongs to the start here, :math:`\mu = F_1^\top m + b_1` and :math:`\Sigma = F_1^\top P F_1 + Q_1`, and
-:math:`A_t = F_t^\top, C_t = H_t^\top`. Means of the noise become the effect of one more state, which is 1 and stays.
+The first transition is part of the start here, :math:`\mu = F_1^\top m + b_1` and
+:math:`\Sigma = F_1^\top P F_1 + Q_1`, and :math:`A_t = F_t^\top, C_t = H_t^\top`. Means of the noise become
+effects of an additional state that is always 1.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ class _Noisy(NamedTuple):
 
 
 def from_hmm(hmm: GaussianHMM, num_steps: int | None) -> tuple[LinearGaussianParameters, int]:
-    """Parameters of the same law of observations, and its number of steps.
+    """Parameters of the same distribution of observations, and its number of steps.
 
     Raises:
-        DataError: When `hmm` is something else.
-        ShapeError: When the number of steps is unknown, or another than that of `hmm`.
-        UnsupportedError: When `hmm` was updated by observations, so that its factors are no conditional laws.
+        DataError: When `hmm` is not a `GaussianHMM`.
+        ShapeError: When the number of steps is unknown, or differs from that of `hmm`.
+        UnsupportedError: When `hmm` was updated by observations, so that its factors are not conditional distributions.
     """
     if not isinstance(hmm, GaussianHMM):
         raise DataError(f"`hmm` must be a `pyro.distributions.GaussianHMM`. Got {type(hmm).__name__}.")
@@ -62,10 +63,10 @@ def from_hmm(hmm: GaussianHMM, num_steps: int | None) -> tuple[LinearGaussianPar
 
 
 def to_hmm(parameters: LinearGaussianParameters, num_steps: int, batch_shape: torch.Size) -> GaussianHMM:
-    """The same law of observations as Pyro's: it starts anywhere, and its first move forgets that and makes the start.
+    """The same distribution of observations as a Pyro object; its first transition ignores Pyro's start.
 
     Raises:
-        UnsupportedError: When a start is unknown, or a covariance singular, whose precision Pyro needs.
+        UnsupportedError: When a start is diffuse, or a covariance is singular, because Pyro needs its precision.
     """
     if parameters.diffuse is not None and bool(parameters.diffuse.any()):
         raise UnsupportedError(
@@ -93,7 +94,7 @@ def to_hmm(parameters: LinearGaussianParameters, num_steps: int, batch_shape: to
 
 
 def _conditional(factor: Gaussian | AffineNormal, size: int) -> _Noisy:
-    """The law of the second of two vectors given the first, whose `size` it is, out of a factor of both."""
+    """Conditional distribution of the second of two vectors given the first, of size `size`, from a joint factor."""
     if isinstance(factor, AffineNormal):
         return _Noisy(factor.matrix.mT, factor.loc, factor.scale.square().diag_embed())
     cov = torch.cholesky_inverse(torch.linalg.cholesky(factor.precision[..., size:, size:]))
@@ -106,7 +107,7 @@ def _conditional(factor: Gaussian | AffineNormal, size: int) -> _Noisy:
 
 
 def _require_normalised(rest: Tensor, whole: Tensor) -> None:
-    """Refuse a factor that says something of the first vector, or weighs more or less than 1 in all."""
+    """Raise if a factor depends on the first vector after marginalising the second, or is not normalised."""
     if bool(rest.abs().max() > torch.finfo(rest.dtype).eps ** 0.5 * (1 + whole.abs().max())):
         raise UnsupportedError(
             "`hmm` must be a law of observations, as `GaussianHMM(...)` makes it. Its factors are those of one that "
@@ -115,7 +116,7 @@ def _require_normalised(rest: Tensor, whole: Tensor) -> None:
 
 
 def _with_constant(move: _Noisy, seen: _Noisy, mean: Tensor, cov: Tensor) -> tuple[_Noisy, _Noisy, Tensor, Tensor]:
-    """The same with a last state that is 1 at all times, whose effects are the means of the noise."""
+    """The same with an additional last state that is always 1 and whose effects are the means of the noise."""
     one = mean.new_ones(1)
     row = torch.cat([torch.zeros_like(move.matrix[..., :1, :]), one.expand(*move.matrix.shape[:-2], 1, 1)], -1)
     matrix = torch.cat([torch.cat([move.matrix, move.mean[..., None]], -1), row], -2)
@@ -134,7 +135,7 @@ def _over_time(matrix: Tensor, num_steps: int) -> Tensor:
 
 
 def _from_second_on(first: Tensor, values: Tensor, event_dim: int) -> Tensor:
-    """`first` (*batch, event) in place of the first of `values` (*batch, time, event)."""
+    """`values` (*batch, time, event) with the first step replaced by `first` (*batch, event)."""
     time = -event_dim - 1
     batch = torch.broadcast_shapes(first.shape[: first.ndim - event_dim], values.shape[:time])
     first = first.expand(batch + first.shape[first.ndim - event_dim :]).unsqueeze(time)

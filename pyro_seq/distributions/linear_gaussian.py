@@ -35,22 +35,21 @@ class LinearGaussian(PathDistribution):
         a_t = C_t z_t + N(0, R_t), \qquad
         \log p(a) = \log \int p(a, z)\, dz
 
-    The density is exact, by the Kalman filter in covariance form. There is no move before the first observation, as
-    opposed to `pyro.distributions.GaussianHMM`; `from_gaussian_hmm` and `to_gaussian_hmm` convert. Entries that the
-    mask hides are integrated out as well: `log_prob` does not read them, draws fill them.
+    The density is exact, by the Kalman filter in covariance form. Unlike in `pyro.distributions.GaussianHMM`, there is
+    no transition before the first observation; `from_gaussian_hmm` and `to_gaussian_hmm` convert. Masked entries are
+    integrated out as well: `log_prob` ignores them, draws fill them.
 
     With :attr:`LinearGaussianParameters.diffuse` the start of some states is unknown, and the density is the limit that
-    :func:`pyro_seq.ops.kalman.kalman_filter` defines: proper once enough entries have been observed, fit for maximum
-    likelihood and as the likelihood of a Bayesian fit (a flat prior on the start). Such a path cannot be drawn before
-    anything was observed; what follows observations can: `future`, `replicate` and `sample_states`.
+    :func:`pyro_seq.ops.kalman.kalman_filter` defines: proper once enough entries are observed, and suitable for maximum
+    likelihood and as the likelihood of a Bayesian fit (a flat prior on the start). Such a path cannot be drawn without
+    observations; given observations, use `future`, `replicate` and `sample_states`.
 
     Args:
         parameters: The model. Its time axes may be longer than `num_steps`; the rest is for :meth:`future`.
-        num_steps: Length of a path; None takes that of the parameters.
-        mask: True where observed, ``(*batch, time, obs)``, or ``(*batch, time, 1)`` for whole steps; None when all
-            are.
+        num_steps: Length of a path; None takes the length of the parameters.
+        mask: True where observed, ``(*batch, time, obs)``, or ``(*batch, time, 1)`` for whole steps; None if all are.
         batch_shape: Leading axes beyond those of the parameters.
-        is_parallel: Whether to run in parallel over time; None leaves it to the sizes. See
+        is_parallel: Whether to run in parallel over time; None decides by the sizes. See
             :func:`pyro_seq.ops.kalman.kalman_filter`.
 
     Raises:
@@ -64,7 +63,7 @@ class LinearGaussian(PathDistribution):
         >>> paths.future(values, 2).mean.squeeze(-1)
         tensor([2.0769, 2.0769])
 
-        Where nothing is known of the start:
+        With an unknown start:
 
         >>> unknown = LinearGaussian(walk._replace(diffuse=torch.tensor([True])), 2)
         >>> unknown.future(torch.tensor([[1.0], [5.0]]), 3).mean.squeeze(-1)
@@ -102,18 +101,18 @@ class LinearGaussian(PathDistribution):
 
     @classmethod
     def from_gaussian_hmm(cls, hmm: GaussianHMM, *, num_steps: int | None = None) -> LinearGaussian:
-        """The same law of paths as a `pyro.distributions.GaussianHMM`, the verbs of which this library knows.
+        """The same distribution of paths as a `pyro.distributions.GaussianHMM`, for use with the library's verbs.
 
-        The move that Pyro makes before the first observation becomes part of the start. Where a noise of `hmm` has a
-        mean that is not 0, the state has one entry more, the last, which is 1 and stays.
+        Pyro's transition before the first observation becomes part of the start. If a noise of `hmm` has a nonzero
+        mean, the state has an additional last entry that is always 1.
 
         Args:
-            hmm: Of any batch shape, with constant or time-varying parts.
-            num_steps: Length of a path, where `hmm` has none.
+            hmm: Distribution of any batch shape, with constant or time-varying parts.
+            num_steps: Length of a path, if `hmm` has no length.
 
         Raises:
-            DataError: When `hmm` is something else.
-            ShapeError: When the length is unknown, or another than that of `hmm`.
+            DataError: When `hmm` is not a `GaussianHMM`.
+            ShapeError: When the length is unknown, or differs from that of `hmm`.
             UnsupportedError: When `hmm` was changed by its `conjugate_update`.
 
         Example:
@@ -127,11 +126,11 @@ class LinearGaussian(PathDistribution):
         return cls(parameters, num_steps, batch_shape=hmm.batch_shape)
 
     def to_gaussian_hmm(self) -> GaussianHMM:
-        """The same law of paths as a `pyro.distributions.GaussianHMM`, whose first move makes the start.
+        """The same distribution of paths as a `pyro.distributions.GaussianHMM`, whose first transition gives the start.
 
         Raises:
-            UnsupportedError: When entries are hidden, a start is unknown, or a covariance is singular: Pyro's class has
-                no masks, and holds precisions.
+            UnsupportedError: When entries are hidden, a start is diffuse, or a covariance is singular: Pyro's class
+                does not support masks and stores precisions.
         """
         if self.mask_of_entries is not None and not bool(on_host(self.mask_of_entries).all()):
             raise UnsupportedError(
@@ -155,7 +154,7 @@ class LinearGaussian(PathDistribution):
         return self._moments()[1]
 
     def entries(self) -> dist.Normal:
-        """Law of each entry by itself, batch ``(*batch, time, obs)``."""
+        """Marginal distribution of each entry, batch ``(*batch, time, obs)``."""
         mean, variance = self._moments()
         return dist.Normal(mean, variance.sqrt(), validate_args=False)
 
@@ -203,7 +202,7 @@ class LinearGaussian(PathDistribution):
         )
 
     def future(self, value: Tensor, horizon: int) -> LinearGaussian:
-        """Distribution of the next `horizon` observations given those of a path that are not hidden.
+        """Distribution of the next `horizon` observations given the observed entries of a path.
 
         Parameters that change over time must cover the horizon.
         """
@@ -222,14 +221,14 @@ class LinearGaussian(PathDistribution):
         return LinearGaussian(parameters, horizon, is_parallel=self.is_parallel)
 
     def replicate(self, value: Tensor) -> Replicate:
-        """Distribution of second observations of the hidden path; where the first are hidden, of these, given the seen.
+        """Distribution of replicated observations of the hidden path, and of missing entries, given the observed ones.
 
         The predictive verbs draw a site ``x`` from it, see :class:`pyro_seq.distributions.replicate.Replicate`.
         """
         return Replicate(self, value)
 
     def _check_horizon(self, horizon: int) -> None:
-        """Refuse a horizon that is empty, or that the parameters do not cover."""
+        """Raise if the horizon is empty or the parameters do not cover it."""
         known = self.parameters.num_steps
         if horizon < 1 or (known is not None and known < self.num_steps + horizon):
             raise ShapeError(
@@ -247,7 +246,7 @@ class LinearGaussian(PathDistribution):
         return mean, cov.diagonal(dim1=-2, dim2=-1)
 
     def _arguments(self, value: Tensor) -> tuple[Tensor, LinearGaussianParameters, Tensor | None]:
-        """What the routines of `pyro_seq.ops.kalman` take for a path: values, parameters of its steps, mask."""
+        """Arguments of the functions of `pyro_seq.ops.kalman`: values of a path, parameters of its steps, mask."""
         if value.shape[-2:] != self.event_shape:
             raise ShapeError(
                 f"A path must be (*batch, time {self.num_steps}, obs {self.event_shape[1]}). Got {tuple(value.shape)}."

@@ -1,4 +1,4 @@
-"""Pixels as they were where a decoder said the same, for predictions where the likelihood's noise is a convention."""
+"""Pixels with noise measured at similar decoder means, for predictions if the likelihood's noise is a convention."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 _CELLS = 128  # of the mean, even in its logit
 _LARGEST = 8.0  # logit, beyond which all means share a cell
 _LEVELS = 65  # quantiles of a cell
-_FEWEST = 256  # pixels that a cell has; those with nearest means are added to a cell that has fewer
+_FEWEST = 256  # minimum number of pixels per cell; pixels with the nearest means are added to a cell with fewer
 _PIECE = 2**20  # pixels drawn at a time
 
 
@@ -30,11 +30,11 @@ def measure(means: Tensor, pixels: Tensor) -> Tensor:
 
 
 class MeasuredPixels(TorchDistribution):
-    """Independent pixels with the quantiles that were measured in the cells of their means; draws only, no density.
+    """Independent pixels with the quantiles measured in the cells of their means; for draws only, without a density.
 
     Args:
-        mean: What the decoder says of each pixel, in [0, 1]; of any shape.
-        quantiles: What `measure` found, (cell, level).
+        mean: The decoder's mean of each pixel, in [0, 1]; of any shape.
+        quantiles: Quantiles returned by `measure`, (cell, level).
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -46,7 +46,7 @@ class MeasuredPixels(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """The decoder's."""
+        """The decoder's means."""
         return self._mean
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> MeasuredPixels:

@@ -1,4 +1,4 @@
-"""Paths whose linear Gaussian dynamics change with what the path did so far."""
+"""Paths whose linear Gaussian dynamics depend on the path so far."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pyro_seq.ops.precision import full_precision
 
 
 class Dynamics(Protocol):
-    """Parameters of steps from the path before them; `pyro_seq.nn.mixture.MixedDynamics` is one."""
+    """Module that gives parameters of steps from the preceding path, such as `pyro_seq.nn.mixture.MixedDynamics`."""
 
     code_dim: int
     state_dim: int
 
     @property
     def start(self) -> Tensor:
-        """What counts as the path's value before its first step, (code,)."""
+        """Value of the path before its first step, (code,)."""
         ...
 
     def __call__(self, previous: Tensor, inputs: Tensor | None, memory: Any) -> tuple[LinearGaussianParameters, Any]:
@@ -40,7 +40,7 @@ class Past(NamedTuple):
         mean: Mean of the state at the last step, given the path up to it, (..., state).
         cov: Its covariance, (..., state, state).
         code: The path at the last step, (..., code).
-        memory: What the dynamics remember.
+        memory: Memory of the dynamics.
     """
 
     mean: Tensor
@@ -58,22 +58,22 @@ class MixedLinearGaussian(PathDistribution):
         a_t = C_t z_t + N(0, R), \qquad
         (A_t, B_t, C_t) = \gamma(a_{0:t-1})
 
-    The states are integrated out: given the path all parameters are known, so the density is the Kalman filter's,
+    The states are integrated out: given the path, all parameters are known, so the Kalman filter gives the density,
 
     .. math::
         \log p(a) = \sum_t \log N\left(a_t;\ C_t m_{t|t-1},\ C_t P_{t|t-1} C_t^T + R\right),
 
-    exact, and free of any draw of z. Drawing goes step by step, as each step needs the ones before.
+    exactly and without draws of z. Paths are drawn step by step, because each step depends on the earlier ones.
 
     Args:
         dynamics: Gives the parameters of each step.
         num_steps: Length of a path.
-        inputs: Inputs u of the data, (..., time, input), at least `num_steps` of them, the rest for `future`; None
-            without.
+        inputs: Inputs u of the data, (..., time, input), at least `num_steps` of them, the rest for `future`; None if
+            there are none.
         valid: True where a step exists, (..., time); others do not count in `log_prob`.
         batch_shape: Leading axes beyond those of the inputs.
-        past: What came before, for a path that continues another; None for one that begins.
-        is_counted: False for a site whose density another site contains: `log_prob` is then 0.
+        past: The past of a path that continues another; None for a new path.
+        is_counted: False for a site whose density is included in another site: `log_prob` is then 0.
 
     Raises:
         ShapeError: When the inputs are too short.
@@ -132,7 +132,7 @@ class MixedLinearGaussian(PathDistribution):
         return self.given(value, mask).log_prob(value)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        """Draw paths, one step after the other; gradients reach the parameters through all of them."""
+        """Draw paths step by step; gradients reach the parameters through all steps."""
         shape = torch.Size(sample_shape) + self.batch_shape
         start = self.dynamics.start
         nothing = torch.zeros(*shape, self.num_steps, dtype=torch.bool, device=start.device)
@@ -143,19 +143,19 @@ class MixedLinearGaussian(PathDistribution):
         return self._advance(value)[0]
 
     def given(self, path: Tensor, mask: Tensor | None = None) -> LinearGaussian:
-        """The linear model with the parameters that belong to `path`; ``mask`` (..., time, 1) says what it observes."""
+        """The linear model with the parameters given by `path`; ``mask`` (..., time, 1) is True at observed steps."""
         batch = torch.broadcast_shapes(path.shape[:-2], self.batch_shape)
         return LinearGaussian(self.parameters(path), self.num_steps, mask=mask, batch_shape=batch)
 
     @full_precision
     def complete(self, value: Tensor, known: Tensor, *, is_mean: bool = False) -> Tensor:
-        r"""Fill a path from left to right, each missing step given all before it.
+        r"""Fill a path from left to right, each missing step given all earlier ones.
 
         Args:
-            value: Paths (..., time, code); read where known.
+            value: Paths (..., time, code); only used at known steps.
             known: True at known steps, (..., time).
-            is_mean: Fill with the mean of :math:`p(a_t \mid a_{<t})`, which the filter then does not take for an
-                observation, instead of a draw from it, which it does.
+            is_mean: Fill with the mean of :math:`p(a_t \mid a_{<t})`, which the filter does not treat as an
+                observation, instead of with a draw, which it does.
 
         Returns:
             Paths (..., time, code).
@@ -186,7 +186,7 @@ class MixedLinearGaussian(PathDistribution):
 
     @full_precision
     def after(self, value: Tensor, seen: Tensor | None = None) -> tuple[Past, Tensor]:
-        """All that the future depends on after a whole path, and the log density of what it was observed to be.
+        """The past of a whole path, on which its future depends, and the log density of its observed steps.
 
         Args:
             value: Paths (..., time, code).
@@ -219,7 +219,7 @@ class MixedLinearGaussian(PathDistribution):
 
     @full_precision
     def _advance(self, path: Tensor) -> tuple[LinearGaussianParameters, Any]:
-        """Parameters of the steps of a path, and what the dynamics remember after them."""
+        """Parameters of the steps of a path, and the memory of the dynamics after them."""
         batch = torch.broadcast_shapes(path.shape[:-2], self.batch_shape)
         earlier = path[..., : self.num_steps - 1, :].expand(*batch, -1, -1)
         previous = torch.cat([self._first(batch)[..., None, :], earlier], -2)
@@ -232,7 +232,7 @@ class MixedLinearGaussian(PathDistribution):
 
 
 def _moved(mean: Tensor | None, cov: Tensor | None, parameters: LinearGaussianParameters) -> tuple[Tensor, ...]:
-    """The state before a step is seen: moved on from the step before, or the first; the mean is a column."""
+    """Predicted state before a step is observed: from the previous step, or the initial state; the mean is a column."""
     if mean is None or cov is None:
         return parameters.initial_mean[..., None], parameters.initial_cov
     offset = None
@@ -258,6 +258,6 @@ def _single(parameters: LinearGaussianParameters) -> LinearGaussianParameters:
 
 
 def _factor(cov: Tensor) -> Tensor:
-    """Cholesky factor; NaN where there is none, so that a path which leaves the finite numbers says where it does."""
+    """Cholesky factor; NaN if there is none, so that errors can report where a path became non-finite."""
     factor, info = torch.linalg.cholesky_ex(cov)
     return torch.where((info > 0)[..., None, None], torch.nan, factor)

@@ -1,4 +1,4 @@
-"""The distribution of a state that a differential equation has carried along."""
+"""The distribution of a random initial state after transport by a differential equation."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class ODEPushForward(TorchDistribution):
         initial: Distribution at the start, batch shape (..., series), event shape (state,).
         rate: f(t, state), of the shape of the state.
         divergence: Trace of the Jacobian of `rate`, (..., series); see `pyro_seq.ops.divergence`.
-        times: Where to stop on the way, (time,) increasing from t_0 to t; more points mean smaller steps.
-        solver: How to integrate.
+        times: Times at which the solver stops, (time,), increasing from t_0 to t; more points mean smaller steps.
+        solver: The ODE solver.
 
     Raises:
         ShapeError: When `initial` has no vector event.
@@ -62,7 +62,7 @@ class ODEPushForward(TorchDistribution):
 
     @property
     def support(self) -> torch.distributions.constraints.Constraint:
-        """That of `initial`; a flow maps it onto itself when it is the whole space."""
+        """Support of `initial`; a flow maps it onto itself if it is the whole space."""
         return self.initial.support
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> ODEPushForward:
@@ -73,7 +73,7 @@ class ODEPushForward(TorchDistribution):
         return ODEPushForward(initial, self.rate, self.divergence, self.times, self.solver)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        """Draw initial states and carry them to the last time."""
+        """Draw initial states and integrate them to the last time."""
         start = self.initial.rsample(sample_shape)
         return odeint(self.rate, start, self.times, self.solver).path[..., -1, :]
 

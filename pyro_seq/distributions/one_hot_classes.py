@@ -1,4 +1,4 @@
-"""Classes as groups of entries of which one is 1."""
+"""Classes in one-hot coding: groups of entries, one of them 1."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class OneHotClasses(dist.TorchDistribution):
     .. math::
         \log p(x_k) = x_k \log \pi_k, \qquad \pi = \mathrm{softmax}(\lambda), \qquad \mathbb E[x] = \pi
 
-    The density is dealt out to the entries, those of a group add up to that of its class. So entries can be masked, as
-    those of other distributions; hide a group as a whole. Entries of one group are drawn together.
+    The log probability is split among the entries; over a group it sums to that of the class. Entries can therefore be
+    masked as in other distributions, but mask whole groups only. Entries of one group are drawn together.
 
     Args:
         logits: Logits :math:`\lambda`, (..., group * num_classes).
@@ -47,7 +47,7 @@ class OneHotClasses(dist.TorchDistribution):
         return value * self._log_shares()
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        """Draws, (*sample, *batch); NaN where logits are not finite, for torch refuses to draw any then."""
+        """Draws, (*sample, *batch); NaN where logits are not finite, because torch would refuse all draws."""
         with torch.no_grad():
             shares = self.mean.expand(self._extended_shape(sample_shape)).unflatten(-1, (-1, self.num_classes))
             is_known = shares.isfinite().all(-1, keepdim=True)

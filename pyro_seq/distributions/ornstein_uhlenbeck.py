@@ -1,4 +1,4 @@
-"""Independent Ornstein-Uhlenbeck processes, seen at any times."""
+"""Independent Ornstein-Uhlenbeck processes observed at any times."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pyro_seq.errors import ShapeError
 
 
 class OrnsteinUhlenbeck(PathDistribution):
-    r"""Paths of stationary processes of variance 1, each forgetting at its own rate; event (time, dim).
+    r"""Paths of stationary processes of variance 1, each with its timescale; event (time, dim).
 
     .. math::
         f_1 \sim N(m, s^2), \qquad f_t \mid f_{t-1} \sim N\left(a_t f_{t-1},\ 1 - a_t^2\right), \qquad
         a_t = e^{-\Delta_t / \tau}
 
-    is the exact law of :math:`df = -f\,dt/\tau + \sqrt{2/\tau}\,dW` at times :math:`\Delta_t` apart, whatever they are.
+    is the exact distribution of :math:`df = -f\,dt/\tau + \sqrt{2/\tau}\,dW` at any time gaps :math:`\Delta_t`.
 
     Args:
-        correlation: Correlation a of each step with the one before, (..., time, dim), between 0 and 1; the entry of the
-            first step is not read. It may be longer than `num_steps`; the rest is for `future`.
+        correlation: Correlation a of each step with the previous one, (..., time, dim), between 0 and 1; the entry of
+            the first step is not used. It may be longer than `num_steps`; the rest is for `future`.
         num_steps: Length of a path.
-        valid: True where a step exists, (..., time), False after the end of a series; None when all do.
-        start: Mean and standard deviation of the first step, (..., dim) each; those of the stationary law when absent.
+        valid: True where a step exists, (..., time), False after the end of a series; None if all exist.
+        start: Mean and standard deviation of the first step, (..., dim) each; by default the stationary ones, 0 and 1.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -89,7 +89,7 @@ class OrnsteinUhlenbeck(PathDistribution):
         """Distribution of the next `horizon` steps of the path `value` (..., time, dim).
 
         Raises:
-            ShapeError: When `correlation` does not reach as far.
+            ShapeError: When `correlation` does not cover the horizon.
         """
         start, known = self.event_shape[0], self.correlation.shape[-2]
         if horizon < 1 or known < start + horizon:
@@ -117,5 +117,5 @@ class OrnsteinUhlenbeck(PathDistribution):
 
 
 def _spread(correlation: Tensor) -> Tensor:
-    """Standard deviation of a step given the one before; steps that lie very close keep a density."""
+    """Standard deviation of a step given the previous one; positive even for very close steps."""
     return (1 - correlation.square()).clamp(min=torch.finfo(correlation.dtype).eps).sqrt()

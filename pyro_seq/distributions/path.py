@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 class PathDistribution(TorchDistribution):
-    """A distribution over whole paths: time is part of the event, (time, dim); any batch shape in front.
+    """Base class of distributions over whole paths: any batch shape, event shape (time, dim).
 
-    Subclasses draw with `rsample`, score with `log_prob`, and continue a path with `future`. Ragged series need
-    `valid`, because a site mask cannot reach time inside an event: steps where it is False contribute nothing to
+    Subclasses implement `rsample`, `log_prob`, and `future`, which continues a path. Series of different lengths need
+    `valid`, because a site mask cannot mask time inside an event: steps where it is False contribute nothing to
     `log_prob`.
 
     Args:
         batch_shape: Leading shape, usually (series,).
         event_shape: (time, dim).
-        valid: True where a step exists, (series, time), or None when all do.
+        valid: True where a step exists, (series, time); None if all exist.
     """
 
     has_rsample = True

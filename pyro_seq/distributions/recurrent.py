@@ -1,4 +1,4 @@
-"""Paths whose every step is Gaussian given all steps before it."""
+"""Paths in which every step is Gaussian given all earlier steps."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Memory = tuple[Tensor, ...]
 
 
 class StepPredictor(Protocol):
-    """How a path goes on; `pyro_seq.nn.recurrent.LSTMTransition` is one."""
+    """Module that predicts the next steps of a path, such as `pyro_seq.nn.recurrent.LSTMTransition`."""
 
     def __call__(self, previous: Tensor, memory: Memory, *inputs: Tensor) -> tuple[Normal, Memory]:
-        """Distributions (..., time, code) of the steps after `previous` (..., time, code), and what is remembered.
+        """Distributions (..., time, code) of the steps after `previous` (..., time, code), and the new memory.
 
-        The memory is what an earlier call returned, tensors (..., hidden) that may lack leading axes of `previous`; it
-        is empty before the first call. Where a path has inputs, those of the steps that are entered come last,
+        The memory was returned by an earlier call: tensors (..., hidden) that may lack leading axes of `previous`; it
+        is empty before the first call. If a path has inputs, the inputs of the predicted steps come last,
         (..., time, input).
         """
         ...
@@ -35,31 +35,31 @@ class RecurrentPath(PathDistribution):
         a_1 \sim N(m_1, s_1^2), \qquad
         a_t \mid a_{<t} \sim N\left(m(a_{<t}),\ s(a_{<t})^2\right)
 
-    With `encoded`, the steps that were `seen` follow that Gaussian instead, each by itself, and only the others are
-    predicted from the path before them:
+    With `encoded`, the `seen` steps independently follow that Gaussian instead, and only the other steps are predicted
+    from the path before them:
 
     .. math::
         q(a) = \prod_{t\ \mathrm{seen}} N(a_t \mid \mu_t, \sigma_t^2) \prod_{t\ \mathrm{hidden}} p(a_t \mid a_{<t})
 
-    A hidden step then has the same density under the path with `encoded` and under that without, so that it cancels
-    in a bound. It knows nothing of the steps after it: this filters, and does not smooth.
+    A hidden step then has the same density with and without `encoded`, so it cancels in a bound. It does not depend on
+    later steps: this is filtering, not smoothing.
 
-    A density costs one call of the transition over all steps, a draw one call for each step, or none when all steps
-    are seen.
+    Cost: a density needs one call of the transition over all steps; a draw needs one call per step, or none if all
+    steps are seen.
 
     Args:
         initial: Distribution of the first step, batch shape (..., code).
         transition: Gives each later step from all before it.
         num_steps: Length of a path.
         valid: True where a step exists, (series, time); others do not count in `log_prob`.
-        memory: What the transition remembers of the steps before the first one.
-        encoded: Distribution of the steps that were seen, batch shape (..., time, code).
-        seen: True where `encoded` holds, (..., time); everywhere when absent.
-        inputs: What drives each step, (..., time, input), at least `num_steps` of them, the rest for `future`; those of
-            the first step are not read.
+        memory: Memory of the transition from steps before the first one.
+        encoded: Distribution of the seen steps, batch shape (..., time, code).
+        seen: True where `encoded` applies, (..., time); by default everywhere.
+        inputs: Inputs of each step, (..., time, input), at least `num_steps` of them, the rest for `future`; those of
+            the first step are not used.
 
     Raises:
-        ShapeError: When `initial` is a number, `encoded`, `seen` or `valid` have another length, or inputs are few.
+        ShapeError: When `initial` is scalar, `encoded`, `seen` or `valid` has another length, or inputs are too few.
 
     Example:
         >>> def halve(previous, memory):
@@ -130,9 +130,9 @@ class RecurrentPath(PathDistribution):
         return self.follow(torch.randn(shape, dtype=self.initial.loc.dtype, device=self.initial.loc.device))
 
     def follow(self, noise: Tensor) -> Tensor:
-        """The path that `noise` (..., time, code) in units of each step's deviation leads to.
+        """The path given `noise` (..., time, code) in units of each step's standard deviation.
 
-        With zeros every predicted step is the mean given those before it, and is fed back as such.
+        With zeros every predicted step is its mean given the earlier steps and is fed back as such.
         """
         if self.encoded is not None and self.seen is None:
             return self.encoded.loc + self.encoded.scale * noise
@@ -150,7 +150,7 @@ class RecurrentPath(PathDistribution):
         return torch.stack(path, -2) if path else noise
 
     def path_of_means(self) -> Tensor:
-        """Every step at its mean given those before it, which were at theirs; no draws."""
+        """The path with every step at its mean given the earlier steps at their means; no draws."""
         return self.follow(self.initial.loc.new_zeros(self.batch_shape + self.event_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ class RecurrentPath(PathDistribution):
         if self.encoded is not None and self.seen is not None:
             loc = torch.where(self.seen[..., None], self.encoded.loc, loc)
             scale = torch.where(self.seen[..., None], self.encoded.scale, scale)
-        steps = slice(self.event_shape[0])  # a path without any step has no first one either
+        steps = slice(self.event_shape[0])  # an empty path has no first step either
         return Normal(loc[..., steps, :], scale[..., steps, :], validate_args=False).expand(shape)
 
     def future(self, value: Tensor, horizon: int) -> RecurrentPath:
@@ -190,7 +190,7 @@ class RecurrentPath(PathDistribution):
     def _driving(self, start: int, stop: int, has_more: bool = True) -> tuple[Tensor, ...]:
         """Inputs of some steps, as the transition takes them; nothing without inputs.
 
-        Where there are no more, a step that nobody asks for is entered under the last ones.
+        If none are left, the last inputs are repeated, for a step that is not used.
         """
         if self.inputs is None:
             return ()

@@ -1,4 +1,4 @@
-"""Observations drawn anew on a hidden path that has been observed already."""
+"""New observations of a hidden path that was already observed."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Replicate(PathDistribution):
     .. math::
         a'_t = C_t z_t + N(0, R_t), \qquad z \sim p(z \mid a)
 
-    Where the first were observed, these are replicates for a posterior predictive check, with noise of their own. Where
-    they are hidden, these are the missing entries themselves, drawn jointly: the noise of entries observed at the same
-    step is known up to the path, and tells of theirs where noise is correlated. With :math:`M_t` the diagonal matrix of
-    the mask, both are one linear map of a plain replicate and of the observations (Matheron's rule),
+    At observed entries these are replicates for a posterior predictive check, with independent noise. At hidden entries
+    they are the missing entries themselves, drawn jointly: given the path, the noise of entries observed at the same
+    step is known, and it informs the hidden ones if noise is correlated. With :math:`M_t` the diagonal matrix of the
+    mask, both are one linear map of a plain replicate and of the observations (Matheron's rule),
 
     .. math::
         x_t = (I - G_t)\, a'_t + G_t\, a_t, \qquad G_t = (I - M_t)\, R_t M_t\, (M_t R_t M_t)^+ .
 
     Args:
-        path: A distribution over observations that can `smooth` and `sample_states`.
-        value: What was observed, (\*batch, time, obs).
+        path: A distribution over observations with methods `smooth` and `sample_states`.
+        value: The observations, (\*batch, time, obs).
         batch_shape: Leading axes beyond those of `path` and `value`.
     """
 
@@ -66,13 +66,13 @@ class Replicate(PathDistribution):
         return self._variances(self.path.smooth(self.value))
 
     def states(self) -> dist.Normal:
-        """Law of each entry of the hidden path without noise, given the first observations."""
+        """Marginal distribution of each entry of the hidden path without noise, given the first observations."""
         states, rows = self.path.smooth(self.value), self._parameters().observation
         variance = (rows @ states.smoothed_covs @ rows.mT).diagonal(dim1=-2, dim2=-1)
         return dist.Normal(self._observed(states.smoothed_means), variance.clamp(min=0.0).sqrt(), validate_args=False)
 
     def entries(self) -> dist.Normal:
-        """Law of each entry by itself given the first observations, batch ``(*batch, time, obs)``."""
+        """Marginal distribution of each entry given the first observations, batch ``(*batch, time, obs)``."""
         states = self.path.smooth(self.value)
         return dist.Normal(self._means(states), self._variances(states).sqrt(), validate_args=False)
 
@@ -86,7 +86,7 @@ class Replicate(PathDistribution):
         """Draw the hidden path, and observations of it."""
         shape = torch.Size(sample_shape) + self.batch_shape + self.event_shape
         own = torch.broadcast_shapes(self.path.batch_shape, self.value.shape[:-2])
-        extra = shape[: len(shape) - len(own) - 2]  # every series is smoothed once, whatever is drawn of it
+        extra = shape[: len(shape) - len(own) - 2]  # smooth every series once for all draws
         value = self.value.expand(shape[len(extra) :])
         states = self.path.sample_states(value, extra.numel())
         states = states.reshape(extra + states.shape[1:])
@@ -114,7 +114,7 @@ class Replicate(PathDistribution):
         return covs.diagonal(dim1=-2, dim2=-1).expand(self.batch_shape + self.event_shape)
 
     def _gain(self) -> Tensor | None:
-        """What hidden entries learn from the noise of those seen at the same step; None where they learn nothing."""
+        """Gain of hidden entries from the noise of entries seen at the same step; None if there is no effect."""
         mask, noise = self.path.mask_of_entries, self._parameters().observation_cov
         if mask is None or bool((mask == mask[..., :1]).all()):
             return None

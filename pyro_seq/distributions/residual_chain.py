@@ -1,6 +1,6 @@
-"""Noise that drives a chain of states, drawn once a frame and held over the steps of an Euler scheme.
+"""Noise that drives a chain of states, drawn once per frame and held over the steps of an Euler scheme.
 
-Equations are those of docs/derivations.md, (C1) to (C3).
+Equation numbers are those of docs/derivations.md, (C1) to (C3).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pyro_seq.ops.precision import full_precision
 
 
 class Move(Protocol):
-    """How a state moves; `pyro_seq.nn.transition.ResidualTransition` is one."""
+    """Module that moves a state, such as `pyro_seq.nn.transition.ResidualTransition`."""
 
     noise_dim: int
 
@@ -47,43 +47,43 @@ class ResidualChain(PathDistribution):
         z_t \mid y_{t-1} \sim N\left(\mu(y_{t-1}),\ \sigma(y_{t-1})^2\right), \qquad
         y_{s + \Delta} = y_s + \Delta\, f(y_s, z_t) \quad \text{for } t - 1 \le s < t,\ \Delta = 1/n
 
-    The states are a deterministic read-out, :meth:`states`; the noise alone is random. It is drawn once a frame, from
-    the state in which the frame begins, and held over the n Euler steps of the frame. Time is counted in such steps:
-    `ticks` says how many have passed at the start and at each row of the path, so that rows may lie within a frame. A
-    row in which no frame begins drives nothing and is standard normal; the first row of a chain that starts with
-    `initial` is one.
+    The states are a deterministic function of the noise, :meth:`states`; only the noise is random. It is drawn once per
+    frame, given the state at which the frame begins, and held over the n Euler steps of the frame. Time is counted in
+    Euler steps: `ticks` gives their number at the start and at each row of the path, so rows may lie within a frame. A
+    row in which no frame begins has no effect and is standard normal; so is the first row of a chain that starts with
+    `initial`.
 
-    With `encoded`, the noise of the rows that were `seen` follows that Gaussian instead, and only that of the others
+    With `encoded`, the noise of the `seen` rows follows that Gaussian instead, and only the noise of the other rows
     depends on the state before them:
 
     .. math::
         q(z) = \prod_{t\ \mathrm{seen}} N(z_t \mid m_t, s_t^2) \prod_{t\ \mathrm{hidden}} p(z_t \mid y_{t-1})
 
-    The divergence of such a chain from one without `encoded` is a sum of Gaussian ones in closed form, given the path
-    that was drawn,
+    The divergence of such a chain from one without `encoded` is a sum of closed-form Gaussian divergences, given the
+    drawn path,
 
     .. math::
         \sum_{t\ \mathrm{seen}} \mathrm{KL}\left[N(m_t, s_t^2) \,\|\, N(\mu(y_{t-1}), \sigma(y_{t-1})^2)\right],
 
-    whose mean over draws is the exact divergence, with less variance than log q - log p has. `kl_divergence` gives it
-    for two chains that have last been asked for the same path, the very same tensor, as they are in a trace.
+    whose mean over draws is the exact divergence, with less variance than log q - log p. `kl_divergence` returns it for
+    two chains that were last evaluated at the same path (the same tensor object), as in a trace.
 
-    A density or a read-out costs one call of `move` an Euler step and one of `noise_prior` for all rows; both share the
-    run for the path they were last asked for. A draw calls `noise_prior` once a frame, or never when all rows are seen.
+    Cost: a density or the states need one call of `move` per Euler step and one of `noise_prior` for all rows; the run
+    for the last path is cached. A draw calls `noise_prior` once per frame, or never if all rows are seen.
 
     Args:
         initial: State at the start, (..., state).
-        move: Takes a state through a step of the Euler scheme.
+        move: Moves a state by one step of the Euler scheme.
         noise_prior: Distribution (..., noise) of the noise given the state before it; None without noise.
         num_steps: Length T of a path.
-        num_substeps: Euler steps n a frame.
-        ticks: Euler steps that have passed at the start and at each row, 1 + T of them at least, the rest for
-            :meth:`future`; when absent the first row is the start and each later one a frame away.
+        num_substeps: Number n of Euler steps per frame.
+        ticks: Number of Euler steps at the start and at each row, at least 1 + T values, the rest for :meth:`future`;
+            by default the first row is the start and each later row is one frame further.
         valid: True where a row exists, (series, time); others do not count in `log_prob`.
-        held: Noise of the frame that is under way at the start, (..., noise), when there is one.
-        encoded: Distribution of the rows that were seen, batch shape (..., time, noise).
-        seen: True where `encoded` holds, (..., time).
-        inputs: What drives the moves into each row, (..., time, input), at least `num_steps` of them, the rest for
+        held: Noise of the frame in progress at the start, (..., noise), if any.
+        encoded: Distribution of the seen rows, batch shape (..., time, noise).
+        seen: True where `encoded` applies, (..., time).
+        inputs: Inputs of the moves into each row, (..., time, input), at least `num_steps` of them, the rest for
             :meth:`future`.
 
     Raises:
@@ -164,7 +164,7 @@ class ResidualChain(PathDistribution):
         return self.follow(torch.randn(shape, dtype=self.initial.dtype, device=self.initial.device))
 
     def follow(self, standard: Tensor) -> Tensor:
-        """The path that `standard` (..., time, noise), in units of each row's deviation from its mean, leads to."""
+        """The path given `standard` (..., time, noise), deviations from each row's mean in standard deviations."""
         path = list(standard.unbind(-2))
         if self.encoded is not None:
             given = self.encoded.loc + self.encoded.scale * standard
@@ -188,7 +188,7 @@ class ResidualChain(PathDistribution):
     # ------------------------------------------------------------------ read-outs
 
     def states(self, value: Tensor) -> Tensor:
-        """States (..., time, state) that the noise `value` (..., time, noise) leads to."""
+        """States (..., time, state) given the noise `value` (..., time, noise)."""
         start = self.ticks[0]
         return self._run(value).fine[..., [tick - start for tick in self.ticks[1 : self.num_steps + 1]], :]
 
@@ -219,7 +219,7 @@ class ResidualChain(PathDistribution):
     def future(self, value: Tensor, horizon: int, *, num_substeps: int | None = None) -> ResidualChain:
         """Distribution of the noise of the next `horizon` rows after the paths `value` (..., time, noise).
 
-        With another `num_substeps`, `ticks` after the last row are counted in those steps, from the last row on.
+        With another `num_substeps`, `ticks` after the last row count steps of the new size, from the last row on.
 
         Raises:
             ShapeError: When `num_substeps` changes within a frame.
@@ -249,7 +249,7 @@ class ResidualChain(PathDistribution):
     # ------------------------------------------------------------------ the recursion
 
     def _run(self, value: Tensor) -> _Run:
-        """The states that `value` leads to; those of the last path are at hand."""
+        """The states given `value`; the last path's are cached."""
         if self._last is None or self._last.value is not value:
             batch = torch.broadcast_shapes(value.shape[:-2], self.batch_shape)
             self._last = _Run(value, self._march(lambda row, _: value[..., row, :].expand(*batch, -1), batch))
@@ -287,7 +287,7 @@ class ResidualChain(PathDistribution):
         return Normal(loc, standard.scale.index_copy(-2, index, prior.scale), validate_args=False)
 
     def _with_encoded(self, otherwise: Normal) -> Normal:
-        """The encoded rows where they are seen and drive something, (C2)."""
+        """The encoded distribution at seen rows in which a frame begins, `otherwise` elsewhere, (C2)."""
         if self.encoded is None:
             return otherwise
         counts = self._encoded_rows()[..., None]
@@ -303,7 +303,7 @@ class ResidualChain(PathDistribution):
 
 @register_kl(ResidualChain, ResidualChain)
 def _divergence(posterior: ResidualChain, prior: ResidualChain) -> Tensor:
-    """(C3): sum over rows of the closed-form divergence of each given the path that both were last asked for."""
+    """(C3): sum over rows of the closed-form divergences, given the path at which both were last evaluated."""
     path = None if prior._last is None else prior._last.value
     if path is None or prior.encoded is not None or posterior.encoded is None:
         raise NotImplementedError("The divergence needs a path that was drawn, and encoded rows on one side only.")

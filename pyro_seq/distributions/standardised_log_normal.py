@@ -1,4 +1,4 @@
-"""What is normal in logarithms, in the unit of the data."""
+"""A log-normal distribution in the unit of the data."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ class StandardisedLogNormal(dist.TorchDistribution):
         \log x = m + c\, y, \quad y \sim \mathcal N(\mu, \sigma^2), \qquad
         \mathbb E[x] = \exp\left(m + c \mu + \tfrac12 c^2 \sigma^2\right)
 
-    The density of what is not positive is zero, with gradients that are finite, so that such numbers may stand where a
-    mask hides them.
+    Values that are not positive have density zero with finite gradients, so they may occur where a mask hides them.
 
     Args:
         logs: Distribution of the logarithm.

@@ -1,4 +1,4 @@
-"""A normal distribution in the unit of the data, with its density worked out in standard units."""
+"""A normal distribution in the unit of the data, with its density computed in standard units."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _TENSORS = ("loc", "scale", "standard_loc", "standard_scale", "centre", "unit")
 
 
 class StandardisedNormal(dist.Normal):
-    r"""What is normal once it is centred and scaled.
+    r"""Values that are normal after centring and scaling.
 
     .. math::
         x = m + c\, y, \quad y \sim \mathcal N(\mu, \sigma^2), \qquad
         \log p(x) = \log \mathcal N\left(\tfrac{x - m}{c} \,\middle|\, \mu, \sigma^2\right) - \log c
 
-    The same as ``Normal(m + c * mu, c * sigma)``, but for rounding: next to a centre that is close, :math:`x - m` is
-    exact however large both are, and no square of a unit underflows.
+    The same as ``Normal(m + c * mu, c * sigma)`` except for rounding: for x close to the centre, :math:`x - m` is exact
+    even if both are large, and squares of units do not underflow.
 
     Args:
         loc: Means :math:`\mu` in standard units.

@@ -1,4 +1,4 @@
-"""A Student-t distribution in the unit of the data, with its density worked out in standard units."""
+"""A Student-t distribution in the unit of the data, with its density computed in standard units."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class StandardisedStudentT(dist.StudentT):
-    r"""What follows Student's t distribution once it is centred and scaled; see `StandardisedNormal` for why.
+    r"""Values with a Student-t distribution after centring and scaling; see `StandardisedNormal` for the reason.
 
     .. math::
         x = m + c\, (\mu + \sigma t), \quad t \sim \mathrm{StudentT}(\nu)

@@ -1,4 +1,4 @@
-"""Paths of the hidden state, given the path that it emits."""
+"""Paths of the hidden state given the path that it emits."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pyro_seq.ops.precision import full_precision
 
 
 class StatesGivenPath(PathDistribution):
-    r"""Distribution of the states :math:`z_{1:T}` of a linear Gaussian model given what they emit, :math:`a_{1:T}`.
+    r"""Distribution of the states :math:`z_{1:T}` of a linear Gaussian model given the emitted path :math:`a_{1:T}`.
 
     .. math::
         \log p(z \mid a) = \log p(z_1) + \sum_{t > 1} \log N(z_t;\ A_t z_{t-1} + B_t u_t,\ Q_t)
             + \sum_t \log N(a_t;\ C_t z_t,\ R_t) - \log p(a)
 
     Draws are joint, with the right dependence between steps. Steps after the end of a series do not count in
-    `log_prob`, but draws fit the path there too: it was drawn itself, and what comes after it depends on both.
+    `log_prob`, but draws are conditioned on the path there too: the path was drawn, and later steps depend on both.
 
     Args:
         linear: The model, without a mask.
-        path: What the states emit, (..., time, obs).
-        valid: True where a step exists, (..., time), False after the end of a series; None when all do.
+        path: The emitted path, (..., time, obs).
+        valid: True where a step exists, (..., time), False after the end of a series; None if all exist.
         is_joint: Score :math:`\log p(z, a)` instead, without the last term: for a site that also carries the density of
             the path.
 
@@ -94,7 +94,7 @@ class StatesGivenPath(PathDistribution):
 
 
 def _later(matrix: Tensor) -> Tensor:
-    """Without the entry of the first step, into which there is no move."""
+    """The matrix without the first step, which has no transition into it."""
     return matrix if matrix.ndim == 2 or matrix.shape[-3] == 1 else matrix[..., 1:, :, :]
 
 

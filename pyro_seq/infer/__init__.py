@@ -1,1 +1,1 @@
-"""Methods of inference: how a model is fitted, and the posteriors that they leave."""
+"""Inference methods, which fit models, and the posteriors that they return."""

@@ -1,4 +1,4 @@
-"""The objective of maximum likelihood: the joint density at draws of posterior chains."""
+"""The objective of `MaximumLikelihood`: the joint density at draws of posterior chains."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pyro_seq.training.gradient_method import frozen
 from pyro_seq.training.plan import Loss
 from pyro_seq.training.schedules import Schedule
 
-_SHARE_OF_BAD = 0.5  # of the chains of a batch that must fail before the user is told
+_SHARE_OF_BAD = 0.5  # share of the chains of a batch that must fail before a warning
 _STUCK = (
     "{share:.0%} of the posterior chains of a batch could not move: their density is not finite where they stand, or "
     "steps are far too long (step size {size:.3g}). ULA keeps its step size: lower it. MALA shortens it from visit to "
@@ -38,18 +38,18 @@ _STUCK = (
 
 
 class Visits(NamedTuple):
-    """How the posterior chains of training run, a few steps at each visit of a series.
+    """Options of the posterior chains in training, which take a few steps at each visit of a series.
 
     Attributes:
-        num_steps: Langevin steps of a visit.
-        num_chains: Chains of each series.
-        is_persistent: Whether chains go on from one visit to the next.
-        warmup_steps: Training steps by the evidence lower bound before the first chain.
-        has_guide: Whether the guide learns beside the chains.
-        preconditioner: Directions and lengths of the steps.
+        num_steps: Langevin steps per visit.
+        num_chains: Chains per series.
+        is_persistent: Whether chains continue from one visit to the next.
+        warmup_steps: Training steps on the evidence lower bound before the first chain.
+        has_guide: Whether the guide is trained too.
+        preconditioner: Gives directions and lengths of the steps.
         energy_penalty: Weight of the squared energies.
-        guide_loss: What the guide learns from, "bound" or "draws".
-        scales: Weights of the model's regularisers at the chains' draws; of those without one, 0.
+        guide_loss: Loss of the guide, "bound" or "draws".
+        scales: Weights of the model's regularisers at the chains' draws; 0 for regularisers that are not named.
     """
 
     num_steps: int
@@ -74,11 +74,11 @@ class ChainObjective(nn.Module):
     observations at draws of `inference`, because joint densities under different energies cannot be compared.
 
     Args:
-        model: Holds the parameters; they become this module's.
+        model: Model whose parameters become parameters of this module.
         data: The training set, or a few series of it as a minibatch.
-        groups: Which of the parameters the joint density trains and which the guide.
-        visits: How chains run.
-        inference: How series that are not of the training set are inferred; its kernel is that of training, too.
+        groups: Parameters trained by the joint density and by the guide's loss.
+        visits: Options of the chains.
+        inference: Infers series outside the training set; training uses its kernel too.
     """
 
     num_divergent: Tensor
@@ -122,14 +122,14 @@ class ChainObjective(nn.Module):
             figures[name] = term.detach()
         if self.visits.has_guide:
             learns = self._surprise(values, guide) if is_taught_by_draws else self._bound(data, step)
-            total = total + (learns - learns.detach())  # the guide's gradient, in a loss that stays the chains'
+            total = total + (learns - learns.detach())  # adds the guide's gradient, not its value
             figures[self.visits.guide_loss] = learns.detach()
         return Loss(total, terms | figures)
 
     # ------------------------------------------------------------------ chains
 
     def _chains(self, data: Sequences) -> tuple[dict[str, Tensor], Sequences, dict[str, Tensor]]:
-        """Draws by site (chain, series, *event) for all series whose chains are in order, these, and figures."""
+        """Draws by site (chain, series, *event) of all series with valid chains, these series, and statistics."""
         with reading(self.model):
             target = self._at(data)
             start = self._starts(target)
@@ -162,7 +162,7 @@ class ChainObjective(nn.Module):
     def _at(self, data: Sequences) -> SeriesTarget:
         if data.num_steps == self._target.data.num_steps:
             return self._target.on(data)
-        self._target = SeriesTarget(self.model, data)  # a view: latents along time have another length
+        self._target = SeriesTarget(self.model, data)  # a view changes the length of latents along time
         size = self.store.values.shape[-1]
         if self.visits.is_persistent and self._target.num_entries != size:
             raise UnsupportedError(
@@ -185,7 +185,7 @@ class ChainObjective(nn.Module):
     def _remember(self, data: Sequences, state: LangevinState, is_good: Tensor, acceptance: Tensor) -> None:
         if self.visits.is_persistent:
             self.store.put(data.index, state.value, is_good)
-        counts = is_good.all() if is_chanced() else torch.ones_like(is_good.all())  # else this visit is repeated
+        counts = is_good.all() if is_chanced() else torch.ones_like(is_good.all())  # otherwise the visit is repeated
         if self.sampler.target_accept is not None:
             self.store.adapt(data.index, counts * (acceptance.mean(0) - self.sampler.target_accept))
         self.num_divergent += counts * state.num_divergent.sum()
@@ -210,7 +210,7 @@ class ChainObjective(nn.Module):
     def _joint(
         self, data: Sequences, values: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, EnergyBased], poutine.Trace]:
-        """Minus the mean log density of each site, the energy-based priors that learn among them, and the trace."""
+        """Minus the mean log density of each site, the energy-based priors that are trained, and the trace."""
         with local_parameters():
             trace = poutine.trace(poutine.condition(self.model.model, data=dict(values))).get_trace(data)
         terms, priors = {}, {}
@@ -224,7 +224,7 @@ class ChainObjective(nn.Module):
         return terms, priors, trace
 
     def _regularisers(self, data: Sequences, trace: poutine.Trace, guide: poutine.Trace) -> dict[str, Tensor]:
-        """Means of the model's training terms that have a weight."""
+        """Means of the model's training terms with a weight."""
         if not self.visits.scales:
             return {}
         terms = self.model.regulariser(data, trace, guide)
@@ -237,8 +237,8 @@ class ChainObjective(nn.Module):
         return {name: terms[name].mean() for name in self.visits.scales}
 
     def _bound(self, data: Sequences, step: int) -> Tensor:
-        """Negative evidence lower bound, with gradients for the guide alone."""
-        counted = dict.fromkeys(self.visits.scales, 0.0)  # at the chains' draws
+        """Negative evidence lower bound, with gradients for the guide only."""
+        counted = dict.fromkeys(self.visits.scales, 0.0)  # they count at the chains' draws instead
         with frozen([*self.groups.generator, *self.groups.energy]):
             return Objective(self.model, scales=counted)(data, step).total
 
@@ -269,7 +269,7 @@ class ChainObjective(nn.Module):
         return {key: value.new_tensor(figure) for key, figure in figures.items()}
 
     def _warn(self, kind: str, text: str) -> None:
-        """Once a run."""
+        """Warn once per run."""
         if kind not in self._warned:
             self._warned.add(kind)
             warnings.warn(text, stacklevel=2)

@@ -1,4 +1,4 @@
-"""``ChainPosterior``: a model whose latents are inferred anew, by Langevin chains, for whatever data it is shown."""
+"""``ChainPosterior``: a model whose latents are inferred by new Langevin chains for any data."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _SAMPLERS = {"MALA": MALA, "ULA": ULA}
 
 @dataclass(eq=False, repr=False)
 class ChainPosterior:
-    """Posterior by chains that run on any data when draws are asked for: inference at test time without a guide.
+    """Posterior by chains that run on any data when draws are requested: inference at test time without a guide.
 
-    The parameters stay as they are. Each series has chains of its own, given its seen steps only, so that a series of
-    another data set, with other times and other gaps, is inferred like those of training. What all series share, such
-    as the weights of a Bayesian field, is drawn by the guide, once for each chain, and the chain is right given it.
+    The parameters are fixed. Each series has separate chains, given its seen steps only, so series of another data set,
+    with other times and gaps, are inferred like training series. Latents that all series share, such as the weights of
+    a Bayesian field, are drawn by the guide once per chain, and the chain targets the posterior given them.
 
-    Cost: ``num_steps`` gradients, and more where a chain must give more draws than one, for every call of a verb.
+    Cost: ``num_steps`` gradients per call of a verb, and more if a chain must give more than one draw.
 
     Args:
         model: The trained model.
         kernel: How chains start and step.
-        num_steps: Steps before the first draw; step sizes are adapted in them.
-        num_chains: Independent chains of each series. Draws are shared out among them, `spacing` steps apart. Take many
-            where series share latents, of which there is one draw a chain.
+        num_steps: Steps before the first draw; step sizes adapt in them.
+        num_chains: Independent chains per series; draws are divided among them, `spacing` steps apart. Use many if
+            series share latents, because these are drawn once per chain.
         spacing: Steps between two draws of a chain.
-        history: Figures of training by name.
+        history: Training statistics by name.
         status: How training ended.
     """
 
@@ -56,7 +56,7 @@ class ChainPosterior:
     def draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
         r"""Latent sites given ``data.seen()``: (sample, series, \*event), global ones (sample, 1, \*event).
 
-        One chain's draws follow another's.
+        Draws are ordered by chain.
         """
         num_chains, length = self._shares(num_samples)
         kernel = replace(self.kernel, thinning=self.spacing)
@@ -67,19 +67,19 @@ class ChainPosterior:
         return {name: value[:, None] if name in chains.global_sites else value for name, value in flat.items()}
 
     def shared_draws(self, data: Sequences, num_samples: int, *, seed: int = 0) -> dict[str, Tensor]:
-        """The draws of `draws` that all series share, (sample, 1, event), for which no chain has to run."""
+        """The shared latents of `draws`, (sample, 1, event), obtained without running chains."""
         num_chains, length = self._shares(num_samples)
         with reading(self.model), isolated_rng(seed):
             shared = langevin_target(self.model, data.seen(), num_chains).shared
         return {name: value.repeat_interleave(length, 0)[:num_samples] for name, value in shared.items()}
 
     def _shares(self, num_samples: int) -> tuple[int, int]:
-        """How many chains run for so many draws, and how many draws each gives."""
+        """Number of chains needed for `num_samples` draws, and draws per chain."""
         num_chains = min(self.num_chains, num_samples)
         return num_chains, -(-num_samples // num_chains)
 
     def options(self) -> dict[str, Any]:
-        """All but the model, as plain data for a file."""
+        """Everything except the model, as plain data for a file."""
         kind = type(self.kernel.sampler)
         if _SAMPLERS.get(kind.__name__) is not kind:
             raise UnsupportedError(
@@ -101,7 +101,7 @@ class ChainPosterior:
 
     @classmethod
     def from_options(cls, model: SequenceModel, options: Mapping[str, Any]) -> ChainPosterior:
-        """The posterior whose `options` these are."""
+        """Build the posterior from its `options`."""
         sampler = dict(options["sampler"])
         of_kernel = {name: options[name] for name in ("start", "num_candidates", "has_scale") if name in options}
         kernel = Langevin(_SAMPLERS[sampler.pop("kind")](**sampler), **of_kernel)

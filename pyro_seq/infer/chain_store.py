@@ -1,4 +1,4 @@
-"""``ChainStore``: what the posterior chains of every training series remember from one visit to the next."""
+"""``ChainStore``: the state of the posterior chains of every training series between visits."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from torch import Tensor, nn
 from pyro_seq._host import on_host
 from pyro_seq._nonfinite import is_chanced
 
-_GAIN = 0.5  # of a step size on the log scale, at full distance from the wanted acceptance
+_GAIN = 0.5  # change of the log step size per unit of acceptance
 
 
 class ChainStore(nn.Module):
-    r"""Step sizes and, where chains are persistent, their places, of each series of a training set.
+    r"""Step sizes of each training series and, if chains are persistent, the chains' positions.
 
-    Step sizes follow the acceptance of each visit,
+    Step sizes are adapted to the acceptance at each visit,
 
     .. math::
         \log s_i \leftarrow \log s_i + \tfrac12 (\bar\alpha_i - \delta)
 
-    where the mean over a batch moves the step sizes of all series, so that those seen rarely are not left behind. All
-    of it is buffers, and so part of a checkpoint.
+    where the mean over a batch changes the step sizes of all series, so that rarely visited series do not lag behind.
+    The state consists of buffers and is therefore part of a checkpoint.
 
     Args:
-        num_series: Series of the training set.
-        num_chains: Chains of each.
-        num_entries: Numbers in a chain's vector; 0 keeps no places.
-        step_size: First step size.
-        dtype: Of the vectors.
+        num_series: Number of training series.
+        num_chains: Chains per series.
+        num_entries: Length of a chain's vector; with 0 positions are not kept.
+        step_size: Initial step size.
+        dtype: Data type of the vectors.
     """
 
     values: Tensor
@@ -42,22 +42,22 @@ class ChainStore(nn.Module):
         self.register_buffer("is_started", torch.zeros(num_series, num_chains, dtype=torch.bool))
         size = torch.as_tensor(step_size, dtype=dtype).log()
         self.register_buffer("log_step_size", size.expand(num_series).clone())
-        self._known = torch.zeros(num_series, dtype=torch.bool)  # of which series the host knows that all have started
+        self._known = torch.zeros(num_series, dtype=torch.bool)  # series known to have all chains started
 
     def take(self, index: Tensor, fresh: Tensor) -> Tensor:
-        """Where the chains of the series at `index` go on, (chain, series, entry); `fresh` fills in for new ones."""
+        """Positions (chain, series, entry) of the chains of the series at `index`; `fresh` for those not started."""
         return torch.where(self.is_started[index].mT[..., None], self.values[index].movedim(0, 1), fresh)
 
     def all_started(self, index: Tensor) -> bool:
-        """Whether all chains of the series at `index` have places; asks the device for those it does not know only."""
+        """Whether all chains of the series at `index` have positions; queries the device only for unknown ones."""
         if not bool(self._known[on_host(index)].all()):
             self._known[on_host(index)] = on_host(self.is_started[index].all(1))
         return bool(self._known[on_host(index)].all())
 
     def put(self, index: Tensor, values: Tensor, is_good: Tensor) -> None:
-        """Keep places (chain, series, entry); chains that are not good (chain, series) start anew next time."""
+        """Store positions (chain, series, entry); chains that are not `is_good` (chain, series) restart next time."""
         values, has_place = torch.where(is_good[..., None], values, 0).movedim(0, 1), is_good.mT
-        if is_chanced():  # with any that is not good the step is taken again, from where they were
+        if is_chanced():  # if any chain failed, the step is repeated from the old positions
             values = torch.where(is_good.all(), values, self.values[index])
             has_place = torch.where(is_good.all(), has_place, self.is_started[index])
         self.values[index], self.is_started[index] = values, has_place
@@ -68,7 +68,7 @@ class ChainStore(nn.Module):
         return self.log_step_size[index].exp()
 
     def adapt(self, index: Tensor, surplus: Tensor) -> None:
-        """Take in the seen minus the wanted acceptance (series,) of one visit."""
+        """Adapt step sizes to the observed minus the target acceptance (series,) of one visit."""
         change = _GAIN * surplus
         common = change.mean()
         self.log_step_size += common

@@ -1,4 +1,4 @@
-"""What every kernel of `MCMC` is given and gives back, and how a model is read by chains."""
+"""The input and output of the kernels of `MCMC`, and the latent sites that chains sample."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ _NUM_TRIES = 20  # draws of the prior
 
 
 class ChainRun(NamedTuple):
-    r"""How long to run, how many chains, from which seed, and where from.
+    r"""Length, number, seed and start of a run of chains.
 
     Attributes:
-        num_samples: Draws of each chain.
-        warmup_steps: Steps before the first.
+        num_samples: Draws per chain.
+        warmup_steps: Steps before the first draw.
         num_chains: Number of chains.
-        seed: Of everything random.
-        has_progress: Whether to show bars.
-        start: Draws of a fit by site, (draw, series, \*event), or (draw, \*event) where all series share it. Each chain
-            starts at one of them, with steps as long in each direction as they are wide.
-        draws_shared: Whether the guide draws what all series share, once for each chain, where a kernel moves single
-            series.
+        seed: Seed of all random numbers.
+        has_progress: Whether to show progress bars.
+        start: Draws of a fit by site, (draw, series, \*event), or (draw, \*event) if all series share the site. Each
+            chain starts at one of them, with steps scaled by their spread in each direction.
+        draws_shared: Whether the guide draws shared latents, once per chain, for kernels that move series separately.
     """
 
     num_samples: int
@@ -48,9 +47,9 @@ class Chains(NamedTuple):
     r"""Draws of all chains.
 
     Attributes:
-        sites: Draws by site, (chain, draw, series, \*event), or (chain, draw, \*event) where all series share it.
+        sites: Draws by site, (chain, draw, series, \*event), or (chain, draw, \*event) if all series share the site.
         global_sites: Names of the sites that all series share.
-        sample_stats: Figures of the sampler by name, (chain, draw) or, of chains a series, (chain, draw, series).
+        sample_stats: Statistics of the sampler by name, (chain, draw), or (chain, draw, series) for per-series chains.
     """
 
     sites: dict[str, Tensor]
@@ -59,7 +58,7 @@ class Chains(NamedTuple):
 
 
 def latent_sites(model: SequenceModel, data: Sequences) -> dict[str, dict]:
-    """The latent sites of a trace of the model, by name; all must be continuous, and ``x`` one that verbs can use."""
+    """The latent sites of a trace of the model, by name; raises if one is discrete or verbs cannot use ``x``."""
     trace = _prior_trace(model, data)
     require_continuable(trace)
     sites = {}
@@ -78,7 +77,7 @@ def latent_sites(model: SequenceModel, data: Sequences) -> dict[str, dict]:
 
 
 def _prior_trace(model: SequenceModel, data: Sequences) -> poutine.Trace:
-    """The model at a draw of its prior, of which only names and shapes are read, wherever it lies."""
+    """A trace of the model at a draw of its prior; only names and shapes of its sites are used."""
     for attempt in range(1, _NUM_TRIES + 1):
         try:
             with pyro.validation_enabled(False), passing_nonfinite():
@@ -94,7 +93,7 @@ def _prior_trace(model: SequenceModel, data: Sequences) -> poutine.Trace:
 
 
 def require_whole(data: Sequences, method: str) -> None:
-    """Refuse a minibatch."""
+    """Raise if `data` are a minibatch."""
     if data.total != data.num_series or not torch.equal(data.index.sort().values.cpu(), torch.arange(data.total)):
         raise DataError(
             f"{method} needs the whole data set: on a minibatch its posterior would be wrong. Got {data.num_series} of "
@@ -108,7 +107,7 @@ def global_names(sites: dict[str, dict]) -> frozenset[str]:
 
 
 def warn_of_interrupt(num_chains: int, num_draws: int, plan: ChainRun) -> None:
-    """Say what is left of a run that someone interrupted."""
+    """Warn which draws of an interrupted run are kept."""
     warnings.warn(
         f"Interrupted. Kept are {num_draws} draws of each of {num_chains} chains, where {plan.num_samples} of "
         f"{plan.num_chains} were asked for.",

@@ -41,10 +41,10 @@ _DATA_FIELDS = ("values", "mask", "times", "inputs", "context", "index", "total"
 
 @one_at_a_time
 def save(posterior: Posterior, path: StrPath) -> None:
-    """Write a fitted model to one file, which is replaced as a whole or, when writing fails, left as it was.
+    """Write a fitted model to one file, atomically: if writing fails, an existing file is unchanged.
 
     Args:
-        posterior: What `fit` returned.
+        posterior: The result of `fit`.
         path: The file; missing folders are created and an existing file is replaced.
 
     Raises:
@@ -98,7 +98,7 @@ def save(posterior: Posterior, path: StrPath) -> None:
 
 
 def _plain(data: Sequences) -> dict[str, Any]:
-    """All fields, those that not all data have where there are some, and what is no tensor as plain data."""
+    """All fields, optional ones only if present, with non-tensor fields as plain data."""
     calendar = None if data.calendar is None else dataclasses.astuple(data.calendar)
     fields = {"calendar": calendar, "static": data.static, "labels": data.labels.plain() or None}
     always = {name: getattr(data, name) for name in _DATA_FIELDS}
@@ -109,23 +109,23 @@ def _plain(data: Sequences) -> dict[str, Any]:
 def load(
     path: StrPath, model: SequenceModel | None = None
 ) -> GuidePosterior | ChainPosterior | PointPosterior | StoredPosterior:
-    """Read a file of `save`, and build its model anew or fill one that is built as the saved one was.
+    """Read a file written by `save`; rebuild its model, or load the weights into a given model of the same structure.
 
-    Models of the library made of parts of the library and layers of torch are built from what the file says of their
-    arguments. A file only names classes of a list: reading it runs no code of its own.
+    Models of the library that consist of library parts and torch layers are rebuilt from the arguments in the file. A
+    file can only name classes from a fixed list: reading it never executes code from the file.
 
     Args:
         path: The file.
-        model: A model of the same class, sizes and options; its weights are replaced, or left alone when anything does
-            not fit. Needed for models and parts of one's own, and for files of versions that kept no options.
+        model: A model of the same class, sizes and options; its weights are replaced, or unchanged if anything does
+            not match. Needed for custom models and parts, and for files of versions that did not store options.
 
     Raises:
         CheckpointError: When the file is incomplete, altered, of another format version, not finite, or of another
-            model; the message lists what differs, by the names of parts and options.
+            model; the message lists the differences by the names of parts and options.
 
     Warns:
-        UserWarning: When the file does not know an option, or none, so that only the sizes could be compared; or when
-            the noise of its predictions was never measured.
+        UserWarning: When the file lacks one or all options, so that they could not be compared, or when the noise of
+            its predictions was never measured.
     """
     path = file_path(path)
     if model is not None:
@@ -159,7 +159,7 @@ def load(
 def _posterior(
     payload: dict[str, Any], model: SequenceModel
 ) -> GuidePosterior | ChainPosterior | PointPosterior | StoredPosterior:
-    """The posterior of a file, around a model that need not have its weights yet."""
+    """The posterior of a file, with a model whose weights need not be loaded yet."""
     if payload["kind"] == "guide":
         return GuidePosterior(model, payload["history"], payload["status"], payload.get("has_met_gaps", True))
     if payload["kind"] == "chains":
@@ -174,7 +174,7 @@ def _posterior(
 
 
 def _restored(saved: dict[str, Any] | None, device: torch.device) -> Sequences | None:
-    """The series of a file that holds some."""
+    """The series stored in a file, if any."""
     if saved is None:
         return None
     clock, labels = saved.get("calendar"), Labels.restored(saved.get("labels", {}))
@@ -183,7 +183,7 @@ def _restored(saved: dict[str, Any] | None, device: torch.device) -> Sequences |
 
 def _warn_of_unmeasured(model: SequenceModel, payload: dict[str, Any], path: StrPath) -> None:
     missing = [name for name in measured_names(model) if name not in model.state_dict()]
-    if missing and "options" in payload:  # where there are none, a warning has been given
+    if missing and "options" in payload:  # without options a warning was already given
         warnings.warn(
             f"{str(path)!r} holds no measured noise ({', '.join(missing)}): `Prediction.samples` have that of the "
             "likelihood, a convention of training. Measure it on series like those of the predictions: "
@@ -193,7 +193,7 @@ def _warn_of_unmeasured(model: SequenceModel, payload: dict[str, Any], path: Str
 
 
 def _rebuilt(payload: dict[str, Any], path: StrPath) -> SequenceModel:
-    """A model as in the file, with weights of the same data types."""
+    """A model built as in the file, with weights of the same data types."""
     if "recipe" not in payload:
         raise CheckpointError(
             f"{str(path)!r} is of an earlier version, which did not keep how its model is made. Build it as the saved "

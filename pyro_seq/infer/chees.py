@@ -1,4 +1,4 @@
-"""``ChEES``: Hamiltonian chains of all latents that move as one batch and adapt together, as a kernel of ``MCMC``."""
+"""``ChEES``: a kernel of ``MCMC`` whose Hamiltonian chains of all latents move as one batch and adapt together."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _NOISE = 1  # stream of random numbers
 
 @dataclass(frozen=True, kw_only=True)
 class ChEES:
-    """Hamiltonian Monte Carlo by many chains at once, which share a path length that they learn from each other.
+    """Hamiltonian Monte Carlo with many chains at once, which jointly adapt a shared path length.
 
-    All chains are one batch of the model: a leapfrog step of 16 costs about one gradient, where `NUTS` runs one chain
-    after another. They move all latents jointly, those that all series share included, and they adapt together in the
-    warm-up: a diagonal or dense mass matrix to the spread of all draws, the length of paths to how far these carry
-    (the ChEES criterion), the step size to the acceptance. Take at least 8 chains, better 16 or more.
+    All chains form one batch of the model: a leapfrog step of 16 chains costs about one gradient, while `NUTS` runs one
+    chain after another. They move all latents jointly, including shared ones, and adapt together in the warm-up: a
+    diagonal or dense mass matrix to the spread of all draws, the path length to the distance moved (the ChEES
+    criterion), and the step size to the acceptance rate. Use at least 8 chains, preferably 16 or more.
 
-    Figures are kept as ``posterior.sample_stats``, (chain, draw): `acceptance_rate`, `lp`, `energy`, `step_size`,
+    Statistics are kept as ``posterior.sample_stats``, (chain, draw): `acceptance_rate`, `lp`, `energy`, `step_size`,
     `n_steps`, `diverging`.
 
     Args:
-        target_accept: Acceptance that the step size is adapted to; nearer 1 for fewer divergences.
+        target_accept: Target acceptance rate for the step size; closer to 1 for fewer divergences.
         full_mass: Adapt a dense mass matrix rather than a diagonal one.
         max_leapfrogs: Longest path, in leapfrog steps.
 
@@ -95,7 +95,7 @@ class ChEES:
         return Chains(target.split(draws), target.shared, dict(zip(names, columns, strict=True)))
 
     def _first_scale(self, target: JointTarget, plan: ChainRun, state: HamiltonianState) -> Tensor:
-        """That of a fit where one is known, else 1."""
+        """Scale of the first steps: the spread of the fit that chains start from, else 1."""
         if plan.start is None:
             return torch.ones_like(state.value[0])
         return scale_of(target.join(plan.start), is_dense=self.full_mass)

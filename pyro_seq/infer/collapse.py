@@ -1,4 +1,4 @@
-"""A latent that training has given up: its posterior is its prior, so that it tells nothing of its series."""
+"""Posterior collapse: the posterior of a latent equals its prior, so it carries no information about its series."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pyro_seq.training.schedules import Schedule
 
 _PER_STEP = 0.02  # nats
 _PER_SERIES = math.log(2)  # nats: one bit
-_FEWEST_STEPS = 100  # of training, before which nothing is settled
-_LAST = 0.1  # share of the run that is looked at
+_FEWEST_STEPS = 100  # shorter runs are not judged
+_LAST = 0.1  # share of the run that is judged
 
 
 def warn_of_collapse(
     outcome: Outcome, num_steps: Mapping[str, float], scales: Mapping[str, float | Schedule], *, stacklevel: int
 ) -> None:
-    """Warn of each latent of a series whose divergence from the prior is about zero when training has ended.
+    """Warn of each per-series latent whose divergence from the prior is about zero at the end of training.
 
-    It is where the last tenth of the run has a mean divergence below 0.02 nats a step and below one bit a series: a
-    long path that a few numbers decide is no such case, for they are worth more than a bit. Runs of less than 100
-    steps, or that were stopped, are not judged, nor those in whose last tenth a weight of `scales` still changes.
+    The criterion is a mean divergence, over the last tenth of the run, below 0.02 nats per step and below one bit per
+    series; the second excludes long paths determined by a few numbers, which carry more than a bit. Runs of fewer than
+    100 steps, stopped runs, and runs in whose last tenth a weight of `scales` still changes are not judged.
 
     Args:
-        outcome: How the run went; its history has a divergence for each latent, in nats a series.
-        num_steps: By the name of each latent of a series how many steps it has, 1 where it has no time.
+        outcome: Outcome of the run; its history has a divergence per latent, in nats per series.
+        num_steps: Number of time steps of each per-series latent, by name; 1 for latents without time.
         scales: Weights of the terms of the objective.
-        stacklevel: As of `warnings.warn`.
+        stacklevel: As in `warnings.warn`.
     """
     steps = outcome.history.get("step", [])
     if outcome.status != "completed" or not steps or steps[-1] < _FEWEST_STEPS:

@@ -1,4 +1,4 @@
-"""Which observation sites the verbs can draw from once a model is fitted; `fit` refuses the others."""
+"""Checks that the verbs can draw from the observation site of a fitted model; otherwise `fit` raises."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pyro_seq.errors import UnsupportedError
 
 
 def require_continuable(model_trace: poutine.Trace) -> None:
-    """Refuse a site ``x`` whose steps hang together by more than the latents, and that cannot say how.
+    """Raise if steps of site ``x`` are dependent given the latents and its distribution has no ``replicate``.
 
-    A verb draws ``x`` given draws of the latents. Where steps are independent given these, that is the prediction; else
-    the distribution must know what the observed steps tell of the others, by a method ``replicate``, as that of
-    `LinearGaussian`.
+    A verb draws ``x`` given draws of the latents. If steps are independent given the latents, this is the prediction;
+    otherwise the distribution must provide the conditional distribution given the observed steps, by a method
+    ``replicate`` like that of `LinearGaussian`.
 
     Raises:
-        UnsupportedError: With the two ways out.
+        UnsupportedError: With the two remedies.
     """
     if "x" not in model_trace.nodes:
         return

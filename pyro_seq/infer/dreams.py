@@ -1,4 +1,4 @@
-"""Dreams: what a model makes up, from which its guide learns to read what it will be shown."""
+"""Dreams: series drawn from the model, on which its guide is trained."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pyro_seq.model import SequenceModel, is_latent, is_local, local_log_prob
 
 
 def dream_loss(model: SequenceModel, data: Sequences, shared: Mapping[str, Tensor]) -> Tensor:
-    r"""Minus the log density that the guide gives to latents of made-up series, given what `data` would show of them.
+    r"""Minus the guide's log density of the latents of simulated series, given their parts that `data` would show.
 
     .. math::
         -\log q_\phi(\tilde z \mid \tilde x_\text{seen}), \qquad (\tilde z, \tilde x) \sim p_\theta
 
     Its mean is smallest where q is nearest to the posterior in :math:`\mathrm{KL}[p(z \mid x) \,\|\, q(z \mid x)]`.
-    That punishes a q which is too narrow, as the bound punishes one which is too wide; and made-up series never run
-    out, while a network with few real ones learns them by heart. Only the guide gets a gradient.
+    This penalises a q that is too narrow, as the bound penalises one that is too wide; and simulated series are
+    unlimited, while a network trained on few real series memorises them. Only the guide gets a gradient.
 
     Args:
-        model: The model; its draws must look like data, see ``has_dreams``.
-        data: Whose times, inputs and mask the made-up series have.
+        model: The model; its draws must resemble data, see ``has_dreams``.
+        data: Gives the times, inputs and mask of the simulated series.
         shared: Draws of latents that all series share, (event,) each.
 
     Returns:
-        One number a series, 0 where a dream has left the finite numbers.
+        Loss of each series, (series,); 0 if a simulated series is not finite.
 
     References:
         Hinton, Dayan, Frey, Neal (1995), The wake-sleep algorithm for unsupervised neural networks.

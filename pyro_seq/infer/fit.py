@@ -23,16 +23,16 @@ Result_co = TypeVar("Result_co", bound=Posterior, covariant=True)
 
 
 class Method(Protocol[Result_co]):
-    """A way to infer: `SVI`, `MCMC`, `MaximumLikelihood`, or one's own.
+    """An inference method: `SVI`, `MCMC`, `MaximumLikelihood`, or a custom one.
 
-    A method that reads data by minibatches only may say ``takes_sources = True``; it then is also given a
+    A method that reads data only in minibatches may set ``takes_sources = True``; it then also receives a
     `SequenceSource` as data or validation.
     """
 
     def run(
         self, model: SequenceModel, data: Sequences, *, validation: Sequences | None, seed: int, trainer: Trainer
     ) -> Result_co:
-        """Infer; arguments have been checked and the random state is isolated."""
+        """Run inference; arguments are already checked and the random state is isolated."""
         ...
 
 
@@ -51,18 +51,18 @@ def fit(
 
     The model's weights are trained in place. The result is a function of the arguments: the caller's random state,
     Pyro's parameter store and torch's settings are neither used nor changed. Ctrl-C or SIGTERM ends training after the
-    present step and returns what there is, with ``posterior.status == "interrupted"``; the handlers are restored.
-    Threads take turns: while one fits, verbs of the others wait.
+    current step and returns the result so far, with ``posterior.status == "interrupted"``; the handlers are restored.
+    Threads take turns: while one fits, verbs in other threads wait.
 
     Args:
-        model: What to fit.
-        data: Training set, without a horizon; or a `SequenceSource`, which reads or makes it by minibatches.
-        method: How to fit, such as ``SVI(num_steps=5_000)``.
+        model: The model to fit.
+        data: Training set, without a horizon; or a `SequenceSource`, which reads or generates it in minibatches.
+        method: Inference method, such as ``SVI(num_steps=5_000)``.
         validation: Held-out series; needs ``Trainer(validate_every=...)``.
         seed: Seed of shuffles, views and noise, a whole number below 2^63.
-        trainer: Devices, logs, checkpoints and when to stop.
-        readapt: Take the model's units of time and values from `data` even if it has some. A model takes them at its
-            first fit and keeps them, since its weights are right in these units only.
+        trainer: Devices, logs, checkpoints and stopping.
+        readapt: Take the model's units of time and values from `data` even if it already has units. By default a model
+            takes them at its first fit and keeps them, because its weights are only valid in these units.
 
     Returns:
         A posterior for `forecast`, `impute`, `reconstruct`, `sample`, `evaluate` and `save`.
@@ -70,8 +70,8 @@ def fit(
     Raises:
         DataError: When an argument has the wrong type, or data and model do not share a floating type.
         ShapeError: When data do not fit the model.
-        NumericalError: When numbers stay non-finite for three steps in a row.
-        UnsupportedError: When a parameter never gets a gradient, or `method` needs data that are in memory.
+        NumericalError: When values are non-finite for three steps in a row.
+        UnsupportedError: When a parameter never gets a gradient, or `method` needs data in memory.
         CheckpointError: When ``trainer.directory`` cannot be written or holds another run.
 
     Example:
@@ -100,7 +100,7 @@ def fit(
             model.take_units(data if isinstance(data, Sequences) else data.preview(), again=True)
         posterior = method.run(
             model,
-            data,  # type: ignore[arg-type]  # a source only where the method takes them
+            data,  # type: ignore[arg-type]  # a source only if the method takes sources
             validation=validation,  # type: ignore[arg-type]
             seed=seed,
             trainer=trainer or Trainer(),
@@ -113,7 +113,7 @@ def fit(
 
 
 def _shown(data: Sequences | SequenceSource, name: str, method: Method) -> Sequences:
-    """The data themselves, or a few series of a source."""
+    """The data, or a few series of a source."""
     if not isinstance(data, SequenceSource):
         return data
     if not getattr(method, "takes_sources", False):
@@ -137,5 +137,5 @@ def _check(model: SequenceModel, method: Method, given: Sequences | SequenceSour
         )
     if data.num_steps == 0:
         raise DataError(f"`{name}` must have at least one step. Got {data!r}.")
-    # what is trained by minibatches goes to the trainer's device with the model
+    # data that are trained on in minibatches go to the trainer's device with the model
     require_data(model, data, name, has_device=not isinstance(method, GradientMethod), has_units=not readapt)

@@ -1,4 +1,4 @@
-"""``GaussNewton``: the curvature of each series' posterior where a chain stands, as a map to round coordinates."""
+"""``GaussNewton``: preconditions chains by the curvature of each series' posterior at a chain's position."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 from pyro_seq.infer.series_target import SeriesTarget
 
-_SMALLEST_VARIANCE = 1e-6  # of an entry; a saturated pixel would have infinite weight
+_SMALLEST_VARIANCE = 1e-6  # per entry; a saturated pixel would have infinite weight
 # of a difference quotient, for latents of unit scale: single precision then leaves its slopes three digits, plenty for
 # a preconditioner, at a fifth of the time of forward-mode derivatives
 _WIDTH = 3e-3
 
 
 class RoundCoordinates(NamedTuple):
-    """An affine map of each target, from coordinates in which its posterior is about round.
+    """An affine map for each target, from whitened coordinates, in which its posterior is roughly isotropic.
 
     Attributes:
-        origin: Where the new coordinates are zero, (chain, series, entry).
+        origin: Vector at which the whitened coordinates are zero, (chain, series, entry).
         factor: Matrix of each target, (chain, series, entry, entry).
     """
 
@@ -29,11 +29,11 @@ class RoundCoordinates(NamedTuple):
     factor: Tensor
 
     def __call__(self, value: Tensor) -> Tensor:
-        """Vectors of round coordinates `value`."""
+        """Vectors at whitened coordinates `value`."""
         return self.origin + (self.factor @ value[..., None])[..., 0]
 
     def pulled_back(self, potential: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """The potential as a function of round coordinates; the volume ratio is a constant."""
+        """The potential as a function of whitened coordinates; the volume ratio is constant."""
         return lambda value: potential(self(value))
 
 
@@ -45,25 +45,25 @@ class GaussNewton:
         H = \lambda I + J^\top \operatorname{diag}(\sigma^{-2})\, J, \qquad J = \partial\,\mathbb E[x] / \partial u,
         \qquad u = u_0 + L v, \quad L L^\top = H^{-1}
 
-    for the vector u of a series' latents as real numbers, over observed entries with variance sigma^2. In v a step of
-    length near 1 suits all directions: Langevin steps become noisy Gauss-Newton steps. For any emission with means and
-    variances, since the Fisher information of a mean parameter is its inverse variance. Within a visit the map is
-    fixed, and MALA exact; from visit to visit it depends on the chain's place, which persistent chains pay for with a
-    small bias where curvature varies much over the posterior.
+    for the vector u of a series' unconstrained latents, over observed entries with variance sigma^2. In v a step size
+    near 1 suits all directions: Langevin steps become noisy Gauss-Newton steps. It works for any emission with means
+    and variances, since the Fisher information of a mean parameter is its inverse variance. Within a visit the map is
+    fixed, and MALA is exact; between visits it changes with the chain's position, which gives persistent chains a small
+    bias if the curvature varies strongly over the posterior.
 
-    Cost: one pass of the model without gradients for each latent entry, all in one batch, for the slopes as difference
-    quotients, and a Cholesky factor of that size; meant for some dozens of entries, not for whole paths.
+    Cost: one model pass without gradients per latent entry, all in one batch, for finite differences, and a Cholesky
+    factor of that size; meant for dozens of entries, not for whole paths.
 
     Args:
         prior_precision: Curvature of the prior, 1 for standard normal latents.
-        is_diagonal: Keep the diagonal of H only: a length for each direction.
+        is_diagonal: Keep only the diagonal of H: one step length per direction.
     """
 
     prior_precision: float = 1.0
     is_diagonal: bool = False
 
     def map(self, target: SeriesTarget, start: Tensor) -> RoundCoordinates:
-        """Round coordinates around `start` (chain, series, entry); the given ones where there is no curvature."""
+        """Whitened coordinates around `start` (chain, series, entry); unchanged coordinates if the curvature fails."""
         curvature = self.curvature(target, start)
         eye = torch.eye(start.shape[-1], dtype=start.dtype, device=start.device)
         if self.is_diagonal:

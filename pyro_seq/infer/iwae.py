@@ -1,4 +1,4 @@
-"""``IWAE``: the importance-weighted bound, which several draws tighten."""
+"""``IWAE``: the importance-weighted bound, which tightens with the number of draws."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class IWAE(GradientMethod[GuidePosterior]):
         \max_{\theta, \phi}\; \sum_n \mathbb E\left[\log \frac1K \sum_{k=1}^K w_{nk}\right], \qquad
         w_{nk} = \frac{p_\theta(x_n, z_{nk})}{q_\phi(z_{nk})}, \quad z_{nk} \sim q_\phi
 
-    With K = 1 it is the evidence lower bound; as K grows it approaches the evidence itself, so that the model is held
-    back less by a guide that is too simple. The guide's gradient loses signal as K grows, like the square root of K:
-    some ten draws are usual. The logged ``bound`` is the negative bound per series in nats, ``elbo`` that of one draw,
-    and ``effective_draws`` the effective number of draws among the K. `scales` weighs the model's regularisers.
+    With K = 1 it is the evidence lower bound; as K grows it approaches the evidence itself, so a guide that is too
+    simple limits the model less. The signal-to-noise ratio of the guide's gradient falls with the square root of K;
+    about ten draws are usual. The logged ``bound`` is the negative bound per series in nats, ``elbo`` the same with one
+    draw, and ``effective_draws`` the effective number among the K draws. `scales` weights the model's regularisers.
 
     Args:
         num_particles: Number K of joint draws of all latents per step, vectorised.
@@ -41,7 +41,7 @@ class IWAE(GradientMethod[GuidePosterior]):
 
     Raises:
         DataError: When an argument is out of range.
-        UnsupportedError: When the model has latents that all series share: weights belong to one series each.
+        UnsupportedError: When the model has latents that all series share, because each weight belongs to one series.
 
     Example:
         >>> posterior = fit(model, data, IWAE(num_steps=5_000, batch_size=32, num_particles=10))  # doctest: +SKIP
@@ -65,7 +65,7 @@ class IWAE(GradientMethod[GuidePosterior]):
 
 
 class ImportanceWeighted(nn.Module):
-    """Negative importance-weighted bound per series, of a model and the options of `IWAE`."""
+    """Negative importance-weighted bound per series, for a model and the options of `IWAE`."""
 
     def __init__(self, model: SequenceModel, method: IWAE) -> None:
         super().__init__()

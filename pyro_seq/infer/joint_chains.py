@@ -1,4 +1,4 @@
-"""Chains of all latents of a model together, one after another, by a kernel of Pyro."""
+"""Joint chains of all latents of a model, one after another, by a kernel of Pyro."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pyro_seq.infer.chains import ChainRun, Chains, global_names, latent_sites, 
 from pyro_seq.infer.starts import KnownMassMatrix, no_start, strategies, variances
 from pyro_seq.model import SequenceModel
 
-_NUM_TRIES = 5  # draws of the prior, at each start
+_NUM_TRIES = 5  # draws of the prior per start
 
-# a path that runs to where a model breaks down is rejected, as Pyro does for singular matrices
+# reject a path on which the model fails, as Pyro does for singular matrices
 register_exception_handler("pyro_seq", lambda error: isinstance(error, NumericalError), warn_on_overwrite=False)
 
 
 def joint_chains(build: Callable[..., MCMCKernel], model: SequenceModel, data: Sequences, plan: ChainRun) -> Chains:
-    """Chains of all latents together, by Pyro; those that are finished when someone interrupts, or one begun."""
+    """Joint chains of all latents, run by Pyro; after an interrupt the finished chains, or the unfinished first one."""
     sites, is_interrupted = latent_sites(model, data), False
     runs: list[_Monitor] = []
     while len(runs) < plan.num_chains and not is_interrupted:
@@ -55,7 +55,7 @@ def _joint_chain(
     sites: Mapping[str, dict],
     chain: int,
 ) -> tuple[_Monitor, bool]:
-    """One chain, from the first start that has a finite density, and whether someone interrupted it."""
+    """One chain from the first start with a finite density, and whether it was interrupted."""
     for strategy, attempt in product(strategies(plan.start, chain, plan.num_chains), range(_NUM_TRIES)):
         kernel = build(model, init_strategy=strategy)
         if plan.start is not None:
@@ -71,7 +71,7 @@ def _joint_chain(
         try:
             with isolated_rng(plan.seed, chain, *range(attempt)), passing_nonfinite():
                 run.run(data)
-        except NumericalError:  # Pyro runs the model at a draw of the prior first, and another one may do
+        except NumericalError:  # Pyro first runs the model at a draw of the prior; another draw may work
             continue
         except ValueError as error:
             if "initial params" not in str(error):
@@ -84,10 +84,10 @@ def _joint_chain(
 
 
 class _Monitor:
-    """Records each draw, and what a kernel says of itself there.
+    """Records each draw and the kernel's statistics.
 
-    The energy is the Hamiltonian of the path that led to the draw, at its start: minus the log density of the draw
-    before, and the kinetic energy of the new momentum. Along the path it stays the same up to the solver's error.
+    The energy is the Hamiltonian at the start of the path that led to the draw: minus the log density of the previous
+    draw plus the kinetic energy of the new momentum. Along the path it is constant up to the integrator's error.
     """
 
     def __init__(self, kernel: Any) -> None:
@@ -105,7 +105,7 @@ class _Monitor:
         kernel._sample_r = watched
 
     def __call__(self, kernel: Any, samples: dict[str, Tensor], stage: str, step: int) -> None:
-        if not stage.startswith("Sample"):  # a kernel counts no divergence in its warm-up
+        if not stage.startswith("Sample"):  # kernels do not count divergences in the warm-up
             return
         # Pyro keeps the running mean of the acceptance; its increments are the acceptance of each draw
         mean, count = kernel._mean_accept_prob, len(self.rows) + 1

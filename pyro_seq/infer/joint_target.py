@@ -1,4 +1,4 @@
-"""All latents of a model as one vector of real numbers a chain, and their posterior as an energy over many chains."""
+"""All latents of a model as one unconstrained vector per chain, and their posterior as an energy over many chains."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from pyro_seq.model import SequenceModel, is_local, is_random, over_samples
 
 
 class _Site(NamedTuple):
-    transform: Transform  # from real numbers to the support
-    shape: torch.Size  # of a draw, with the series where it has them
+    transform: Transform  # from unconstrained values to the support
+    shape: torch.Size  # of a draw, including the series for per-series sites
     real_shape: torch.Size
 
 
 class JointTarget:
-    r"""Posterior of all latents given all series, as an energy over vectors of real numbers.
+    r"""Posterior of all latents given all series, as an energy over unconstrained vectors.
 
     .. math::
         U(u) = -\log p(w) - \sum_i \log p(x_i, z_i \mid w) - \log \Big|\frac{\partial (w, z)}{\partial u}\Big|,
         \qquad (w, z) = T(u)
 
-    with latents w that all series share and z_i of series i. Many chains are one vectorised trace of the model, so
-    that a gradient of 16 of them costs little more than one of a single chain. An energy that is not finite stays with
-    its own chain. The normaliser of an energy-based prior does not depend on the latents and is left out. Freeze the
-    parameters around many calls (`posterior.reading`).
+    with latents w that all series share and z_i of series i. All chains are one vectorised trace of the model, so a
+    gradient of 16 chains costs little more than a gradient of one. A non-finite energy affects only its chain. The
+    normaliser of an energy-based prior does not depend on the latents and is left out. Freeze the parameters around
+    repeated calls (`posterior.reading`).
 
     Args:
-        model: All of its latent sites must be continuous.
+        model: The model; all its latent sites must be continuous.
         data: Series to condition on.
 
     Attributes:
         sites: The latent sites of a trace of the model, by name.
-        shared: Names of those that all series share.
+        shared: Names of the sites that all series share.
         num_entries: Length of a vector.
     """
 
@@ -67,13 +67,13 @@ class JointTarget:
         return self.energies(self.parts(flat), self.data).reshape(vector.shape[:-1])
 
     def energies(self, real: Mapping[str, Tensor], data: Sequences) -> Tensor:
-        r"""Energies (chain,) of sites of real numbers (chain, \*real draw), for `data` that `model.prepare` has seen.
+        r"""Energies (chain,) of unconstrained sites (chain, \*real draw), for `data` returned by `model.prepare`.
 
-        Of a minibatch the sum over its series stands for that over all: it counts ``total / num_series`` times.
+        For a minibatch the sum over its series is multiplied by ``total / num_series`` to estimate the sum over all.
         """
         try:
             return self._energies(real, data)
-        except (NumericalError, torch.linalg.LinAlgError):  # of one chain, which must not stop the others
+        except (NumericalError, torch.linalg.LinAlgError):  # one chain must not stop the others
             first = next(iter(real.values()))
             if len(first) == 1:
                 return torch.cat([value.flatten(1) for value in real.values()], 1).sum(1) * torch.nan  # with a graph
@@ -94,12 +94,12 @@ class JointTarget:
         return -total
 
     def parts(self, vector: Tensor) -> dict[str, Tensor]:
-        r"""Sites of real numbers (..., \*real draw) of vectors (..., entry)."""
+        r"""Unconstrained sites (..., \*real draw) of vectors (..., entry)."""
         pieces = zip(self._sites.items(), vector.split(self._sizes, -1), strict=True)
         return {name: flat.reshape(flat.shape[:-1] + site.real_shape) for (name, site), flat in pieces}
 
     def constrained(self, real: Mapping[str, Tensor], num_axes: int) -> tuple[dict[str, Tensor], Tensor]:
-        r"""Sites (..., \*draw) of real numbers with so many axes in front, and the log volume ratio (...)."""
+        r"""Sites (..., \*draw) of unconstrained sites with `num_axes` leading axes, and the log volume ratio (...)."""
         values, log_det = {}, torch.zeros(())
         for name, value in real.items():
             transform = self._sites[name].transform
@@ -113,7 +113,7 @@ class JointTarget:
         return self.constrained(self.parts(vector), vector.ndim - 1)[0]
 
     def real(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        r"""Sites of real numbers (draw, \*real draw) of sites (draw, \*draw).
+        r"""Unconstrained sites (draw, \*real draw) of sites (draw, \*draw).
 
         Raises:
             DataError: When a site is missing or has another shape.
@@ -134,12 +134,12 @@ class JointTarget:
 
 
 class AllSeries:
-    """All series as one, in the place of a `SeriesTarget`: vectors (..., 1, entry), energies (..., 1)."""
+    """All series as one target, in place of a `SeriesTarget`: vectors (..., 1, entry), energies (..., 1)."""
 
     def __init__(self, model: SequenceModel, data: Sequences) -> None:
         self.joint = JointTarget(model, data)
         self.data, self.num_entries = self.joint.data, self.joint.num_entries
-        self.shared: dict[str, Tensor] = {}  # none is given from elsewhere
+        self.shared: dict[str, Tensor] = {}  # no latents are drawn by a guide
         self.global_sites = self.joint.shared
         self.index = torch.zeros(1, dtype=torch.long)
 
@@ -158,7 +158,7 @@ class AllSeries:
         return self.joint.join(values)[:, None]
 
     def draw(self, num_chains: int, *, from_guide: bool, num_candidates: int = 1) -> Tensor:
-        """Vectors (chain, 1, entry) drawn from the guide or the prior, with the global random state."""
+        """Vectors (chain, 1, entry) drawn from the guide or the prior with the global random state."""
         return picked(lambda: self._proposed(num_chains, from_guide), self._weight, num_candidates)
 
     @torch.no_grad()
@@ -178,16 +178,16 @@ class AllSeries:
 
 
 def langevin_target(model: SequenceModel, data: Sequences, num_shared: int) -> SeriesTarget | AllSeries:
-    """What Langevin chains move: each series apart, or all as one where they share latents and none are drawn for them.
+    """Target of Langevin chains: each series separately, or all as one if they share latents that no guide draws.
 
     Args:
         model: The model.
         data: Series to condition on.
-        num_shared: Draws by the guide of the latents that all series share, see `SeriesTarget`.
+        num_shared: Number of draws, by the guide, of the latents that all series share; see `SeriesTarget`.
     """
     try:
         return SeriesTarget(model, data, num_shared=num_shared)
     except SharedLatents:
-        if num_shared:  # by a guide, which there is not
+        if num_shared:  # there is no guide to draw them
             raise
     return AllSeries(model, data)

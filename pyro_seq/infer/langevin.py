@@ -1,4 +1,4 @@
-"""``Langevin``: chains of the latents of every series at once, as a kernel of ``MCMC``."""
+"""``Langevin``: a kernel of ``MCMC`` that runs chains for the latents of every series at once."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ from pyro_seq.ops.langevin import MALA, LangevinDiagnostics, LangevinState, Samp
 Target = SeriesTarget | AllSeries
 STARTS = ("normal", "prior", "guide")
 _STARTS, _NOISE = 0, 1  # streams of random numbers
-_NUM_TRIES = 20  # starts drawn anew where the density is not finite
+_NUM_TRIES = 20  # draws of a start until its density is finite
 _BLOCK = 2**13  # random numbers that a series draws at a time
 _LOW_ACCEPTANCE = 0.2
-_ACCEPTANCE_NOISE = 0.5  # of one draw; the mean of few tells little
+_ACCEPTANCE_NOISE = 0.5  # standard deviation for one draw; the mean of few draws is noisy
 _SHARE_OF_LOW = 0.05  # of the chains; among thousands some are low by chance
 
 
 @dataclass(frozen=True)
 class Langevin:
-    r"""Langevin chains of each series' own latents: (chain, series) independent targets, all moved at once.
+    r"""Langevin chains for the latents of each series: (chain, series) independent targets, all moved at once.
 
-    A step costs one gradient of the whole batch, and each target has a step size of its own, so that thousands of
-    series cost little more time than the slowest one. Latents that all series share tie them together: each chain then
-    moves all latents jointly by one step size, and figures are (chain, draw). `ChEES` takes longer paths there.
+    A step costs one gradient of the whole batch, and each target has a separate step size, so thousands of series take
+    little more time than the slowest one. Latents that all series share couple the series: each chain then moves all
+    latents jointly with one step size, and statistics are (chain, draw). `ChEES` takes longer paths for such models.
 
-    With its own random numbers for each series, drawn from the seed and ``data.index``, a series gets the draws that it
-    would get alone. A chain that leaves the finite numbers stops where it is, or rejects the step under MALA, and is
-    counted; the others go on. Figures are kept as ``posterior.sample_stats``, (chain, draw, series): `acceptance_rate`,
-    `lp`, `step_size`, `diverging`, `is_frozen`.
+    Each series has separate random numbers, derived from the seed and ``data.index``, so a series gets the same draws
+    as it would alone. A chain that becomes non-finite stops, or under MALA rejects the step, and is counted; the others
+    continue. Statistics are kept as ``posterior.sample_stats``, (chain, draw, series): `acceptance_rate`, `lp`,
+    `step_size`, `diverging`, `is_frozen`.
 
     Args:
         sampler: ``MALA()``, exact, with step sizes adapted to its acceptance; or ``ULA(step_size)``, biased.
-        start: Where chains start: ``"normal"`` noise in the space of real numbers, as in the literature on latent
-            energy-based models; draws of the ``"prior"`` or the ``"guide"``, which an encoder makes a warm start; or
-            values by site, (chain, series, \*event). In its place ``MCMC(..., start=posterior)`` takes draws of a fit,
-            with their spread as the first scale. Multimodal posteriors depend on it more than on anything else.
-        num_candidates: Draws of prior or guide from which each start is picked by its importance weight
-            :math:`p(x, z) / q(z)`, so that few chains begin in modes that do not explain the data. Each costs a pass
-            of the model without a gradient.
-        thinning: Steps between two kept draws.
-        has_scale: Measure the scale of each latent entry in the warm-up, and move by as much.
+        start: Where chains start: ``"normal"`` noise in the unconstrained space, as in the literature on latent
+            energy-based models; draws of the ``"prior"`` or the ``"guide"`` (a warm start, if it has an encoder); or
+            values by site, (chain, series, \*event). Alternatively, ``MCMC(..., start=posterior)`` uses draws of a fit,
+            with their spread as the first scale. For multimodal posteriors this choice matters most.
+        num_candidates: Number of draws of prior or guide per start, of which one is picked by its importance weight
+            :math:`p(x, z) / q(z)`, so that few chains start in modes that do not explain the data. Each draw costs a
+            pass of the model without a gradient.
+        thinning: Keep every n-th draw.
+        has_scale: Measure the scale of each latent entry in the warm-up, and scale the steps by it.
 
     Example:
         >>> posterior = fit(model, data, MCMC(Langevin(), num_samples=500, warmup_steps=500))  # doctest: +SKIP
@@ -89,7 +89,7 @@ class Langevin:
             )
 
     def build(self, model: SequenceModel) -> MCMCKernel:
-        """The kernel of one joint chain of all latents, for ``pyro.infer.MCMC``."""
+        """Kernel of one joint chain of all latents, for ``pyro.infer.MCMC``."""
         return LangevinKernel(model.model, sampler=self.sampler, has_scale=self.has_scale, max_plate_nesting=1)
 
     def chains(self, model: SequenceModel, data: Sequences, plan: ChainRun) -> Chains:
@@ -126,7 +126,7 @@ class Langevin:
         return Chains(sites | shared, target.global_sites, stats)
 
     def drawn(self, target: Target, num_chains: int) -> Tensor:
-        """Starts (chain, series, entry) from prior or guide, with the global random state."""
+        """Starts (chain, series, entry) drawn from prior or guide with the global random state."""
         return target.draw(num_chains, from_guide=self.start == "guide", num_candidates=self.num_candidates)
 
     def _warmed_up(self, take: Stepper, state: LangevinState, noise: _Noise, plan: ChainRun) -> LangevinState:
@@ -136,7 +136,7 @@ class Langevin:
         return state
 
     def _started(self, target: Target, plan: ChainRun) -> LangevinState:
-        """Starts with finite energies and gradients, drawn again where they are not."""
+        """States at starts with finite energies and gradients; others are drawn again."""
         first, scale = self._first_steps(target, plan)
         state = initial_state(target, self._starts(target, plan, 0), first, scale=scale)
         for attempt in range(1, _NUM_TRIES):
@@ -152,7 +152,7 @@ class Langevin:
         return state
 
     def _first_steps(self, target: Target, plan: ChainRun) -> tuple[float, Tensor | None]:
-        """Length of the first step, and in which unit: where a fit is known and lengths adapt, by its spread."""
+        """Initial step size, and its scale: the spread of a fit that chains start from, if step sizes adapt."""
         if plan.start is None or not self.has_scale or self.sampler.target_accept is None:
             return self.sampler.step_size, None
         spread = target.join(plan.start).std(0)
@@ -182,13 +182,13 @@ class Langevin:
 
 
 class _Noise:
-    """Random numbers of each series from a generator of its own, many steps at a time."""
+    """Random numbers from a separate generator per series, drawn for many steps at a time."""
 
     def __init__(self, index: Tensor, value: Tensor, seed: int) -> None:
         self.sources = _generators(index, seed, _NOISE)
         self.value = value
         self.shape = (value.shape[0], *value.shape[2:])
-        self.size = max(1, _BLOCK // max(1, torch.Size(self.shape).numel()))  # must not depend on the other series
+        self.size = max(1, _BLOCK // max(1, torch.Size(self.shape).numel()))  # must not depend on other series
         self.block: list[tuple[Tensor, Tensor]] = []
 
     def draw(self) -> tuple[Tensor, Tensor]:
@@ -203,7 +203,7 @@ class _Noise:
 
 
 def _generators(index: Tensor, seed: int, *stream: int) -> list[torch.Generator]:
-    """One for each series, by its place in the data set."""
+    """One generator per series, seeded by its place in the data set."""
     return [torch.Generator().manual_seed(mixed_seed(seed, *stream, place)) for place in index.tolist()]
 
 
@@ -212,7 +212,7 @@ def _counted(num_steps: int, stage: str, plan: ChainRun) -> Any:
 
 
 def _report(acceptance: Tensor, state: LangevinState, low: float) -> None:
-    """Warn of chains that cannot be trusted."""
+    """Warn of unreliable chains."""
     diagnostics = LangevinDiagnostics(acceptance, state.step_size, state.num_divergent, state.is_frozen)
     if bool(state.is_frozen.any()) or float((acceptance < low).double().mean()) > _SHARE_OF_LOW:
         warnings.warn(

@@ -24,23 +24,23 @@ Params = dict[str, Tensor]
 class LangevinKernel(MCMCKernel):
     """Langevin steps of all latents of a Pyro model jointly, with one step size.
 
-    Takes any model that HMC takes: global latents, discrete ones that are summed out, constrained supports. For
-    thousands of independent series `Langevin` is far better, because here their acceptances and steps are coupled: the
-    usable step shrinks with the cube root of the total dimension.
+    It works for any model that HMC supports: global latents, discrete latents that are summed out, constrained
+    supports. For thousands of independent series use `Langevin` instead, because here all series share acceptance and
+    step size: the usable step size shrinks with the cube root of the total dimension.
 
-    Cost: one gradient of the potential a step. The warm-up adapts the step size to the acceptance and, with
-    `has_scale`, the scale of each entry. A proposal whose energy is not finite or far higher is rejected and counted as
+    Cost: one gradient of the potential per step. The warm-up adapts the step size to the acceptance and, with
+    `has_scale`, the scale of each entry. A proposal with a non-finite or much higher energy is rejected and counted as
     a divergence; under ULA it stops the chain.
 
     Args:
-        model: Pyro model; or give `potential_fn`.
-        potential_fn: Minus the log density, a scalar, of a dictionary of real-valued latents; ``pyro.infer.MCMC`` then
-            needs `initial_params`.
+        model: Pyro model; alternatively give `potential_fn`.
+        potential_fn: Minus the log density, a scalar, of a dictionary of unconstrained latents; ``pyro.infer.MCMC``
+            then needs `initial_params`.
         sampler: ``MALA()`` or ``ULA(step_size)``.
         has_scale: Measure the scale of each entry in the warm-up.
-        transforms: From supports to real numbers by site, as for HMC; from the supports when absent.
-        max_plate_nesting: As for HMC; guessed when absent.
-        init_strategy: How a chain starts, as for HMC.
+        transforms: Transforms from supports to real numbers by site, as in HMC; derived from the supports by default.
+        max_plate_nesting: As in HMC; guessed by default.
+        init_strategy: How a chain starts, as in HMC.
 
     Example:
         >>> import pyro
@@ -73,7 +73,7 @@ class LangevinKernel(MCMCKernel):
         self.max_plate_nesting = max_plate_nesting
         self.init_strategy = init_strategy
         self._given_transforms = None if transforms is None else dict(transforms)
-        # `pyro.infer.MCMC` reads this, and falls back to `model` where it is None
+        # `pyro.infer.MCMC` reads this and uses `model` if it is None
         self.transforms = {} if model is None and transforms is None else self._given_transforms
         self._reset()
 
@@ -86,10 +86,10 @@ class LangevinKernel(MCMCKernel):
         self._mean_acceptance = 0.0
         self._divergences: list[int] = []
 
-    # ------------------------------------------------------------------ what `pyro.infer.MCMC` calls
+    # ------------------------------------------------------------------ called by `pyro.infer.MCMC`
 
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
-        """Build the potential for these arguments, and find a start unless the user gave one."""
+        """Build the potential for these arguments, and find a start unless one was given."""
         self._warmup_steps = warmup_steps
         if self.model is not None:
             with passing_nonfinite(), unnormalised():
@@ -108,7 +108,7 @@ class LangevinKernel(MCMCKernel):
 
     @property
     def initial_params(self) -> Params | None:
-        """Where the chain starts, real-valued latents by name."""
+        """Start of the chain: unconstrained latents by name."""
         return self._initial_params
 
     @initial_params.setter
@@ -134,12 +134,12 @@ class LangevinKernel(MCMCKernel):
         return _unflatten(state.value[0].clone(), shapes)
 
     def logging(self) -> OrderedDict[str, str]:
-        """Figures for the progress bar."""
+        """Statistics for the progress bar."""
         size = float("nan") if self._state is None else float(self._state.step_size)
         return OrderedDict([("step size", f"{size:.2e}"), ("acc. prob", f"{self._mean_acceptance:.3f}")])
 
     def diagnostics(self) -> dict[str, Any]:
-        """Draws that were divergent, mean acceptance, step size, and whether the chain stopped."""
+        """Divergent draws, mean acceptance, step size, and whether the chain stopped."""
         return {
             "divergences": self._divergences,
             "acceptance rate": self._mean_acceptance,
@@ -148,7 +148,7 @@ class LangevinKernel(MCMCKernel):
         }
 
     def cleanup(self) -> None:
-        """Forget the chain, so that the next one starts and adapts anew."""
+        """Reset, so that the next chain starts and adapts anew."""
         self._reset()
 
     # ------------------------------------------------------------------ inside
@@ -159,11 +159,11 @@ class LangevinKernel(MCMCKernel):
             with passing_nonfinite(), unnormalised():
                 return self.potential_fn(params)
         except (NumericalError, torch.linalg.LinAlgError):
-            # no energy: rejected like any other divergence, with a graph because its gradient is asked for
+            # no energy: rejected as a divergence; with a graph, because its gradient is requested
             return torch.cat([value.reshape(-1) for value in params.values()]).sum() * torch.nan
 
     def _at(self, params: Params, names: list[str], potential: Callable[[Tensor], Tensor]) -> LangevinState:
-        """The state at `params`: the present one if they are its own, with energy and gradient at hand."""
+        """The state at `params`: the current state, with its energy and gradient, if `params` belong to it."""
         vector = torch.cat([params[name].detach().reshape(-1) for name in names])[None]
         if self._state is not None and torch.equal(self._state.value, vector):
             return self._state

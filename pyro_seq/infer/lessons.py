@@ -1,4 +1,4 @@
-"""What a guide learns about gaps beside the bound, from dreams and from rehearsal, and when these count."""
+"""Losses, beside the bound, that train a guide for series with gaps: dreams and rehearsal, and when these count."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pyro_seq.model import SequenceModel, is_latent, is_local
 from pyro_seq.training.views import RandomGaps
 
 DREAMS, REHEARSAL = "dreams", "rehearsal"  # names of the terms
-LESSONS = {DREAMS: 1.0, REHEARSAL: 0.5}  # their weights, where the data have gaps
-_HIDING = RandomGaps(0.75)  # of what data show
+LESSONS = {DREAMS: 1.0, REHEARSAL: 0.5}  # their weights if the data have gaps
+_HIDING = RandomGaps(0.75)  # hides observations in this share of the series
 
 
 class Lessons:
-    """The terms of an objective from which its guide learns to read series with gaps.
+    """The terms of an objective that train its guide for series with gaps.
 
     Args:
-        model: Its draws must look like data, see ``has_dreams``.
+        model: The model; its draws must resemble data, see ``has_dreams``.
         scales: Weights of all terms of the objective.
 
     Raises:
-        UnsupportedError: Where `scales` names lessons that the model does not have.
+        UnsupportedError: When `scales` names lessons that the model does not have.
     """
 
     def __init__(self, model: SequenceModel, scales: Mapping[str, Any]) -> None:
@@ -44,7 +44,7 @@ class Lessons:
         self._learners: list[nn.Parameter] | None = None
 
     def counted(self, is_training: bool) -> dict[str, Any]:
-        """The weights that count: those of lessons do in training only, and not when they are 0."""
+        """The weights in use: weights of lessons only in training, and only if they are not 0."""
         return {
             name: scale
             for name, scale in self.scales.items()
@@ -52,7 +52,7 @@ class Lessons:
         }
 
     def terms(self, data: Sequences, guide_trace: poutine.Trace, is_training: bool) -> dict[str, Tensor]:
-        """Losses of each series, (series,), by name; `guide_trace` tells what all series share."""
+        """Losses of each series, (series,), by name; `guide_trace` gives the shared latents."""
         names = LESSONS.keys() & self.counted(is_training)
         if not names:
             return {}
@@ -68,6 +68,6 @@ class Lessons:
 
 
 def shared_latents(guide_trace: poutine.Trace) -> dict[str, Tensor]:
-    """One draw of each latent that all series share, (event,), out of a trace of the guide."""
+    """One draw of each latent that all series share, (event,), from a trace of the guide."""
     sites = {name: site["value"] for name, site in guide_trace.nodes.items() if is_latent(site) and not is_local(site)}
     return {name: value.detach().reshape(-1, value.shape[-1])[0] for name, value in sites.items()}

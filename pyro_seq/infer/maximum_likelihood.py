@@ -1,4 +1,4 @@
-"""``MaximumLikelihood``: learning by posterior chains, the way of latent energy-based models."""
+"""``MaximumLikelihood``: with posterior samples from Langevin chains, as in latent energy-based models."""
 
 from __future__ import annotations
 
@@ -31,49 +31,49 @@ class MaximumLikelihood(GradientMethod[ChainPosterior]):
     .. math::
         \nabla_\theta \log p_\theta(x) = \mathbb E_{p_\theta(z \mid x)}\left[\nabla_\theta \log p_\theta(x, z)\right]
 
-    Each step runs a few Langevin steps of every series of a minibatch, then moves the parameters at their ends. An
-    energy-based prior learns in the same step: its contrastive term comes from prior chains whose steps, step size and
-    persistence are options of `EnergyBased`. For every model whose latents are continuous and belong to one series.
+    Each training step runs a few Langevin steps for every series of a minibatch, then updates the parameters at the
+    final draws. An energy-based prior learns in the same step: its contrastive term uses prior chains whose steps, step
+    size and persistence are options of `EnergyBased`. Latents must be continuous and belong to one series each.
 
-    Where chains start decides more than how they step:
+    The start of the chains matters more than their steps:
 
-    * cold, from noise each time: ``is_persistent=False``; the literature's way, slow and blurry at first;
-    * persistent, each series going on from its last visit: ``is_persistent=True``, the default;
+    * cold, from noise each time: ``is_persistent=False``; usual in the literature, slow and blurry at first;
+    * persistent, each series continuing from its last visit: ``is_persistent=True``, the default;
     * from an encoder: ``kernel=Langevin(start="guide")`` with ``is_persistent=False``;
-    * from an encoder at first and persistent then: the same with ``is_persistent=True``.
+    * from an encoder at first, then persistent: the same with ``is_persistent=True``.
 
-    With a guide as start, or `warmup_steps`, the guide learns throughout, and stays useful for new series: by its
-    evidence lower bound, or by the density that it gives to the chains' draws. The latter costs no pass of the model
-    and cannot miss a mode that chains have found; with a guide that sees less than the chains do, as under
-    `ThinnedEncoder`, it learns the posterior given the less. The other parameters see the bound, and the model's
-    regularisers, in the warm-up only; afterwards those regularisers that `scales` names count at the chains' draws.
+    With a guide as start, or with `warmup_steps`, the guide is trained throughout and stays useful for new series. Its
+    loss is the evidence lower bound, or minus its log density at the chains' draws. The latter needs no pass of the
+    model and cannot miss a mode that chains have found; a guide that sees less than the chains, as with
+    `ThinnedEncoder`, then learns the posterior given the part it sees. The bound and the model's regularisers train the
+    other parameters in the warm-up only; afterwards the regularisers named in `scales` count at the chains' draws.
 
-    The history has minus the log density of each site, and of the chains `acceptance`, `step_size` (median), and
-    since the first step the numbers of `divergent` proposals and of visits that ended `frozen`. Under energy-based
-    priors, ``<site>_energy_gap`` should swing around zero and ``<site>_deviation`` stay at a few standard deviations;
-    a warning says when they drift. Losses lack the normaliser of an energy, and joint densities of different
-    latents cannot be compared: judge by validation, which is minus the log likelihood of the observations at draws of
-    chains that start anew.
+    The history has minus the log density of each site; the chains' `acceptance` and `step_size` (median); and, counted
+    from the first step, the numbers of `divergent` proposals and of visits that ended `frozen`. With energy-based
+    priors, ``<site>_energy_gap`` should fluctuate around zero and ``<site>_deviation`` stay at a few standard
+    deviations; a warning reports drift. Losses lack the normaliser of an energy, and joint densities of different
+    latents cannot be compared: use validation instead, which is minus the log likelihood of the observations at draws
+    of freshly started chains.
 
-    Cost: ``chain_steps + 1`` gradients by the latents and one by the parameters a step.
+    Cost per step: ``chain_steps + 1`` gradients with respect to the latents and one with respect to the parameters.
 
     Args:
-        kernel: Sampler and start of the posterior chains; ``MALA`` adapts a step size of each series throughout.
-        chain_steps: Langevin steps of a visit.
-        num_chains: Chains of each series in training.
-        is_persistent: Go on from a series' last visit. Its latents must mean the same at each, so `views` must be
-            ``is_anchored``: no random windows, shifts or speeds.
-        warmup_steps: Steps by the evidence lower bound, as under `SVI`, before the first chain.
-        preconditioner: Directions and lengths of Langevin steps from the curvature where a visit begins.
-        energy_learning_rate: Of the energies of energy-based priors.
-        guide_learning_rate: Of what only the guide uses; `learning_rate` by default.
-        guide_loss: What the guide learns from after the warm-up, ``"bound"`` or ``"draws"``.
+        kernel: Sampler and start of the posterior chains; ``MALA`` adapts a step size per series throughout.
+        chain_steps: Langevin steps per visit of a series.
+        num_chains: Chains per series in training.
+        is_persistent: Continue from a series' last visit. Its latents must mean the same at each visit, so `views`
+            must be ``is_anchored``: no random windows, shifts or speeds.
+        warmup_steps: Training steps on the evidence lower bound, as in `SVI`, before the first chain.
+        preconditioner: Gives directions and lengths of Langevin steps from the curvature at the start of a visit.
+        energy_learning_rate: Learning rate of the energies of energy-based priors.
+        guide_learning_rate: Learning rate of parameters that only the guide uses; `learning_rate` by default.
+        guide_loss: Loss of the guide after the warm-up, ``"bound"`` or ``"draws"``.
         energy_penalty: Weight of the squared energies at posterior draws and prior chains.
         inference_steps: Steps of the chains that infer new series, in the posterior and in validation.
 
-    The other arguments are those of `GradientMethod`. `learning_rate` is that of all but the energies and the guide,
-    each of the three has an optimiser, and `scales` weighs the model's regularisers by name, such as
-    ``{"restart": 1.0}``, which need the guide.
+    The other arguments are those of `GradientMethod`. `learning_rate` is for all parameters except the energies and the
+    guide; each of the three groups has its optimiser. `scales` weights the model's regularisers by name, such as
+    ``{"restart": 1.0}``; they need the guide.
 
     Raises:
         DataError: When an argument is out of range, or a view would move persistent chains.
@@ -130,12 +130,12 @@ class MaximumLikelihood(GradientMethod[ChainPosterior]):
 
     @property
     def has_guide(self) -> bool:
-        """Whether the model's guide takes part."""
+        """Whether the model's guide is used."""
         return self.kernel.start == "guide" or self.warmup_steps > 0
 
     def objective(self, model: SequenceModel, data: Sequences | SequenceSource) -> ChainObjective:
         """Minus the joint log density at draws of posterior chains."""
-        assert isinstance(data, Sequences)  # `fit` lets nothing else through, by `takes_sources`
+        assert isinstance(data, Sequences)  # `fit` ensures it, as `takes_sources` is False
         self._check(model)
         model.take_units(data)
         home = next((parameter.device for parameter in model.parameters()), data.device)
@@ -155,7 +155,7 @@ class MaximumLikelihood(GradientMethod[ChainPosterior]):
         return ChainObjective(model, few, parameter_groups(model, few), visits, inference)
 
     def optimizers(self, objective: ChainObjective) -> list[torch.optim.Optimizer]:
-        """One for the generator, one for the energies, one for the guide, as far as there are any."""
+        """One optimiser each for the generator, the energies and the guide, if they have parameters."""
         groups = objective.groups
         guide_rate = self.learning_rate if self.guide_learning_rate is None else self.guide_learning_rate
         rated = [
@@ -166,11 +166,11 @@ class MaximumLikelihood(GradientMethod[ChainPosterior]):
         return [self.made_optimizer(parameters, rate) for parameters, rate in rated if parameters]
 
     def untrained(self, objective: ChainObjective) -> Sequence[nn.Parameter]:
-        """The guide, unless it takes part."""
+        """The parameters of the guide if it is not used."""
         return () if self.has_guide else objective.groups.others
 
     def posterior(self, objective: ChainObjective, outcome: Outcome) -> ChainPosterior:
-        """Chains that infer the latents of any series anew."""
+        """A posterior that infers the latents of any series by new chains."""
         return dataclasses.replace(objective.inference, history=outcome.history, status=outcome.status)
 
     def _check(self, model: SequenceModel) -> None:

@@ -20,7 +20,7 @@ from pyro_seq.training.trainer import Trainer
 
 
 class Kernel(Protocol):
-    """Options of a transition kernel, and how its chains are run."""
+    """Options of a transition kernel, with a method that runs its chains."""
 
     def chains(self, model: SequenceModel, data: Sequences, plan: ChainRun) -> Chains:
         """Run all chains on a model whose parameters are frozen."""
@@ -29,12 +29,12 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class NUTS:
-    """The no-U-turn sampler: Hamiltonian paths that end by themselves, with steps adapted in the warm-up.
+    """The no-U-turn sampler: Hamiltonian paths of adaptive length, with step sizes adapted in the warm-up.
 
-    One joint path moves all series, so its cost is that of the stiffest one: up to 2^max_tree_depth gradients a draw.
+    One joint path moves all series, so the stiffest series sets its cost: up to 2^max_tree_depth gradients per draw.
 
     Args:
-        target_accept: Acceptance that the step size is adapted to; nearer 1 for fewer divergences.
+        target_accept: Target acceptance rate for the step size; closer to 1 for fewer divergences.
         max_tree_depth: Largest number of doublings of a path.
         full_mass: Adapt a dense mass matrix rather than a diagonal one.
 
@@ -51,7 +51,7 @@ class NUTS:
         keep_whole(self, 1, "max_tree_depth")
 
     def build(self, model: SequenceModel, **options: Any) -> MCMCKernel:
-        """The kernel, for one chain; `options` are more of Pyro's, such as ``init_strategy``."""
+        """The kernel for one chain; `options` are further options of Pyro's kernel, such as ``init_strategy``."""
         return pyro.infer.NUTS(
             model.model,
             target_accept_prob=self.target_accept,
@@ -62,17 +62,17 @@ class NUTS:
         )
 
     def chains(self, model: SequenceModel, data: Sequences, plan: ChainRun) -> Chains:
-        """Run joint chains, one after another."""
+        """Run joint chains one after another."""
         return joint_chains(self.build, model, data, plan)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HMC:
-    """Hamiltonian Monte Carlo with paths of fixed length and steps adapted in the warm-up.
+    """Hamiltonian Monte Carlo with paths of fixed length and step sizes adapted in the warm-up.
 
     Args:
-        path_length: Length of a path in the unit of the adapted scale, 2 pi being a full turn; Pyro's when absent.
-        target_accept: Acceptance that the step size is adapted to.
+        path_length: Length of a path in units of the adapted scale (2 pi is a full turn); Pyro's default if None.
+        target_accept: Target acceptance rate for the step size.
         full_mass: Adapt a dense mass matrix rather than a diagonal one.
 
     References:
@@ -89,7 +89,7 @@ class HMC:
             raise DataError(f"`path_length` must be positive. Got {self.path_length!r}.")
 
     def build(self, model: SequenceModel, **options: Any) -> MCMCKernel:
-        """The kernel, for one chain; `options` are more of Pyro's, such as ``init_strategy``."""
+        """The kernel for one chain; `options` are further options of Pyro's kernel, such as ``init_strategy``."""
         return pyro.infer.HMC(
             model.model,
             trajectory_length=self.path_length,
@@ -100,28 +100,29 @@ class HMC:
         )
 
     def chains(self, model: SequenceModel, data: Sequences, plan: ChainRun) -> Chains:
-        """Run joint chains, one after another."""
+        """Run joint chains one after another."""
         return joint_chains(self.build, model, data, plan)
 
 
 @dataclass(frozen=True)
 class MCMC:
-    """Sample all latents, global ones included, given the model's parameters as they are.
+    """Sample all latents, including global ones, with the model's parameters held fixed.
 
-    Exact up to Monte Carlo error, and without a guide; but it runs on the whole data set, says nothing about other
-    series, and does not train: networks keep the weights they have. `ChEES` moves all latents jointly, all chains at
-    once; `NUTS` and `HMC` do so one chain after another; `Langevin` runs chains of every series' own latents at once.
+    The draws are exact up to Monte Carlo error and need no guide; but MCMC runs on the whole data set, its draws do not
+    apply to other series, and it does not train: networks keep their weights. `ChEES` moves all latents jointly, all
+    chains at once; `NUTS` and `HMC` do so one chain after another; `Langevin` runs separate chains for the latents of
+    every series, all at once.
 
     Args:
         kernel: `ChEES`, `NUTS`, `HMC` or `Langevin` with its options.
         num_samples: Draws kept from each chain.
-        warmup_steps: Steps of adaptation before, which are dropped.
-        num_chains: Independent chains, from different starts; two or more let convergence be judged.
-        start: A fit of the same model and series, such as one by `SVI`: each chain starts at a draw of it, and moves at
-            first in each direction as far as its draws are spread. Without one, joint chains start near 0 in the space
-            of real numbers. Chains from one fit may all miss a mode that it misses.
+        warmup_steps: Adaptation steps before the first draw; they are dropped.
+        num_chains: Independent chains from different starts; judging convergence needs at least two.
+        start: A fit of the same model and series, such as one by `SVI`: each chain starts at one of its draws, with
+            steps scaled initially by the spread of the draws in each direction. Without it, joint chains start near 0
+            in the unconstrained space. Chains started from one fit may all miss a mode that the fit misses.
 
-    Ctrl-C ends the run with the draws there are: those of all finished chains, or of the first one so far.
+    Ctrl-C ends the run and returns the draws so far: those of all finished chains, or of the unfinished first chain.
 
     Example:
         >>> guide = fit(model, data, SVI(num_steps=2_000))  # doctest: +SKIP

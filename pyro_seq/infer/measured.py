@@ -1,4 +1,4 @@
-"""How observations lie around what a fitted model says of them, where the likelihood's own noise is a convention."""
+"""Measures how observations scatter around a fitted model's means, if the likelihood's noise is a convention."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pyro_seq.errors import NumericalError
 from pyro_seq.model import SequenceModel, over_samples
 from pyro_seq.posterior import Posterior, prediction_context
 
-_ENTRIES = 2**20  # of observations that are looked at
-_SERIES = 8  # that are looked at even where they have more entries
-_STREAM = 3  # of random numbers
+_ENTRIES = 2**20  # number of observed entries used
+_SERIES = 8  # minimum number of series used, even if they have more entries
+_STREAM = 3  # stream of random numbers
 
 
 @runtime_checkable
@@ -29,19 +29,19 @@ class _Measures(Protocol):
 
 @one_at_a_time
 def measure_noise(posterior: Posterior, data: Sequences, *, seed: int = 0) -> None:
-    """Let the parts of a fitted model, such as a `PixelEmission`, measure what predictions draw around their means.
+    """Measure the noise that predictions draw around their means, for model parts such as a `PixelEmission`.
 
-    Each series is explained by one draw of the posterior, and its observed entries are held against the means. About a
-    million entries of series from all over `data` are looked at. `fit` does so at its end; call it for files of earlier
-    versions, or to measure on other series than `fit` did. The result is part of the model's state.
+    For each series, the observed entries are compared with the means at one draw of the posterior; about a million
+    entries, of series spread over `data`, are used. `fit` does this at its end; call it for files of earlier versions,
+    or to measure on series other than those of `fit`. The result is part of the model's state.
 
     Args:
-        posterior: What `fit` or `load` returned; its model is changed.
-        data: Series that predictions are like; of new series draws are right when these are new, too.
+        posterior: The result of `fit` or `load`; its model is changed.
+        data: Series similar to those to predict; for predictions of new series, use series not seen in training.
         seed: Seed of the draws.
 
     Warns:
-        UserWarning: When the model cannot explain the series in finite numbers; nothing is changed then.
+        UserWarning: When the model's means are not finite; nothing is changed then.
     """
     require_posterior(posterior)
     require_data(posterior.model, data)
@@ -54,7 +54,7 @@ def measuring_parts(model: SequenceModel) -> list[_Measures]:
 
 
 def measure(posterior: Posterior, data: Sequences, seed: int) -> None:
-    """`measure_noise` on data that have been checked."""
+    """`measure_noise` for data that are already checked."""
     count = min(len(data), max(_SERIES, _ENTRIES // max(1, data.values[:1].numel())))
     data = data.seen()[torch.arange(count, device=data.device) * len(data) // count]
     try:

@@ -1,4 +1,4 @@
-"""``Mode``: the highest point of the posterior, or of the likelihood, of all latents."""
+"""``Mode``: the mode of the posterior, or the maximum of the likelihood, over all latents."""
 
 from __future__ import annotations
 
@@ -23,39 +23,38 @@ from pyro_seq.model import SequenceModel, is_random, over_samples
 from pyro_seq.posterior import PointPosterior, reading
 from pyro_seq.training.trainer import Trainer
 
-_DRAWS = 101  # of the prior, whose median is the first start
-_FLAT = 1e-3  # slope, relative to the objective, above which a search has not arrived
+_DRAWS = 101  # draws of the prior, whose median is the first start
+_FLAT = 1e-3  # slope, relative to the objective, above which a search has not converged
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:
-    r"""Set the latents to where the posterior is highest, or the likelihood: maximum a posteriori, maximum likelihood.
+    r"""Set the latents to the mode of the posterior (maximum a posteriori) or of the likelihood (maximum likelihood).
 
     .. math::
         \hat\theta = \arg\max_\theta \left[\log p(x \mid \theta) + \log p(\theta)\right]
 
-    For models with few latents, such as `StructuralSeries`, with the parameters of networks as they are. Latents that
-    series have of their own are found for the fitted series, all in one search. Where latents scale others, such as a
-    spread that is learned, the joint density has no highest point that means anything, and the model is refused. The
-    search is L-BFGS on coordinates without bounds, once from the median of the prior and then from draws of
-    it; the highest end counts. Predictions from one point leave the uncertainty about the latents out: where series are
-    short, prefer ``MCMC(NUTS(), ...)``.
+    Meant for models with few latents, such as `StructuralSeries`; network parameters stay fixed. Per-series latents are
+    found for the fitted series, all in one search. If latents scale other latents, such as a learned spread, the joint
+    density has no meaningful mode, and the model is refused. The search is L-BFGS on unconstrained coordinates, first
+    from the median of the prior and then from draws of the prior; the best result is kept. Predictions from a point
+    ignore uncertainty about the latents: for short series prefer ``MCMC(NUTS(), ...)``.
 
     The history has the log density, ``log_density``, at each step of the best search; without a prior it is the log
     likelihood.
 
     Args:
         has_prior: Whether the prior counts; without it, the result is the maximum likelihood estimate. The density is
-            that of each latent as the model writes it, not of coordinates without bounds.
-        num_starts: How many searches.
-        num_steps: Most steps of a search.
+            that of each latent as written in the model, not of unconstrained coordinates.
+        num_starts: Number of searches.
+        num_steps: Maximum number of steps per search.
 
     Raises:
         DataError: When an argument is out of range.
-        UnsupportedError: From `fit`, where latents scale other ones.
+        UnsupportedError: From `fit`, when latents scale other latents.
 
     Warns:
-        UserWarning: When the best search ended at `num_steps`, or on a slope.
+        UserWarning: When the best search ended at `num_steps`, or did not converge.
 
     Example:
         >>> posterior = fit(model, data, Mode(has_prior=False))  # doctest: +SKIP
@@ -92,15 +91,15 @@ class Mode:
         return PointPosterior(model, sites, history, data if landscape.own else None, landscape.own)
 
     def _search(self, landscape: _Landscape, start: np.ndarray) -> _End:
-        """Uphill from one start."""
-        from scipy.optimize import minimize  # slow to import, and needed here only
+        """Search from one start."""
+        from scipy.optimize import minimize  # slow to import, and only needed here
 
         landscape.highest = -np.inf
         first, _ = landscape(start)
         if not np.isfinite(first):
             return _End(-np.inf, start, [], 0.0)
         history = [-first]
-        # until the numbers at hand tell no difference
+        # until differences are within rounding error
         options = {"maxiter": self.num_steps, "ftol": landscape.precision, "gtol": 1e-9}
         found = minimize(
             landscape,
@@ -114,7 +113,7 @@ class Mode:
 
 
 class _End(NamedTuple):
-    """Where a search has ended; no history where it could not begin."""
+    """The end of a search; the history is empty if it could not start."""
 
     height: float
     place: np.ndarray
@@ -123,17 +122,17 @@ class _End(NamedTuple):
 
 
 class _Landscape:
-    """Minus the log density of a model as a function of flat coordinates without bounds, with its gradient.
+    """Minus the log density of a model as a function of flat unconstrained coordinates, with its gradient.
 
-    Where the model breaks down it is flat, and above all that was met so far: a search then steps back, by a share of
-    its step. From an infinite wall it would step back to where it stood, and end.
+    Where the model fails, the function is flat and higher than all values so far: a line search then steps back by a
+    fraction of its step. At an infinite value it would step back all the way and end.
     """
 
     def __init__(self, model: SequenceModel, data: Sequences, has_prior: bool) -> None:
         self.model, self.data, self.has_prior = model, data, has_prior
         self.precision = torch.finfo(data.dtype).eps
-        self.highest = -np.inf  # finite heights of the present search
-        self.trouble = ""  # what the model said when it broke down
+        self.highest = -np.inf  # highest finite value of the present search
+        self.trouble = ""  # the model's error message
         sites = latent_sites(model, data)
         if scales := sorted(sites.keys() & set(model.sites_without_mode)):
             raise UnsupportedError(
@@ -146,7 +145,7 @@ class _Landscape:
         self.shapes = {name: transform.inv(sites[name]["value"]).shape for name, transform in self.transforms.items()}
 
     def __call__(self, place: np.ndarray) -> tuple[float, np.ndarray]:
-        """Height and slope."""
+        """Value and gradient."""
         flat = torch.tensor(place, dtype=self.data.dtype, device=self.data.device, requires_grad=True)
         try:
             loss = -self._log_density(self.sites(flat))
@@ -175,7 +174,7 @@ class _Landscape:
         }
 
     def starts(self, count: int, seed: int) -> Iterator[np.ndarray]:
-        """The median of the prior, then draws of it."""
+        """The median of the prior, then draws of the prior."""
         with isolated_rng(seed):
             drawn = poutine.trace(over_samples(self.model.model, _DRAWS + count)).get_trace(self.data).nodes
         parts = [transform.inv(drawn[name]["value"]) for name, transform in self.transforms.items()]

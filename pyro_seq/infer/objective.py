@@ -1,4 +1,4 @@
-"""The training objective: a sum of named terms, each with its own weight."""
+"""The training objective: a weighted sum of named terms."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Objective(nn.Module):
         L = \frac1N \Big( -\log p(x \mid z) + \sum_k w_k\, \mathrm{KL}\left[q(z_k) \| p(z_k)\right]
             + \sum_j w_j\, r_j \Big)
 
-    One term per site, named after it; a latent site's term is its Kullback-Leibler divergence, in closed form where
-    there is one and `analytic_kl` is set, else by the draw. The regularisers r_j are the model's. Weights other than 1
-    make it a training objective and no longer a bound.
+    Each site has a term of the same name; a latent site's term is its Kullback-Leibler divergence, in closed form if
+    one exists and `analytic_kl` is set, otherwise estimated from the draw. The regularisers r_j are the model's. With
+    weights other than 1 it is a training objective but not a bound.
 
     Args:
-        model: Holds the parameters; they become this module's.
-        num_particles: Joint draws of all latents per evaluation, vectorised, or a function of the step.
+        model: Model whose parameters become parameters of this module.
+        num_particles: Number of joint draws of all latents per evaluation, vectorised, or a function of the step.
         analytic_kl: Use closed-form divergences where they exist.
         scales: Weight of a term by name, a number or a function of the step; 1 by default.
 
     Raises:
-        UnsupportedError: Where `scales` names lessons that the model does not have.
+        UnsupportedError: When `scales` names lessons that the model does not have.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Objective(nn.Module):
 
     @property
     def num_steps(self) -> dict[str, float]:
-        """Steps of each latent of a series, up to the last observed one in the mean of the last minibatch, or 1."""
+        """Steps of each per-series latent, mean of the last minibatch up to the last observed step; 1 without time."""
         return {name: float(length) for name, length in self._lengths.items()}
 
     def forward(self, data: Sequences, step: int = 0) -> Loss:
@@ -100,11 +100,10 @@ class Objective(nn.Module):
 def joint_traces(model: SequenceModel, data: Sequences, num_particles: int) -> tuple[poutine.Trace, poutine.Trace]:
     """Traces of the model at draws of the guide, and of the guide, with the log densities of all sites.
 
-    Several draws are one more axis, to the left of the series. Called with parameters local to the module.
+    Several draws form one more axis, to the left of the series. Call it with parameters local to the module.
 
     Raises:
-        UnsupportedError: When a site of the guide has no reparametrised draws, through which gradients could pass, or
-            the verbs could not draw from the site ``x``.
+        UnsupportedError: When a site of the guide has no reparametrised draws, or verbs cannot draw from site ``x``.
     """
     programs = [model.guide, model.model]
     if num_particles > 1:
@@ -127,10 +126,10 @@ def joint_traces(model: SequenceModel, data: Sequences, num_particles: int) -> t
 
 
 def scaled(terms: Mapping[str, Tensor], scales: Mapping[str, float | Schedule], step: int) -> Tensor:
-    """The sum of named terms, each times its weight at `step`; those without one count once.
+    """The sum of named terms, each times its weight at `step`, which is 1 unless given.
 
     Raises:
-        DataError: When a weight belongs to no term.
+        DataError: When a weight does not belong to any term.
     """
     unknown = scales.keys() - terms.keys()
     if unknown:

@@ -1,4 +1,4 @@
-"""Which parameters of a model the likelihood trains, which its energies, and which only the guide."""
+"""Groups of a model's parameters: those of the generator, those of the energies, and those of the guide."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class ParameterGroups(NamedTuple):
     """The parameters of a model that require gradients, in three groups without overlap.
 
     Attributes:
-        generator: Those that the joint density of latents and data depends on, the energies' excepted.
-        energy: Those of the energies of energy-based priors.
-        others: All others: those of the guide.
+        generator: Parameters that the joint density of latents and data depends on, except those of energies.
+        energy: Parameters of the energies of energy-based priors.
+        others: All other parameters, which are those of the guide.
     """
 
     generator: list[nn.Parameter]
@@ -31,7 +31,7 @@ class ParameterGroups(NamedTuple):
 
 
 def parameter_groups(model: SequenceModel, data: Sequences) -> ParameterGroups:
-    """Sort the parameters by what depends on them, on a draw from the prior; a few series as `data` are enough."""
+    """Group the parameters by what depends on them, using a draw from the prior; a few series as `data` are enough."""
     density, energies = data.values.new_zeros(()), data.values.new_zeros(())
     with torch.enable_grad(), isolated_rng(0), unnormalised(), passing_nonfinite(), pyro.validation_enabled(False):
         with local_parameters():

@@ -1,4 +1,4 @@
-"""``refine``: a posterior by chains on top of a guide."""
+"""``refine``: a posterior by chains that start from a guide."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ def refine(
     num_chains: int = 4,
     spacing: int = 5,
 ) -> ChainPosterior:
-    """Infer the latents of every series anew, by chains that start where the guide says, for whatever a verb is shown.
+    """Refine a guide's posterior: each call of a verb runs chains on its data, from draws of the guide.
 
-    A guide answers at once, and may be off: it learned from the series of training, in a family of distributions that
-    need not hold the posterior. Chains follow the model's own density from there. The model stays as it is; what all
-    series share is still drawn by the guide, once for each chain.
+    A guide is fast but may be inaccurate: it was trained on the training series, and its family of distributions need
+    not contain the posterior. Chains continue from its draws under the model's density. The model is unchanged; latents
+    that all series share are still drawn by the guide, once per chain.
 
-    Cost: ``num_steps`` gradients of the batch for every call of a verb, and `spacing` more for each draw beyond the
-    first of a chain.
+    Cost: ``num_steps`` gradients of the batch per call of a verb, and `spacing` more for each further draw of a chain.
 
     Args:
-        posterior: What `fit` returned for a model with a guide, or an earlier refinement.
+        posterior: The result of `fit` for a model with a guide, or an earlier refinement.
         kernel: How chains start and step. ``Langevin(start="guide", num_candidates=64)`` picks each start among 64
-            draws of the guide by its weight, which helps where several modes fit.
-        num_steps: Steps before the first draw, in which step sizes are adapted.
-        num_chains: Independent chains of each series, among which draws are shared out.
+            draws of the guide by importance weight, which helps with multimodal posteriors.
+        num_steps: Steps before the first draw; step sizes adapt in them.
+        num_chains: Independent chains per series; draws are divided among them.
         spacing: Steps between two draws of a chain.
 
     Returns:
@@ -40,7 +39,7 @@ def refine(
 
     Raises:
         DataError: When an argument is out of range or of another type.
-        UnsupportedError: When `posterior` has no guide, because its draws are those of chains already.
+        UnsupportedError: When `posterior` has no guide, because its draws already come from chains.
 
     Example:
         >>> posterior = fit(model, train, SVI(num_steps=5_000))  # doctest: +SKIP

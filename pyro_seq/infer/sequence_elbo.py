@@ -1,4 +1,4 @@
-"""``SequenceELBO``: the training objective of the library as a loss of ``pyro.infer.SVI``."""
+"""``SequenceELBO``: the training objective of the library as a loss for ``pyro.infer.SVI``."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from pyro_seq.training.schedules import Schedule
 
 
 class SequenceELBO(pyro.infer.ELBO):
-    """The negative evidence lower bound with the model's own training terms, for `pyro.infer.SVI`.
+    """The negative evidence lower bound with the model's training terms, for `pyro.infer.SVI`.
 
-    Pyro's `Trace_ELBO` knows the sites of a model and nothing else. This loss is the objective of `SVI`: divergences in
-    closed form where there is one, the terms of `SequenceModel.regulariser`, weights on named terms. Like Pyro's losses
-    it is the sum over all series, in nats, scaled up from a minibatch; the objective of `fit` is that of one series.
-    Schedules count the steps that this object has taken.
+    Pyro's `Trace_ELBO` covers only the sites of a model. This loss is the objective of `SVI`: divergences in closed
+    form where available, the terms of `SequenceModel.regulariser`, and weights on named terms. Like Pyro's losses it is
+    the sum over all series, in nats, scaled up from a minibatch; the objective of `fit` is per series. Schedules count
+    the steps taken with this object.
 
-    Lessons on gaps, ``dreams`` and ``rehearsal``, count where `scales` names them; `fit` adds them by itself.
+    Lessons on gaps, ``dreams`` and ``rehearsal``, count only if `scales` names them; `fit` adds them automatically.
 
     Args:
-        model: The model, whose own `model` and `guide` are given to `pyro.infer.SVI`.
-        num_particles: Joint draws of all latents per step, or a function of the step.
+        model: The model whose `model` and `guide` methods are passed to `pyro.infer.SVI`.
+        num_particles: Number of joint draws of all latents per step, or a function of the step.
         analytic_kl: Use closed-form divergences where they exist.
         scales: Weight of a term by name, a number or a function of the step.
 
     Raises:
-        DataError: When `pyro.infer.SVI` holds other functions, or `scales` names no term.
+        DataError: When `pyro.infer.SVI` has other functions, or a name in `scales` is not a term.
 
     Warns:
-        UserWarning: Once, when the model never took units from data.
+        UserWarning: Once, when the model has not taken units from data.
 
     Example:
         >>> model.take_units(train)  # doctest: +SKIP
@@ -61,7 +61,7 @@ class SequenceELBO(pyro.infer.ELBO):
         self._step = 0
 
     def differentiable_loss(self, model: Callable, guide: Callable, data: Sequences) -> Tensor:
-        """The loss at `data`, a minibatch or the whole set, with its graph."""
+        """The loss at `data`, a minibatch or the whole set, as a differentiable tensor."""
         own = self._objective.model
         if model != own.model or guide != own.guide:
             raise DataError(
@@ -72,7 +72,7 @@ class SequenceELBO(pyro.infer.ELBO):
         if torch.is_grad_enabled():
             warn_of_missing_units(own)
         own.bind()
-        self._objective.training = own.training  # lessons are for training, without a touch of the modes of the parts
+        self._objective.training = own.training  # lessons only count in training; modes of the parts stay as they are
         return self._objective(data, self._step).total * data.total
 
     def loss(self, model: Callable, guide: Callable, data: Sequences) -> float:
@@ -80,7 +80,7 @@ class SequenceELBO(pyro.infer.ELBO):
         return float(self.differentiable_loss(model, guide, data).detach())
 
     def loss_and_grads(self, model: Callable, guide: Callable, data: Sequences) -> float:
-        """The loss as a number, its gradient left with the parameters; counts as a step."""
+        """The loss as a number; gradients accumulate in the parameters, and the call counts as a step."""
         loss = self.differentiable_loss(model, guide, data)
         if loss.requires_grad:
             loss.backward()

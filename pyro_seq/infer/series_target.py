@@ -1,4 +1,4 @@
-"""The latents of each series as one vector of real numbers, and their posterior as an energy, for Langevin chains."""
+"""The latents of each series as one unconstrained vector, and their posterior as an energy, for Langevin chains."""
 
 from __future__ import annotations
 
@@ -25,46 +25,47 @@ from pyro_seq.model import SequenceModel, is_local, local_log_prob, local_parame
 
 @contextmanager
 def lenient() -> Iterator[None]:
-    """Run a model on latents that may be far out, without a complaint for all where one leaves the finite numbers."""
+    """Context manager for latents that may be extreme: a non-finite value of one chain does not raise for all."""
     with local_parameters(), pyro.validation_enabled(False), passing_nonfinite():
         yield
 
 
 class SharedLatents(UnsupportedError):
-    """Series share latents that nobody draws for them."""
+    """Raised when series share latents that no guide draws."""
 
 
 class _Site(NamedTuple):
-    transform: Transform  # from real numbers to the support
+    transform: Transform  # from unconstrained values to the support
     real_shape: torch.Size
     event_shape: torch.Size
 
 
 class SeriesTarget:
-    r"""Posterior of the latents of each series given its data, as an energy over vectors of real numbers.
+    r"""Posterior of the latents of each series given its data, as an energy over unconstrained vectors.
 
     .. math::
         U_i(u) = -\log p\big(x_i, z_i\big) - \log \Big|\frac{\partial z_i}{\partial u}\Big|, \qquad z_i = T(u)
 
-    One for each series and chain: series are independent given the parameters, so thousands of targets are one call.
-    An energy that is not finite stays with its own chain: validation of Pyro and errors of fixed-step solvers are off
-    inside. The normaliser of an energy-based prior does not depend on the latents and is left out.
+    There is one target per series and chain: series are independent given the parameters, so one call evaluates
+    thousands of targets. A non-finite energy affects only its chain: Pyro's validation and the errors of fixed-step
+    solvers are switched off. The normaliser of an energy-based prior does not depend on the latents and is left out.
 
-    Cost: one vectorised trace of the model a call; what the model prepares from its data is worked out once. Freeze
-    the parameters around many calls (`posterior.reading`), or each builds a graph for their gradients too.
+    Cost: one vectorised trace of the model per call; `model.prepare` runs once. Freeze the parameters around repeated
+    calls (`posterior.reading`), otherwise each call builds a graph for their gradients too.
 
     Args:
-        model: All of its latent sites must be continuous, and lie inside the plate ``series`` unless the guide may
-            draw the others.
+        model: The model; all its latent sites must be continuous, and inside the plate ``series`` unless the guide
+            draws the others.
         data: Series to condition on.
-        num_shared: Draws by the guide, with the global random state, of the latents that all series share: one for
-            each chain, and the posterior is that given them. With 0 there may be no such latents.
+        num_shared: Number of draws, by the guide with the global random state, of the latents that all series share:
+            one per chain; the posterior is conditional on them. With 0 such latents are not allowed.
 
     Attributes:
-        shared: Those draws by site, (chain, 1, event).
+        shared: These draws by site, (chain, 1, event).
 
     Raises:
-        UnsupportedError: When a site is shared by all series and may not be, discrete, or there is none.
+        UnsupportedError: When a site is discrete, or shared by all series without a guide to draw it, or there are no
+            latent sites.
     """
 
     def __init__(self, model: SequenceModel, data: Sequences, *, num_shared: int = 0) -> None:
@@ -98,7 +99,7 @@ class SeriesTarget:
         return frozenset(self.shared)
 
     def on(self, data: Sequences) -> SeriesTarget:
-        """The same latents given other data of as many steps, without a look at the model's sites."""
+        """The same target for other data with the same number of steps; the model's sites are not read again."""
         target = copy.copy(self)
         with torch.no_grad(), lenient():
             target.data = self.model.prepare(data)
@@ -147,15 +148,15 @@ class SeriesTarget:
         return torch.cat(parts, -1)
 
     def draw(self, num_chains: int, *, from_guide: bool, num_candidates: int = 1) -> Tensor:
-        r"""Vectors (chain, series, entry) drawn from the guide or the prior, with the global random state.
+        r"""Vectors (chain, series, entry) drawn from the guide or the prior with the global random state.
 
-        With several candidates each vector is one of so many draws, z, picked with a probability in proportion to
+        Each vector is picked from `num_candidates` draws z with probability proportional to
         :math:`p(x_i, z) / q(z)`: sampling importance resampling (Rubin, 1988).
         """
         return picked(lambda: self._proposed(num_chains, from_guide), self._weight, num_candidates)
 
     def _drawn_by_guide(self, names: list[str], num_draws: int) -> dict[str, Tensor]:
-        """One draw for each chain of the latents that all series share, (chain, 1, event)."""
+        """One draw per chain of the latents that all series share, (chain, 1, event)."""
         with torch.no_grad(), lenient():
             trace = poutine.trace(over_samples(self.model.guide, num_draws)).get_trace(self.data)
         return {name: trace.nodes[name]["value"] for name in names}
@@ -184,7 +185,7 @@ class SeriesTarget:
 def picked(
     propose: Callable[[], tuple[Tensor, Tensor]], weigh: Callable[[Tensor, Tensor], Tensor], num_candidates: int
 ) -> Tensor:
-    """Vectors picked among so many proposals, each with its density, by their log importance weights."""
+    """Vectors picked from `num_candidates` proposals, each with its density, by their log importance weights."""
     best, density = propose()
     if num_candidates == 1:
         return best
@@ -198,11 +199,11 @@ def picked(
 
 
 def _perturbed(weight: Tensor) -> Tensor:
-    """Log weights plus Gumbel noise: the largest of several belongs to a draw by the weights."""
+    """Log weights plus Gumbel noise: the index of the maximum is a draw with probabilities given by the weights."""
     noise = -torch.empty_like(weight).exponential_().log()
     return (weight + noise).nan_to_num(nan=-torch.inf)
 
 
 def is_observed(site: dict) -> bool:
-    """Whether a message of Pyro belongs to an observation."""
+    """Whether a Pyro message is of an observed site."""
     return site.get("is_observed", False)

@@ -1,4 +1,4 @@
-"""``SGLD``: stochastic gradient Langevin dynamics, chains that look at a minibatch a step."""
+"""``SGLD``: stochastic gradient Langevin dynamics, chains that use one minibatch per step."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pyro_seq.training.trainer import Trainer
 
 _NOISE = 1  # stream of random numbers
 _MEMORY = 0.99  # of the running mean of squared gradients, as in RMSprop
-_ALLOWED = 0.5  # share of the steps that may fail before the run is given up
+_ALLOWED = 0.5  # share of the steps that may fail before the run is aborted
 
 
 @dataclass(frozen=True)
 class SGLD:
-    r"""Stochastic gradient Langevin dynamics: draws of all latents at the price of a minibatch a step.
+    r"""Stochastic gradient Langevin dynamics: draws of all latents at the cost of one minibatch per step.
 
     With step size s, scale c, a minibatch B of n among N series and :math:`\varepsilon \sim \mathcal N(0, I)`,
 
@@ -36,34 +36,34 @@ class SGLD:
         + s\, c\, \varepsilon, \qquad
         z_i' = z_i + \tfrac{s^2}{2} c^2 \nabla_{z_i} \log p(x_i, z_i \mid w) + s\, c\, \varepsilon, \quad i \in B
 
-    for the latents w that all series share and those of the series of the minibatch; the others wait for their turn.
-    Nothing corrects the error of a step: the draws are of a law near the posterior, wider by the step size and by the
-    noise of the minibatches. Of a normal posterior of precision :math:`\lambda` whose minibatch gradients have the
-    variance V around the whole one, the stationary variance is
+    for the shared latents w and the latents of the minibatch's series; the latents of other series stay unchanged in
+    that step. The discretisation error is not corrected: the draws follow a distribution near the posterior, widened by
+    the step size and the minibatch noise. For a normal posterior of precision :math:`\lambda` whose minibatch gradients
+    have variance V around the full gradient, the stationary variance is
 
     .. math::
         \frac{s^2 + s^4 V / 4}{1 - (1 - s^2 \lambda / 2)^2} \quad \text{for } \lambda^{-1}.
 
-    Use it where a gradient over all series is too dear, and compare two step sizes; else `MCMC` with `ChEES` is exact.
-    All chains look at the same minibatches, whose noise they share: R-hat sees none of it.
+    Use it if a gradient over all series is too expensive, and compare two step sizes; otherwise use `MCMC` with
+    `ChEES`, which is exact. All chains use the same minibatches and share their noise, so R-hat cannot detect it.
 
     Args:
         num_samples: Draws kept from each chain.
-        warmup_steps: Steps before, which are dropped.
+        warmup_steps: Steps before the first draw; they are dropped.
         step_size: s, in units of the scale.
-        batch_size: Series of a minibatch, drawn anew each step; all when absent.
+        batch_size: Series per minibatch, drawn anew in each step; all series by default.
         num_chains: Chains, all moved at once on the same minibatch.
-        thinning: Steps between two kept draws.
-        num_cycles: Cosine cycles of the step size, from s to 0, over the run after the warm-up: a long step finds
-            another mode, short ones draw from it; draws are kept in the second half of each cycle, which takes twice
-            the steps. A constant step when absent.
-        has_scale: Set the scale in the warm-up by the running mean of squared gradients, :math:`c = 1 / \sqrt v`, so
-            that the noise of the minibatches has the same share in every direction. It then stays, so that no term is
-            missing from the dynamics, as one is from pSGLD. Without it the scale is the spread of `start`, or 1.
+        thinning: Keep every n-th draw.
+        num_cycles: Cosine cycles of the step size, from s to 0, after the warm-up: long steps find another mode, short
+            steps draw from it. Draws are kept in the second half of each cycle, so the run takes twice as many steps.
+            By default the step size is constant.
+        has_scale: Set the scale in the warm-up from the running mean of squared gradients, :math:`c = 1 / \sqrt v`, so
+            that the minibatch noise has the same share in every direction. The scale is then fixed, so that, unlike in
+            pSGLD, the dynamics lack no term. Without it the scale is the spread of `start`, or 1.
         start: A fit of the same model and series: chains start at its draws, in units of their spread.
 
     Raises:
-        NumericalError: When most steps have no finite gradient.
+        NumericalError: When most steps have non-finite gradients.
 
     Example:
         >>> method = SGLD(num_samples=500, warmup_steps=500, step_size=0.1, batch_size=50)
@@ -128,7 +128,7 @@ class SGLD:
         return StoredPosterior(model, data, sites, target.shared, {"step_size": steps, "diverging": failed})
 
     def _kept(self, walk: _Walk, plan: ChainRun) -> list[tuple[dict[str, Tensor], Tensor, Tensor]]:
-        """Kept places of the chains, step sizes, and which chains did not move on the way there."""
+        """Kept positions of the chains, step sizes, and which chains did not move since the previous one."""
         for _ in tqdm(range(self.warmup_steps), desc="warm-up", unit="step", disable=not plan.has_progress):
             walk.step(self.step_size, is_warm=False)
         rows: list[tuple[dict[str, Tensor], Tensor, Tensor]] = []
@@ -156,7 +156,7 @@ class SGLD:
         return rows
 
     def _size(self, index: int, length: int) -> tuple[float, bool]:
-        """Step size of a step, and whether its end is kept."""
+        """Step size of a step, and whether the draw after it is kept."""
         if self.num_cycles is None:
             return self.step_size, (index + 1) % self.thinning == 0
         cycle = length // self.num_cycles
@@ -170,8 +170,8 @@ class _Walk:
 
     Attributes:
         values: Sites of real numbers, (chain, ...).
-        failed: Steps that a chain could not take, (chain,).
-        count: Steps so far.
+        failed: Number of failed steps of each chain, (chain,).
+        count: Number of steps so far.
     """
 
     def __init__(self, method: SGLD, target: JointTarget, plan: ChainRun) -> None:
@@ -188,7 +188,7 @@ class _Walk:
         self.visits = {name: torch.zeros_like(value[0]) for name, value in self.values.items()}
 
     def step(self, size: float, *, is_warm: bool) -> None:
-        """Move what the next minibatch tells of."""
+        """Move the shared latents and those of the next minibatch."""
         data, chosen = self.target.data, None
         if self.method.batch_size is not None and self.method.batch_size < data.num_series:
             order = torch.randperm(data.num_series, generator=self.generator)
@@ -210,7 +210,7 @@ class _Walk:
             self.values[name] = value
 
     def _gradients(self, chosen: Tensor | None) -> dict[str, Tensor]:
-        """Of the energy by each site, of the chosen series alone where it has series."""
+        """Gradients of the energy with respect to each site; for per-series sites, only of the chosen series."""
         whole, shared = self.target.data, self.target.shared
         data = whole if chosen is None else self.target.model.prepare(whole.minibatch(chosen))
         with torch.enable_grad():
@@ -219,11 +219,11 @@ class _Walk:
                 for name, value in self.values.items()
             }
             found = torch.autograd.grad(self.target.energies(real, data).sum(), list(real.values()))
-        weight = data.total / data.num_series  # a series' own latents are told of by itself alone, and wholly
+        weight = data.total / data.num_series  # only its series informs a per-series latent: undo the minibatch weight
         return {name: part if name in shared else part / weight for name, part in zip(real, found, strict=True)}
 
     def _measure(self, name: str, place: slice | Tensor, gradient: Tensor) -> None:
-        """Take in squared gradients, means over chains, and scale by them."""
+        """Update the running mean of squared gradients, averaged over chains, and the scale."""
         self.visits[name][place] += 1
         square = gradient.square().mean(0).nan_to_num(0, 0, 0)
         self.squares[name][place] = _MEMORY * self.squares[name][place] + (1 - _MEMORY) * square
@@ -233,6 +233,6 @@ class _Walk:
 
 
 def _spread(draws: Tensor) -> Tensor:
-    """Standard deviation over draws; 1 where there is none."""
+    """Standard deviation over draws; 1 where it is zero or not finite."""
     spread = draws.std(0)
     return torch.where(spread.isfinite() & (spread > 0), spread, 1.0)

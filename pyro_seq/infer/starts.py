@@ -1,4 +1,4 @@
-"""Where joint chains start: at draws of a fit, with their spread as the first mass matrix, or near 0."""
+"""Starts of joint chains: draws of a fit, with their spread as the initial mass matrix, or points near 0."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pyro_seq.ops._langevin_state import all_finite
 from pyro_seq.ops.hamiltonian import HamiltonianState, hamiltonian_state
 from pyro_seq.posterior import Posterior
 
-_NUM_DRAWS = 100  # of a fit, for the spread
-_RADII = (2.0, 0.5, 0.1)  # of the cubes around 0 that starts are drawn from; the first is Pyro's and Stan's
-_NUM_TRIES = 3  # draws of a fit, for each chain
+_NUM_DRAWS = 100  # draws of a fit, for the spread
+_RADII = (2.0, 0.5, 0.1)  # half-widths of cubes around 0 to draw starts from; the first is the default of Pyro and Stan
+_NUM_TRIES = 3  # draws of a fit per chain
 _NUM_CUBES = 20  # draws from each cube
 _STARTS = 0  # stream of random numbers
 
@@ -35,7 +35,7 @@ def starting_draws(
     """Draws of the latent `sites` of a model by a fit, as `ChainRun` holds them.
 
     Raises:
-        DataError: When the fit is not one of the same model and series.
+        DataError: When the fit is of another model or other series.
     """
     drawn = posterior.draws(data, max(_NUM_DRAWS, _NUM_TRIES * num_chains), seed=seed)
     missing = sorted(sites.keys() - drawn.keys())
@@ -57,7 +57,7 @@ def starting_draws(
 
 
 def strategies(start: Mapping[str, Tensor] | None, chain: int, num_chains: int) -> Iterator[Strategy]:
-    """Ways to find a start for one chain, to be tried in turn until one has a finite density."""
+    """Strategies for the start of one chain, to try in turn until one gives a finite density."""
     if start is None:
         yield from (init_to_uniform(radius=radius) for radius in _RADII)
     else:
@@ -67,7 +67,7 @@ def strategies(start: Mapping[str, Tensor] | None, chain: int, num_chains: int) 
 
 
 def variances(start: Mapping[str, Tensor], sites: Mapping[str, dict]) -> dict[str, Tensor]:
-    """Variance of each entry of each site over draws, as real numbers; 1 where there is no spread."""
+    """Variance of each unconstrained entry of each site over draws; 1 where there is no spread."""
     found = {}
     for name, draws in start.items():
         real = biject_to(sites[name]["fn"].support).inv(draws)
@@ -77,7 +77,7 @@ def variances(start: Mapping[str, Tensor], sites: Mapping[str, dict]) -> dict[st
 
 
 class KnownMassMatrix(BlockMassMatrix):
-    """Pyro's mass matrix, which begins at given variances in place of 1 and is adapted from there.
+    """Pyro's mass matrix with given initial variances in place of 1; it is adapted from there.
 
     Args:
         known: Variance of each entry of each site, flat, by name.
@@ -100,10 +100,10 @@ class KnownMassMatrix(BlockMassMatrix):
 
 
 def joint_starts(target: JointTarget, plan: ChainRun) -> HamiltonianState:
-    """Starts of all chains, drawn again, nearer to 0 or by other draws of the fit, where one has no density.
+    """Starts of all chains; those without a finite density are drawn again, nearer to 0 or from other draws of the fit.
 
     Raises:
-        NumericalError: When a chain finds none.
+        NumericalError: When no valid start is found for a chain.
     """
     state = hamiltonian_state(target, _places(target, plan, 0))
     for attempt in range(1, _NUM_TRIES if plan.start else _NUM_CUBES * len(_RADII)):
@@ -130,7 +130,7 @@ def _places(target: JointTarget, plan: ChainRun, attempt: int) -> Tensor:
 
 
 def no_start(chain: int, *, has_fit: bool) -> NumericalError:
-    """The error of a chain that found no place to begin."""
+    """The error for a chain without a valid start."""
     tried, remedy = (
         (f"{_NUM_TRIES} draws of `start`", "Fit for longer, so that its draws lie where the density is finite")
         if has_fit

@@ -18,7 +18,7 @@ from pyro_seq.training.gradient_method import GradientMethod
 from pyro_seq.training.plan import Outcome
 from pyro_seq.training.schedules import Schedule
 
-_TO_CALLER = 5  # calls between `SVI.posterior` and the one of `fit`
+_TO_CALLER = 5  # stack levels from `SVI.posterior` to the caller of `fit`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +30,10 @@ class SVI(GradientMethod[GuidePosterior]):
         - \mathrm{KL}\left[q_\phi(z) \,\|\, p_\theta(z)\right]
 
     Each step uses one minibatch and fresh noise. The logged loss is the negative bound per series, in nats. `scales`
-    weighs its terms: sites, such as ``{"weights": WarmUp(1000)}``, and the model's regularisers.
+    weights its terms: sites, such as ``{"weights": WarmUp(1000)}``, and the model's regularisers.
 
     Args:
-        num_particles: Joint draws of all latents per step, or a function of the step, for more of them later.
+        num_particles: Number of joint draws of all latents per step, or a function of the step that gives it.
         analytic_kl: Use closed-form divergences where they exist.
 
     The other arguments are those of `GradientMethod`.
@@ -42,8 +42,8 @@ class SVI(GradientMethod[GuidePosterior]):
         DataError: When an argument is out of range.
 
     Warns:
-        UserWarning: At the end of `fit`, when a latent of a series has collapsed to its prior: a divergence below 0.02
-            nats a step and below one bit a series. Not in runs below 100 steps, nor while a weight still changes.
+        UserWarning: At the end of `fit`, when a latent of a series has collapsed to its prior: its divergence is below
+            0.02 nats per step and one bit per series. Not in runs under 100 steps, nor while a weight still changes.
 
     Example:
         >>> posterior = fit(model, data, SVI(num_steps=5_000, batch_size=32))  # doctest: +SKIP
@@ -69,6 +69,6 @@ class SVI(GradientMethod[GuidePosterior]):
         return Objective(model, num_particles=self.num_particles, analytic_kl=self.analytic_kl, scales=self.scales)
 
     def posterior(self, objective: Objective, outcome: Outcome) -> GuidePosterior:
-        """The guide's posterior, with a warning of latents that have collapsed."""
+        """The guide's posterior; warns of collapsed latents."""
         warn_of_collapse(outcome, objective.num_steps, self.scales, stacklevel=_TO_CALLER)
         return super().posterior(objective, outcome)

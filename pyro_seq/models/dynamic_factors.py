@@ -1,4 +1,4 @@
-"""Dynamic factors: a few hidden processes that drive all variables of a table, at any times."""
+"""Dynamic factors: a few hidden processes in continuous time that drive all variables of a table."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pyro_seq.nn.student_t import StudentTEmission
 from pyro_seq.nn.units import StandardiseInputs
 from pyro_seq.ops.kalman import LinearGaussianParameters
 
-_ROUNDS = 4  # of weights: any give a bound, and a few a tight one; a training step makes do with one, at half the cost
+_ROUNDS = 4  # of reweighting: any number gives a bound, a few give a tight one; training uses one, at half the cost
 
 
 @rebuildable
 class DynamicFactors(SequenceModel):
-    r"""A table of variables over time, driven by a few factors that come and go, each at its own pace.
+    r"""A table of variables over time, driven by a few factors, each with its own timescale.
 
     Generative model::
 
@@ -40,40 +40,42 @@ class DynamicFactors(SequenceModel):
 
         factors | x     = the exact posterior, by Kalman filter and smoother
 
-    The bound is therefore the evidence itself, training is maximum likelihood, and predictions are exact: of hidden
-    entries, of whole hidden steps, and of the future. Times may be irregular, any entry may be missing, and variables
-    may have any units.
+    The bound is therefore the evidence itself, training is maximum likelihood, and predictions of hidden entries, of
+    whole hidden steps and of the future are exact. Times may be irregular, any entry may be missing, and variables may
+    have any units.
 
-    With ``emission=StudentTEmission(minimum_scale=0.07)`` outliers weigh less. The guide is then Gaussian, the exact
-    posterior under noise of the weights that `StudentTEmission.weights` gives each entry, found in a few rounds of
-    smoothing (in training in one), and the bound lies below the evidence.
+    With ``emission=StudentTEmission(minimum_scale=0.07)`` outliers weigh less. The guide is then Gaussian: the exact
+    posterior when the noise of each entry is weighted by `StudentTEmission.weights`. The weights are found in a few
+    rounds of smoothing (one in training), and the bound lies below the evidence.
 
-    With many factors the noise of a variable may shrink to nothing, Heywood's case: a factor is then this variable, and
-    the others learn little from it. The `minimum_scale` of the emission bounds the noise from below; factor analysis
-    often takes 0.07 deviations, 0.005 of the variance.
+    With many factors the noise of a variable may shrink to zero (a Heywood case): one factor then equals this
+    variable, and the other factors learn little from it. The emission's `minimum_scale` bounds the noise from below;
+    factor analysis often takes 0.07 standard deviations, 0.005 of the variance.
 
-    With ``has_own_factors=True`` each variable has a factor of its own besides, at a pace of its own. What is measured
-    once a day, beside others that are measured each hour, is else left to noise: factors go where the entries are.
+    With ``has_own_factors=True`` each variable also has its own factor with its own timescale. Otherwise, a variable
+    that is measured daily beside others measured hourly is explained mostly as noise, because the shared factors fit
+    the variables with the most entries.
 
-    Use the model first for a clinical or sensor table; `ODELEBM` or `ODE2VAE` pay where the dynamics are no mixture of
-    fading factors.
+    For a clinical or sensor table, try this model first; `ODELEBM` or `ODE2VAE` are worthwhile if the dynamics are not
+    a mixture of decaying factors.
 
-    Cost: one filter pass a step, linear in time and in variables, cubic in the number of factors, own ones too.
+    Cost: one filter pass per training step, linear in time and in variables, cubic in the number of factors (shared
+    and own).
 
     Args:
         obs_shape: ``(variables,)``.
-        num_factors: Number of factors that variables share.
-        input_dim: Size of ``data.inputs``, which act on every variable at once, at the same step; for covariates of a
-            whole series, repeat them at each step.
-        emission: `GaussianEmission` when absent, or `StudentTEmission`. Its decoder is linear, and made here.
-        shortest, longest: Timescales at the start, from the shortest to the longest, evenly in logarithm, a single
-            one in the middle; in typical intervals of the training data. All are learned.
-        has_own_factors: Give each variable one more factor, alone, at first with the longest timescale. They follow
-            the shared ones in the path, and as loadings a variable then has an `OwnLoadings`.
+        num_factors: Number of shared factors.
+        input_dim: Size of ``data.inputs``, which act on every variable directly, at the same step; repeat covariates
+            of a whole series at each step.
+        emission: `GaussianEmission` (default) or `StudentTEmission`. Its linear decoder is made here.
+        shortest, longest: Range of the initial timescales, spaced evenly on a log scale (a single factor gets the
+            middle), in typical intervals of the training data. All timescales are learned.
+        has_own_factors: Give each variable one more factor, which starts with the longest timescale. These follow the
+            shared factors in the path, and the decoder is then an `OwnLoadings`.
 
     Raises:
-        ShapeError: When an observation is no vector.
-        DataError: When a size or a timescale is out of range, or an emission of another kind.
+        ShapeError: When an observation is not a vector.
+        DataError: When a size or a timescale is out of range, or the emission is of another kind.
 
     Example:
         >>> model = DynamicFactors(obs_shape=(5,), num_factors=3)
@@ -130,16 +132,16 @@ class DynamicFactors(SequenceModel):
 
     @property
     def timescales(self) -> Tensor:
-        """Times (factor,) after which the correlation of a factor with itself is 1 / e, in units of `time_scale`."""
+        """Times (factor,) after which a factor's autocorrelation has fallen to 1 / e, in units of `time_scale`."""
         return self.log_timescales.exp()
 
     @property
     def reads_series(self) -> bool:
-        """False: the guide is exact, whatever is hidden."""
+        """False: the guide is exact for any pattern of missing entries."""
         return False
 
     def model(self, data: Sequences) -> None:
-        """Draw the factors, and emit all variables from them."""
+        """Draw the factors and emit all variables from them."""
         self.bind()
         with self.series(data):
             factors = self.sample_path("factors", self.prior(data), data)
@@ -153,7 +155,7 @@ class DynamicFactors(SequenceModel):
             pyro.sample("factors", self.encode(data))
 
     def prior(self, data: Sequences) -> OrnsteinUhlenbeck:
-        """Law of the factors at the seen steps: batch (series,), event (time, factor)."""
+        """Prior of the factors at the seen steps: batch (series,), event (time, factor)."""
         correlation = self._correlation(data)
         return OrnsteinUhlenbeck(correlation, data.num_steps, valid=self.valid(data))
 
@@ -162,7 +164,7 @@ class DynamicFactors(SequenceModel):
         data = data.seen()
         weights: Tensor | None = None
         if isinstance(self.emission, StudentTEmission):
-            # The bound's gradient is right at fixed weights, near the best ones.
+            # With the weights held fixed, near their optimum, the bound's gradient is right.
             with torch.no_grad():
                 weights = torch.ones_like(data.values)
                 for _ in range(1 if self.training else _ROUNDS):
@@ -171,17 +173,17 @@ class DynamicFactors(SequenceModel):
         return self._given(data, weights)
 
     def check(self, data: Sequences) -> None:
-        """Refuse other observation shapes or inputs."""
+        """Raise if the data have other observation shapes or inputs."""
         super().check(data)
         require_inputs(data, self.input_dim, "model")
 
     def marginal(self, data: Sequences, latents: Mapping[str, Tensor]) -> LinearGaussian:
-        """Law of the series in the units of the data, the factors integrated out, batch (series,).
+        """Distribution of the series in the units of the data with the factors integrated out, batch (series,).
 
-        The level of each variable, which inputs move, is the loading of one more factor, which is 1 and never fades.
+        The level of each variable, shifted by inputs, is its loading on an additional factor that is always 1.
 
         Raises:
-            UnsupportedError: Under heavy-tailed noise.
+            UnsupportedError: When the noise is heavy-tailed.
         """
         if not isinstance(self.emission, GaussianEmission):
             raise UnsupportedError(
@@ -205,25 +207,25 @@ class DynamicFactors(SequenceModel):
         return LinearGaussian(linear, data.num_steps, mask=data.entry_mask)
 
     def coords(self, data: Sequences) -> dict[str, list]:
-        """Factors by number, and own ones by their variable."""
+        """Names of the factors: shared ones by number, own ones by variable."""
         own = data.labels.of("variables", self.obs_shape) if self.has_own_factors else []
         return {"factor": [f"factor_{number}" for number in range(self.num_factors)] + [f"own_{name}" for name in own]}
 
     @property
     def _size(self) -> int:
-        """Number of factors, own ones too."""
+        """Number of factors, including own ones."""
         return len(self.log_timescales)
 
     @property
     def _noise(self) -> Tensor:
-        """Noise scale of each variable in its own unit, (variable,)."""
+        """Noise scale of each variable in the variable's unit, (variable,)."""
         return (self.emission.scale / self.emission.units.unit).expand(self.obs_shape)
 
     def _given(self, data: Sequences, weights: Tensor | None) -> FactorsGivenSeries:
         """Posterior under Gaussian noise, whose precision is multiplied by `weights` (series, time, variable)."""
         correlation, loadings = self._correlation(data), self._rows.weight[:, : self._size]
         values = torch.where(data.entry_mask, self.emission.units(data.values) - self._means(data), 0.0)
-        if weights is not None:  # an entry of weight w is as good as sqrt(w) times it under noise of weight 1
+        if weights is not None:  # an entry of weight w equals sqrt(w) times the entry with weight 1
             values, loadings = values * weights.sqrt(), loadings * weights.sqrt()[..., None]
         linear = LinearGaussianParameters(
             transition=correlation.diag_embed(),
@@ -243,12 +245,12 @@ class DynamicFactors(SequenceModel):
         return self.emission.decoder
 
     def _means(self, data: Sequences) -> Tensor:
-        """Standardised means where all factors are 0, (series, time, variable)."""
+        """Standardised means when all factors are 0, (series, time, variable)."""
         nothing = data.values.new_zeros(*data.mask.shape[:2], self._size)
         return self._rows(self._with_inputs(nothing, data))
 
     def _with_inputs(self, factors: Tensor, data: Sequences) -> Tensor:
-        """Factors (..., series, time, factor) with the standardised inputs beside them."""
+        """Factors (..., series, time, factor) with the standardised inputs appended."""
         if self.input_units is None:
             return factors
         assert data.inputs is not None
@@ -256,12 +258,12 @@ class DynamicFactors(SequenceModel):
         return torch.cat([factors, inputs.expand(*factors.shape[:-1], -1)], -1)
 
     def _correlation(self, data: Sequences) -> Tensor:
-        """Correlation of each step with the one before, (time, factor) or (series, time, factor)."""
+        """Correlation of each step with the previous one, (time, factor) or (series, time, factor)."""
         return torch.exp(-self.model_gaps(data)[..., None] / self.timescales)
 
 
 def _require_normal(emission: Emission | None) -> None:
-    """Refuse what the exact guide cannot read, and say which models can."""
+    """Raise if the exact guide does not support the emission; the message names models that do."""
     is_even = not getattr(emission, "has_state_noise", False)
     if emission is not None and not (isinstance(emission, GaussianEmission | StudentTEmission) and is_even):
         came = type(emission).__name__ if is_even else "GaussianEmission(has_state_noise=True)"
@@ -273,7 +275,7 @@ def _require_normal(emission: Emission | None) -> None:
 
 
 def _loadings(num_factors: int, num_variables: int, input_dim: int) -> nn.Linear:
-    """Small and random for the factors, so that they differ, and none for the inputs."""
+    """Initial loadings: small and random for the factors, so that they differ, and zero for the inputs."""
     loadings = nn.Linear(num_factors + input_dim, num_variables)
     with torch.no_grad():
         loadings.weight[:, :num_factors].normal_(0.0, 0.3)

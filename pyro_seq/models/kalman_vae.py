@@ -27,7 +27,7 @@ from pyro_seq.nn.saved_state import shape_by_data
 
 @rebuildable
 class KalmanVAE(SequenceModel):
-    r"""Frames seen one by one, as codes that a hidden linear Gaussian state emits.
+    r"""Frames encoded one by one into codes, which a hidden linear Gaussian state emits.
 
     Generative model::
 
@@ -46,30 +46,30 @@ class KalmanVAE(SequenceModel):
     Symbols of the paper: a_t is `codes`, z_t `states`, u_t ``data.inputs`` in units of the training data, alpha_t
     the weights, gamma_t `dynamics`, K its `num_modes`.
 
-    The states are integrated out by the Kalman filter: the bound has no draw of a state in it,
+    The states are integrated out by the Kalman filter, so the bound needs no draws of states,
 
     .. math::
         \log p(x) \ge E_{q(a \mid x)}\left[\sum_t \log p(x_t \mid a_t) + \log p(a) - \log q(a \mid x)\right],
 
-    and predictions draw the states afterwards. With `has_states` they are a site of their own, drawn jointly from the
+    and predictions draw the states afterwards. With `has_states` the states are a separate site, drawn jointly from the
     smoother, as in the paper; the bound is the same. Times must be evenly spaced, unless the dynamics are
-    `ContinuousDynamics`, whose state moves by a linear stochastic differential equation between frames at any times.
+    `ContinuousDynamics`, whose state follows a linear stochastic differential equation between frames at any times.
 
-    For its images the paper weighs the reconstruction by 0.3: ``SVI(scales={"x": 0.3})``. Vectors need the full weight:
-    with few entries to explain, codes do not pay at a smaller one, and the noise of the emission takes it all.
+    For images the paper weights the reconstruction by 0.3: ``SVI(scales={"x": 0.3})``. Vectors need the full weight:
+    they have few entries, and with a smaller weight the codes collapse and the emission explains the data as noise.
 
     Args:
         obs_shape: Shape of one observation; (channel, height, width) gives convolutional parts.
         code_dim: Size of a code.
         state_dim: Size of the state.
-        dynamics: The state-space model; three modes mixed by an LSTM, on even times, when absent.
-        encoder: Code of one frame.
-        emission: Likelihood around a decoder; Bernoulli for images, Gaussian else.
+        dynamics: The state-space model; by default three modes mixed by an LSTM, for evenly spaced times.
+        encoder: Gaussian over the code of a frame.
+        emission: Likelihood with its decoder; by default Bernoulli for images, Gaussian otherwise.
         input_dim: Size of the inputs of the data, for the default dynamics.
-        has_states: Make the states a site, instead of integrating them out.
+        has_states: Make the states a site instead of integrating them out.
 
     Raises:
-        DataError: When a size is not positive, or parts do not fit each other.
+        DataError: When a size is not positive, or sizes of the parts do not match.
 
     Example:
         >>> model = KalmanVAE(obs_shape=(1, 16, 16), code_dim=2, state_dim=4)
@@ -117,11 +117,11 @@ class KalmanVAE(SequenceModel):
         self.has_states = has_states
         self.known = KnownInputs(dynamics=self.dynamics, emission=self.emission)
         if self.known.units is not None:
-            shape_by_data(self.known.units.units, centre=0.0, unit=1.0)  # earlier files read inputs as they were
+            shape_by_data(self.known.units.units, centre=0.0, unit=1.0)  # models in earlier files use raw inputs
 
     @property
     def has_even_times(self) -> bool:  # type: ignore[override]
-        """Whether the dynamics count steps; those in continuous time do not."""
+        """Whether the dynamics need evenly spaced times; those in continuous time do not."""
         return self.dynamics.has_even_times
 
     @property
@@ -130,7 +130,7 @@ class KalmanVAE(SequenceModel):
         return False
 
     def model(self, data: Sequences) -> None:
-        """Draw codes that follow the dynamics, and emit a frame from each."""
+        """Draw codes from the dynamics and emit a frame from each."""
         self.bind()
         with self.series(data):
             prior = self.prior(data)
@@ -138,7 +138,7 @@ class KalmanVAE(SequenceModel):
             self.observe(self.emission, codes, data)
 
     def guide(self, data: Sequences) -> None:
-        """Draw codes around what the encoder reads in each seen frame; those of hidden frames from the dynamics."""
+        """Draw the codes of seen frames from the encoder, and those of hidden frames from the dynamics."""
         self.bind()
         data = data.seen()
         with self.series(data):
@@ -163,14 +163,14 @@ class KalmanVAE(SequenceModel):
         return FilledPath(each.loc, each.scale, data.step_mask, self.prior(data))
 
     def mixing_weights(self, codes: Tensor, data: Sequences | None = None) -> Tensor:
-        """Weights of the modes at each step of paths of codes (..., time, code): (..., time, mode).
+        """Weights of the modes (..., time, mode) at each step of paths of codes (..., time, code).
 
         Args:
-            codes: Paths from the first step on.
-            data: Data at whose times the codes are, where the dynamics are in continuous time.
+            codes: Paths, starting at the first step.
+            data: Data that give the times of the codes; required for dynamics in continuous time.
 
         Raises:
-            DataError: When the times are needed and `data` is absent.
+            DataError: When the times are needed and `data` is not given.
         """
         start = self.dynamics.start.expand(*codes.shape[:-2], 1, -1)
         inputs = None if data is None else self._inputs(data)
@@ -189,7 +189,7 @@ class KalmanVAE(SequenceModel):
         return {"states": states[..., :steps, :], **future}
 
     def _inputs(self, data: Sequences) -> Tensor | None:
-        """What the dynamics read beside codes: standardised inputs, and in continuous time the gaps, last."""
+        """Inputs of the dynamics: standardised inputs, followed by the time gaps in continuous time."""
         inputs = self.known(data)
         if self.has_even_times:
             return inputs
@@ -197,7 +197,7 @@ class KalmanVAE(SequenceModel):
         return gaps if inputs is None else torch.cat([inputs, gaps.expand(*inputs.shape[:-1], 1)], -1)
 
     def _codes_and_states(self, prior: MixedLinearGaussian, data: Sequences) -> Tensor:
-        """Sample codes and states as two sites each; the states' density contains that of the codes."""
+        """Sample codes and states as two sites; the density of the states includes that of the codes."""
         codes = pyro.sample("codes", prior)
         linear = prior.given(codes)
         states = pyro.sample("states", StatesGivenPath(linear, codes, valid=prior.valid, is_joint=True))

@@ -34,7 +34,7 @@ from pyro_seq.ops.odeint import RK4
 
 @rebuildable
 class ODE2VAE(SequenceModel):
-    r"""Sequences from position and velocity that follow a random second-order differential equation.
+    r"""Sequences whose latent position and velocity follow a second-order differential equation with random weights.
 
     Generative model::
 
@@ -51,40 +51,40 @@ class ODE2VAE(SequenceModel):
     Symbols of the paper: s_t position, v_t velocity, z_t = (s_t, v_t) a row of `path`, W `weights`, f `vector_field`,
     q_enc `encoder`, D the size q of `state_dim`.
 
-    Known inputs, ``data.inputs``, drive the field where the flow has an `input_dim`, and change what is seen of a state
-    where the emission's decoder is an `InputDecoder`; the encoder then reads them too.
+    Known inputs, ``data.inputs``, drive the field if the flow has an `input_dim`, and enter the emission if its decoder
+    is an `InputDecoder`; the encoder then reads them too.
 
-    With `has_path_kl` the divergence from the prior counts at every observed time, as in the paper, through the
+    With `has_path_kl` the divergence from the prior is counted at every observed time, as in the paper, using the
     density of the path,
 
     .. math::
         \log q(z_t) = \log q(z_0) - \int_0^t \mathrm{tr}\,\frac{\partial f}{\partial v}\, d\tau;
 
-    without it, at the initial state only. The path is a function of the initial state and the weights, so the second
-    is already the bound on the evidence, and the tighter one. `has_instant_encoder` adds the paper's penalty that
-    keeps the path near what the encoder says of each frame. As terms of the objective they are called ``path_kl`` and
-    ``instant_encoder``; weigh them, and the divergence ``weights`` of the field, with ``SVI(scales={...})``.
+    without it, only at the initial state. Since the path is a function of the initial state and the weights, the
+    latter is already a bound on the evidence, and the tighter one. `has_instant_encoder` adds the paper's penalty that
+    keeps the path near the encoder's output at each frame. In the objective these terms are called ``path_kl`` and
+    ``instant_encoder``; weight them, and the divergence ``weights`` of the field, with ``SVI(scales={...})``.
 
     Args:
         obs_shape: Shape of one observation; (channel, height, width) gives convolutional parts.
         state_dim: Size q of the position; the state is `flow.order` times as large.
-        flow: Order and solver of the equation; of second order when absent, and ``Flow(q, order=1)`` makes a neural
-            ODE. Without a solver it takes Runge-Kutta steps of at most `time_step`, a typical interval of training, so
-            that a state does not depend on which other times are asked for. Cost: one step an interval of even times,
-            about two of random ones, and at most 17 of any data of training on average.
-        vector_field: The random acceleration; a `BayesianMLP` with two hidden layers of 50 when absent.
+        flow: Order and solver of the equation; of second order by default, and ``Flow(q, order=1)`` gives a neural
+            ODE. If it has no solver, it takes Runge-Kutta steps of at most `time_step`, a typical training interval, so
+            that a state does not depend on the other requested times. Cost per interval: one step if times are even,
+            about two if they are random, and on average at most 17 for any training data.
+        vector_field: The random acceleration; by default a `BayesianMLP` with two hidden layers of 50 units.
         initial_prior: Prior of the initial state: `StandardNormal` by default, `LearnedNormal` or an `EnergyTilt`.
         encoder: Posterior of the initial state: by default an `InitialStateEncoder`, which reads the first frames; an
             `RNNEncoder` or `ODERNNEncoder` of `flow.state_dim` entries reads the whole series.
-        emission: Likelihood around a decoder; Bernoulli for images, Gaussian else.
-        tempo: A random speed of each series along the field; all run at the same speed when absent.
-        num_velocity_frames: Frames that the default encoder's velocity part reads.
+        emission: Likelihood with its decoder; by default Bernoulli for images, Gaussian otherwise.
+        tempo: A random speed along the field per series; by default all series have the same speed.
+        num_velocity_frames: Number of frames that the default encoder reads for the velocity.
         time_step: Model time of a typical interval between two time stamps.
         has_path_kl: Count the divergence from the prior at every observed time.
-        has_instant_encoder: Penalise the distance to the encoder's opinion on later frames.
+        has_instant_encoder: Penalise the distance of the path from the encoder's output at later frames.
 
     Raises:
-        DataError: When a size is not positive, or parts do not fit each other.
+        DataError: When a size is not positive, or sizes of the parts do not match.
 
     Example:
         >>> model = ODE2VAE(obs_shape=(2,), state_dim=3)
@@ -156,11 +156,11 @@ class ODE2VAE(SequenceModel):
 
     @property
     def has_dreams(self) -> bool:
-        """True: also the first few frames may be hidden in part."""
+        """True: some of the first frames may be hidden too, so that even a window encoder must cope with gaps."""
         return True
 
     def model(self, data: Sequences) -> None:
-        """Draw a field, an initial state for each series, follow the equation, and emit."""
+        """Draw a field and an initial state per series, solve the equation, and emit."""
         self.bind()
         function = self.vector_field.prior()
         has_volume = self.has_path_kl or self.has_instant_encoder
@@ -182,7 +182,7 @@ class ODE2VAE(SequenceModel):
             self.observe(self.emission, self.known.beside(self.flow.position(path), self.emission, data), data)
 
     def guide(self, data: Sequences) -> None:
-        """Draw a field from its posterior, and initial states around what the encoder reads."""
+        """Draw a field from its posterior, and initial states from the encoder."""
         self.bind()
         self.vector_field.posterior()
         with self.series(data):
@@ -192,7 +192,7 @@ class ODE2VAE(SequenceModel):
                 self.tempo.posterior(data, self._series_times(data), *self.known.read_by(self.tempo.encoder, data))
 
     def encode(self, data: Sequences) -> dist.TorchDistribution:
-        """Posterior of the initial state given what the encoder reads: batch (series,), event (state,)."""
+        """Posterior of the initial state given the frames that the encoder reads: batch (series,), event (state,)."""
         data = data.seen()
         mask, times = data.entry_mask, self._series_times(data)
         prior = self.initial_prior.distribution(data.values.new_zeros(self.flow.state_dim))
@@ -200,13 +200,13 @@ class ODE2VAE(SequenceModel):
         return informed(read, prior, sight(self.encoder, mask))
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
-        r"""The path terms of the paper, and those of the initial prior, (..., series) each.
+        r"""The paper's path terms and the terms of the initial prior, (..., series) each.
 
         .. math::
             r_\text{path} = \sum_{t > 0} \log q(z_t) - \log p(z_t), \qquad
             r_\text{instant} = \sum_{t} \log q(z_t) - \log q_\text{enc}(z_t \mid x_t, \dots)
 
-        Only observed times count; the instant encoder needs a whole window of frames, so its last times are left out.
+        Only observed times count. The instant encoder needs a whole window of frames, so the last times are left out.
         """
         prior = model_trace.nodes["initial"]
         terms = self.initial_prior.terms(prior["fn"], prior["value"])
@@ -224,7 +224,7 @@ class ODE2VAE(SequenceModel):
         return terms
 
     def check(self, data: Sequences) -> None:
-        """Warn where a window encoder meets series that hide what it reads, and show more than that later."""
+        """Warn if series hide frames that a window encoder reads but have observations."""
         super().check(data)
         if self.reads_series or on_host(data.mask).all():
             return
@@ -251,7 +251,7 @@ class ODE2VAE(SequenceModel):
         return in_both(lambda times: times.expand(data.num_series, -1), self._times(data))
 
     def _distance_to_encoder(self, data: Sequences, path: Tensor, log_density: Tensor) -> Tensor:
-        """Sum of log q(z_t) - log q_enc(z_t) over observed times t whose window of frames lies inside the series."""
+        """Sum of log q(z_t) - log q_enc(z_t) over observed times t whose whole window of frames is in the series."""
         length: int = self.encoder.num_frames  # type: ignore[union-attr]  # of a window, as checked when made
         if data.num_steps < length:
             return torch.zeros_like(log_density[..., 0])
@@ -287,9 +287,9 @@ def _require_fitting(model: ODE2VAE) -> None:
 
 
 def _encoder(obs_shape: tuple[int, ...], flow: Flow, num_frames: int, input_dim: int) -> InitialStateEncoder:
-    """Position from one frame, the derivatives from the first few: convolutional for images, else an MLP.
+    """Read the position from one frame and the derivatives from the first few; convolutional for images, else an MLP.
 
-    A state of first order has to hold the velocity as well, so all of it is read from the first few frames.
+    A first-order state must also contain the velocity, so all of it is read from the first few frames.
     """
     trunk = ConvTrunk if len(obs_shape) == 3 else MLPTrunk
 
@@ -303,7 +303,7 @@ def _encoder(obs_shape: tuple[int, ...], flow: Flow, num_frames: int, input_dim:
 
 
 def _emission(obs_shape: tuple[int, ...], dim: int, emission: Emission | None) -> Emission:
-    """As for other models, but for images with the transposed convolutions of the paper."""
+    """The default emission of other models, but for images with the paper's transposed convolutions."""
     if len(obs_shape) == 3:
         emission = BernoulliEmission() if emission is None else emission
         give_decoder(emission, lambda: ConvDecoder(dim, obs_shape))

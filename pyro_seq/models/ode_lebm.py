@@ -29,7 +29,7 @@ from pyro_seq.ops.odeint import RK4, Dopri5
 
 @rebuildable
 class ODELEBM(SequenceModel):
-    r"""Sequences from an initial state whose prior is learned, along a neural ordinary differential equation.
+    r"""Sequences that follow a neural ordinary differential equation from an initial state with a learned prior.
 
     Generative model::
 
@@ -44,36 +44,36 @@ class ODELEBM(SequenceModel):
     Symbols of the paper: z_t0 the state, z_s `static`, z_d `dynamic`, h_gamma `vector_field`, g_beta the decoder in
     `emission`, f_alpha minus the energy in `initial_prior`, sigma the emission's scale.
 
-    The latents of a series are one vector, so that Langevin chains infer them without a guide; an encoder is needed by
-    `SVI` only. With a Gaussian prior and an encoder this is the Latent ODE. What stays the same along a series may be
-    told apart by where it enters: the static part, such as a look, changes what is seen of a state; the dynamic part,
-    such as a friction, changes how the state moves.
+    The latents of a series form one vector, which Langevin chains infer without a guide; only `SVI` needs an encoder.
+    With a Gaussian prior and an encoder this is the Latent ODE. Properties that are constant along a series enter in
+    two ways: the static part, such as appearance, changes the emission; the dynamic part, such as friction, changes how
+    the state moves.
 
-    Known inputs, ``data.inputs``, drive the field where the flow has an `input_dim`, and change what is seen of a state
-    where the emission's decoder is an `InputDecoder`; an encoder then reads them too.
+    Known inputs, ``data.inputs``, drive the field if the flow has an `input_dim`, and enter the emission if its decoder
+    is an `InputDecoder`; an encoder then reads them too.
 
     Args:
         obs_shape: Shape of one observation; (channel, height, width) gives a convolutional decoder.
-        state_dim: Size of the position that moves; the state is `flow.order` times as large.
+        state_dim: Size of the position; the state is `flow.order` times as large.
         static_dim: Size of the part that enters the emission.
         dynamic_dim: Size of the part that enters the field.
-        flow: Order and solver of the equation; of first order when absent. Without a solver it takes Runge-Kutta steps
-            of at most `time_step`, a typical interval of training, so that a state does not depend on which other times
-            are asked for. Cost: one step an interval of even times, about two of random ones, and at most 17 of any
-            data of training on average. Steps on a grid of their own,
-            ``Flow(q, order=1, solver=RK4(step_size=0.4, is_dense=True))``, are cheaper where stamps crowd.
-        vector_field: The field, of the state and the dynamic part; a network with two hidden layers of 50 when absent.
+        flow: Order and solver of the equation; of first order by default. If it has no solver, it takes Runge-Kutta
+            steps of at most `time_step`, a typical training interval, so that a state does not depend on the other
+            requested times. Cost per interval: one step if times are even, about two if they are random, and on average
+            at most 17 for any training data. Where time stamps are crowded, steps on a separate grid are cheaper:
+            ``Flow(q, order=1, solver=RK4(step_size=0.4, is_dense=True))``.
+        vector_field: Function of the state and the dynamic part; by default a network with two hidden layers of 50.
         initial_prior: Prior of the joint vector: `StandardNormal` by default, `LearnedNormal`, or an energy in an
             `EnergyTilt`.
         encoder: Posterior of the joint vector, such as `RNNEncoder` or `ODERNNEncoder`; without one there is no guide.
-        emission: Likelihood around a decoder of position and static part; Bernoulli for images, Gaussian else.
+        emission: Likelihood with a decoder of position and static part; by default Bernoulli for images, else Gaussian.
         time_step: Model time of a typical interval between two time stamps.
-        has_restart_term: Train for states on the way that are initial states of what follows; forecasts far beyond the
-            length of training need it. Counts under `SVI`, and where ``MaximumLikelihood(scales={"restart": 1.0})``
-            names it. See `regulariser`.
+        has_restart_term: Train intermediate states to be valid initial states of the rest of the series; forecasts far
+            beyond the training length need it. It counts under `SVI`, and in `MaximumLikelihood` only if named, as in
+            ``MaximumLikelihood(scales={"restart": 1.0})``. See `regulariser`.
 
     Raises:
-        DataError: When a size is out of range, or the encoder's does not fit.
+        DataError: When a size is out of range, or the encoder's size does not match.
         UnsupportedError: When the solver of the flow is adaptive.
 
     Example:
@@ -146,7 +146,7 @@ class ODELEBM(SequenceModel):
         return self.flow.state_dim + self.static_dim + self.dynamic_dim
 
     def model(self, data: Sequences) -> None:
-        """Draw the joint vector of each series, follow the equation from its state, and emit."""
+        """Draw the joint vector of each series, solve the equation from its state, and emit."""
         self.bind()
         function = self.vector_field.prior()
         with self.series(data):
@@ -162,7 +162,7 @@ class ODELEBM(SequenceModel):
             self.observe(self.emission, self.known.beside(self._look(path, static), self.emission, data), data)
 
     def guide(self, data: Sequences) -> None:
-        """Draw the joint vector around what the encoder reads."""
+        """Draw the joint vector from the encoder."""
         self.bind()
         self.vector_field.posterior()
         with self.series(data):
@@ -185,17 +185,17 @@ class ODELEBM(SequenceModel):
         return informed(read, self.prior(data), sight(self.encoder, mask))
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
-        r"""Training terms, (..., series) each, where they were asked for: ``restart`` and ``energy_penalty``.
+        r"""Training terms, (..., series) each, if switched on: ``restart`` and ``energy_penalty``.
 
         .. math::
             r_\text{restart} = \log q(z_0 \mid x) - \int_{t_0}^{t_k} \mathrm{tr}\, \frac{\partial f}{\partial z}\, dt
             - \log q(z_k \mid x_k, x_{k+1}, \dots), \qquad k \text{ random in the first half}
 
-        The divergence, by the draw, of the posterior carried along to step k from what the encoder says there given the
-        rest: a state on the way is an initial state of what follows. What holds between any two is then the same law,
-        and a forecast beyond the length of training meets states that training knows. As ODE2VAE's instant encoder,
-        with all that follows in place of a window. At draws of chains, whose density is not known, the first term is
-        left out; it depends on no parameter there.
+        A Monte Carlo estimate of the divergence of the posterior, transported to step k, from the encoder's posterior
+        at step k given the rest of the series. Every intermediate state then follows the same law as an initial state,
+        and a forecast beyond the training length meets states known from training. It resembles ODE2VAE's instant
+        encoder, with the whole rest of the series in place of a window. At draws of chains, whose density is unknown,
+        the first term is left out; it does not depend on any parameter there.
         """
         terms, site = {}, model_trace.nodes["initial"]
         if self.has_restart_term:
@@ -212,7 +212,7 @@ class ODELEBM(SequenceModel):
         return in_both(lambda times: self.time_step * times, self.exact_times(data))
 
     def _restart(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> Tensor:
-        """Log density (..., series) of the joint vector at a random step less that by the encoder given the rest."""
+        """Log density (..., series) of the joint vector at a random step, minus the encoder's given the rest."""
         site = guide_trace.nodes["initial"]
         initial, length = site["value"], int(on_host(data.lengths).max())
         if length < 2:

@@ -1,4 +1,4 @@
-"""``RecurrentVAE``: codes of single frames, and a recurrent network that predicts the next code."""
+"""``RecurrentVAE``: an auto-encoder of single frames with a recurrent network that predicts the next code."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _NUM_ADAPTED = 256  # series, spread over the data, from which the unit of codes
 
 
 class CodeTransition(StepPredictor, Protocol):
-    """Where codes start and how they go on, a module; `LSTMTransition` is one.
+    """Module that gives the distributions of the first code and of later ones, such as `LSTMTransition`.
 
-    One with an attribute `input_dim` that is not 0 reads inputs.
+    If its attribute `input_dim` is not 0, it reads inputs.
     """
 
     code_dim: int
@@ -56,37 +56,37 @@ class RecurrentVAE(SequenceModel):
 
     Symbols of the paper: a_t is `codes`, q(a_t | x_t) `encoder`, p(x_t | a_t) `emission`.
 
-    Forecasts feed the network its own output; imputations feed it the code of the frame where there is one and its own
-    output elsewhere. So a hidden frame is filled from what came before it only, by filtering. Times must be evenly
-    spaced: put irregular frames on a grid, with the steps between them hidden.
+    In forecasts the network's input is its own output; in imputation it is the code of the frame if the frame is seen,
+    and its own output otherwise. A hidden frame is therefore filled from earlier frames only (filtering). Times must be
+    evenly spaced: put irregular frames on a grid, with the steps between them hidden.
 
-    Train it in two phases, as in the paper; freezing is plain torch, and `fit` leaves frozen parts alone.
+    Train it in two phases, as in the paper; freeze parts as usual in torch, and `fit` leaves them unchanged.
 
-    1. Encoder and emission on single frames, each a series of its own, while the transition is frozen. The prior of a
-       code is then N(0, I). For AE-RNN bound the encoder's variance to next to nothing and take the divergence out of
-       the objective; for VAE-RNN leave both as they are.
-    2. The transition on whole sequences, while encoder and emission are frozen. As the codes are given now, `fit` puts
-       the transition in their units, which in an auto-encoder without divergence may be anything.
+    1. Train encoder and emission on single frames, each as a separate series, with the transition frozen. The prior of
+       a code is then N(0, I). For AE-RNN bound the encoder's variance to almost zero and remove the divergence from
+       the objective; for VAE-RNN leave both unchanged.
+    2. Train the transition on whole sequences, with encoder and emission frozen. As the codes are now fixed, `fit`
+       adapts the transition to their units, which are arbitrary in an auto-encoder without divergence.
 
-    Trained all at once it is one bound on the evidence of whole sequences, which is neither of the paper's baselines.
+    Trained in one phase, it maximises a bound on the evidence of whole sequences; that is neither of the baselines.
 
     Args:
         obs_shape: Shape of one observation; (channel, height, width) gives convolutional parts.
         code_dim: Size of a code.
-        hidden_dim: Size of the recurrent network's memory.
-        maximum_variance: Bound on the variance of the default encoder: 1, that of the prior, for VAE-RNN; next to
-            nothing, such as 1e-6, for AE-RNN.
+        hidden_dim: Size of the recurrent network's hidden state.
+        maximum_variance: Upper bound on the variance of the default encoder: 1, the prior's variance, for VAE-RNN;
+            almost zero, such as 1e-6, for AE-RNN.
         encoder: Gaussian over the code of a frame.
-        emission: Likelihood around a decoder; Bernoulli for images, Gaussian else.
-        transition: Where codes start and how they go on; an `LSTMTransition` when absent.
+        emission: Likelihood with its decoder; by default Bernoulli for images, Gaussian otherwise.
+        transition: Distributions of the first code and of later ones; an `LSTMTransition` by default.
         input_dim: Size of the inputs of the data, for the default transition and encoder. An emission with an
-            `InputDecoder` reads them, too.
+            `InputDecoder` reads them too.
 
     Raises:
-        DataError: When a size is not positive, or parts have codes of other sizes.
+        DataError: When a size is not positive, or code sizes of the parts do not match.
 
     Example:
-        An AE-RNN, in its two phases; for a VAE-RNN leave out the two options.
+        An AE-RNN in its two phases; for a VAE-RNN omit `maximum_variance` and `scales`.
 
         >>> from pyro_seq import SVI, Sequences, fit
         >>> train = Sequences(torch.rand(4, 6, 3))
@@ -145,14 +145,14 @@ class RecurrentVAE(SequenceModel):
         return False
 
     def model(self, data: Sequences) -> None:
-        """Draw the codes of all steps, one after the other, and emit each."""
+        """Draw the codes of all steps one after another, and emit a frame from each."""
         self.bind()
         with self.series(data):
             path = self.sample_path("codes", self.prior(data), data)
             self.observe(self.emission, self.known.beside(path, self.emission, data), data)
 
     def guide(self, data: Sequences) -> None:
-        """Encode the seen frames one by one, and predict the codes of the hidden ones from those before."""
+        """Encode the seen frames one by one, and predict the codes of hidden frames from the codes before them."""
         self.bind()
         data = data.seen()
         with self.series(data):
@@ -180,12 +180,12 @@ class RecurrentVAE(SequenceModel):
         )
 
     def adapt(self, data: Sequences) -> None:
-        """Take the unit of time and of the values from the training data, and that of codes from a frozen encoder."""
+        """Take the units of time and values from the training data, and the unit of codes from a frozen encoder."""
         super().adapt(data)
         self._adapt_codes(data)
 
     def take_units(self, data: Sequences, *, again: bool = False) -> None:
-        """As every model; and the unit of codes once the encoder is frozen, in a later fit if need be."""
+        """Take units like every model, and the unit of codes once the encoder is frozen, possibly in a later fit."""
         super().take_units(data, again=again)
         if not getattr(self.transition, "has_units", False):
             self._adapt_codes(data)

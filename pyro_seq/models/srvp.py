@@ -1,4 +1,4 @@
-"""SRVP: videos from a latent state that changes by small, random residuals, and a content that stays."""
+"""SRVP: videos from a latent state that changes by small random residuals, and from constant content."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from pyro_seq.nn.transition import NoisePrior, ResidualTransition, Transition
 from pyro_seq.ops._time_unit import EVEN, rounding
 from pyro_seq.posterior import prediction_context
 
-_DECODED = 32  # frames decoded at a time when predicting: what the cache of a core holds
+_DECODED = 32  # frames decoded at a time when predicting; they fit in the cache of a core
 
 
 @rebuildable
 class SRVP(SequenceModel):
-    r"""Videos from a state that moves by residuals under noise drawn once a frame, and a content that stays.
+    r"""Videos from a latent state that moves by residuals, with noise drawn once per frame, and from constant content.
 
     Generative model::
 
@@ -46,7 +46,7 @@ class SRVP(SequenceModel):
         noise_t | states    ~ Normal(noise_prior(states_t-1))       drawn once a frame
         states_t            = Euler steps of size 1 / num_substeps from states_t-1, under noise_t
         x_t | states_t      ~ emission(decoder(content, states_t))   Normal around its sigmoid
-        content             = a function of num_frames frames, whatever their order
+        content             = a function of num_frames frames in any order
 
     Guide::
 
@@ -57,40 +57,41 @@ class SRVP(SequenceModel):
     Symbols of the paper: y_t a row of `states`, y_1 `initial`, z_t a row of `noise`, w the content, f
     ``transition.velocity``, the Euler step 1 / `num_substeps`, k `num_frames`.
 
-    The model is one of videos that have begun: the content comes from frames, random ones of a clip in training and the
-    last seen ones in predictions. With `content_dim` = 0 and no skips it is one of whole videos, and can be sampled.
-    The first row of `noise` leads to no frame and is standard normal.
+    The model continues given videos: the content is computed from frames, random frames of a clip in training and the
+    last seen frames in predictions. With `content_dim` = 0 and no skips it models whole videos and can be sampled. The
+    first row of `noise` does not lead to a frame and is standard normal.
 
-    Frames must be evenly spaced, with missing ones hidden: `Sequences.on_grid` makes them so. Those of a forecast may
-    lie closer, on the grid of Euler steps. How many of these a forecast takes for a frame is the attribute
-    `forecast_substeps`, `num_substeps` unless it is set: with 4 a forecast can be asked for at twice or four times the
-    frame rate. States of seen frames keep the step of training.
+    Frames must be evenly spaced, with missing frames hidden; `Sequences.on_grid` arranges that. Forecast times may be
+    closer, on the grid of Euler steps. The attribute `forecast_substeps`, by default `num_substeps`, is the number of
+    Euler steps per frame in forecasts: with 4, a forecast is available at twice or four times the frame rate. States of
+    seen frames keep the step size of training.
 
-    Nothing bounds the residuals of the paper: far beyond the lengths of training a state may leave the finite numbers,
-    which is a `NumericalError` with the series and the time. Under a `GRUTransition` none grows beyond 1 or its start.
+    The paper's residuals are unbounded: far beyond the training lengths a state may become non-finite, which raises a
+    `NumericalError` with the series and the time. With a `GRUTransition` no entry of a state grows beyond 1 or its
+    start.
 
-    Divergences are in closed form given the states, ``initial`` and ``noise`` in the objective, and `residual` is the
-    sum of the norms of the residuals: ``SVI(scales={"noise": 2.0, "residual": 1.0})`` weighs them.
+    In the objective, ``initial`` and ``noise`` are divergences in closed form given the states, and `residual` is the
+    sum of the norms of the residuals; weight them with ``SVI(scales={"noise": 2.0, "residual": 1.0})``.
 
     Args:
         obs_shape: (channel, height, width) of a frame.
         state_dim: Size of the state.
-        noise_dim: Size of the noise; 0 makes the future a function of the first state.
-        content_dim: Size of the content; 0 leaves it out.
-        num_frames: Frames that tell the first state, and frames that tell the content.
+        noise_dim: Size of the noise; with 0 the future is a function of the first state.
+        content_dim: Size of the content; 0 for a model without content.
+        num_frames: Number of frames from which the first state, and the content, is computed.
         hidden_dim: Width of the layers of transition and noise prior; the encoder's are half as wide.
-        num_substeps: Euler steps a frame, in training and for the seen frames.
-        architecture: Makes the encoder and the default decoder of frames: `DCGAN`, the default, or `VGG`.
-        transition: How the state moves; a `ResidualTransition` by default. One with an `input_dim` is driven by known
-            inputs, ``data.inputs``, those of the frame that is entered, and the default encoder reads them too.
+        num_substeps: Euler steps per frame, in training and for the seen frames.
+        architecture: Makes the encoder and the default decoder of frames: `DCGAN` (default) or `VGG`.
+        transition: How the state moves; a `ResidualTransition` by default. If it has an `input_dim`, known inputs,
+            ``data.inputs`` of the frame that it moves to, drive it, and the default encoder reads them too.
         initial_prior: Prior of the first state: `StandardNormal` by default, `LearnedNormal` or an `EnergyTilt`.
         encoder: First state and noise from codes of frames; a `ChainEncoder` by default.
-        emission: Likelihood around a decoder of content and state, `content_dim` + `state_dim` entries, or without one
-            around the architecture's; `PixelEmission` by default, for frames in [0, 1].
+        emission: Likelihood; `PixelEmission` by default, for frames in [0, 1]. Its decoder maps content and state,
+            `content_dim` + `state_dim` entries; if it has none, it gets the architecture's.
 
     Raises:
-        DataError: When a size is not positive, or parts do not fit each other.
-        ShapeError: When `obs_shape` cannot be halved as often as the architecture does.
+        DataError: When a size is not positive, or sizes of the parts do not match.
+        ShapeError: When `obs_shape` cannot be halved as often as the architecture requires.
 
     Example:
         >>> model = SRVP((1, 16, 16), 4, noise_dim=3, architecture=DCGAN(channels=(4, 8)))
@@ -157,7 +158,7 @@ class SRVP(SequenceModel):
         _require_same_sizes(self)
 
     def model(self, data: Sequences) -> None:
-        """Draw a first state and the noise of each frame, move the state, and emit."""
+        """Draw a first state and the noise of each frame, compute the states, and emit."""
         self.bind()
         data = self.prepare(data) if self.is_conditional else data
         with self.series(data):
@@ -171,7 +172,7 @@ class SRVP(SequenceModel):
             self.observe(lambda part: self.emit(part, data), states, data)
 
     def guide(self, data: Sequences) -> None:
-        """Draw a first state around what the first frames say, and the noise of each seen frame from those up to it."""
+        """Draw a first state given the first frames, and the noise of each seen frame given the frames up to it."""
         self.bind()
         data = self.prepare(data.seen())
         assert data.context is not None
@@ -189,7 +190,7 @@ class SRVP(SequenceModel):
 
         Args:
             initial: State of the first frame, (..., series, state).
-            data: The data; `encoded` holds where a step is seen.
+            data: The data; `encoded` applies at seen steps.
             encoded: Distribution of the noise given the frames, batch shape (..., series, time, component).
         """
         return ResidualChain(
@@ -206,9 +207,9 @@ class SRVP(SequenceModel):
         )
 
     def emit(self, states: Tensor, data: Sequences) -> dist.TorchDistribution:
-        r"""Distribution of frames, batch (..., series, time, \*obs), in states (..., series, time, state) of `data`.
+        r"""Distribution of frames, batch (..., series, time, \*obs), given states (..., series, time, state) of `data`.
 
-        Inputs stand beside the states where the emission reads some.
+        Inputs are appended to the states if the emission reads inputs.
         """
         rows, shape = states.flatten(0, -2), states.shape[:-1]
         owner = torch.arange(data.num_series, device=data.device)[:, None].expand(shape).flatten()
@@ -218,17 +219,17 @@ class SRVP(SequenceModel):
             frames = torch.cat([*parts]) if torch.is_grad_enabled() else _joined(parts, len(rows))
         elif data.horizon or bool(on_host(data.step_mask).all()):
             frames = self._decode(rows, owner, data)
-        else:  # hidden frames must not count in statistics of the batch
+        else:  # hidden frames must not enter batch statistics
             chosen = on_host(data.step_mask).expand(shape).flatten().nonzero().squeeze(-1).to(data.device)
             decoded = self._decode(rows[chosen], owner[chosen], data)
             frames = decoded.new_zeros((len(rows), *decoded.shape[1:])).index_copy(0, chosen, decoded)
         return self.emission.given(frames.reshape(*shape, *frames.shape[1:]))
 
     def prepare(self, data: Sequences) -> Sequences:
-        """Add codes of the frames, the content and the maps for the skips to ``data.context``, unless they are there.
+        """Add codes of the frames, the content and the skip maps to ``data.context`` if not yet present.
 
-        ``content_frames`` (series, time), True at the frames to take the content from, and ``skip_frame`` (series,) are
-        read from the context; the last seen ones when absent.
+        ``content_frames`` (series, time), True at the frames that give the content, and ``skip_frame`` (series,) are
+        read from the context; by default the last seen frames are used.
         """
         context = dict(data.context or {})
         if "codes" in context:
@@ -246,7 +247,7 @@ class SRVP(SequenceModel):
         return data._with(context=context)
 
     def training_view(self, data: Sequences, generator: torch.Generator) -> Sequences:
-        """Choose random frames of each clip to take the content and the skips from."""
+        """Choose random frames of each clip for the content and the skips."""
         context = dict(data.context or {})
         seen = data.step_mask
         if self.content is not None:
@@ -256,7 +257,7 @@ class SRVP(SequenceModel):
         return data._with(context=context)
 
     def regulariser(self, data: Sequences, model_trace: poutine.Trace, guide_trace: poutine.Trace) -> dict[str, Tensor]:
-        r"""Penalty on residuals :math:`\sum_t \|\Delta f(y_t, z)\|` over all Euler steps, and terms of the prior."""
+        r"""Penalty on residuals :math:`\sum_t \|\Delta f(y_t, z)\|` over all Euler steps, and the prior's terms."""
         site = model_trace.nodes["initial"]
         terms = self.initial_prior.terms(site["fn"], site["value"])
         if self.transition.is_residual:
@@ -265,11 +266,11 @@ class SRVP(SequenceModel):
         return terms
 
     def swap_content(self, data: Sequences, other: Sequences) -> Sequences:
-        """The series `data` with the content and skips of `other`: any verb then shows these move like those.
+        """The series `data` with the content and skips of `other`: predictions show the content of `other` in motion.
 
         Args:
             data: Series that give the motion.
-            other: As many series that give the content, or one for all.
+            other: Series that give the content, as many as in `data`, or one for all.
 
         Raises:
             UnsupportedError: When the model has neither content nor skips.
@@ -288,16 +289,16 @@ class SRVP(SequenceModel):
 
     @property
     def has_dreams(self) -> bool:
-        """False: the noise of the likelihood is a convention, and drawn frames drown in it."""
+        """False: the likelihood's noise is a convention and is too strong for drawn frames to resemble data."""
         return False
 
     @property
     def counts_steps(self) -> bool:
-        """Seen frames are as far apart as in training; those of a forecast may lie closer."""
+        """True: seen frames must be as far apart as in training; forecast frames may be closer."""
         return True
 
     def ticks(self, data: Sequences) -> tuple[int, ...]:
-        """Euler steps that have passed at the start and at each of ``data.times``, finer ones after the seen frames."""
+        """Number of Euler steps up to the start and to each of ``data.times``; finer steps after the seen frames."""
         position = frame_position(data, self.time_scale)
         position = position.reshape(-1, position.shape[-1])[0]
         last = max(data.num_steps - 1, 0)
@@ -306,15 +307,15 @@ class SRVP(SequenceModel):
         return (0, *(round(tick) for tick in passed.tolist()))
 
     def adapt(self, data: Sequences) -> None:
-        """Take the units of the data, and keep the Euler step of training."""
+        """Take the units of the data, and record the number of Euler steps in training."""
         super().adapt(data)
         self._trained_substeps = self.num_substeps
 
     def check(self, data: Sequences) -> None:
-        """Refuse frames off the grid of Euler steps, and series without any frame to begin from.
+        """Raise if frames are off the grid of Euler steps, or a series has no seen frame.
 
         Warns:
-            UserWarning: When `num_substeps` is not what it was in training.
+            UserWarning: When `num_substeps` differs from its value in training.
         """
         super().check(data)
         _require_substeps(self)
@@ -324,7 +325,7 @@ class SRVP(SequenceModel):
         require_frame_grid(frame_position(data, self.time_scale), data.num_steps, _substeps_ahead(self), tolerance)
 
     def _follow(self, initial: Tensor, data: Sequences) -> tuple[Tensor, Tensor]:
-        """States (..., series, time, state) at all of ``data.times``, and the distances (..., series, time) to them."""
+        """States (..., series, time, state) at all ``data.times``, and distances moved to each, (..., series, time)."""
         chain = self.chain(initial, data)
         noise = pyro.sample("noise", chain) if self.noise_dim else initial.new_zeros(*chain.shape())
         states, distances = chain.states(noise), chain.distances(noise)
@@ -337,7 +338,7 @@ class SRVP(SequenceModel):
         return torch.cat([states, far], -2), torch.cat([distances, further], -1)
 
     def _decode(self, states: Tensor, owner: Tensor, data: Sequences) -> Tensor:
-        r"""The decoder's output (frame, \*decoded) at `states` (frame, state), each of the series `owner` (frame,)."""
+        r"""The decoder's output (frame, \*decoded) at `states` (frame, state) of the series `owner` (frame,)."""
         context = data.context or {}
         latent = states if self.content is None else torch.cat([context["content"][owner], states], -1)
         if not self.has_skips:
@@ -347,7 +348,7 @@ class SRVP(SequenceModel):
 
 
 def _joined(pieces: Iterable[Tensor], length: int) -> Tensor:
-    """The pieces one after the other, `length` rows in all, without a second copy in memory."""
+    """Concatenate the pieces, `length` rows in total, without a second copy in memory."""
     whole, start = torch.empty(0), 0
     for piece in pieces:
         if not start:
@@ -369,12 +370,12 @@ def _require_same_sizes(model: SRVP) -> None:
 
 
 def _substeps_ahead(model: SRVP) -> int:
-    """Euler steps a frame after the seen ones."""
+    """Euler steps per forecast frame."""
     return model.num_substeps if model.forecast_substeps is None else model.forecast_substeps
 
 
 def _require_substeps(model: SRVP) -> None:
-    """Whole numbers of Euler steps a frame, and a word where that of training was another."""
+    """Check the numbers of Euler steps per frame, and warn if `num_substeps` differs from its value in training."""
     most = max(whole_number(model.num_substeps, "num_substeps", 1), _substeps_ahead(model))
     whole_number(_substeps_ahead(model), "forecast_substeps", 1)
     if model._trained_substeps not in (None, model.num_substeps):

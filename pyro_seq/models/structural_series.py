@@ -1,4 +1,4 @@
-"""``StructuralSeries``: a series as a sum of components, each with a meaning, and noise; exact by the Kalman filter."""
+"""``StructuralSeries``: a series as a sum of interpretable components and noise; exact by the Kalman filter."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pyro_seq.ops.kalman import LinearGaussianParameters
 
 @rebuildable
 class StructuralSeries(SequenceModel):
-    r"""Series of one variable as a sum of components with a meaning, such as a trend and a season, and noise.
+    r"""Series of one variable as a sum of interpretable components, such as a trend and a season, and noise.
 
     Generative model, with the states of all components integrated out exactly::
 
@@ -46,32 +46,33 @@ class StructuralSeries(SequenceModel):
         coordinates ~ Normal(loc, covariance)                 of all series; Normal(encoder(x)) of each
         weights     ~ Gamma                                   of each entry given these, under Student's t
 
-    The likelihood is that of the Kalman filter with an exactly diffuse start, as in statsmodels. Fit it by
-    ``MCMC(NUTS(), ...)`` for the posterior, by `Mode` for the maximum of it or of the likelihood, or by `SVI`. Every
-    prediction carries draws of the ``components`` (sample, series, time, component), the horizon included, and of the
-    parameters by name, in the unit of the data. Any entries may be missing.
+    The likelihood is that of the Kalman filter with an exactly diffuse start, as in statsmodels. Fit it with
+    ``MCMC(NUTS(), ...)`` for the posterior, with `Mode` for the mode of the posterior or of the likelihood, or with
+    `SVI`. Every prediction contains draws of the ``components`` (sample, series, time, component), including the
+    horizon, and of the parameters by name, in the unit of the data. Any entries may be missing.
 
-    **Several series** have states of their own and, by default, the same parameters; with another `sharing` their own.
-    Draws of MCMC and of `Mode` then say nothing of other series; the guide of `SVI` reads them.
+    **Several series** have separate states and, by default, the same parameters; another `sharing` gives each series
+    separate parameters. Draws of MCMC and `Mode` then do not apply to other series; the guide of `SVI` does.
 
-    **Outliers.** With ``noise=StudentTNoise()`` each entry has a weight, given which all is Gaussian. The guide has the
-    best ones given the parameters, found in a few rounds of smoothing, and the bound lies below the evidence.
+    **Outliers.** With ``noise=StudentTNoise()`` each entry has a weight, and given the weights the model is Gaussian.
+    The guide uses the optimal weights given the parameters, found in a few rounds of smoothing; the bound lies below
+    the evidence.
 
-    **Time.** Whatever is said of steps, such as a period or the scale of what a step adds, counts steps of `step` time
-    stamps; when absent, of the typical interval of the training data. Components on whole steps refuse other gaps.
+    **Time.** Everything that refers to steps, such as a period or the scale of a change per step, uses steps of length
+    `step`, by default the typical interval of the training data. Components on whole steps raise for other gaps.
 
-    **Priors** are wide: scales are log-normal, within a factor of 50 of a median that is a share of how much the
-    training data change in a step, or of their spread; the noise is at least a thousandth of that change. They are part
-    of the model; `Mode` can leave them out.
+    **Priors** are wide: scales are log-normal, within a factor of 50 of their median, which is a fraction of the
+    typical change per step in the training data, or of their spread; the noise is at least 1/1000 of that change. The
+    priors are part of the model; `Mode` can leave them out.
 
-    Cost: one filter pass for each evaluation, linear in the steps and cubic in the number of states.
+    Cost: one filter pass per evaluation, linear in the steps and cubic in the number of states.
 
     Args:
         components: A component of `pyro_seq.nn.components` or a sum of some, ``Trend() + Seasonal(12)``.
-        step: Length of a step in the unit of ``data.times``, which for dates is seconds.
-        sharing: `Shared`, `PerSeries` or `Hierarchical`: who has the parameters of many series.
+        step: Length of a step in the unit of ``data.times``, which is seconds for dates.
+        sharing: `Shared`, `PerSeries` or `Hierarchical`: whether series share parameters.
         noise: `GaussianNoise` or `StudentTNoise`.
-        encoder: What the guide reads parameters of single series by; a `VariogramEncoder` when absent.
+        encoder: Encoder by which the guide reads per-series parameters; a `VariogramEncoder` by default.
 
     Raises:
         DataError: When an argument is of another type or out of range.
@@ -87,7 +88,7 @@ class StructuralSeries(SequenceModel):
         analysis by state space methods", 2nd edition, 2012.
     """
 
-    # of the class where they are the default, for earlier files know no such options
+    # class attributes hold the defaults, because earlier files lack these options
     sharing: Sharing = Shared()
     noise: Noise = GaussianNoise()
     encoder: SeriesEncoder
@@ -125,7 +126,7 @@ class StructuralSeries(SequenceModel):
         size = len(self.names)
         if sharing.shared:
             self.loc = nn.Parameter(torch.zeros(size))
-            # the root of the covariance: its lower part, with the logarithm of its diagonal
+            # Cholesky factor of the covariance: its lower part, with the logarithm of its diagonal
             self.root = nn.Parameter(torch.diag(torch.full((size,), -1.0)))
         if sharing.is_learned:
             self.log_spread = nn.Parameter(torch.full((size,), -1.5))
@@ -142,18 +143,18 @@ class StructuralSeries(SequenceModel):
 
     @property
     def reads_series(self) -> bool:
-        """Whether series have parameters of their own; what all share is read from none."""
+        """Whether the guide reads series: only if there are per-series parameters."""
         return bool(self.sharing.own)
 
     @property
     def sites_without_mode(self) -> tuple[str, ...]:
-        """Scales of other latents."""
+        """Latents that scale other latents."""
         return ("spread",) * self.sharing.is_learned + ("weights",) * self.noise.has_weights
 
     # ------------------------------------------------------------------ programs
 
     def model(self, data: Sequences) -> None:
-        """Draw the parameters; the series follow with their states integrated out."""
+        """Draw the parameters, then the series with their states integrated out."""
         self.bind()
         common = self.sharing.common(self.units.spread.new_zeros(len(self.names)))
         if not self.sharing.own:
@@ -171,7 +172,7 @@ class StructuralSeries(SequenceModel):
                 pyro.sample("x_future", path.future(data.values, data.horizon))
 
     def guide(self, data: Sequences) -> None:
-        """Draw what is shared from a normal distribution, what is not by the encoder, and the weights given these."""
+        """Draw shared parameters from a normal, per-series parameters from the encoder, and the weights given both."""
         self.bind()
         data = data.seen()
         zeros = self.units.spread.new_zeros(len(self.names))
@@ -198,9 +199,9 @@ class StructuralSeries(SequenceModel):
                 pyro.sample("weights", self.noise.weights_given(law_given, values, data))
 
     def path(self, coordinates: Tensor, data: Sequences, weights: Tensor | None = None) -> LinearGaussian:
-        r"""Law of the observations given parameters (\*batch, parameter): batch (series,), event (time, 1).
+        r"""Distribution of the observations given parameters (\*batch, parameter): batch (series,), event (time, 1).
 
-        Under Student's t it is that given `weights`, (\*batch, time, 1) over all of ``data.times``.
+        With Student-t noise it is also conditional on `weights`, (\*batch, time, 1) over all of ``data.times``.
         """
         parameters = self.system(coordinates, data, weights)
         mask = None if bool(on_host(data.mask).all()) else data.entry_mask
@@ -210,7 +211,7 @@ class StructuralSeries(SequenceModel):
         r"""The state-space model of all components given parameters (\*batch, parameter), at all of ``data.times``."""
         self._require_whole_steps(data)
         if coordinates.ndim > 2 and bool((coordinates == coordinates[:1]).all()):
-            coordinates = coordinates[:1]  # draws that are all alike, as those of a point, share one filter
+            coordinates = coordinates[:1]  # identical draws, as from a point, share one filter
         components, noise = self._table.values(coordinates, self.units)
         variance = noise["scale"].square()[..., None, None]
         times = self.exact_times(data)
@@ -220,7 +221,7 @@ class StructuralSeries(SequenceModel):
         return assemble(self.components, components, variance, grid, self.units)
 
     def integrated_out(self, data: Sequences, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Draws of the paths of all components over all times, given what is seen of the series."""
+        """Draws of the paths of all components over all times, given the seen entries."""
         coordinates = latents["coordinates"] if self.sharing.own else latents["coordinates"][:, None]
         weights = [latents[name] for name in ("weights", "weights_future") if name in latents]
         parameters = self.system(coordinates, data, torch.cat(weights, -2) if weights else None)
@@ -231,7 +232,7 @@ class StructuralSeries(SequenceModel):
         return {"components": contributions(self.components, parameters, states)}
 
     def numbers_per_entry(self, draws: Mapping[str, Tensor]) -> int:
-        """Several covariances of the state; one filter serves draws that are all alike."""
+        """Several state covariances per entry and draw; identical draws share one filter."""
         is_one = all(bool((draw == draw[:1]).all()) for draw in draws.values())
         return 1 if is_one else 8 * sum(part.state_dim for part in self.components.components) ** 2
 
@@ -242,11 +243,11 @@ class StructuralSeries(SequenceModel):
     # ------------------------------------------------------------------ parameters
 
     def parameters_at(self, coordinates: Tensor) -> dict[str, Tensor]:
-        """Parameters by name, (...) each, in the unit of the data, given coordinates (..., parameter)."""
+        """Parameters by name, (...) each, in the unit of the data, at coordinates (..., parameter)."""
         return self._table.report(coordinates, self.units)
 
     def coordinates_of(self, parameters: Mapping[str, float | Tensor]) -> Tensor:
-        """Coordinates (..., parameter) of parameters in the unit of the data, such as published ones, (...) each.
+        """Coordinates (..., parameter) of parameters (...) in the unit of the data, such as published values.
 
         Raises:
             DataError: When a name is unknown or missing.
@@ -258,7 +259,7 @@ class StructuralSeries(SequenceModel):
         return ParameterTable(self.components, self.noise)
 
     def _show(self, coordinates: Tensor) -> None:
-        """Let predictions carry the parameters, of each series where it has its own."""
+        """Include the parameters in predictions, per series where they are not shared."""
         event = 0 if self.sharing.own else None
         if self.sharing.own not in ("", "coordinates"):
             pyro.deterministic("coordinates", coordinates, event_dim=1)
@@ -268,7 +269,7 @@ class StructuralSeries(SequenceModel):
     # ------------------------------------------------------------------ data
 
     def adapt(self, data: Sequences) -> None:
-        """Take the length of a step, where none was given, and the units of the values."""
+        """Take the length of a step, unless it was given, and the units of the values."""
         super().adapt(data)
         self._require_whole_steps(data)
 
@@ -280,7 +281,7 @@ class StructuralSeries(SequenceModel):
             self._has_time_unit = True
 
     def check(self, data: Sequences) -> None:
-        """Refuse other observation shapes or inputs, and series with fewer entries than states of unknown start."""
+        """Raise for other observation shapes or inputs, and for series with fewer entries than diffuse states."""
         super().check(data)
         require_inputs(self.components, data)
         require_entries(self.components, data)
@@ -288,8 +289,8 @@ class StructuralSeries(SequenceModel):
             self._require_whole_steps(data)
 
     def check_units(self, data: Sequences) -> None:
-        """Refuse gaps that are no whole number of steps where a component needs that; warn of another unit of time."""
-        if self.step is None:  # else it was said, and need not be guessed
+        """Raise if a component needs gaps of whole steps and they are not; warn if the unit of time differs."""
+        if self.step is None:  # otherwise the user gave it
             super().check_units(data)
         if self._has_units:
             self._require_whole_steps(data)
