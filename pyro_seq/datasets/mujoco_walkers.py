@@ -38,9 +38,9 @@ def mujoco_walkers(
 
     Normalised values are :math:`(x - \min) / (\max - \min)` for each channel, with the training series' minimum and
     maximum: training values lie in [0, 1], test values now and then outside (hopper: -0.5 to 1.5). The published hopper
-        set divides by the maximum alone, with statistics over all series. Velocities have rare peaks, which compress
-        the rest: compare errors only at equal scaling and ranges. (With the hopper's ranges, diverging swimmers
-        compress the others to a variance of 2e-5.)
+    set divides by the maximum alone, with statistics over all series. Velocities have rare peaks, which compress the
+    rest: compare errors only at equal scaling and ranges. (With the hopper's ranges, diverging swimmers compress the
+    others to a variance of 2e-5.)
 
     Args:
         walker: `Walker.hopper()`, `Walker.swimmer()`, `Walker.cheetah()` or custom ranges.
