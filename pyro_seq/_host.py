@@ -20,11 +20,14 @@ HOST = torch.device("cpu")
 
 @dataclass
 class _Twin:
-    """A host tensor, or a function that computes it, with the device tensor and its version for which it is valid."""
+    """A host copy, or how to find it, and where and in which version the device tensor equalled it.
 
-    find: Callable[[], Tensor]
+    It must not hold the device tensor, which would never be freed.
+    """
+
     place: tuple[int, int]
     tensor: Tensor | None = None
+    find: Callable[[], Tensor] | None = None
 
 
 _TWINS: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -36,10 +39,10 @@ def on_host(tensor: Tensor) -> Tensor:
         return tensor.detach()
     twin = _TWINS.get(tensor)
     if twin is None or twin.place != _place(tensor):
-        twin = _TWINS[tensor] = _Twin(lambda: tensor.detach().to(HOST), _place(tensor))
-        twin.tensor = twin.find()
+        twin = _TWINS[tensor] = _Twin(_place(tensor), tensor.detach().to(HOST))
     if twin.tensor is None:
-        twin.tensor = twin.find()
+        assert twin.find is not None
+        twin.tensor, twin.find = twin.find(), None
     return twin.tensor
 
 
@@ -53,7 +56,7 @@ def in_both(function: Callable[..., Tensor], *tensors: Tensor, twin: Callable[..
     result = function(*tensors)
     if result.device != HOST and all(result is not tensor for tensor in tensors):
         of_host = twin or function
-        _TWINS[result] = _Twin(lambda: of_host(*map(on_host, tensors)), _place(result))
+        _TWINS[result] = _Twin(_place(result), find=lambda: of_host(*map(on_host, tensors)))
     return result
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -112,6 +115,17 @@ def test_what_is_uploaded_to_where_it_is_keeps_its_twin():
         again = uploaded(there, DEVICE)
         assert torch.equal(on_host(again), torch.arange(3))
         assert waits.num_waits == 0
+
+
+def test_a_copy_does_not_keep_its_tensor_alive():
+    with make_believe_gpu():
+        made = torch.arange(3.0, device=DEVICE)
+        derived = in_both(torch.neg, uploaded(torch.arange(3.0), DEVICE))
+        alive = [weakref.ref(tensor) for tensor in (made, derived)]
+        on_host(made), on_host(derived)
+        del made, derived
+        gc.collect()
+        assert [ref() for ref in alive] == [None, None]
 
 
 def test_on_the_host_nothing_is_copied():

@@ -185,7 +185,7 @@ class ChainObjective(nn.Module):
     def _remember(self, data: Sequences, state: LangevinState, is_good: Tensor, acceptance: Tensor) -> None:
         if self.visits.is_persistent:
             self.store.put(data.index, state.value, is_good)
-        counts = is_good.all() if is_chanced() else torch.ones_like(is_good.all())  # otherwise the visit is repeated
+        counts = is_good.all() | (not is_chanced())  # otherwise the visit is repeated
         if self.sampler.target_accept is not None:
             self.store.adapt(data.index, counts * (acceptance.mean(0) - self.sampler.target_accept))
         self.num_divergent += counts * state.num_divergent.sum()
