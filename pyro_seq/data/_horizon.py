@@ -104,3 +104,9 @@ def _future(times: Tensor, horizon: Any) -> Tensor:
         return ahead - 1
     step = times.diff(dim=-1).median(-1, keepdim=True).values if times.shape[-1] > 1 else torch.ones_like(times)
     return times[..., -1:] + step * ahead
+
+
+def is_padding(data: Sequences) -> Tensor:
+    """True between the end of a shorter series and the horizon, (series, time) over all of ``data.times``."""
+    steps = torch.arange(data.times.shape[-1], device=data.device)
+    return (steps >= data.lengths[:, None]) & (steps < data.num_steps)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pyro_seq._arguments import described
 from pyro_seq.data import Sequences
+from pyro_seq.data._horizon import is_padding
 from pyro_seq.data._validation import widen
 from pyro_seq.distributions.counts import NegativeBinomialCounts, PoissonCounts
 from pyro_seq.errors import DataError, ShapeError
@@ -67,7 +68,7 @@ def exposures_of(exposure: str | int, data: Sequences) -> Tensor:
     column = column_of(exposure, data)
     assert data.inputs is not None
     found = data.inputs[..., column]
-    return torch.where((found == 0) & _is_padding(data), torch.ones_like(found), found)
+    return torch.where((found == 0) & is_padding(data), torch.ones_like(found), found)
 
 
 def require_exposures(exposure: str | int, data: Sequences) -> None:
@@ -132,8 +133,3 @@ def take_rates(units: Standardise, data: Sequences, exposure: str | int | None) 
     deviation = mean((rates - centre).square()).sqrt()
     units.centre.copy_(centre)
     units.unit.copy_(torch.where(deviation > 0, deviation, units.unit.double()))
-
-
-def _is_padding(data: Sequences) -> Tensor:
-    steps = torch.arange(data.times.shape[-1], device=data.device)
-    return (steps >= data.lengths[:, None]) & (steps < data.num_steps)

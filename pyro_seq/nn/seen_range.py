@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_seq.data import Labels, Sequences
+from pyro_seq.data._horizon import is_padding
 from pyro_seq.data._validation import widen
 from pyro_seq.nn.saved_state import shape_by_data, take_shape
 from pyro_seq.nn.seen_names import SeenNames
@@ -110,9 +111,7 @@ def _extremes(data: Sequences) -> dict[str, tuple[Tensor, Tensor]]:
         low, high = _ends(data.values, data.mask)
         found[""] = (low, high) if variable_shape(data.obs_shape) else (low.amin(), high.amax())
     if data.inputs is not None and data.inputs.shape[1]:
-        steps = torch.arange(data.inputs.shape[1], device=data.device)
-        is_padding = (steps >= data.lengths[:, None]) & (steps < data.num_steps)  # of shorter series
-        found["_input"] = _ends(data.inputs, ~is_padding)
+        found["_input"] = _ends(data.inputs, ~is_padding(data))
     return found
 
 
