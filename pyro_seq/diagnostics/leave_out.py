@@ -11,12 +11,15 @@ from pyro_seq._process import one_at_a_time
 from pyro_seq.data import Sequences
 from pyro_seq.diagnostics._draws import thinned
 from pyro_seq.diagnostics.arviz import container
-from pyro_seq.distributions.linear_gaussian import LinearGaussian
 from pyro_seq.door import require_posterior
-from pyro_seq.errors import UnsupportedError
 from pyro_seq.ops.kalman import leave_one_out_log_density
 from pyro_seq.posterior import Posterior, StoredPosterior, prediction_context
+from pyro_seq.predict._law import law_of
 
+_REFUSAL = (
+    "Steps can be left out of observations with a linear Gaussian law, as those of `StructuralSeries`.",
+    "Leave out whole series, `az.loo(to_arviz(posterior, data))`, or the future, `backtest`.",
+)
 _GUIDE_DRAWS, _CHUNK = 1000, 100  # draws of a guide by default, and per chunk
 
 
@@ -72,13 +75,7 @@ def steps_left_out(posterior: Posterior, data: Sequences, *, num_samples: int | 
         latents = posterior.draws(data, count, seed=seed)
         for start in range(0, count, _CHUNK):
             some = {name: value[start : start + _CHUNK] for name, value in latents.items()}
-            law = model.marginal(data, some)
-            if not isinstance(law, LinearGaussian):
-                raise UnsupportedError(
-                    f"Steps can be left out of observations with a linear Gaussian law, as those of "
-                    f"`StructuralSeries`. Those of {type(model).__name__} have {type(law).__name__}. Leave out whole "
-                    "series, `az.loo(to_arviz(posterior, data))`, or the future, `backtest`."
-                )
+            law = law_of(model, data, some, _REFUSAL)
             values = data.values.expand(len(next(iter(some.values()))), *data.values.shape)
             parts.append(leave_one_out_log_density(values, law.parameters, law.smooth(values), law.mask_of_entries))
     seen = data.entry_mask.flatten(2).any(-1)

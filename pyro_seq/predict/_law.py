@@ -16,19 +16,24 @@ from pyro_seq.ops.kalman import LinearGaussianParameters
 _COMPARED = 3  # last transitions of a series, whose law must not depend on the number of earlier steps
 
 
-def law_of(model: SequenceModel, data: Sequences, latents: Mapping[str, Tensor]) -> LinearGaussian:
-    """The law of the observations at the steps of `data`.
+_ONLINE = (
+    "On-line filtering needs observations with a linear Gaussian law, as those of `DynamicFactors`.",
+    "Predict from all that was seen so far, by `forecast`, and in gaps by `impute(is_causal=True)`.",
+)
+
+
+def law_of(
+    model: SequenceModel, data: Sequences, latents: Mapping[str, Tensor], refusal: tuple[str, str] = _ONLINE
+) -> LinearGaussian:
+    """The law of the observations at the steps of `data`; `refusal` says what needs it, and the way out.
 
     Raises:
         UnsupportedError: When the law is not linear Gaussian.
     """
     law = model.marginal(data, latents)
     if not isinstance(law, LinearGaussian):
-        raise UnsupportedError(
-            f"On-line filtering needs observations with a linear Gaussian law, as those of `DynamicFactors`. Those of "
-            f"{type(model).__name__} have {type(law).__name__}. Predict from all that was seen so far, by `forecast`, "
-            "and in gaps by `impute(is_causal=True)`."
-        )
+        need, way_out = refusal
+        raise UnsupportedError(f"{need} Those of {type(model).__name__} have {type(law).__name__}. {way_out}")
     return law
 
 
