@@ -27,7 +27,7 @@ class _Twin:
 
     place: tuple[int, int]
     tensor: Tensor | None = None
-    find: Callable[[], Tensor] | None = None
+    find: Callable[[], Tensor | None] | None = None
 
 
 _TWINS: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -41,8 +41,8 @@ def on_host(tensor: Tensor) -> Tensor:
     if twin is None or twin.place != _place(tensor):
         twin = _TWINS[tensor] = _Twin(_place(tensor), tensor.detach().to(HOST))
     if twin.tensor is None:
-        assert twin.find is not None
-        twin.tensor, twin.find = twin.find(), None
+        found = None if twin.find is None else twin.find()
+        twin.tensor, twin.find = tensor.detach().to(HOST) if found is None else found, None
     return twin.tensor
 
 
@@ -55,8 +55,14 @@ def in_both(function: Callable[..., Tensor], *tensors: Tensor, twin: Callable[..
     """``function(*tensors)``, whose host twin is the same function, or `twin`, of their host twins."""
     result = function(*tensors)
     if result.device != HOST and all(result is not tensor for tensor in tensors):
-        of_host = twin or function
-        _TWINS[result] = _Twin(_place(result), find=lambda: of_host(*map(on_host, tensors)))
+        of_host, places = twin or function, [_place(tensor) for tensor in tensors]
+
+        def find() -> Tensor | None:
+            """None if an argument has changed since: the twin is that of its earlier numbers."""
+            is_unchanged = places == [_place(tensor) for tensor in tensors]
+            return of_host(*map(on_host, tensors)) if is_unchanged else None
+
+        _TWINS[result] = _Twin(_place(result), find=find)
     return result
 
 

@@ -117,6 +117,14 @@ def test_what_is_uploaded_to_where_it_is_keeps_its_twin():
         assert waits.num_waits == 0
 
 
+def test_a_twin_is_of_the_numbers_that_were_read():
+    with make_believe_gpu():
+        unit = uploaded(torch.tensor(2.0), DEVICE)
+        scaled = in_both(lambda part: 3 * part, unit)
+        unit.fill_(5.0)
+        assert float(on_host(scaled)) == 6.0 and float(on_host(unit)) == 5.0
+
+
 def test_a_copy_does_not_keep_its_tensor_alive():
     with make_believe_gpu():
         made = torch.arange(3.0, device=DEVICE)
