@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_seq.nn._memory_sweep import Memory
 from pyro_seq.nn.mean_deviation import MeanDeviationCell
 from pyro_seq.nn.ode_rnn import ODERNNEncoder
 from pyro_seq.ops.odeint import RK4, Euler
+from tests.operations import Operations
 
 F64 = torch.float64
 SERIES, STEPS, OBS, MEMORY = 4, 7, 2, 3
@@ -66,18 +66,10 @@ def test_gradients_of_gradients_are_there(cell, monkeypatch) -> None:
     torch.testing.assert_close(swept, curvature(), rtol=1e-11, atol=1e-12)
 
 
-class Count(TorchDispatchMode):
-    num_operations = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.num_operations += 1
-        return func(*args, **(kwargs or {}))
-
-
 def operations(made: ODERNNEncoder) -> int:
-    with Count() as count:
+    with Operations() as count:
         found(made, *series())
-    return count.num_operations
+    return count.count
 
 
 @pytest.mark.parametrize("cell", ["gated", "mean and deviation"])

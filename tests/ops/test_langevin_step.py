@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_seq.ops.langevin import MALA, ULA, run
+from tests.operations import Operations
 
 
 def seeded() -> torch.Generator:
@@ -56,28 +56,15 @@ def test_a_proposal_that_is_no_number_diverges_where_energies_do_not_tell(sample
     assert result.state.is_frozen.tolist() == [isinstance(sampler, ULA), False]
 
 
-class Counted(TorchDispatchMode):
-    """Counts operations, and those among them that read a number from the device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.num_operations = self.num_reads = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.num_operations += 1
-        self.num_reads += func is torch.ops.aten._local_scalar_dense.default
-        return func(*args, **(kwargs or {}))
-
-
 def test_a_step_has_few_operations_and_reads_nothing() -> None:
     def potential(value: Tensor) -> Tensor:
         return value.square().sum(-1)
 
     counts = []
     for num_steps in (5, 25):
-        with Counted() as counted:
+        with Operations() as counted:
             run(potential, torch.zeros(4, 2), MALA(0.3), num_steps, seeded())
         counts.append(counted)
     assert counts[0].num_reads == counts[1].num_reads
     # 32 of its own, of which 4 are views, and 9 of this potential with its gradient
-    assert (counts[1].num_operations - counts[0].num_operations) / 20 <= 41
+    assert (counts[1].count - counts[0].count) / 20 <= 41

@@ -12,11 +12,11 @@ import pytest
 import torch
 import torchdiffeq
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_seq.errors import DataError, NumericalError, ShapeError
 from pyro_seq.ops.mlp import ACTIVATIONS, apply_layers
 from pyro_seq.ops.odeint import RK4, Dopri5, Euler, Midpoint, odeint
+from tests.operations import Operations
 
 FIXED = [Euler(), Midpoint(), RK4()]
 ALL = [*FIXED, Dopri5()]
@@ -24,16 +24,6 @@ ALL = [*FIXED, Dopri5()]
 
 def by_name(solver):
     return type(solver).__name__
-
-
-class Operations(TorchDispatchMode):
-    """Counts operations, forward and backward."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += 1
-        return func(*args, **(kwargs or {}))
 
 
 def logistic(t: Tensor, state: Tensor) -> Tensor:

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_seq.nn.bayesian import BayesianMLP
 from pyro_seq.nn.flow import Flow, SteeredFunction
 from pyro_seq.ops import _runge_kutta
 from pyro_seq.ops.mlp import ACTIVATIONS
 from pyro_seq.ops.odeint import RK4, Euler, Midpoint
+from tests.operations import Operations
 
 DIM, SERIES, CONSTANT = 2, 4, 3
 RANDOM = torch.Generator()
-
-
-class Operations(TorchDispatchMode):
-    """Counts operations, forward and backward."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += 1
-        return func(*args, **(kwargs or {}))
 
 
 def normal(*shape: int) -> torch.Tensor:
